@@ -1,0 +1,39 @@
+# `make reproduce`, `make test`, `make bench`, `make lint`: each sets up .venv from the lock when needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: reproduce test lint bench lock clean-venv
+
+reproduce: $(VENV)/.ready
+	$(PY) -m hw_cnn.reproduce
+
+test: lint
+	$(PY) -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.ready
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: $(VENV)/.ready
+	$(PY) benchmarks/cnn.py
+	$(PY) benchmarks/layers.py
+	$(PY) benchmarks/sweep.py
+	$(PY) benchmarks/kills.py
+
+# The marker comes last, so that an interrupted installation is done again.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Renews the lock from pyproject.toml (needs uv).
+lock:
+	uv pip compile pyproject.toml --extra dev --extra tensorboard --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+
+clean-venv:
+	rm -rf $(VENV)

@@ -1,0 +1,73 @@
+"""A fully connected and a convolutional layer written from their equations (convnets-2024-a2, Tasks 2.1 and 3.1).
+
+Parameters have torch's names, shapes and initialization, so state dicts move freely between these and torch's layers.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _parameter(fan_in: int, *shape: int) -> nn.Parameter:
+    """Uniform on ±1/√fan_in, as torch initializes its layers."""
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+class MyLinear(nn.Module):
+    """Equation 2, y_s = W x_s + b for every sample s of a batch.
+
+    Args:
+        in_features: size of a sample.
+        out_features: size of its output.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = _parameter(in_features, out_features, in_features)
+        self.bias = _parameter(in_features, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, in_features); returns (…, out_features)."""
+        return x @ self.weight.T + self.bias
+
+
+class MyConv2d(nn.Module):
+    """Equation 4: every output pixel is the sum over channels c and kernel offsets (n, m) of x · W, plus a bias.
+
+    For each offset (n, m) the inputs that it meets are one shifted (and strided) view of the image. Stacked, the views
+    are the columns of a matrix, and the three sums of the equation become one matrix product per sample.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: kernels, hence channels of the output.
+        kernel_size: height and width of the kernels.
+        stride: pixels between neighbouring outputs.
+        padding: zeros around the image; Equation 4 centres the kernel (kernel_size // 2), Task 1 has none.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        fan_in = in_channels * kernel_size**2
+        self.weight = _parameter(fan_in, out_channels, in_channels, kernel_size, kernel_size)
+        self.bias = _parameter(fan_in, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, C, H, W); returns (B, out_channels, H', W') with H' = (H + 2·padding − kernel_size) // stride + 1."""
+        x = F.pad(x, (self.padding,) * 4)
+        size = self.kernel_size
+        if min(x.shape[-2:]) < size:
+            raise ValueError(f"a kernel of {size}×{size} does not fit into a padded image of {tuple(x.shape[-2:])}")
+        height, width = ((side - size) // self.stride + 1 for side in x.shape[-2:])
+        rows, columns = (self.stride * (count - 1) + 1 for count in (height, width))
+        views = [
+            x[:, :, n : n + rows : self.stride, m : m + columns : self.stride] for n in range(size) for m in range(size)
+        ]
+        patches = torch.stack(views, dim=2).flatten(1, 2).flatten(2)  # (B, C·n·m, H'·W')
+        kernels = self.weight.flatten(1).expand(len(x), -1, -1)  # (B, out_channels, C·n·m)
+        return torch.baddbmm(self.bias[:, None], kernels, patches).unflatten(2, (height, width))

@@ -1,0 +1,220 @@
+"""Readers: each data set's files to plain arrays, believing nothing that the files do not bear out."""
+
+import gzip
+import hashlib
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from hw_cnn.images import decode_all, find_classes, list_images
+from hw_cnn.presets import Network
+from hw_common import fetch, files
+from hw_common.errors import UserError
+
+_FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+_OCT_CLASSES = ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal")
+_LARGEST_NPZ = 2**31  # bytes when unpacked; OCTMNIST has 90 million
+_MOST_IDX_IMAGES = 10**6
+
+Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) or (N, H, W, C) uint8, labels (N,) int64
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as its files have it.
+
+    Attributes:
+        name: what people call it.
+        train: for training.
+        val: for choosing.
+        test: for reporting.
+        classes: their names.
+        hashes: SHA-256 of each data file (of the decoded pixels, for folders and the sample).
+    """
+
+    name: str
+    train: Part
+    val: Part
+    test: Part
+    classes: tuple[str, ...]
+    hashes: Mapping[str, str]
+
+
+def _split_off(images: np.ndarray, labels: np.ndarray, count: int, seed: int = 42) -> list[Part]:
+    """The course's split: scikit-learn's, with random_state 42."""
+    from sklearn.model_selection import train_test_split  # slow to import
+
+    if count >= len(labels):
+        raise UserError(f"{len(labels)} training images are too few to split {count} off for validation")
+    train, val = train_test_split(np.arange(len(labels)), test_size=count, random_state=seed)
+    return [(images[train], labels[train]), (images[val], labels[val])]
+
+
+def _load_idx(dataset: str, data_dir: Path) -> Source:
+    from torchvision import datasets  # slow to import
+
+    source = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
+    folder = data_dir / source.__name__ / "raw"
+    arrays, hashes = {}, {}
+    for name, md5 in source.resources:
+        path = folder / Path(name).stem  # unpacked, as torchvision leaves it
+        if not path.is_file():
+            urls = [f"{mirror.rstrip('/')}/{name}" for mirror in source.mirrors]
+            [path] = fetch.place(folder, [fetch.Download(name, urls, md5)])
+        arrays[Path(name).stem] = _read_idx(path)
+        hashes[f"{source.__name__}/{path.name}"] = files.sha256(path)
+    parts = []
+    for prefix in ("train", "t10k"):
+        images, labels = arrays[f"{prefix}-images-idx3-ubyte"], arrays[f"{prefix}-labels-idx1-ubyte"]
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+            raise UserError(
+                f"{folder}: {prefix} images {images.shape} and labels {labels.shape} do not belong together"
+            )
+        parts.append((images, labels.astype(np.int64)))
+    # The course keeps 10 000 of 60 000 for validation; smaller files in the same format keep a sixth too.
+    train_parts = _split_off(*parts[0], count=len(parts[0][1]) // 6)
+    classes = _FASHION_CLASSES if dataset == "fashion-mnist" else tuple("0123456789")
+    name = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}[dataset]
+    return Source(name, *train_parts, parts[1], classes, hashes)
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """Reads an IDX file of bytes, gzipped or not; the header is believed only as far as the file bears it out."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            header = file.read(4)
+            if len(header) < 4 or header[:3] != b"\0\0\x08" or header[3] not in (1, 3):
+                raise UserError(f"{path} is not an IDX file of bytes: it starts with {header.hex() or 'nothing'}")
+            shape = np.frombuffer(file.read(4 * header[3]), dtype=">u4").astype(int)
+            if len(shape) != header[3] or shape[0] > _MOST_IDX_IMAGES or np.any(shape[1:] > 1024):
+                raise UserError(f"{path} is damaged: its header claims the shape {tuple(shape.tolist())}")
+            size = int(np.prod(shape))
+            data = file.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged or cut short: {error}") from error
+    if len(data) != size:
+        raise UserError(f"{path} is cut short or too long: expected {size} bytes of data, found {len(data)} or more")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _load_octmnist(data_dir: Path) -> Source:
+    path = data_dir / "octmnist.npz"
+    if not path.is_file():
+        from medmnist import INFO  # slow to import
+
+        fetch.place(data_dir, [fetch.Download(path.name, [INFO["octmnist"]["url"]], INFO["octmnist"]["MD5"])])
+    parts = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _LARGEST_NPZ:
+            raise UserError(f"{path} claims {unpacked} bytes when unpacked, more than the limit of {_LARGEST_NPZ}")
+        with np.load(path, allow_pickle=False) as arrays:
+            for split in ("train", "val", "test"):
+                parts.append((arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1).astype(np.int64)))
+    except KeyError as error:
+        raise UserError(f"{path} is not OCTMNIST: {error.args[0]}") from error
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged or holds more than plain arrays (nothing was run): {error}") from error
+    for images, labels in parts:
+        if images.dtype != np.uint8 or images.ndim != 3 or len(images) != len(labels):
+            raise UserError(
+                f"{path}: expected images (N, 28, 28) uint8 and N labels, got {images.shape} {images.dtype}"
+            )
+    return Source("OCTMNIST", *parts, _OCT_CLASSES, {path.name: files.sha256(path)})
+
+
+def _load_cifar10(data_dir: Path) -> Source:
+    from torchvision.datasets import CIFAR10  # slow to import
+
+    if not (data_dir / CIFAR10.base_folder).is_dir():
+        [archive] = fetch.place(data_dir, [fetch.Download(CIFAR10.filename, [CIFAR10.url], CIFAR10.tgz_md5)])
+        fetch.unpack(archive, CIFAR10.base_folder)
+    try:
+        # These files are pickles: torchvision compares each one's hash with the published one before it opens any.
+        train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
+    except (RuntimeError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{data_dir / CIFAR10.base_folder} is not the published CIFAR-10: {reason}") from error
+    train_parts = _split_off(train.data, np.array(train.targets), count=len(train.data) // 10)
+    published = {f"cifar10/{name}": f"md5:{md5}" for name, md5 in CIFAR10.train_list + CIFAR10.test_list}
+    return Source("CIFAR-10", *train_parts, (test.data, np.array(test.targets)), tuple(train.classes), published)
+
+
+def _load_sample(data_dir: Path) -> Source:
+    from sklearn.datasets import load_digits  # slow to import; comes with scikit-learn, so `data_dir` is not used
+
+    digits = load_digits()
+    images, labels = (digits.images * (255 / 16)).round().astype(np.uint8), digits.target.astype(np.int64)
+    train, test = _split_off(images, labels, count=297)
+    hashes = {"digits": _hash_arrays(images, labels)}
+    return Source("sample digits", *_split_off(*train, count=300), test, tuple("0123456789"), hashes)
+
+
+READERS: Mapping[str, Callable[[Path], Source]] = MappingProxyType({
+    "fashion-mnist": lambda data_dir: _load_idx("fashion-mnist", data_dir),
+    "mnist": lambda data_dir: _load_idx("mnist", data_dir),
+    "octmnist": _load_octmnist,
+    "cifar10": _load_cifar10,
+    "sample": _load_sample,
+})  # fmt: skip
+
+
+def read_folder(data_dir: Path, network: Network, seed: int) -> Source:
+    """Reads `<data_dir>/{train,val,test}/<class>/*` at the input size of `network`.
+
+    Raises:
+        UserError: a folder is missing or empty, the class folders differ, or a file is no image.
+    """
+    has_val = (data_dir / "val").is_dir()
+    names = ("train", "val", "test") if has_val else ("train", "test")
+    for name in names:
+        if not (data_dir / name).is_dir():
+            raise UserError(
+                f"{data_dir / name} does not exist; --dataset folder expects {data_dir}/{{train,val,test}}/<class>/* "
+                "(name the folder with --data_dir)"
+            )
+    classes = find_classes(data_dir / "train")
+    if len(classes) < 2:
+        raise UserError(f"{data_dir / 'train'} has {len(classes)} class folders, expected at least two")
+    listed = {}
+    for name in names:
+        found = find_classes(data_dir / name)
+        if found != classes:
+            odd = sorted(set(found) ^ set(classes))
+            raise UserError(f"{data_dir / name} and {data_dir / 'train'} differ in the class folders {', '.join(odd)}")
+        listed[name] = list_images(data_dir / name, classes)
+    parts, hashes = {}, {}
+    for name, (paths, labels) in listed.items():
+        images = decode_all(paths, network.channels, network.size, f"reading {name} images")
+        parts[name] = (images, labels)
+        hashes[f"folder/{name}"] = _hash_arrays(images, labels)
+    if not has_val:
+        parts["train"], parts["val"] = _split_off(
+            *parts["train"], count=max(1, len(parts["train"][1]) // 10), seed=seed
+        )
+    return Source("image folder", parts["train"], parts["val"], parts["test"], tuple(classes), hashes)
+
+
+def _hash_arrays(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""`python -m hw_cnn.train`: trains one of the sheets' networks; this file is its command line."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hw_cnn.presets import DATASETS, NETWORKS, Network
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.errors import UserError
+from hw_common.runs import Run, check_same_arguments
+
+HOMEWORK = "hw_cnn"
+_DESCRIPTION = """\
+Trains a CNN of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 or convnets-2024-a2 with the sheet's own settings.
+
+  python -m hw_cnn.train --dataset sample               half a minute, needs no download
+  python -m hw_cnn.train --lr 0.01                      Fashion-MNIST as in ist-2021-22-hw2 Q2.2
+  python -m hw_cnn.train --dataset octmnist -no_maxpool OCTMNIST as in ist-2023-24-hw2 Q2.2
+  python -m hw_cnn.train --dataset cifar10              CIFAR-10 as in convnets-2024-a2 Task 1
+  torchrun --nproc_per_node=2 -m hw_cnn.train …         the same on two processes
+
+Writes a run folder: configuration, metrics of each epoch, curves, weights, final numbers.
+Ctrl-C finishes the step and saves; --resume goes on from there.
+"""
+
+
+def parser() -> cli.Parser:
+    """All flags; None stands for a default that depends on the network and the recipe."""
+    flags = cli.Parser("python -m hw_cnn.train", _DESCRIPTION)
+    group = flags.add_argument_group("what to train")
+    add_flag(
+        group,
+        "dataset",
+        choices=tuple(DATASETS),
+        default="fashion-mnist",
+        help="default: fashion-mnist; folder reads DATA_DIR/{train,val,test}/<class>/*; sample needs no files",
+    )
+    add_flag(group, "network", choices=tuple(NETWORKS), help="default: the one that the sheet trains on the data set")
+    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the sheet's; best: ours")
+    add_flag(group, "dropout", type=cli.probability, help="probability of the dropout layer (fashion 0.3, oct 0.7)")
+    add_flag(group, "no_maxpool", action="store_true", help="oct: strides instead of pooling (ist-2023-24 Q2.2)")
+    add_flag(group, "padding", type=int, choices=(0, 2), help="cifar: 0 as in Task 1.1 (default), 2 as in Equation 4")
+    cli.add_training_flags(flags, optimizers=("sgd", "adam"))
+    add_flag(flags, "momentum", type=cli.probability, help="of sgd")
+    add_flag(flags, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine warms up, ends at 0")
+    add_flag(flags, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
+    kernels = flags.add_argument_group("kernel figures (ist-2021-22 Q2.3)")
+    layers = "; ".join(f"{n.name}: {' '.join(n.convolutions)}" for n in NETWORKS.values())
+    add_flag(kernels, "conv_1_name", "convlayer1", help=f"convolution whose kernels to draw ({layers})")
+    add_flag(kernels, "conv_2_name", "convlayer2", help="another one")
+    cli.add_run_flags(flags)
+    return flags
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Checked arguments with every default filled in; those of the run itself where `--resume` names one.
+
+    Raises:
+        UserError: an argument is wrong, does not go with another, or differs from those of the run to resume.
+    """
+    flags = parser()
+    arguments, given = cli.parse(flags, argv)
+    if arguments.resume is None:
+        return resolve(arguments)
+    run = Run.open(arguments.resume, HOMEWORK)
+    check_same_arguments(run, given)
+    own = resolve(cli.parse_saved(flags, {**run.arguments, "resume": str(arguments.resume)}))
+    for name in ("data_dir", "tensorboard", "dry_run"):
+        if name in given:
+            setattr(own, name, given[name])
+    own.threads = run.config.get("host", {}).get("threads")  # the same bits need the same number
+    return own
+
+
+def resolve(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Fills in what the network and the recipe decide and refuses what does not go together."""
+    arguments.network = arguments.network or DATASETS[arguments.dataset]
+    network = NETWORKS[arguments.network]
+    recipe: dict[str, Any] = {**network.defaults, **(network.best if arguments.recipe == "best" else {})}
+    _check_together(arguments, network, recipe)
+    for name, value in recipe.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    if network.name == "cifar":
+        arguments.padding = arguments.padding or 0
+    if arguments.name is None:
+        pooling = "-no_maxpool" if arguments.no_maxpool else ""
+        arguments.name = f"{arguments.dataset}-{network.name}{pooling}-{arguments.recipe}-lr{arguments.lr:g}"
+    return arguments
+
+
+def _check_together(arguments: argparse.Namespace, network: Network, recipe: Mapping[str, Any]) -> None:
+    if arguments.no_maxpool and network.name != "oct":
+        raise UserError(f"-no_maxpool belongs to the network oct, not to {network.name}")
+    if arguments.padding is not None and network.name != "cifar":
+        raise UserError(f"--padding belongs to the network cifar, not to {network.name}")
+    if arguments.dropout and network.name == "cifar":
+        raise UserError("--dropout: the network cifar has no dropout layer")
+    if arguments.momentum and (arguments.optimizer or recipe["optimizer"]) != "sgd":
+        raise UserError("--momentum belongs to --optimizer sgd")
+    for name in (arguments.conv_1_name, arguments.conv_2_name):
+        if name is not None and name not in network.convolutions:
+            raise UserError(f"there is no convolution {name!r}; {network.name} has {', '.join(network.convolutions)}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains as the command line says; see `parser`."""
+    arguments = parse(argv)
+    from hw_cnn.experiment import run_experiment  # imports torch, hence after the arguments are checked
+
+    run_experiment(arguments)
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

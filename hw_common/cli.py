@@ -1,0 +1,206 @@
+"""One way to declare a flag, one way to refuse a wrong one, one way for a command to end.
+
+Nothing here imports torch: a wrong argument is answered before the slow imports begin.
+"""
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hw_common.errors import Stopped, UserError
+
+_UNSET = object()
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Shows `--learning_rate LR` instead of the six spellings that are accepted."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        spellings = [option for option in action.option_strings if option.startswith("--") and "-" not in option[2:]]
+        if not spellings:
+            return super()._format_action_invocation(action)
+        if action.nargs == 0:
+            return ", ".join(spellings)
+        return f"{', '.join(spellings)} {self._format_args(action, 'VALUE')}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line and whose help is laid out as written."""
+
+    def __init__(self, prog: str, description: str, **kwargs: Any) -> None:
+        usage = f"{prog} [flags]" if "usage" not in kwargs else kwargs.pop("usage")
+        super().__init__(
+            prog=prog, usage=usage, description=description, formatter_class=_Help, allow_abbrev=False, **kwargs
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError: the command line ends with one line and status 2."""
+        message = re.sub(r"argument \S*?(--\w+)\S*:", r"\1:", message)  # one spelling of the flag is enough
+        raise UserError(f"{message} ({self.prog} --help explains the flags)")
+
+
+def add_flag(parser: argparse._ActionsContainer, *names: str, **kwargs: Any) -> None:
+    """Registers `-use_attention`, `--use_attention` and `--use-attention` for each of `names`.
+
+    The sheets write options with one dash and with two (REFERENCE.md, trap 4). The first name is the attribute's.
+    """
+    options: dict[str, None] = {}
+    for name in names:
+        hyphenated = name.replace("_", "-")
+        options |= dict.fromkeys((f"-{name}", f"--{name}", f"-{hyphenated}", f"--{hyphenated}"))
+    if kwargs.get("action") is argparse.BooleanOptionalAction:
+        options = {option: None for option in options if option.startswith("--")}
+    parser.add_argument(*options, dest=names[0], **kwargs)
+
+
+def parse(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Parses `argv` and tells apart what was given from what is a default.
+
+    Returns:
+        All arguments, and those of them that stand in `argv`.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser.parse_args(argv)
+    marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(arguments), _UNSET)))
+    return arguments, {name: value for name, value in vars(marked).items() if value is not _UNSET}
+
+
+def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
+    """Turns the arguments of a config.json back into what `parser` would have made of them, checked as strictly.
+
+    Raises:
+        UserError: an argument is unknown or its value is not allowed.
+    """
+    argv = []
+    for name, value in saved.items():
+        if value is None or value is False:
+            continue
+        if value is True:
+            argv.append(f"--{name}")
+        elif isinstance(value, list):
+            argv += [f"--{name}", *map(str, value)]
+        else:
+            argv.append(f"--{name}={value}")
+    return parser.parse_args(argv)
+
+
+def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
+    """An argument type that accepts what `accept` accepts and says what it expected otherwise."""
+
+    def parse_number(text: str) -> Any:
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not math.isfinite(value) or not accept(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse_number
+
+
+positive_int = _number(int, lambda value: 0 < value < 2**31, "a whole number of 1 or more")
+non_negative_int = _number(int, lambda value: 0 <= value < 2**31, "a whole number of 0 or more")
+positive_float = _number(float, lambda value: value > 0, "a number above 0")
+non_negative_float = _number(float, lambda value: value >= 0, "a number of 0 or more")
+probability = _number(float, lambda value: 0 <= value < 1, "a probability from 0 up to, but not including, 1")
+
+
+def run_name(text: str) -> str:
+    """An argument type for names that become folders: no separators, not hidden, nothing a shell would trip over."""
+    if not text or text[0] in ".-" or not all(c.isalnum() or c in "._-=+," for c in text) or len(text) > 120:
+        raise argparse.ArgumentTypeError(
+            f"expected a plain folder name of letters, digits and . _ - = + (no slash, no space), got {text!r}"
+        )
+    return text
+
+
+def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str]) -> None:
+    """The flags about optimization that every homework shares; None means the homework's own default."""
+    group = parser.add_argument_group("training")
+    add_flag(group, "epochs", type=positive_int, help="passes over the training data")
+    add_flag(group, "batch_size", type=positive_int, help="examples per step, over all processes")
+    add_flag(group, "lr", "learning_rate", type=positive_float, help="learning rate")
+    add_flag(group, "optimizer", choices=optimizers, help="which optimizer")
+    add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
+    add_flag(
+        group,
+        "precision",
+        choices=("fp32", "bf16"),
+        help="bf16 is about twice as fast at large batches, at equal accuracy",
+    )
+
+
+def add_data_dir_flag(parser: argparse._ActionsContainer) -> None:
+    """Where data sets are, or are downloaded to."""
+    add_flag(
+        parser,
+        "data_dir",
+        type=Path,
+        default=Path(os.environ.get("HW_DATA_DIR", "data")),
+        help="where the data sets are or will be downloaded to (default: $HW_DATA_DIR, else data)",
+    )
+
+
+def add_device_flags(parser: argparse._ActionsContainer) -> None:
+    """Where a command computes."""
+    add_flag(parser, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
+    add_flag(parser, "threads", type=positive_int, help="CPU threads (default: every core this process may use)")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags about a run folder that every homework shares."""
+    group = parser.add_argument_group("run")
+    add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
+    add_device_flags(group)
+    add_data_dir_flag(group)
+    add_flag(
+        group,
+        "results_dir",
+        type=Path,
+        default=Path("results"),
+        help="run folders go to RESULTS_DIR/<homework>/<name> (default: results)",
+    )
+    add_flag(group, "name", type=run_name, help="name of the run folder; a taken name gets -2, -3, …")
+    add_flag(
+        group,
+        "resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with this interrupted run folder, with its own arguments, to the same bits",
+    )
+    add_flag(group, "overwrite", action="store_true", help="replace the run folder of that name")
+    add_flag(group, "tensorboard", action="store_true", help="also write TensorBoard events into the run folder")
+    add_flag(group, "dry_run", action="store_true", help="check data and model with one step, write nothing")
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command's `main` and turns everything a user can cause into one line and an exit status."""
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        status = _complain(str(error), 2)
+    except Stopped as stopped:
+        status = _complain(str(stopped), 128 + stopped.signal_number)
+    except KeyboardInterrupt:
+        status = _complain("interrupted", 130)
+    except BrokenPipeError:  # `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        status = _complain(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, 2)
+    sys.exit(status)
+
+
+def _complain(message: str, status: int) -> int:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # under torchrun, say it once
+        print(f"error: {' '.join(message.split())}" if status == 2 else message, file=sys.stderr)
+    return status
