@@ -97,6 +97,21 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
+def read_csv(path: Path) -> list[dict[str, float]]:
+    """Reads a table of numbers that `write_csv` wrote.
+
+    Raises:
+        UserError: it is missing, or a cell is no number.
+    """
+    try:
+        with open(path, newline="") as file:
+            return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

@@ -115,12 +115,13 @@ class Run:
         files.check_writable(self.folder)
 
     def _clear(self) -> None:
-        if not (self.folder / CONFIG).is_file():
+        entries = [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
+        if entries and not (self.folder / CONFIG).is_file():
             raise UserError(f"--overwrite refused: {self.folder} is not a run folder (it has no {CONFIG})")
-        for entry in self.folder.iterdir():
+        for entry in entries:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name != _LOCK:
+            else:
                 entry.unlink()
 
     def close(self) -> None:

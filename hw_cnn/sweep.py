@@ -1,0 +1,337 @@
+"""`python -m hw_cnn.sweep`: tunes the learning rate on validation accuracy, over several seeds, with Optuna."""
+
+import argparse
+import contextlib
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hw_cnn import train
+from hw_cnn.train import HOMEWORK
+from hw_common import cli, files, runs
+from hw_common.cli import add_flag
+from hw_common.errors import Stopped, UserError
+from hw_common.runs import CONFIG, Run, available_cores
+
+_DESCRIPTION = """\
+Trains at every learning rate with every seed and picks the rate with the best mean validation accuracy after the last
+epoch (ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1). All other flags are those of `python -m hw_cnn.train`.
+
+  python -m hw_cnn.sweep --lrs 0.001 0.01 0.1 --seeds 42 43 44 --jobs 2
+  python -m hw_cnn.sweep --dataset sample --epochs 5
+
+Each trial is an ordinary run folder. The same command again goes on where an interrupted sweep was. Several machines
+share a sweep through --storage, any address that Optuna takes, e.g. postgresql://…
+"""
+_METRICS = ("validation_accuracy", "test_accuracy")
+_HEARTBEAT_SECONDS = 30
+
+
+def parser() -> cli.Parser:
+    """The sweep's own flags; what it does not know is passed on to `hw_cnn.train`."""
+    flags = cli.Parser("python -m hw_cnn.sweep", _DESCRIPTION)
+    add_flag(flags, "lrs", type=cli.positive_float, nargs="+", default=[0.001, 0.01, 0.1], help="learning rates")
+    add_flag(flags, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
+    add_flag(flags, "jobs", type=cli.positive_int, default=1, help="trials side by side; they share the cores evenly")
+    add_flag(flags, "storage", help="Optuna storage address (default: a file in the sweep's folder)")
+    add_flag(flags, "name", type=cli.run_name, help="name of the sweep's folder; the same name goes on")
+    return flags
+
+
+@dataclass
+class Sweep:
+    """A checked sweep: what to train, and where.
+
+    Attributes:
+        lrs: learning rates.
+        seeds: seeds for each of them.
+        jobs: trials side by side.
+        storage: Optuna storage address, or None for a file in the sweep's folder.
+        name: of the sweep's folder; trials are called <name>-lr<lr>-seed<seed>.
+        flags: further flags of hw_cnn.train, as given.
+        expected: what hw_cnn.train makes of them.
+        running: the processes that train at this moment.
+    """
+
+    lrs: list[float]
+    seeds: list[int]
+    jobs: int
+    storage: str | None
+    name: str
+    flags: list[str]
+    expected: argparse.Namespace
+    running: set[subprocess.Popen] = field(default_factory=set)
+
+    @property
+    def grid(self) -> list[tuple[float, int]]:
+        """Every trial, seed by seed, so that an interrupted sweep has compared all rates on the first seeds."""
+        return [(lr, seed) for seed in self.seeds for lr in self.lrs]
+
+    @property
+    def parent(self) -> Path:
+        """The folder of all run folders."""
+        return self.expected.results_dir / HOMEWORK
+
+
+def parse(argv: Sequence[str] | None) -> Sweep:
+    """Checks all flags, those for hw_cnn.train too.
+
+    Raises:
+        UserError: a flag is wrong, or is one that the sweep sets itself.
+    """
+    own, flags = parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    _, given = cli.parse(train.parser(), flags)
+    for name in ("lr", "seed", "resume", "overwrite", "dry_run", "threads"):
+        if name in given:
+            raise UserError(f"--{name} belongs to a single run; the sweep sets it itself (--lrs, --seeds, --jobs)")
+    expected = train.parse(flags)
+    name = own.name or f"sweep-{expected.name.rpartition('-lr')[0]}"
+    return Sweep(sorted(set(own.lrs)), sorted(set(own.seeds)), own.jobs, own.storage, name, flags, expected)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs what is missing of the sweep, then writes its table, figure and choice."""
+    run_sweep(parse(argv))
+
+
+def run_sweep(sweep: Sweep) -> dict[str, Any]:
+    """Runs what is missing of `sweep` and returns its summary.
+
+    Raises:
+        UserError: another process runs this sweep here, its folder belongs to other flags, or trials failed.
+        Stopped: on Ctrl-C or SIGTERM, after the running trials have saved.
+    """
+    run = _open_folder(sweep)
+    try:
+        study = _open_study(sweep, run)
+        with _stoppable(sweep):
+            failures = _run_missing(sweep, study, run.folder)
+        summary = _report(sweep, study, run)
+        if failures:
+            raise UserError(f"{len(failures)} of {len(sweep.grid)} trials failed: {'; '.join(failures)}")
+        return summary
+    finally:
+        run.close()
+
+
+def _open_folder(sweep: Sweep) -> Run:
+    free = {"lrs": sweep.lrs, "seeds": sweep.seeds, "jobs": sweep.jobs, "storage": sweep.storage}
+    arguments = {**vars(sweep.expected), "lr": None, "seed": None, "name": sweep.name, **free}
+    if (sweep.parent / sweep.name / CONFIG).is_file():
+        run = Run.reopen(sweep.parent / sweep.name, HOMEWORK)
+        try:
+            runs.check_same_arguments(run, {k: v for k, v in arguments.items() if k not in free})
+        except UserError:
+            run.close()
+            raise
+        return run
+    config = runs.describe(HOMEWORK, "hw_cnn.sweep", arguments, {}, {})
+    return Run.create(sweep.expected.results_dir, config, sweep.name, overwrite=True)
+
+
+def _open_study(sweep: Sweep, run: Run) -> Any:
+    """The Optuna study with every missing trial waiting in its queue."""
+    import optuna  # slow to import
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    address = sweep.storage or f"sqlite:///{run.folder.resolve() / 'study.db'}"
+    storage: Any = address
+    if sweep.storage and not address.startswith(("redis", "sqlite")):  # trials of a machine that died become free again
+        storage = optuna.storages.RDBStorage(
+            address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=4 * _HEARTBEAT_SECONDS
+        )
+    try:
+        study = optuna.create_study(storage=storage, study_name=sweep.name, direction="maximize", load_if_exists=True)
+    except Exception as error:  # whatever the storage's driver raises
+        raise UserError(f"cannot open the storage {address}: {str(error).splitlines()[0]}") from error
+    if sweep.storage is None:  # the folder's lock is ours, so whoever ran these is gone
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)
+    states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
+    known = [trial.params or trial.system_attrs.get("fixed_params", {}) for trial in study.get_trials(states=states)]
+    for lr, seed in sweep.grid:
+        if {"lr": lr, "seed": seed} not in known:
+            study.enqueue_trial({"lr": lr, "seed": seed})
+    return study
+
+
+@contextlib.contextmanager
+def _stoppable(sweep: Sweep) -> Iterator[None]:
+    """Ctrl-C and SIGTERM reach the running trials, which save; then the sweep stops."""
+
+    def stop(number: int, frame: object) -> None:
+        for process in list(sweep.running):
+            process.send_signal(number)
+        raise Stopped(number, f"the sweep {sweep.name} was stopped; the same command goes on where it was")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _TrialFailed(Exception):
+    """A trial that ended with an error; the others go on."""
+
+
+def _run_missing(sweep: Sweep, study: Any, folder: Path) -> list[str]:
+    """Runs the waiting trials; returns what to say about those that failed."""
+    import optuna
+    from tqdm import tqdm
+
+    failures: list[str] = []
+    waiting = len(study.get_trials(states=(optuna.trial.TrialState.WAITING,)))
+    with tqdm(total=len(sweep.grid), initial=len(sweep.grid) - waiting, unit="run", disable=None) as bar:
+
+        def objective(trial: Any) -> float:
+            lr = trial.suggest_float("lr", 1e-12, 1e6)
+            seed = trial.suggest_int("seed", 0, 2**31)
+            if (lr, seed) not in sweep.grid:  # the queue ran empty while another machine took its last trial
+                raise optuna.TrialPruned
+            try:
+                run = _train(sweep, lr, seed, folder)
+            except _TrialFailed as failed:
+                failures.append(str(failed))
+                raise
+            summary = run.summary()
+            trial.set_user_attr("summary", summary)
+            trial.set_user_attr("rows", files.read_csv(run.folder / runs.METRICS))
+            bar.update()
+            tqdm.write(f"lr {lr:g}, seed {seed}: validation accuracy {summary['final']['validation_accuracy']:.4f}")
+            return summary["final"]["validation_accuracy"]
+
+        study.optimize(objective, n_trials=waiting, n_jobs=sweep.jobs, catch=(_TrialFailed,)) if waiting else None
+    return failures
+
+
+def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
+    """The finished run of one trial: found, resumed or trained in a process of its own."""
+    name = f"{sweep.name}-lr{lr:g}-seed{seed}"
+    command = [sys.executable, "-m", "hw_cnn.train"]
+    if (sweep.parent / name / CONFIG).is_file():
+        run = Run.open(sweep.parent / name, HOMEWORK)
+        own = {**vars(sweep.expected), "lr": lr, "seed": seed, "threads": run.arguments.get("threads")}
+        runs.check_same_arguments(run, own)
+        if run.is_finished:
+            return run
+        command += ["--resume", str(run.folder), "--data_dir", str(sweep.expected.data_dir)]
+    else:
+        threads = max(1, available_cores() // sweep.jobs)
+        command += [*sweep.flags, "--lr", repr(lr), "--seed", str(seed), "--threads", str(threads), "--name", name]
+        command += ["--overwrite"]  # of what a kill may have left where it had just begun
+    log = folder / f"lr{lr:g}-seed{seed}.log"
+    # A session of its own: Ctrl-C goes to the sweep, which passes it on once.
+    with open(log, "a") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        sweep.running.add(process)
+        status = process.wait()
+        sweep.running.discard(process)
+    if status != 0:
+        last_line = (log.read_text().strip().splitlines() or ["no output"])[-1]
+        raise _TrialFailed(f"lr {lr:g}, seed {seed} ended with status {status}: {last_line} (log: {log})")
+    return Run.open(sweep.parent / name, HOMEWORK)
+
+
+def _report(sweep: Sweep, study: Any, run: Run) -> dict[str, Any]:
+    """Writes table, figure and summary.json from the trials that are complete."""
+    from optuna.trial import TrialState
+
+    trials: dict[tuple[float, int], dict[str, Any]] = {}
+    for trial in study.get_trials(states=(TrialState.COMPLETE,)):
+        trials.setdefault((trial.params["lr"], trial.params["seed"]), trial.user_attrs)
+    complete = {key: attributes for key, attributes in trials.items() if key in sweep.grid}
+    if not complete:
+        raise UserError(f"no trial of {sweep.name} is complete")
+    table = [
+        _row(lr, [a["summary"] for (rate, _), a in complete.items() if rate == lr])
+        for lr in sweep.lrs
+        if any(rate == lr for rate, _ in complete)
+    ]
+    first = next(iter(complete.values()))["summary"]
+    summary = {
+        "name": sweep.name,
+        "homework": HOMEWORK,
+        **{key: first[key] for key in ("dataset", "data", "network", "parameters")},
+        "seeds": sweep.seeds,
+        "table": table,
+        "choice": _choose(table),
+    }
+    _draw(run.folder, summary, complete)
+    files.write_csv(run.folder / "table.csv", table)
+    files.write_bytes(run.folder / "table.md", _markdown(table).encode())
+    run.write_summary(summary)
+    print(_markdown(table))
+    print(summary["choice"]["reason"])
+    if len(complete) < len(sweep.grid):
+        print(f"{len(sweep.grid) - len(complete)} trials are not complete: failed, or running on another machine")
+    print(f"all of it is in {run.folder}")
+    return summary
+
+
+def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """One line of the table: mean and standard deviation over the seeds, of the last and of the best epoch."""
+    row: dict[str, float] = {"lr": lr, "seeds": len(summaries)}
+    for epoch in ("final", "best"):
+        for metric in _METRICS:
+            values = [summary[epoch][metric] for summary in summaries]
+            row[f"{epoch}_{metric}"] = statistics.mean(values)
+            row[f"{epoch}_{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    row["training_seconds"] = statistics.mean(summary["speed"]["training_seconds"] for summary in summaries)
+    return row
+
+
+def _choose(table: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The learning rate with the best mean validation accuracy after the last epoch, and why."""
+    metric = "final_validation_accuracy"
+    best, *others = sorted(table, key=lambda row: -row[metric])
+    reason = f"learning rate {best['lr']:g}: mean validation accuracy {best[metric]:.4f} over {best['seeds']} seed(s)"
+    if others:
+        lead, spread = best[metric] - others[0][metric], best[f"{metric}_std"] + others[0][f"{metric}_std"]
+        verdict = "more than" if lead > spread else "within"
+        reason += f", {lead:.4f} ahead of {others[0]['lr']:g}"
+        reason += f" ({verdict} the spread of {spread:.4f} over seeds)" if best["seeds"] > 1 else ""
+    return {"lr": best["lr"], "reason": reason}
+
+
+def _markdown(table: Sequence[Mapping[str, float]]) -> str:
+    titles = [
+        "learning rate",
+        "seeds",
+        *(f"{metric.replace('_', ' ')}, {epoch} epoch" for epoch in ("last", "best") for metric in _METRICS),
+        "seconds a run",
+    ]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in table:
+        cells = [f"{row[f'{e}_{m}']:.4f} ± {row[f'{e}_{m}_std']:.4f}" for e in ("final", "best") for m in _METRICS]
+        lines.append(f"| {row['lr']:g} | {row['seeds']} | {' | '.join(cells)} | {row['training_seconds']:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _draw(folder: Path, summary: Mapping[str, Any], trials: Mapping[tuple[float, int], Mapping[str, Any]]) -> None:
+    from hw_common import figures  # slow to import
+
+    panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    spread: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for metric in ("training_loss", "validation_accuracy"):
+        label = metric.replace("_", " ")
+        panels[label], spread[label] = {}, {}
+        for row in summary["table"]:
+            curves = [[r[metric] for r in a["rows"]] for (lr, _), a in trials.items() if lr == row["lr"]]
+            epochs = list(range(1, len(curves[0]) + 1))
+            by_epoch = list(zip(*curves, strict=True))
+            panels[label][f"lr {row['lr']:g}"] = (epochs, [statistics.mean(v) for v in by_epoch])
+            spread[label][f"lr {row['lr']:g}"] = (epochs, [statistics.pstdev(v) for v in by_epoch])
+    title = f"{summary['data']}, network {summary['network']}: mean and spread over {len(summary['seeds'])} seed(s)"
+    figures.save(figures.curves(panels, "epoch", title, spread), folder, "curves")
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
