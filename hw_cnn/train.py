@@ -8,7 +8,7 @@ from hw_cnn.presets import DATASETS, NETWORKS, Network
 from hw_common import cli
 from hw_common.cli import add_flag
 from hw_common.errors import UserError
-from hw_common.runs import Run, check_same_arguments
+from hw_common.runs import CONFIG, Run, check_same_arguments
 
 HOMEWORK = "hw_cnn"
 _DESCRIPTION = """\
@@ -62,10 +62,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flags = parser()
     arguments, given = cli.parse(flags, argv)
     if arguments.resume is None:
-        return resolve(arguments)
+        return _resolve(arguments)
     run = Run.open(arguments.resume, HOMEWORK)
     check_same_arguments(run, given)
-    own = resolve(cli.parse_saved(flags, {**run.arguments, "resume": str(arguments.resume)}))
+    own = parse_saved(run)
+    own.resume = arguments.resume
     for name in ("data_dir", "tensorboard", "dry_run"):
         if name in given:
             setattr(own, name, given[name])
@@ -73,7 +74,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return own
 
 
-def resolve(arguments: argparse.Namespace) -> argparse.Namespace:
+def parse_saved(run: Run) -> argparse.Namespace:
+    """The arguments that `run` was started with, checked as strictly as those of a command line.
+
+    Raises:
+        UserError: its config.json was tampered with or is of another version.
+    """
+    try:
+        return _resolve(cli.parse_saved(parser(), {**run.arguments, "resume": None}))
+    except UserError as error:
+        raise UserError(f"{run.folder / CONFIG} is damaged: {error}") from error
+
+
+def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in what the network and the recipe decide and refuses what does not go together."""
     arguments.network = arguments.network or DATASETS[arguments.dataset]
     network = NETWORKS[arguments.network]

@@ -136,29 +136,19 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     )
 
 
-def add_data_dir_flag(parser: argparse._ActionsContainer) -> None:
-    """Where data sets are, or are downloaded to."""
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags about a run folder that every homework shares."""
+    group = parser.add_argument_group("run")
+    add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
+    add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
+    add_flag(group, "threads", type=positive_int, help="CPU threads (default: every core this process may use)")
     add_flag(
-        parser,
+        group,
         "data_dir",
         type=Path,
         default=Path(os.environ.get("HW_DATA_DIR", "data")),
         help="where the data sets are or will be downloaded to (default: $HW_DATA_DIR, else data)",
     )
-
-
-def add_device_flags(parser: argparse._ActionsContainer) -> None:
-    """Where a command computes."""
-    add_flag(parser, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
-    add_flag(parser, "threads", type=positive_int, help="CPU threads (default: every core this process may use)")
-
-
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags about a run folder that every homework shares."""
-    group = parser.add_argument_group("run")
-    add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
-    add_device_flags(group)
-    add_data_dir_flag(group)
     add_flag(
         group,
         "results_dir",
@@ -177,6 +167,13 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add_flag(group, "overwrite", action="store_true", help="replace the run folder of that name")
     add_flag(group, "tensorboard", action="store_true", help="also write TensorBoard events into the run folder")
     add_flag(group, "dry_run", action="store_true", help="check data and model with one step, write nothing")
+
+
+def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of commands that look at a finished run."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    add_flag(parser, "data_dir", type=Path, help="where its data set is now (default: where it was in training)")
+    add_flag(parser, "seed", type=non_negative_int, default=0, help="picks images (default: 0)")
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

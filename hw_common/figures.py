@@ -120,19 +120,22 @@ def image_grid(
     title: str,
     titles: Sequence[str] = (),
     row_labels: Sequence[str] = (),
+    colours: str = GREY,
     cell: float = 1.2,
 ) -> Figure:
     """Images in rows of `columns`.
 
     Args:
-        images: (height, width) in grey or (height, width, 3) each, uint8 or floats from 0 to 1.
+        images: (height, width, 3) as uint8 or floats from 0 to 1; or (height, width), each shown in `colours` between
+            its own extremes.
         columns: images per row.
         title: of the whole figure.
         titles: one above each image.
         row_labels: one at the left of each row.
+        colours: GREY or HEAT.
         cell: width of an image in inches.
     """
-    return _grid(images, columns, title, titles, row_labels, cell, {"cmap": GREY, "vmin": 0}, None)
+    return _grid(images, columns, title, titles, row_labels, cell, {"cmap": colours}, None)
 
 
 def heatmap_grid(
@@ -190,8 +193,7 @@ def _grid(
             if i >= len(pictures):
                 continue
             picture = np.asarray(pictures[i])
-            top = {} if "vmax" in options else {"vmax": 255 if picture.dtype == np.uint8 else 1}
-            shown = axes.imshow(picture, interpolation="nearest", **{**options, **top})
+            shown = axes.imshow(picture, interpolation="nearest", **options)
             if titles:
                 axes.set_title(titles[i], fontsize=7, pad=2)
             if row_labels and i % columns == 0:

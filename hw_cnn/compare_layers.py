@@ -1,0 +1,130 @@
+"""`python -m hw_cnn.compare_layers RUN`: our layers against torch's (convnets-2024-a2, Tasks 2.1, 3.1 and 3.2)."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hw_common import cli, files
+from hw_common.cli import add_flag
+from hw_common.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hw_cnn.finished import Finished
+
+_DESCRIPTION = """\
+Compares MyLinear and MyConv2d with nn.Linear and nn.Conv2d: mean absolute difference of the outputs before and after
+copying the parameters, accuracy of the trained network built from either, and time for inference.
+
+RUN is a finished run of the network cifar, for example:
+
+  python -m hw_cnn.train --dataset sample --network cifar --name small
+  python -m hw_cnn.compare_layers results/hw_cnn/small
+"""
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_cnn.compare_layers", _DESCRIPTION, usage="%(prog)s RUN [flags]")
+    cli.add_finished_run_flags(flags)
+    add_flag(flags, "images", type=cli.positive_int, default=20, help="test images to compare on (default: 20)")
+    add_flag(flags, "rounds", type=cli.positive_int, default=200, help="timed passes of each network (default: 200)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compares, prints a table and writes compare_layers.json into the run folder."""
+    arguments = parser().parse_args(argv)
+    from hw_cnn.finished import open_finished  # imports torch, hence after the arguments are checked
+
+    finished = open_finished(arguments.run)
+    if finished.network.name != "cifar":
+        raise UserError(f"{arguments.run} is a run of the network {finished.network.name}, expected one of cifar")
+    result = compare(finished, finished.load_images(arguments.data_dir).test, arguments)
+    path = finished.run.folder / f"{finished.run.free_stem('compare_layers')}.json"
+    files.write_json(path, result)
+    print(_table(result))
+    print(f"written to {path}")
+
+
+def compare(finished: "Finished", test: Any, arguments: Any) -> dict[str, Any]:
+    """All the numbers of Tasks 2.1, 3.1 and 3.2.
+
+    Args:
+        finished: the trained network.
+        test: its test split.
+        arguments: images, rounds and seed of the command line.
+    """
+    import torch
+    from torch import nn
+
+    from hw_cnn.data import to_input
+    from hw_cnn.layers import MyConv2d, MyLinear
+    from hw_cnn.models import CifarCNN
+
+    torch.manual_seed(arguments.seed)
+    chosen = torch.randperm(len(test))[: arguments.images]
+    images, labels = to_input(test.images[chosen], finished.network).contiguous(), test.labels[chosen]
+    theirs = finished.model.to(memory_format=torch.contiguous_format)
+    ours = CifarCNN(finished.arguments.padding, len(finished.classes), convolution=MyConv2d, linear=MyLinear).eval()
+    ours.load_state_dict(theirs.state_dict())
+    with torch.inference_mode():
+        numbers = {
+            "linear": _differences(nn.Linear(8, 16), MyLinear(8, 16), torch.randn(len(images), 8)),
+            "convolution": _differences(nn.Conv2d(3, 8, 5), MyConv2d(3, 8, 5), images),
+            "network": {"after_copying": (ours(images) - theirs(images)).abs().mean().item()},
+        }
+        accuracy = {
+            name: (model(images).argmax(1) == labels).double().mean().item()
+            for name, model in (("default", theirs), ("own", ours))
+        }
+        seconds = _time({"default": lambda: theirs(images), "own": lambda: ours(images)}, arguments.rounds)
+    return {
+        "data": finished.run.summary()["data"],
+        "images": len(images),
+        "mean_absolute_difference": numbers,
+        "accuracy": accuracy,
+        "seconds_for_inference": seconds,
+        "ratio_own_default": seconds["own"] / seconds["default"],
+        "rounds": arguments.rounds,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _differences(theirs: "nn.Module", ours: "nn.Module", inputs: "Tensor") -> dict[str, float]:
+    """Mean absolute difference of two layers' outputs, with their own parameters and with the same ones."""
+    before = (theirs(inputs) - ours(inputs)).abs().mean().item()
+    ours.load_state_dict(theirs.state_dict())
+    return {"before_copying": before, "after_copying": (theirs(inputs) - ours(inputs)).abs().mean().item()}
+
+
+def _time(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each call; the calls take turns, so that whatever slows the machine down slows both."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 3):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if number >= 3:  # the first ones warm up caches and thread pools
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = [f"{result['data']}, {result['images']} test images"]
+    for layer, values in result["mean_absolute_difference"].items():
+        shown = ", ".join(f"{value:.2e} {name.replace('_', ' ')}" for name, value in values.items())
+        lines.append(f"mean absolute difference, {layer}: {shown}")
+    accuracy, seconds = result["accuracy"], result["seconds_for_inference"]
+    lines.append(f"accuracy: {accuracy['default']:.3f} default, {accuracy['own']:.3f} own")
+    lines.append(
+        f"inference: {seconds['default'] * 1e3:.3f} ms default, {seconds['own'] * 1e3:.3f} ms own, "
+        f"ratio own / default {result['ratio_own_default']:.2f} (median of {result['rounds']} rounds)"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

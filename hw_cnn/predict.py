@@ -1,0 +1,67 @@
+"""`python -m hw_cnn.predict RUN image…`: classifies image files with a finished run."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hw_common import cli
+from hw_common.cli import add_flag
+
+_DESCRIPTION = """\
+Prints the most probable class of each image file and its probability, with the best weights of the run folder RUN.
+
+  python -m hw_cnn.predict results/hw_cnn/fashion-mnist-fashion-plain-lr0.01 shirt.png shoe.jpg
+
+Images are brought to the network's size and to grey or RGB. Fashion-MNIST and MNIST are bright on black.
+"""
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_cnn.predict", _DESCRIPTION, usage="%(prog)s RUN IMAGE [IMAGE …] [flags]")
+    flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
+    add_flag(flags, "json", action="store_true", help="print one JSON list with the probabilities of all classes")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints a line for each image, or one JSON list."""
+    arguments = parser().parse_args(argv)
+    results = predict(arguments.run, arguments.images)
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+        return
+    for result in results:
+        print(f"{result['file']}: {result['class']} {result['probability']:.4f}")
+
+
+def predict(folder: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Class, its probability and the probabilities of all classes, for each image file.
+
+    Raises:
+        UserError: `folder` is no finished run, or one of the files is no image.
+    """
+    import torch  # slow, hence after the arguments are checked
+
+    from hw_cnn.data import to_input
+    from hw_cnn.finished import open_finished
+    from hw_cnn.images import decode_all
+
+    finished = open_finished(folder)
+    network = finished.network
+    pixels = torch.from_numpy(decode_all(paths, network.channels, network.size, "reading images"))
+    with torch.inference_mode():
+        scores = [finished.model.scores(to_input(chunk, network)) for chunk in pixels.permute(0, 3, 1, 2).split(1000)]
+        probabilities = torch.cat(scores).softmax(dim=1)
+    results = []
+    for path, row in zip(paths, probabilities.tolist(), strict=True):
+        by_class = dict(zip(finished.classes, row, strict=True))
+        best = max(by_class, key=by_class.__getitem__)
+        results.append({"file": str(path), "class": best, "probability": by_class[best], "probabilities": by_class})
+    return results
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
