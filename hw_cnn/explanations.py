@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hw_cnn.data import Split, to_input
 from hw_cnn.finished import Finished
-from hw_cnn.models import convolutions
+from hw_cnn.models import convolutions, sheet_name
 from hw_common import figures, files
 
 NamedMaps = list[tuple[str, Tensor]]
@@ -30,7 +30,7 @@ def collect_maps(model: nn.Module, images: Tensor) -> NamedMaps:
     """
     outputs: NamedMaps = []
     names = {module: name for name, module in convolutions(model).items()}
-    names |= {module: name for name, module in model.named_modules() if isinstance(module, nn.MaxPool2d)}
+    names |= {module: sheet_name(path) for path, module in model.named_modules() if isinstance(module, nn.MaxPool2d)}
     hooks = [
         module.register_forward_hook(lambda layer, inputs, output: outputs.append((names[layer], output.detach())))
         for module in names
@@ -168,8 +168,8 @@ def _overlay(image: Tensor, heat: np.ndarray) -> np.ndarray:
 def equivariance(finished: Finished, test: Split, *, seed: int, images: int = 200) -> list[Path]:
     """ist-2021-22-hw2 Q2.1: shifts images one pixel to the right and compares the feature maps before and after.
 
-    Two numbers for each layer, both relative to the maps' norm, means over the images:
-    `change`, how much the maps differ at the same place, and, for layers that work at the image's own resolution,
+    Two numbers for each layer (convolutions after their ReLU), both relative to the maps' norm, means over the images:
+    `change`, how much the maps differ at the same place, which pooling lessens; and for the first convolution
     `change_when_shifted_along`, how much they differ once the first maps are shifted too: zero up to rounding, since a
     convolution of a shifted image is the shifted convolution. Edges are left out, where pixels enter and leave.
 
@@ -185,8 +185,10 @@ def equivariance(finished: Finished, test: Split, *, seed: int, images: int = 20
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
     pixels = test.images[chosen]
     shifted = F.pad(pixels, (1, 0))[..., :-1]
-    before = collect_maps(finished.model, to_input(pixels, finished.network))
-    after = collect_maps(finished.model, to_input(shifted, finished.network))
+    before, after = (
+        [(layer, F.relu(maps)) for layer, maps in collect_maps(finished.model, to_input(x, finished.network))]
+        for x in (pixels, shifted)
+    )
     rows = []
     for (layer, first), (_, second) in zip(before, after, strict=True):
         row: dict[str, Any] = {"layer": layer, "change": _relative_change(first, second)}

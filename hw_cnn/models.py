@@ -114,11 +114,16 @@ def get_number_trainable_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def sheet_name(path: str) -> str:
+    """A module's path as the sheets write it: `convblock1[0]` for `convblock1.0`, `conv1` as it is."""
+    owner, _, index = path.rpartition(".")
+    return f"{owner}[{index}]" if index.isdigit() else path
+
+
 def convolutions(model: nn.Module) -> dict[str, nn.Module]:
-    """The convolutions of `model` in forward order, under the names that the sheets use: `conv1`, `convblock1[0]`."""
-    found = {}
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) or type(module).__name__ == "MyConv2d":
-            owner, _, index = path.rpartition(".")
-            found[f"{owner}[{index}]" if index.isdigit() else path] = module
-    return found
+    """The convolutions of `model` in forward order, under the names that the sheets use."""
+    return {
+        sheet_name(path): module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) or type(module).__name__ == "MyConv2d"
+    }

@@ -26,7 +26,7 @@ epoch (ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1). All other flags are those of
   python -m hw_cnn.sweep --dataset sample --epochs 5
 
 Each trial is an ordinary run folder. The same command again goes on where an interrupted sweep was. Several machines
-share a sweep through --storage, any address that Optuna takes, e.g. postgresql://…
+share a sweep through --storage: postgresql://…, mysql://…, redis://… or the path of a journal file on a shared disk.
 """
 _METRICS = ("validation_accuracy", "test_accuracy")
 _HEARTBEAT_SECONDS = 30
@@ -38,7 +38,7 @@ def parser() -> cli.Parser:
     add_flag(flags, "lrs", type=cli.positive_float, nargs="+", default=[0.001, 0.01, 0.1], help="learning rates")
     add_flag(flags, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
     add_flag(flags, "jobs", type=cli.positive_int, default=1, help="trials side by side; they share the cores evenly")
-    add_flag(flags, "storage", help="Optuna storage address (default: a file in the sweep's folder)")
+    add_flag(flags, "storage", help="Optuna storage: an address, or a journal file's path (default: in the folder)")
     add_flag(flags, "name", type=cli.run_name, help="name of the sweep's folder; the same name goes on")
     return flags
 
@@ -51,7 +51,7 @@ class Sweep:
         lrs: learning rates.
         seeds: seeds for each of them.
         jobs: trials side by side.
-        storage: Optuna storage address, or None for a file in the sweep's folder.
+        storage: Optuna storage address or path of a journal file; None for one in the sweep's folder.
         name: of the sweep's folder; trials are called <name>-lr<lr>-seed<seed>.
         flags: further flags of hw_cnn.train, as given.
         expected: what hw_cnn.train makes of them.
@@ -140,16 +140,9 @@ def _open_study(sweep: Sweep, run: Run) -> Any:
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    address = sweep.storage or f"sqlite:///{run.folder.resolve() / 'study.db'}"
-    storage: Any = address
-    if sweep.storage and not address.startswith(("redis", "sqlite")):  # trials of a machine that died become free again
-        storage = optuna.storages.RDBStorage(
-            address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=4 * _HEARTBEAT_SECONDS
-        )
-    try:
-        study = optuna.create_study(storage=storage, study_name=sweep.name, direction="maximize", load_if_exists=True)
-    except Exception as error:  # whatever the storage's driver raises
-        raise UserError(f"cannot open the storage {address}: {str(error).splitlines()[0]}") from error
+    study = optuna.create_study(
+        storage=_storage(sweep, run.folder), study_name=sweep.name, direction="maximize", load_if_exists=True
+    )
     if sweep.storage is None:  # the folder's lock is ours, so whoever ran these is gone
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
@@ -159,6 +152,29 @@ def _open_study(sweep: Sweep, run: Run) -> Any:
         if {"lr": lr, "seed": seed} not in known:
             study.enqueue_trial({"lr": lr, "seed": seed})
     return study
+
+
+def _storage(sweep: Sweep, folder: Path) -> Any:
+    """Where Optuna keeps the trials: a journal file, or what the address says.
+
+    Raises:
+        UserError: it cannot be opened, or is SQLite, which hands one trial to two workers now and then.
+    """
+    from optuna import storages
+    from optuna.storages.journal import JournalFileBackend
+
+    address = sweep.storage or str(folder / "study.journal")
+    if address.startswith("sqlite"):
+        raise UserError("--storage: SQLite does not lock its trials; use a file's path (a journal) or postgresql://…")
+    try:
+        if "://" not in address:
+            return storages.JournalStorage(JournalFileBackend(address))
+        if address.startswith("redis"):
+            return storages.get_storage(address)
+        grace = 4 * _HEARTBEAT_SECONDS  # then the trials of a machine that died become free again
+        return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
+    except Exception as error:  # whatever the storage's driver raises
+        raise UserError(f"cannot open the storage {address}: {str(error).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager

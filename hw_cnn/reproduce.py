@@ -1,0 +1,147 @@
+"""`python -m hw_cnn.reproduce`: every figure and table of the three sheets, as far as they concern images.
+
+On the built-in sample by default; `--profile full` takes the sheets' own data sets and settings instead.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hw_cnn import train
+from hw_common import cli, files, runs
+from hw_common.cli import add_flag
+from hw_common.runs import CONFIG, Run
+
+_DESCRIPTION = """\
+Trains the networks of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 and convnets-2024-a2 and draws all their figures.
+What is finished already is kept; what was interrupted goes on.
+
+  python -m hw_cnn.reproduce                              on the built-in sample, a few minutes
+  python -m hw_cnn.reproduce --profile full --data_dir …  on Fashion-MNIST, OCTMNIST and CIFAR-10, about two hours
+"""
+_SAMPLE = {
+    "fashion": ["--dataset", "sample", "--network", "fashion", "--epochs", "8"],
+    "oct": ["--dataset", "sample", "--network", "oct"],
+    "cifar": ["--dataset", "sample", "--network", "cifar"],
+}
+_FULL = {
+    "fashion": ["--dataset", "fashion-mnist"],
+    "oct": ["--dataset", "octmnist"],
+    "cifar": ["--dataset", "cifar10"],
+}
+_KERNELS = {
+    "fashion": ["-conv_1_name", "convblock1[0]", "-conv_2_name", "convblock2[0]"],
+    "oct": ["-conv_1_name", "conv1", "-conv_2_name", "conv2"],
+    "cifar": ["-conv_1_name", "conv1", "-conv_2_name", "conv2"],
+}
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_cnn.reproduce", _DESCRIPTION)
+    add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
+    add_flag(flags, "data_dir", help="where the data sets of --profile full are or will be downloaded to")
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side in a sweep (default: 2)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Does what is missing, then says where everything is."""
+    arguments = parser().parse_args(argv)
+    started = time.monotonic()
+    where = ["--results_dir", str(arguments.results_dir)]
+    data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
+    sets = _SAMPLE if arguments.profile == "sample" else _FULL
+    prefix = arguments.profile
+    summaries: dict[str, dict[str, Any]] = {}
+    for network, flags in sets.items():
+        _say(f"{network}: learning rates")
+        summaries[f"{network} sweep"] = _sweep(
+            [*flags, *_KERNELS[network], *where, *data], f"{prefix}-{network}", arguments
+        )
+    best = {network: _best_run(arguments, f"{prefix}-{network}", summaries[f"{network} sweep"]) for network in sets}
+    _say("oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)")
+    lr = str(summaries["oct sweep"]["choice"]["lr"])
+    no_maxpool = _train_once([*sets["oct"], "-no_maxpool", "--lr", lr, *_KERNELS["oct"], *where, *data],
+                             f"{prefix}-oct-no_maxpool", arguments.results_dir)  # fmt: skip
+    _say("own layers against torch's, feature maps, Grad-CAM, equivariance")
+    outputs = _explain(best, data)
+    table = _table(best, no_maxpool)
+    folder = arguments.results_dir / train.HOMEWORK
+    files.write_bytes(folder / f"{prefix}-numbers.md", table.encode())
+    print(f"\n{table}")
+    print(f"finished in {time.monotonic() - started:.0f} s; figures and tables:")
+    for path in [folder / f"{prefix}-numbers.md", *outputs]:
+        print(f"  {path}")
+    for run in (*(folder / f"{prefix}-{network}" for network in sets), *(run.folder for run in best.values()),
+                no_maxpool.folder):  # fmt: skip
+        print(f"  {run}/*.png")
+
+
+def _say(what: str) -> None:
+    print(f"\n== {what}", flush=True)
+
+
+def _sweep(flags: list[str], name: str, arguments: Any) -> dict[str, Any]:
+    from hw_cnn import sweep
+
+    seeds = ["--seeds", "42"] if arguments.profile == "sample" else ["--seeds", "42", "43", "44"]
+    return sweep.run_sweep(sweep.parse([*flags, *seeds, "--jobs", str(arguments.jobs), "--name", name]))
+
+
+def _best_run(arguments: Any, name: str, summary: dict[str, Any]) -> Run:
+    """The run with the chosen learning rate and the first seed."""
+    chosen = f"{name}-lr{summary['choice']['lr']:g}-seed{summary['seeds'][0]}"
+    return Run.open(arguments.results_dir / train.HOMEWORK / chosen, train.HOMEWORK)
+
+
+def _train_once(flags: list[str], name: str, results_dir: Path) -> Run:
+    """The finished run called `name`: found, resumed or trained."""
+    folder = results_dir / train.HOMEWORK / name
+    if (folder / CONFIG).is_file():
+        run = Run.open(folder, train.HOMEWORK)
+        runs.check_same_arguments(run, vars(train.parse([*flags, "--name", name])))
+        if not run.is_finished:
+            train.main(["--resume", str(folder)])
+    else:
+        train.main([*flags, "--name", name, "--overwrite"])
+    return Run.open(folder, train.HOMEWORK)
+
+
+def _explain(best: dict[str, Run], data: list[str]) -> list[Path]:
+    """Draws what is missing for the best runs; returns the paths."""
+    from hw_cnn import compare_layers, explain
+
+    wanted: list[tuple[str, str, Callable[[list[str]], None], list[str]]] = [
+        ("cifar", "compare_layers.json", compare_layers.main, []),
+        ("cifar", "feature_maps.png", explain.main, ["feature_maps"]),
+        ("cifar", "grad_cam.png", explain.main, ["grad_cam"]),
+        ("fashion", "equivariance.png", explain.main, ["equivariance"]),
+    ]
+    paths = []
+    for network, name, command, words in wanted:
+        paths.append(best[network].folder / name)
+        if not paths[-1].is_file():
+            command([*words, str(best[network].folder), *data])
+    return paths
+
+
+def _table(best: dict[str, Run], no_maxpool: Run) -> str:
+    lines = [
+        "| network | data | learning rate | parameters | validation accuracy | test accuracy |",
+        "|---|---|---|---|---|---|",
+    ]
+    for title, run in [*best.items(), ("oct without max-pooling", no_maxpool)]:
+        summary = run.summary()
+        final = summary["final"]
+        lines.append(
+            f"| {title} | {summary['data']} | {run.arguments['lr']:g} | {summary['parameters']} "
+            f"| {final['validation_accuracy']:.4f} | {final['test_accuracy']:.4f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
