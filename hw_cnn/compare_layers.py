@@ -1,13 +1,13 @@
 """`python -m hw_cnn.compare_layers RUN`: our layers against torch's (convnets-2024-a2, Tasks 2.1, 3.1 and 3.2)."""
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hw_common import cli, files
 from hw_common.cli import add_flag
 from hw_common.errors import UserError
+from hw_common.timing import ratio, take_turns
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,14 +80,14 @@ def compare(finished: "Finished", test: Any, arguments: Any) -> dict[str, Any]:
             name: (model(images).argmax(1) == labels).double().mean().item()
             for name, model in (("default", theirs), ("own", ours))
         }
-        seconds = _time({"default": lambda: theirs(images), "own": lambda: ours(images)}, arguments.rounds)
+        seconds = take_turns({"default": lambda: theirs(images), "own": lambda: ours(images)}, arguments.rounds)
     return {
         "data": finished.run.summary()["data"],
         "images": len(images),
         "mean_absolute_difference": numbers,
         "accuracy": accuracy,
-        "seconds_for_inference": seconds,
-        "ratio_own_default": seconds["own"] / seconds["default"],
+        "seconds_for_inference": {name: statistics.median(values) for name, values in seconds.items()},
+        "ratio_own_default": ratio(seconds, of="own", to="default"),
         "rounds": arguments.rounds,
         "threads": torch.get_num_threads(),
     }
@@ -98,18 +98,6 @@ def _differences(theirs: "nn.Module", ours: "nn.Module", inputs: "Tensor") -> di
     before = (theirs(inputs) - ours(inputs)).abs().mean().item()
     ours.load_state_dict(theirs.state_dict())
     return {"before_copying": before, "after_copying": (theirs(inputs) - ours(inputs)).abs().mean().item()}
-
-
-def _time(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call; the calls take turns, so that whatever slows the machine down slows both."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 3):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if number >= 3:  # the first ones warm up caches and thread pools
-                seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _table(result: dict[str, Any]) -> str:

@@ -89,13 +89,13 @@ def _train(
     if run is not None and run.is_finished:
         print(f"{run.folder} is finished already")
         return run.summary()
-    batches = _training_batches(arguments, images, model)
-    optimizer, scheduler = _optimizer(arguments, model, arguments.epochs * len(batches))
+    batches = training_batches(arguments, images, model)
+    optimizer, scheduler = make_optimizer(arguments, model, arguments.epochs * len(batches))
     fitted = fit(
         model,
         optimizer,
         batches,
-        _loss,
+        loss_function,
         lambda model: evaluate(model, images.val, arguments, prefix="validation_"),
         epochs=arguments.epochs,
         monitor="validation_accuracy",
@@ -121,7 +121,8 @@ def weights_metadata(arguments: argparse.Namespace) -> dict[str, str]:
     return {"homework": HOMEWORK, "network": arguments.network}
 
 
-def _training_batches(arguments: argparse.Namespace, images: ImageData, model: nn.Module) -> data.Batches:
+def training_batches(arguments: argparse.Namespace, images: ImageData, model: nn.Module) -> data.Batches:
+    """The shuffled, possibly augmented mini-batches that `arguments` describe, on the model's device."""
     if arguments.batch_size < distributed.world_size():
         raise UserError(f"--batch_size {arguments.batch_size} is less than one image for each process")
     return data.batches(
@@ -139,9 +140,10 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _optimizer(
+def make_optimizer(
     arguments: argparse.Namespace, model: nn.Module, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+    """The optimizer that `arguments` describe and, for `--schedule cosine`, a warm-up and decay over `steps`."""
     common = {"lr": arguments.lr, "weight_decay": arguments.l2_decay, "fused": True}
     if arguments.optimizer == "adam":
         optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), **common)
@@ -156,7 +158,8 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.SequentialLR(optimizer, [ramp, fall], [warm_up])
 
 
-def _loss(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
+def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
+    """What `fit` minimizes: the network's own criterion, with the number of right answers beside it."""
     images, labels = batch
     outputs = model(images)
     criterion = getattr(model, "module", model).criterion
@@ -251,9 +254,9 @@ def _announce(arguments: argparse.Namespace, images: ImageData, model: nn.Module
 
 def _dry_run(arguments: argparse.Namespace, images: ImageData, model: nn.Module) -> dict[str, Any]:
     """One training step and one evaluation, to see that everything fits together; writes nothing."""
-    batch = next(iter(_training_batches(arguments, images, model).epoch(0)))
-    optimizer, _ = _optimizer(arguments, model, steps=1)
-    loss, count, _ = _loss(model, batch)
+    batch = next(iter(training_batches(arguments, images, model).epoch(0)))
+    optimizer, _ = make_optimizer(arguments, model, steps=1)
+    loss, count, _ = loss_function(model, batch)
     loss.backward()
     optimizer.step()
     numbers = _test_numbers(model, images, arguments)

@@ -1,0 +1,116 @@
+"""Training speed of hw_cnn against the straightforward loop, as ratios within one run.
+
+    python benchmarks/cnn.py [--rounds 7] [--images 4096] [--threads 2] [--accuracy]
+
+The straightforward loop is what a first solution looks like: TensorDataset of floats, DataLoader, contiguous tensors,
+fp32, zero_grad / backward / step / loss.item(). Ours is `hw_common.training.fit` as `hw_cnn.train` calls it. Same
+network (FashionCNN), same images, same threads; the two take turns, and the medians of the rounds' ratios are printed.
+`--accuracy` also trains the sample to the end both ways with three seeds: the speed must not cost accuracy.
+"""
+
+import argparse
+import contextlib
+import io
+import resource
+import statistics
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from hw_cnn import data, experiment, train
+from hw_cnn.data import ImageData, Split
+from hw_cnn.models import FashionCNN
+from hw_cnn.presets import NETWORKS
+from hw_common.timing import ratio, take_turns
+from hw_common.training import fit
+
+GOALS = {(8, "fp32"): 1.1, (64, "fp32"): 1.2, (64, "bf16"): 1.7, (256, "bf16"): 2.0}
+FASHION = NETWORKS["fashion"]
+
+
+def straightforward(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    dataset = TensorDataset(images.train.images.float() / 256, images.train.labels)
+    loader = DataLoader(dataset, batch_size=batch_size, shuffle=True)
+    model = FashionCNN()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    criterion = nn.NLLLoss()
+    for _ in range(epochs):
+        total = 0.0
+        for batch, labels in loader:
+            optimizer.zero_grad()
+            loss = criterion(model(batch), labels)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+    return model
+
+
+def ours(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int, precision: str) -> nn.Module:
+    flags = ["--dataset", "sample", "--batch_size", str(batch_size), "--lr", str(lr), "--precision", precision]
+    arguments = train.parse([*flags, "--epochs", str(epochs), "--seed", str(seed)])
+    torch.manual_seed(seed)
+    model = experiment.build_model(arguments, len(images.classes))
+    batches = experiment.training_batches(arguments, images, model)
+    optimizer, _ = experiment.make_optimizer(arguments, model, steps=epochs * len(batches))
+    with contextlib.redirect_stdout(io.StringIO()):
+        fit(
+            model, optimizer, batches, experiment.loss_function, lambda model: {"accuracy": 0.0},
+            epochs=epochs, monitor="accuracy", precision=precision,
+        )  # fmt: skip
+    return model
+
+
+def accuracy(model: nn.Module, split: Split) -> float:
+    with torch.inference_mode():
+        predicted = model.eval()(data.to_input(split.images, FASHION)).argmax(1)
+    return (predicted == split.labels).double().mean().item()
+
+
+def compare_accuracy(images: ImageData) -> None:
+    print("\ntest accuracy on the sample after 30 epochs at batch 64, lr 0.1, seeds 42 43 44")
+    ways = {
+        "straightforward": lambda seed: straightforward(images, 64, 30, 0.1, seed),
+        "ours, fp32": lambda seed: ours(images, 64, 30, 0.1, seed, "fp32"),
+        "ours, bf16": lambda seed: ours(images, 64, 30, 0.1, seed, "bf16"),
+    }
+    for name, way in ways.items():
+        values = [accuracy(way(seed), images.test) for seed in (42, 43, 44)]
+        print(f"{name:16} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rounds", type=int, default=7)
+    flags.add_argument("--images", type=int, default=4096)
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    flags.add_argument("--accuracy", action="store_true")
+    arguments = flags.parse_args()
+    torch.set_num_threads(arguments.threads)
+    sample = data.load("sample", None, FASHION, seed=42)
+    repeated = torch.arange(arguments.images) % len(sample.train)
+    split = Split(sample.train.images[repeated], sample.train.labels[repeated])
+    images = ImageData(sample.name, split, sample.val, sample.test, sample.classes, {})
+    print(f"{torch.get_num_threads()} threads, {arguments.images} images a round, median of {arguments.rounds} rounds")
+    for batch_size in (8, 64, 256):
+        calls = {"naive": lambda size=batch_size: straightforward(images, size, 1, 0.01, 42)}
+        for precision in ("fp32", "bf16"):
+            calls[precision] = lambda size=batch_size, p=precision: ours(images, size, 1, 0.01, 42, p)
+        seconds = take_turns(calls, arguments.rounds, warm_up=1)
+        for precision in ("fp32", "bf16"):
+            faster = ratio(seconds, of="naive", to=precision)
+            goal = GOALS.get((batch_size, precision))
+            verdict = f"goal {goal}: {'reached' if faster >= goal else 'MISSED'}" if goal else ""
+            rates = [arguments.images / statistics.median(seconds[name]) for name in ("naive", precision)]
+            print(
+                f"batch {batch_size:3} {precision}: {faster:.2f} times as fast "
+                f"({rates[0]:.0f} → {rates[1]:.0f} images a second)  {verdict}"
+            )
+    if arguments.accuracy:
+        compare_accuracy(sample)
+    print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Speed of MyLinear and MyConv2d against torch's layers in CifarCNN, as ratios within one run.
+
+    python benchmarks/layers.py [--rounds 100] [--threads 2]
+
+Goals: inference on 20 images at most 1.5 times torch's time, training at batch 64 at most 3 times.
+"""
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hw_cnn.layers import MyConv2d, MyLinear
+from hw_cnn.models import CifarCNN
+from hw_common.timing import ratio, take_turns
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rounds", type=int, default=100)
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = flags.parse_args()
+    torch.set_num_threads(arguments.threads)
+    networks = {"torch": CifarCNN(), "own": CifarCNN(convolution=MyConv2d, linear=MyLinear)}
+    networks["own"].load_state_dict(networks["torch"].state_dict())
+    images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
+
+    def train(model: nn.Module) -> None:
+        model.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+
+    def infer(model: nn.Module) -> None:
+        with torch.inference_mode():
+            model(images[:20])
+
+    for what, step, goal in (("inference on 20 images", infer, 1.5), ("training at batch 64", train, 3.0)):
+        calls = {name: lambda model=model, step=step: step(model) for name, model in networks.items()}
+        slower = ratio(take_turns(calls, arguments.rounds, warm_up=10), of="own", to="torch")
+        print(f"{what}: own / torch {slower:.2f}  goal {goal}: {'reached' if slower <= goal else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()

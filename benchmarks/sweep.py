@@ -1,0 +1,33 @@
+"""Time of a learning-rate sweep with `--jobs 2` against one trial after the other, as a ratio within one run.
+
+    python benchmarks/sweep.py [--rounds 3] [flags of hw_cnn.sweep]
+
+Without further flags: the sheet's network and settings on the sample, three rates, two seeds. Goal: at most 0.75.
+"""
+
+import argparse
+import contextlib
+import io
+import tempfile
+
+from hw_cnn import sweep
+from hw_common.timing import ratio, take_turns
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rounds", type=int, default=3)
+    arguments, rest = flags.parse_known_args()
+    rest = rest or ["--dataset", "sample", "--seeds", "42", "43"]
+
+    def run(jobs: int) -> None:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            sweep.run_sweep(sweep.parse([*rest, "--jobs", str(jobs), "--results_dir", folder]))
+
+    seconds = take_turns({"one": lambda: run(1), "two": lambda: run(2)}, arguments.rounds, warm_up=0)
+    share = ratio(seconds, of="two", to="one")
+    print(f"--jobs 2 takes {share:.2f} of the time of --jobs 1  goal 0.75: {'reached' if share <= 0.75 else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()
