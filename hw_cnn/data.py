@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hw_cnn.presets import Network
@@ -96,15 +97,14 @@ def _fit_to(network: Network, images: np.ndarray) -> Tensor:
     """(N, H, W) or (N, H, W, C) uint8 to the network's (N, channels, size, size) uint8."""
     pixels = torch.from_numpy(np.ascontiguousarray(images))
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    if pixels.shape[1] != network.channels:
-        from torchvision.transforms.v2 import functional  # slow to import
-
-        to_channels = functional.rgb_to_grayscale if network.channels == 1 else functional.grayscale_to_rgb
-        pixels = to_channels(pixels)
-    if pixels.shape[2:] != (network.size, network.size) and len(pixels):
-        from torchvision.transforms.v2 import functional
-
-        pixels = functional.resize(pixels, [network.size, network.size], antialias=True)
+    if network.channels == 1 and pixels.shape[1] == 3:
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R 601, as Pillow's "L"
+        pixels = (pixels * weights).sum(1, keepdim=True).round().to(torch.uint8)
+    elif network.channels == 3:
+        pixels = pixels.expand(-1, 3, -1, -1)
+    if pixels.shape[2:] != (network.size, network.size):
+        size = (network.size, network.size)
+        pixels = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True).round().to(torch.uint8)
     return pixels.contiguous()
 
 
@@ -154,7 +154,7 @@ def flip_and_shift(images: Tensor, generator: torch.Generator, reach: int = 2) -
     columns[flipped] = columns[flipped].flip(1)
     columns = (columns + offsets[1][:, None]).to(images.device)
     rows = (torch.arange(height) + offsets[0][:, None]).to(images.device)
-    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    padded = F.pad(images, (reach,) * 4)
     every = torch.arange(count, device=images.device)[:, None, None]
     # Advanced indices around the channel slice: (B, H, W, C), hence back to (B, C, H, W).
     return padded[every, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -30,6 +30,7 @@ _FULL = {
     "oct": ["--dataset", "octmnist"],
     "cifar": ["--dataset", "cifar10"],
 }
+_LEARNING_RATES = ["0.001", "0.01", "0.1"]
 _KERNELS = {
     "fashion": ["-conv_1_name", "convblock1[0]", "-conv_2_name", "convblock2[0]"],
     "oct": ["-conv_1_name", "conv1", "-conv_2_name", "conv2"],
@@ -88,7 +89,8 @@ def _sweep(flags: list[str], name: str, arguments: Any) -> dict[str, Any]:
     from hw_cnn import sweep
 
     seeds = ["--seeds", "42"] if arguments.profile == "sample" else ["--seeds", "42", "43", "44"]
-    return sweep.run_sweep(sweep.parse([*flags, *seeds, "--jobs", str(arguments.jobs), "--name", name]))
+    rates = ["--lrs", *_LEARNING_RATES]
+    return sweep.run_sweep(sweep.parse([*flags, *rates, *seeds, "--jobs", str(arguments.jobs), "--name", name]))
 
 
 def _best_run(arguments: Any, name: str, summary: dict[str, Any]) -> Run:

@@ -32,6 +32,10 @@ _FASHION_CLASSES = (
 _OCT_CLASSES = ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal")
 _LARGEST_NPZ = 2**31  # bytes when unpacked; OCTMNIST has 90 million
 _MOST_IDX_IMAGES = 10**6
+_IDX_FILES = (
+    *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    *("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+)
 
 Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) or (N, H, W, C) uint8, labels (N,) int64
 
@@ -68,18 +72,16 @@ def _split_off(images: np.ndarray, labels: np.ndarray, count: int, seed: int = 4
 
 
 def _load_idx(dataset: str, data_dir: Path) -> Source:
-    from torchvision import datasets  # slow to import
-
-    source = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
-    folder = data_dir / source.__name__ / "raw"
+    folder = data_dir / {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}[dataset] / "raw"
     arrays, hashes = {}, {}
-    for name, md5 in source.resources:
-        path = folder / Path(name).stem  # unpacked, as torchvision leaves it
+    for name in _IDX_FILES:
+        path = folder / name  # unpacked, as torchvision leaves it
         if not path.is_file():
-            urls = [f"{mirror.rstrip('/')}/{name}" for mirror in source.mirrors]
-            [path] = fetch.place(folder, [fetch.Download(name, urls, md5)])
-        arrays[Path(name).stem] = _read_idx(path)
-        hashes[f"{source.__name__}/{path.name}"] = files.sha256(path)
+            path = folder / f"{name}.gz"
+        if not path.is_file():
+            fetch.place(folder, [download for download in _idx_downloads(dataset) if download.name == path.name])
+        arrays[name] = _read_idx(path)
+        hashes[f"{folder.parent.name}/{path.name}"] = files.sha256(path)
     parts = []
     for prefix in ("train", "t10k"):
         images, labels = arrays[f"{prefix}-images-idx3-ubyte"], arrays[f"{prefix}-labels-idx1-ubyte"]
@@ -93,6 +95,16 @@ def _load_idx(dataset: str, data_dir: Path) -> Source:
     classes = _FASHION_CLASSES if dataset == "fashion-mnist" else tuple("0123456789")
     name = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}[dataset]
     return Source(name, *train_parts, parts[1], classes, hashes)
+
+
+def _idx_downloads(dataset: str) -> list[fetch.Download]:
+    from torchvision import datasets  # slow to import
+
+    source = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
+    return [
+        fetch.Download(name, [f"{mirror.rstrip('/')}/{name}" for mirror in source.mirrors], md5)
+        for name, md5 in source.resources
+    ]
 
 
 def _read_idx(path: Path) -> np.ndarray:

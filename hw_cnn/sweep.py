@@ -6,6 +6,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from hw_common.errors import Stopped, UserError
 from hw_common.runs import CONFIG, Run, available_cores
 
 _DESCRIPTION = """\
-Trains at every learning rate with every seed and picks the rate with the best mean validation accuracy after the last
-epoch (ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1). All other flags are those of `python -m hw_cnn.train`.
+Trains at every learning rate with every seed and picks the rate with the best mean validation accuracy
+(ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1). All other flags are those of `python -m hw_cnn.train`.
 
   python -m hw_cnn.sweep --lrs 0.001 0.01 0.1 --seeds 42 43 44 --jobs 2
   python -m hw_cnn.sweep --dataset sample --epochs 5
@@ -39,6 +40,13 @@ def parser() -> cli.Parser:
     add_flag(flags, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
     add_flag(flags, "jobs", type=cli.positive_int, default=1, help="trials side by side; they share the cores evenly")
     add_flag(flags, "storage", help="Optuna storage: an address, or a journal file's path (default: in the folder)")
+    add_flag(
+        flags,
+        "choose_by",
+        choices=("last", "best"),
+        default="last",
+        help="compare the accuracies of the last epoch, as the sheets do, or of each run's best (default: last)",
+    )
     add_flag(flags, "name", type=cli.run_name, help="name of the sweep's folder; the same name goes on")
     return flags
 
@@ -51,6 +59,7 @@ class Sweep:
         lrs: learning rates.
         seeds: seeds for each of them.
         jobs: trials side by side.
+        choose_by: "last" or "best" epoch: whose validation accuracy is compared.
         storage: Optuna storage address or path of a journal file; None for one in the sweep's folder.
         name: of the sweep's folder; trials are called <name>-lr<lr>-seed<seed>.
         flags: further flags of hw_cnn.train, as given.
@@ -61,6 +70,7 @@ class Sweep:
     lrs: list[float]
     seeds: list[int]
     jobs: int
+    choose_by: str
     storage: str | None
     name: str
     flags: list[str]
@@ -91,7 +101,8 @@ def parse(argv: Sequence[str] | None) -> Sweep:
             raise UserError(f"--{name} belongs to a single run; the sweep sets it itself (--lrs, --seeds, --jobs)")
     expected = train.parse(flags)
     name = own.name or f"sweep-{expected.name.rpartition('-lr')[0]}"
-    return Sweep(sorted(set(own.lrs)), sorted(set(own.seeds)), own.jobs, own.storage, name, flags, expected)
+    lrs, seeds = sorted(set(own.lrs)), sorted(set(own.seeds))
+    return Sweep(lrs, seeds, own.jobs, own.choose_by, own.storage, name, flags, expected)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -120,7 +131,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
 
 
 def _open_folder(sweep: Sweep) -> Run:
-    free = {"lrs": sweep.lrs, "seeds": sweep.seeds, "jobs": sweep.jobs, "storage": sweep.storage}
+    free = {name: getattr(sweep, name) for name in ("lrs", "seeds", "jobs", "choose_by", "storage")}
     arguments = {**vars(sweep.expected), "lr": None, "seed": None, "name": sweep.name, **free}
     if (sweep.parent / sweep.name / CONFIG).is_file():
         run = Run.reopen(sweep.parent / sweep.name, HOMEWORK)
@@ -161,6 +172,7 @@ def _storage(sweep: Sweep, folder: Path) -> Any:
         UserError: it cannot be opened, or is SQLite, which hands one trial to two workers now and then.
     """
     from optuna import storages
+    from optuna.exceptions import ExperimentalWarning
     from optuna.storages.journal import JournalFileBackend
 
     address = sweep.storage or str(folder / "study.journal")
@@ -172,7 +184,9 @@ def _storage(sweep: Sweep, folder: Path) -> Any:
         if address.startswith("redis"):
             return storages.get_storage(address)
         grace = 4 * _HEARTBEAT_SECONDS  # then the trials of a machine that died become free again
-        return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are, for Optuna
+            return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
     except Exception as error:  # whatever the storage's driver raises
         raise UserError(f"cannot open the storage {address}: {str(error).splitlines()[0]}") from error
 
@@ -208,7 +222,7 @@ def _run_missing(sweep: Sweep, study: Any, folder: Path) -> list[str]:
     with tqdm(total=len(sweep.grid), initial=len(sweep.grid) - waiting, unit="run", disable=None) as bar:
 
         def objective(trial: Any) -> float:
-            lr = trial.suggest_float("lr", 1e-12, 1e6)
+            lr = trial.suggest_float("lr", 0, sys.float_info.max)
             seed = trial.suggest_int("seed", 0, 2**31)
             if (lr, seed) not in sweep.grid:  # the queue ran empty while another machine took its last trial
                 raise optuna.TrialPruned
@@ -278,7 +292,7 @@ def _report(sweep: Sweep, study: Any, run: Run) -> dict[str, Any]:
         **{key: first[key] for key in ("dataset", "data", "network", "parameters")},
         "seeds": sweep.seeds,
         "table": table,
-        "choice": _choose(table),
+        "choice": _choose(table, sweep.choose_by),
     }
     _draw(run.folder, summary, complete)
     files.write_csv(run.folder / "table.csv", table)
@@ -304,11 +318,14 @@ def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return row
 
 
-def _choose(table: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """The learning rate with the best mean validation accuracy after the last epoch, and why."""
-    metric = "final_validation_accuracy"
+def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
+    """The learning rate with the best mean validation accuracy after the last, or the best, epoch; and why."""
+    metric = f"{'final' if epoch == 'last' else 'best'}_validation_accuracy"
     best, *others = sorted(table, key=lambda row: -row[metric])
-    reason = f"learning rate {best['lr']:g}: mean validation accuracy {best[metric]:.4f} over {best['seeds']} seed(s)"
+    reason = (
+        f"learning rate {best['lr']:g}: mean validation accuracy of the {epoch} epoch {best[metric]:.4f} "
+        f"over {best['seeds']} seed(s)"
+    )
     if others:
         lead, spread = best[metric] - others[0][metric], best[f"{metric}_std"] + others[0][f"{metric}_std"]
         verdict = "more than" if lead > spread else "within"

@@ -27,8 +27,8 @@ def set_up(seed: int, device: str, threads: int | None) -> torch.device:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, protects only against our own bugs
+        torch.use_deterministic_algorithms(True, warn_only=True)  # on a CPU, what we use is deterministic anyway
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, protects only against our own bugs
     torch.set_num_threads(threads or available_cores())
     random.seed(seed)
     np.random.seed(seed % 2**32)
