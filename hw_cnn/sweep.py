@@ -3,16 +3,16 @@
 import argparse
 import contextlib
 import signal
-import statistics
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hw_cnn import train
+from hw_cnn.sweep_report import Trials, report
 from hw_cnn.train import HOMEWORK
 from hw_common import cli, files, runs
 from hw_common.cli import add_flag
@@ -29,7 +29,6 @@ Trains at every learning rate with every seed and picks the rate with the best m
 Each trial is an ordinary run folder. The same command again goes on where an interrupted sweep was. Several machines
 share a sweep through --storage: postgresql://…, mysql://…, redis://… or the path of a journal file on a shared disk.
 """
-_METRICS = ("validation_accuracy", "test_accuracy")
 _HEARTBEAT_SECONDS = 30
 
 
@@ -122,7 +121,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
         study = _open_study(sweep, run)
         with _stoppable(sweep):
             failures = _run_missing(sweep, study, run.folder)
-        summary = _report(sweep, study, run)
+        summary = report(run, sweep.lrs, sweep.seeds, _complete(sweep, study), sweep.choose_by)
         if failures:
             raise UserError(f"{len(failures)} of {len(sweep.grid)} trials failed: {'; '.join(failures)}")
         return summary
@@ -233,6 +232,7 @@ def _run_missing(sweep: Sweep, study: Any, folder: Path) -> list[str]:
                 raise
             summary = run.summary()
             trial.set_user_attr("summary", summary)
+            trial.set_user_attr("hashes", run.config["data"])
             trial.set_user_attr("rows", files.read_csv(run.folder / runs.METRICS))
             bar.update()
             tqdm.write(f"lr {lr:g}, seed {seed}: validation accuracy {summary['final']['validation_accuracy']:.4f}")
@@ -270,100 +270,14 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
     return Run.open(sweep.parent / name, HOMEWORK)
 
 
-def _report(sweep: Sweep, study: Any, run: Run) -> dict[str, Any]:
-    """Writes table, figure and summary.json from the trials that are complete."""
+def _complete(sweep: Sweep, study: Any) -> Trials:
+    """The finished trials of this sweep, whichever machine ran them."""
     from optuna.trial import TrialState
 
-    trials: dict[tuple[float, int], dict[str, Any]] = {}
+    trials: Trials = {}
     for trial in study.get_trials(states=(TrialState.COMPLETE,)):
         trials.setdefault((trial.params["lr"], trial.params["seed"]), trial.user_attrs)
-    complete = {key: attributes for key, attributes in trials.items() if key in sweep.grid}
-    if not complete:
-        raise UserError(f"no trial of {sweep.name} is complete")
-    table = [
-        _row(lr, [a["summary"] for (rate, _), a in complete.items() if rate == lr])
-        for lr in sweep.lrs
-        if any(rate == lr for rate, _ in complete)
-    ]
-    first = next(iter(complete.values()))["summary"]
-    summary = {
-        "name": sweep.name,
-        "homework": HOMEWORK,
-        **{key: first[key] for key in ("dataset", "data", "network", "parameters")},
-        "seeds": sweep.seeds,
-        "table": table,
-        "choice": _choose(table, sweep.choose_by),
-    }
-    _draw(run.folder, summary, complete)
-    files.write_csv(run.folder / "table.csv", table)
-    files.write_bytes(run.folder / "table.md", _markdown(table).encode())
-    run.write_summary(summary)
-    print(_markdown(table))
-    print(summary["choice"]["reason"])
-    if len(complete) < len(sweep.grid):
-        print(f"{len(sweep.grid) - len(complete)} trials are not complete: failed, or running on another machine")
-    print(f"all of it is in {run.folder}")
-    return summary
-
-
-def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """One line of the table: mean and standard deviation over the seeds, of the last and of the best epoch."""
-    row: dict[str, float] = {"lr": lr, "seeds": len(summaries)}
-    for epoch in ("final", "best"):
-        for metric in _METRICS:
-            values = [summary[epoch][metric] for summary in summaries]
-            row[f"{epoch}_{metric}"] = statistics.mean(values)
-            row[f"{epoch}_{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
-    row["training_seconds"] = statistics.mean(summary["speed"]["training_seconds"] for summary in summaries)
-    return row
-
-
-def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
-    """The learning rate with the best mean validation accuracy after the last, or the best, epoch; and why."""
-    metric = f"{'final' if epoch == 'last' else 'best'}_validation_accuracy"
-    best, *others = sorted(table, key=lambda row: -row[metric])
-    reason = (
-        f"learning rate {best['lr']:g}: mean validation accuracy of the {epoch} epoch {best[metric]:.4f} "
-        f"over {best['seeds']} seed(s)"
-    )
-    if others:
-        lead, spread = best[metric] - others[0][metric], best[f"{metric}_std"] + others[0][f"{metric}_std"]
-        verdict = "more than" if lead > spread else "within"
-        reason += f", {lead:.4f} ahead of {others[0]['lr']:g}"
-        reason += f" ({verdict} the spread of {spread:.4f} over seeds)" if best["seeds"] > 1 else ""
-    return {"lr": best["lr"], "reason": reason}
-
-
-def _markdown(table: Sequence[Mapping[str, float]]) -> str:
-    titles = [
-        "learning rate",
-        "seeds",
-        *(f"{metric.replace('_', ' ')}, {epoch} epoch" for epoch in ("last", "best") for metric in _METRICS),
-        "seconds a run",
-    ]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for row in table:
-        cells = [f"{row[f'{e}_{m}']:.4f} ± {row[f'{e}_{m}_std']:.4f}" for e in ("final", "best") for m in _METRICS]
-        lines.append(f"| {row['lr']:g} | {row['seeds']} | {' | '.join(cells)} | {row['training_seconds']:.0f} |")
-    return "\n".join(lines) + "\n"
-
-
-def _draw(folder: Path, summary: Mapping[str, Any], trials: Mapping[tuple[float, int], Mapping[str, Any]]) -> None:
-    from hw_common import figures  # slow to import
-
-    panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
-    spread: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
-    for metric in ("training_loss", "validation_accuracy"):
-        label = metric.replace("_", " ")
-        panels[label], spread[label] = {}, {}
-        for row in summary["table"]:
-            curves = [[r[metric] for r in a["rows"]] for (lr, _), a in trials.items() if lr == row["lr"]]
-            epochs = list(range(1, len(curves[0]) + 1))
-            by_epoch = list(zip(*curves, strict=True))
-            panels[label][f"lr {row['lr']:g}"] = (epochs, [statistics.mean(v) for v in by_epoch])
-            spread[label][f"lr {row['lr']:g}"] = (epochs, [statistics.pstdev(v) for v in by_epoch])
-    title = f"{summary['data']}, network {summary['network']}: mean and spread over {len(summary['seeds'])} seed(s)"
-    figures.save(figures.curves(panels, "epoch", title, spread), folder, "curves")
+    return {key: attributes for key, attributes in trials.items() if key in sweep.grid}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""`python -m hw_common.record RUN…`: keeps the small facts of measured runs in git, behind the README's numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_common import cli, files
+from hw_common.cli import add_flag
+from hw_common.errors import UserError
+from hw_common.runs import CONFIG, SUMMARY, Run
+
+_DESCRIPTION = """\
+Writes results/record/<homework>-<name>.json for each finished run or sweep: its summary, arguments, data hashes,
+versions and git revision, without paths of this machine.
+
+  python -m hw_common.record results/hw_cnn/fashion results/hw_cnn/cifar-best
+"""
+_PATHS = {"data_dir", "results_dir", "resume", "storage"}
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_common.record", _DESCRIPTION, usage="%(prog)s RUN [RUN …] [flags]")
+    flags.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs or sweeps")
+    add_flag(flags, "into", type=Path, default=Path("results/record"), help="where to (default: results/record)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes a record for each run."""
+    arguments = parser().parse_args(argv)
+    arguments.into.mkdir(parents=True, exist_ok=True)
+    for folder in arguments.runs:
+        print(record(folder, arguments.into))
+
+
+def record(folder: Path, into: Path) -> Path:
+    """Writes the record of the run in `folder` and returns its path.
+
+    Raises:
+        UserError: it is no finished run.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    homework = files.read_json(folder / CONFIG).get("homework")
+    run = Run.open(folder, homework)
+    path = into / f"{homework}-{folder.resolve().name}.json"
+    facts = {key: run.config.get(key) for key in ("command", "data", "versions", "git", "host", "started")}
+    kept = {name: value for name, value in run.arguments.items() if name not in _PATHS}
+    files.write_json(path, {SUMMARY: run.summary(), "arguments": kept, **facts})
+    return path
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
