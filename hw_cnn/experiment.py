@@ -11,7 +11,7 @@ from hw_cnn import data, plots
 from hw_cnn.data import ImageData, Split
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, get_number_trainable_params
 from hw_cnn.presets import NETWORKS
-from hw_cnn.train import HOMEWORK
+from hw_cnn.train import COMMAND, HOMEWORK
 from hw_common import checkpoints, determinism, distributed, runs
 from hw_common.errors import Stopped, UserError
 from hw_common.runs import LAST, Run
@@ -69,7 +69,7 @@ def _open_run(
     if arguments.resume is None:
         if not distributed.is_main():
             return None, None
-        config = runs.describe(HOMEWORK, "hw_cnn.train", vars(arguments), images.hashes, host)
+        config = runs.describe(HOMEWORK, COMMAND, vars(arguments), images.hashes, host)
         return Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite), None
     open_run = Run.reopen if distributed.is_main() else Run.open
     run = open_run(arguments.resume, HOMEWORK)

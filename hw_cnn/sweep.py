@@ -262,8 +262,13 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
     with open(log, "a") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         sweep.running.add(process)
-        status = process.wait()
-        sweep.running.discard(process)
+        try:
+            status = process.wait()
+        except Stopped:  # it was told to stop too: let it save
+            process.wait()
+            raise
+        finally:
+            sweep.running.discard(process)
     if status != 0:
         last_line = (log.read_text().strip().splitlines() or ["no output"])[-1]
         raise _TrialFailed(f"lr {lr:g}, seed {seed} ended with status {status}: {last_line} (log: {log})")

@@ -11,6 +11,7 @@ from hw_common.errors import UserError
 from hw_common.runs import CONFIG, Run, check_same_arguments
 
 HOMEWORK = "hw_cnn"
+COMMAND = "hw_cnn.train"
 _DESCRIPTION = """\
 Trains a CNN of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 or convnets-2024-a2 with the sheet's own settings.
 
@@ -78,8 +79,12 @@ def parse_saved(run: Run) -> argparse.Namespace:
     """The arguments that `run` was started with, checked as strictly as those of a command line.
 
     Raises:
-        UserError: its config.json was tampered with or is of another version.
+        UserError: it is a sweep, or its config.json was tampered with or is of another version.
     """
+    if run.config.get("command") != COMMAND:
+        raise UserError(
+            f"{run.folder} was made by {run.config.get('command')}; name one of its runs"
+        )
     try:
         return _resolve(cli.parse_saved(parser(), {**run.arguments, "resume": None}))
     except UserError as error:

@@ -71,7 +71,12 @@ class Run:
             raise UserError(
                 f"cannot write to {parent}: {error.strerror}; choose another place with --results_dir"
             ) from error
-        files.write_json(run.folder / CONFIG, config)
+        try:
+            files.write_json(run.folder / CONFIG, config)
+        except UserError:
+            run.discard_if_empty()
+            run.close()
+            raise
         return run
 
     @classmethod
