@@ -14,6 +14,7 @@ from hw_common.errors import UserError
 
 LARGEST_IMAGE = 50_000_000  # pixels; a file of a few kilobytes can claim many gigabytes
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # decode() refuses these itself
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # a damaged file is one line, decode()'s
 
 
 def decode(path: Path, channels: int, size: int) -> np.ndarray:
@@ -26,6 +27,8 @@ def decode(path: Path, channels: int, size: int) -> np.ndarray:
         with Image.open(path) as image:
             if image.width * image.height > LARGEST_IMAGE:
                 raise UserError(f"{path} has {image.width}×{image.height} pixels, more than the limit of 50 million")
+            if image.mode.startswith("I;16"):  # Pillow clips these at 255 instead of scaling
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             image = image.convert("L" if channels == 1 else "RGB")
             if image.size != (size, size):
                 image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -36,7 +39,8 @@ def decode(path: Path, channels: int, size: int) -> np.ndarray:
         raise UserError(f"{path} is not an image that Pillow can read") from error
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (OSError, SyntaxError, ValueError, IndexError, MemoryError) as error:  # Pillow's ways to say «damaged»
+    # Pillow's ways to say «damaged»
+    except (OSError, SyntaxError, ValueError, IndexError, MemoryError, RuntimeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
 
 

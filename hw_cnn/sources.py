@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -31,6 +32,11 @@ _FASHION_CLASSES = (
 )
 _OCT_CLASSES = ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal")
 _LARGEST_NPZ = 2**31  # bytes when unpacked; OCTMNIST has 90 million
+# What NumPy and zipfile raise for a damaged or malicious file.
+_NPZ_ERRORS = (
+    *(OSError, EOFError, ValueError, SyntaxError, RuntimeError, MemoryError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 _MOST_IDX_IMAGES = 10**6
 _IDX_FILES = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -65,7 +71,7 @@ def _split_off(images: np.ndarray, labels: np.ndarray, count: int, seed: int = 4
     """The course's split: scikit-learn's, with random_state 42."""
     from sklearn.model_selection import train_test_split  # slow to import
 
-    if count >= len(labels):
+    if not 0 < count < len(labels):
         raise UserError(f"{len(labels)} training images are too few to split {count} off for validation")
     train, val = train_test_split(np.arange(len(labels)), test_size=count, random_state=seed)
     return [(images[train], labels[train]), (images[val], labels[val])]
@@ -114,11 +120,14 @@ def _read_idx(path: Path) -> np.ndarray:
             header = file.read(4)
             if len(header) < 4 or header[:3] != b"\0\0\x08" or header[3] not in (1, 3):
                 raise UserError(f"{path} is not an IDX file of bytes: it starts with {header.hex() or 'nothing'}")
-            shape = np.frombuffer(file.read(4 * header[3]), dtype=">u4").astype(int)
-            if len(shape) != header[3] or shape[0] > _MOST_IDX_IMAGES or np.any(shape[1:] > 1024):
+            sides = file.read(4 * header[3])
+            shape = np.frombuffer(sides.ljust(4 * header[3], b"\0"), dtype=">u4").astype(int)
+            if len(sides) < 4 * header[3] or shape[0] > _MOST_IDX_IMAGES or np.any(shape[1:] > 1024) or 0 in shape[1:]:
                 raise UserError(f"{path} is damaged: its header claims the shape {tuple(shape.tolist())}")
             size = int(np.prod(shape))
-            data = file.read(size + 1)
+            data = bytearray()
+            while len(data) <= size and (block := file.read(min(2**20, size + 1 - len(data)))):
+                data += block
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged or cut short: {error}") from error
     if len(data) != size:
@@ -140,13 +149,18 @@ def _load_octmnist(data_dir: Path) -> Source:
             raise UserError(f"{path} claims {unpacked} bytes when unpacked, more than the limit of {_LARGEST_NPZ}")
         with np.load(path, allow_pickle=False) as arrays:
             for split in ("train", "val", "test"):
-                parts.append((arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1).astype(np.int64)))
+                images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+                if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
+                    raise ValueError(f"{split} images or labels are no array")
+                if labels.dtype.kind not in "iu":
+                    raise ValueError(f"{split}_labels are not whole numbers")
+                parts.append((images, labels.reshape(-1).astype(np.int64)))
     except KeyError as error:
         raise UserError(f"{path} is not OCTMNIST: {error.args[0]}") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except _NPZ_ERRORS as error:
         raise UserError(f"{path} is damaged or holds more than plain arrays (nothing was run): {error}") from error
     for images, labels in parts:
-        if images.dtype != np.uint8 or images.ndim != 3 or len(images) != len(labels):
+        if images.dtype != np.uint8 or images.ndim != 3 or len(images) != len(labels) or 0 in images.shape[1:]:
             raise UserError(
                 f"{path}: expected images (N, 28, 28) uint8 and N labels, got {images.shape} {images.dtype}"
             )

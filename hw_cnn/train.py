@@ -82,9 +82,7 @@ def parse_saved(run: Run) -> argparse.Namespace:
         UserError: it is a sweep, or its config.json was tampered with or is of another version.
     """
     if run.config.get("command") != COMMAND:
-        raise UserError(
-            f"{run.folder} was made by {run.config.get('command')}; name one of its runs"
-        )
+        raise UserError(f"{run.folder} was made by {run.config.get('command')}; name one of its runs")
     try:
         return _resolve(cli.parse_saved(parser(), {**run.arguments, "resume": None}))
     except UserError as error:
@@ -97,6 +95,8 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     network = NETWORKS[arguments.network]
     recipe: dict[str, Any] = {**network.defaults, **(network.best if arguments.recipe == "best" else {})}
     _check_together(arguments, network, recipe)
+    if (arguments.optimizer or recipe["optimizer"]) != "sgd":
+        recipe["momentum"] = 0.0
     for name, value in recipe.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)

@@ -77,8 +77,14 @@ def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
         UserError: an argument is unknown or its value is not allowed.
     """
     argv = []
+    known = {action.dest: action for action in parser._actions if action.dest != "help"}  # argparse names no other way
     for name, value in saved.items():
-        if value is None or value is False:
+        if name not in known:
+            raise UserError(f"there is no argument --{name}")
+        if value is None or (value is False and not isinstance(known[name], argparse.BooleanOptionalAction)):
+            continue
+        if value is False:
+            argv.append(f"--no-{name}")
             continue
         if value is True:
             argv.append(f"--{name}")
@@ -97,15 +103,15 @@ def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], expect
             value = convert(text)
         except ValueError:
             value = None
-        if value is None or not math.isfinite(value) or not accept(value):
+        if value is None or not accept(value) or not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
         return value
 
     return parse_number
 
 
-positive_int = _number(int, lambda value: 0 < value < 2**31, "a whole number of 1 or more")
-non_negative_int = _number(int, lambda value: 0 <= value < 2**31, "a whole number of 0 or more")
+positive_int = _number(int, lambda value: 0 < value < 2**31, "a whole number from 1 to 2147483647")
+non_negative_int = _number(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
 positive_float = _number(float, lambda value: value > 0, "a number above 0")
 non_negative_float = _number(float, lambda value: value >= 0, "a number of 0 or more")
 probability = _number(float, lambda value: 0 <= value < 1, "a probability from 0 up to, but not including, 1")

@@ -4,10 +4,13 @@ A file that is already in place is used without network. Otherwise it is downloa
 and hashes, beside its place, and moved there whole.
 """
 
+import contextlib
+import http.client
+import os
 import shutil
 import tarfile
 import tempfile
-import urllib.error
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +52,7 @@ def _download(path: Path, download: Download) -> None:
     from torchvision.datasets.utils import check_integrity, download_url  # slow to import
 
     by_hand = "put the file there by hand, name the folder that has it with --data_dir, or use --dataset sample"
+    is_new = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix=".download-", dir=path.parent)
@@ -57,9 +61,10 @@ def _download(path: Path, download: Download) -> None:
     reason = "no address"
     try:
         for url in download.urls:
+            (Path(folder) / download.name).unlink(missing_ok=True)
             try:
                 download_url(url, folder, download.name)
-            except (OSError, RuntimeError, urllib.error.URLError) as error:
+            except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 continue
             if check_integrity(f"{folder}/{download.name}", download.md5):
@@ -69,6 +74,9 @@ def _download(path: Path, download: Download) -> None:
         raise UserError(f"{path} is missing and could not be downloaded ({reason}); {by_hand}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new and not path.exists():
+            with contextlib.suppress(OSError):
+                os.removedirs(path.parent)  # as far as they are empty
 
 
 def unpack(archive: Path, member: str) -> Path:
@@ -83,7 +91,7 @@ def unpack(archive: Path, member: str) -> Path:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         (Path(folder) / member).rename(target)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"cannot unpack {member} from {archive}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

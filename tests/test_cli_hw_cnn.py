@@ -321,7 +321,7 @@ def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
     [
         (["--lr", "0.1"], "--lr belongs to a single run"),
         (["--lrs", "-1"], "--lrs: expected a number above 0"),
-        (["--jobs", "0"], "--jobs: expected a whole number of 1 or more"),
+        (["--jobs", "0"], "--jobs: expected a whole number from 1 to 2147483647"),
         (["--epoch", "1"], "unrecognized arguments: --epoch"),
         (["--storage", "sqlite:///x.db"], "SQLite does not lock"),
         (["--storage", "nonsense://x"], "cannot open the storage nonsense://x"),
@@ -418,6 +418,6 @@ def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
         cli.run_command(train.main)
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        "error: --batch_size: expected a whole number of 1 or more, got '0' "
+        "error: --batch_size: expected a whole number from 1 to 2147483647, got '0' "
         "(python -m hw_cnn.train --help explains the flags)\n"
     )

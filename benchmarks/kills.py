@@ -1,0 +1,294 @@
+"""SIGKILL at any moment of a training: is every file whole, and does the run end as if nothing had happened?
+
+    python benchmarks/kills.py --kills 2000
+
+A tiny training writes a run folder through `hw_common.files`, whose system calls are wrapped: a forked process kills
+itself at the k-th of them, or in the middle of a write. The kills are spread evenly over all calls. After each one the
+folder must hold, byte for byte, what an undisturbed run had there before or after that write, and a second start must
+clear away the rest and end with the same bits. Some more kills come from outside, at random times.
+"""
+
+import argparse
+import builtins
+import collections
+import contextlib
+import csv
+import gc
+import io
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import tiny
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from hw_common import checkpoints, figures, files, training
+from hw_common.runs import BEST, CONFIG, LAST, Run
+
+Content = dict[str, bytes]  # file name to bytes
+RANDOM = "random moment"
+LEAST_HITS = 0.9
+
+
+class Calls:
+    """Stands in for `open` and `os` in `hw_common.files`; counts their calls and kills this process at one of them.
+
+    Attributes:
+        points: of each call, which write it belongs to, and whether that one makes or replaces which file.
+        writes: name and bytes of each file that was put into place.
+    """
+
+    def __init__(self, deadly: int | None = None) -> None:
+        self.deadly = deadly
+        self.points: list[tuple[int, str]] = []
+        self.writes: list[tuple[str, bytes]] = []
+        self._kind = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def reach(self) -> None:
+        """Dies here if this is the call to die at."""
+        if len(self.points) == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.points.append((len(self.writes), self._kind))
+
+    def open_file(self, path: Path, mode: str) -> "_File":
+        """The first call of each write."""
+        target = path.with_name(path.name.removeprefix(".").removesuffix(files.TEMPORARY_SUFFIX))
+        self._kind = f"{target.name}, {'again' if target.exists() else 'first'}"
+        self.reach()
+        return _File(builtins.open(path, mode), self.reach)
+
+    def fsync(self, descriptor: int) -> None:
+        """Only counts: what it protects against is a power cut, and a dead process loses nothing by its absence."""
+        self.reach()
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Puts the file into place."""
+        self.reach()
+        os.replace(source, target)
+        self.writes.append((target.name, target.read_bytes()))
+
+
+class _File:
+    """A file that can die in the middle of a write, with the first half on disk."""
+
+    def __init__(self, file: Any, reach: Callable[[], None]) -> None:
+        self._file, self._reach = file, reach
+
+    def __enter__(self) -> "_File":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        self._reach()
+        self._file.write(data[: len(data) // 2])
+        self._file.flush()
+        self._reach()
+        self._file.write(data[len(data) // 2 :])
+
+    def flush(self) -> None:
+        self._reach()
+        self._file.flush()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+
+@contextlib.contextmanager
+def watched(calls: Calls) -> Any:
+    """While inside, `hw_common.files` does what it does through `calls`."""
+    files.open, files.os = calls.open_file, calls
+    try:
+        yield
+    finally:
+        del files.open
+        files.os = os
+
+
+def session(results: Path) -> Path:
+    """One start of the program: goes on with the run in `results`, or begins it, and finishes it."""
+    folder = results / tiny.HOMEWORK / "run"
+    if (folder / CONFIG).is_file():
+        run = Run.reopen(folder, tiny.HOMEWORK)
+    else:
+        run = Run.create(results, tiny.CONFIG, "run", overwrite=True)
+    last = folder / LAST
+    try:
+        _, fitted = tiny.train(run, checkpoints.load_state(last) if last.is_file() else None)
+        figure = Figure(figsize=(0.5, 0.5))
+        figure.add_artist(Line2D([0, 1], [0, fitted.rows[-1]["validation_loss"]]))
+        figures.save(figure, folder, "curves")
+        run.write_summary({"final": fitted.rows[-1]})
+    finally:
+        run.close()
+    return folder
+
+
+def content(folder: Path) -> Content:
+    """What a reader finds in a run folder; temporary files and the lock are nothing to a reader."""
+    entries = folder.iterdir() if folder.is_dir() else []
+    return {entry.name: entry.read_bytes() for entry in entries if not entry.name.startswith(".")}
+
+
+def check_readable(folder: Path) -> None:
+    """Reads every file of a finished run with what reads it in earnest; raises where one is damaged."""
+    run = Run.open(folder, tiny.HOMEWORK)
+    run.summary()
+    checkpoints.load_state(folder / LAST)
+    checkpoints.load_weights(folder / BEST, tiny.METADATA)
+    rows = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text())))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    Image.open(folder / "curves.png").load()
+    assert (folder / "curves.pdf").read_bytes().endswith(b"%%EOF\n")
+
+
+def end_of(folder: Path) -> dict[str, Any]:
+    """What a finished run left; of last.pt the values count, since equal values can be pickled in several ways."""
+    return {**content(folder), LAST: tiny.plain(checkpoints.load_state(folder / LAST))}
+
+
+def fork(results: Path, calls: Calls) -> int:
+    """Starts a session in a process of its own and returns its number."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with watched(calls):
+                session(results)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return child
+
+
+def died(child: int) -> bool:
+    """Waits for the process; whether it died of SIGKILL."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+class Kills:
+    """Kills sessions and counts what comes of it.
+
+    Attributes:
+        table: for each kind of file and of write, how many kills, hits, torn or stale files, other ends.
+        faults: a line about each thing that went wrong.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.table: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        self.faults: list[str] = []
+        calls = Calls()
+        with watched(calls):
+            undisturbed = session(folder / "undisturbed")
+        check_readable(undisturbed)
+        self.end = end_of(undisturbed)
+        self.points = calls.points
+        # What the folder holds after 0, 1, 2… writes.
+        self.contents: list[Content] = [dict(calls.writes[:count]) for count in range(len(calls.writes) + 1)]
+
+    def at_point(self, point: int) -> None:
+        """Kills a session at a chosen call."""
+        write, kind = self.points[point]
+        results = self.folder / str(len(list(self.folder.iterdir())))
+        hit = died(fork(results, Calls(deadly=point)))
+        self._examine(results, kind, hit, self.contents[write : write + 2], f"killed at call {point}, {kind}")
+
+    def at_random(self, seconds: float) -> None:
+        """Kills a session from outside after `seconds`."""
+        results = self.folder / str(len(list(self.folder.iterdir())))
+        child = fork(results, Calls())
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        self._examine(results, RANDOM, died(child), self.contents, f"killed after {seconds:.3f} s")
+
+    def _examine(self, results: Path, kind: str, hit: bool, allowed: Sequence[Content], what: str) -> None:
+        folder = results / tiny.HOMEWORK / "run"
+        counts = self.table[kind]
+        counts["kills"] += 1
+        counts["hits"] += hit
+        if content(folder) not in allowed:
+            counts["torn"] += 1
+            self.faults.append(f"{what}: a file is torn, or older or newer than it can be: {sorted(content(folder))}")
+        try:
+            session(results)
+        except Exception as error:
+            counts["different"] += 1
+            self.faults.append(f"{what}: no second start, {type(error).__name__}: {error}")
+        else:
+            if end_of(folder) != self.end:
+                counts["different"] += 1
+                self.faults.append(f"{what}: the second start ended otherwise than an undisturbed run")
+        stale = sorted(entry.name for entry in results.rglob(f".*{files.TEMPORARY_SUFFIX}"))
+        if stale:
+            counts["stale"] += 1
+            self.faults.append(f"{what}: still there after the second start: {', '.join(stale)}")
+
+    @property
+    def chosen(self) -> collections.Counter[str]:
+        """The counts of all kills at chosen points."""
+        return sum((counts for kind, counts in self.table.items() if kind != RANDOM), collections.Counter())
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing went wrong and nearly all kills hit."""
+        return not self.faults and self.chosen["hits"] >= LEAST_HITS * self.chosen["kills"]
+
+    def report(self) -> str:
+        """The table, one line per kind of file, and the first faults."""
+        columns = ("kills", "hits", "torn", "stale", "different")
+        lines = [f"{'file, and which write of it':30}" + "".join(f"{column:>10}" for column in columns)]
+        for kind, counts in {**dict(sorted(self.table.items())), "all chosen": self.chosen}.items():
+            lines.append(f"{kind:30}" + "".join(f"{counts[column]:10}" for column in columns))
+        more = [f"… and {len(self.faults) - 10} more"] if len(self.faults) > 10 else []
+        return "\n".join([*lines, *self.faults[:10], *more])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Kills as often as asked for, prints a table, and returns 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=2000, help="at chosen calls (default: 2000)")
+    parser.add_argument("--random", type=int, default=50, help="at random times, from outside (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random times")
+    arguments = parser.parse_args(argv)
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU does not survive a fork
+    training.time = types.SimpleNamespace(perf_counter=lambda: 0.0)  # so that the same run writes the same bytes
+    generator = random.Random(arguments.seed)
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # faster than a disk
+    with tempfile.TemporaryDirectory(dir=memory) as folder, open(os.devnull, "w") as nowhere:
+        with contextlib.redirect_stdout(nowhere):
+            kills = Kills(Path(folder))
+            gc.freeze()  # a child that collects garbage would copy all of it
+            for i in range(arguments.kills):
+                kills.at_point(i * len(kills.points) // arguments.kills)
+            started = time.perf_counter()
+            died(fork(Path(folder) / "timed", Calls()))
+            seconds = time.perf_counter() - started
+            for _ in range(arguments.random):
+                kills.at_random(generator.uniform(0, seconds))
+    print(f"{len(kills.points)} calls in an undisturbed run")
+    print(kills.report())
+    return 0 if kills.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
