@@ -173,7 +173,8 @@ def evaluate(model: nn.Module, split: Split, arguments: argparse.Namespace, pref
     for images, labels in batches.epoch(0):
         outputs = model(images)
         loss = model.criterion(outputs, labels).double() * len(labels)
-        sums += torch.stack([loss, (outputs.argmax(1) == labels).sum().double(), torch.tensor(float(len(labels)))])
+        correct = (outputs.argmax(1) == labels).sum().double()
+        sums += torch.stack([loss, correct, torch.full_like(loss, len(labels))]) * distributed.weight()
     loss, correct, count = distributed.sum_over_processes(sums).tolist()
     return {f"{prefix}loss": loss / count, f"{prefix}accuracy": correct / count}
 

@@ -4,6 +4,7 @@ Every process draws the same random numbers and takes its own rows of every batc
 combined, and only the main process writes. Without torchrun each function here does nothing, at no cost.
 """
 
+import gc
 import os
 
 import torch
@@ -25,6 +26,7 @@ def stop() -> None:
     """Leaves the group of processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()  # what still holds the group keeps gloo's threads alive, and they abort the process at its end
 
 
 def world_size() -> int:
@@ -45,8 +47,7 @@ def local_rank() -> int:
 def share(count: int) -> slice:
     """This process's rows of a batch of `count`: contiguous, and all of them where there are too few to go round.
 
-    A batch with fewer rows than processes is computed by everybody; `sum_over_processes` then counts it as often,
-    on both sides of every mean.
+    A batch with fewer rows than processes is computed by everybody; `weight` makes up for it.
     """
     global _rows
     size = world_size()
@@ -56,6 +57,12 @@ def share(count: int) -> slice:
         rank = dist.get_rank()
         _rows = (count * rank // size, count * (rank + 1) // size, count)
     return slice(_rows[0], _rows[1])
+
+
+def weight() -> float:
+    """What each row of the latest `share` counts in a sum over processes, so that it counts once in all."""
+    first, last, count = _rows
+    return 1 / world_size() if count and last - first == count else 1.0
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

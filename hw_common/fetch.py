@@ -6,7 +6,6 @@ and hashes, beside its place, and moved there whole.
 
 import contextlib
 import http.client
-import os
 import shutil
 import tarfile
 import tempfile
@@ -52,7 +51,7 @@ def _download(path: Path, download: Download) -> None:
     from torchvision.datasets.utils import check_integrity, download_url  # slow to import
 
     by_hand = "put the file there by hand, name the folder that has it with --data_dir, or use --dataset sample"
-    is_new = not path.parent.exists()
+    new_folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix=".download-", dir=path.parent)
@@ -74,9 +73,10 @@ def _download(path: Path, download: Download) -> None:
         raise UserError(f"{path} is missing and could not be downloaded ({reason}); {by_hand}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if is_new and not path.exists():
-            with contextlib.suppress(OSError):
-                os.removedirs(path.parent)  # as far as they are empty
+        if not path.exists():
+            for new in new_folders:
+                with contextlib.suppress(OSError):
+                    new.rmdir()
 
 
 def unpack(archive: Path, member: str) -> Path:
@@ -86,10 +86,15 @@ def unpack(archive: Path, member: str) -> Path:
         UserError: the archive is damaged, has no such member, or wants to write outside its folder.
     """
     target = archive.parent / member
-    folder = tempfile.mkdtemp(prefix=".unpack-", dir=archive.parent)
+    try:
+        folder = tempfile.mkdtemp(prefix=".unpack-", dir=archive.parent)
+    except OSError as error:
+        raise UserError(f"cannot unpack {archive} beside itself: {error.strerror}") from error
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
+            while tar.fileobj.read(2**20):  # to the end, where gzip has its checksum
+                pass
         (Path(folder) / member).rename(target)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"cannot unpack {member} from {archive}: {error}") from error

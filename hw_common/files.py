@@ -3,6 +3,7 @@
 Everything that a run folder holds goes through `write_bytes`, so there is one place to get right and one to test.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -32,14 +33,19 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise UserError(
             f"cannot write {path}: {error.strerror}; what was there before is untouched, "
             "so make room or choose another --results_dir and go on"
         ) from error
     except BaseException:  # Ctrl-C in the middle of a write
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # on a disk that became read-only it cannot be, and was never made
+        path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -65,8 +71,16 @@ def remove_stale(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON; NaN and infinity are refused with ValueError, since JSON has neither."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    """Writes `value` as indented JSON.
+
+    Raises:
+        UserError: a number in it is not finite, which JSON cannot say; or as `write_bytes`.
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"cannot write {path}: a number for it is not finite ({error})") from error
+    write_bytes(path, (text + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

@@ -123,7 +123,7 @@ class Run:
         entries = [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
         if entries and not (self.folder / CONFIG).is_file():
             raise UserError(f"--overwrite refused: {self.folder} is not a run folder (it has no {CONFIG})")
-        for entry in entries:
+        for entry in sorted(entries, key=lambda entry: entry.name == CONFIG):  # last, so that a kill can be repeated
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:

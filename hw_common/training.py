@@ -183,17 +183,22 @@ class _Trainer:
         if self.scheduler is not None:
             self.scheduler.step()
         for name, amount in (("examples", count), ("loss", value * count), *sums.items()):
-            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount)
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount) * distributed.weight()
         return stop or (distributed.world_size() == 1 and self.signals.received is not None)
 
     def _agree(self, loss: Tensor, count: int) -> tuple[Tensor, bool]:
         """Scales `loss` so that the processes' mean gradient is the whole batch's; tells whether any has to stop."""
         if distributed.world_size() == 1:
             return loss, False
-        stop = float(self.signals.received is not None)
-        shared = torch.tensor([count, stop], dtype=torch.float64, device=self.device)
-        total, stop_votes = distributed.sum_over_processes(shared).tolist()
-        return loss * (count * distributed.world_size() / total), stop_votes > 0
+        rows = count * distributed.weight()
+        total, stop_votes = self._sum_over_processes([rows, self._stop_vote()])
+        return loss * (rows * distributed.world_size() / total), stop_votes > 0
+
+    def _stop_vote(self) -> float:
+        return float(self.signals.received is not None)
+
+    def _sum_over_processes(self, values: list[float]) -> list[float]:
+        return distributed.sum_over_processes(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
     def _check_finite(self, loss: float) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -223,7 +228,11 @@ class _Trainer:
 
     def _finish_epoch(self, validation: Row) -> None:
         at = self.at
-        stop = self._sum_up()
+        bad = [name for name, value in validation.items() if not math.isfinite(value)]
+        if bad:
+            lr = self.optimizer.param_groups[0]["lr"]
+            raise UserError(f"{bad[0]} is not finite after epoch {at.epoch + 1}; try a smaller --lr than {lr:g}")
+        self._sum_up()
         examples = at.sums.pop("examples")
         training = {f"training_{name}": total / examples for name, total in at.sums.items()}
         row = {"epoch": at.epoch + 1, **training, **validation, "seconds": round(at.epoch_seconds, 3)}
@@ -237,17 +246,12 @@ class _Trainer:
                 checkpoints.save_weights(self.run.folder / BEST, self.best_weights, self.metadata)
         self._save()
         self._report(row)
-        if stop:
+        if self._sum_over_processes([self._stop_vote()])[0]:
             self._stop()
 
-    def _sum_up(self) -> bool:
-        """Brings the sums of all processes together; tells whether any has to stop."""
-        sums = {**self.at.sums, "stop": float(self.signals.received is not None)}
-        shared = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device)
-        totals = dict(zip(sums, distributed.sum_over_processes(shared).tolist(), strict=True))
-        stop = totals.pop("stop") > 0
-        self.at.sums = totals
-        return stop
+    def _sum_up(self) -> None:
+        """Brings the sums of all processes together."""
+        self.at.sums = dict(zip(self.at.sums, self._sum_over_processes(list(self.at.sums.values())), strict=True))
 
     def _report(self, row: Row) -> None:
         if not distributed.is_main():

@@ -65,7 +65,7 @@ def test_what_cannot_be_had_is_the_users_error_and_leaves_nothing(tmp_path, mirr
     folder = tmp_path / "data"
     with pytest.raises(UserError, match=reason) as refused:
         fetch.place(folder, [wanted(f"{mirror}/{name}")])
-    assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # neither the folder that was made for it, nor fewer folders than before
     for hint in (str(folder / "a.npz"), "--data_dir", "--dataset sample"):
         assert hint in str(refused.value)
     assert "\n" not in str(refused.value)

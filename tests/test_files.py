@@ -66,7 +66,7 @@ def test_json_comes_back(tmp_path):
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_json_refuses_what_json_does_not_know_and_keeps_the_old_file(tmp_path, number):
     files.write_json(tmp_path / "a.json", 1)
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError, match="not finite"):
         files.write_json(tmp_path / "a.json", {"loss": number})
     assert files.read_json(tmp_path / "a.json") == 1
 

@@ -195,8 +195,8 @@ PLACES = {
     "last step": ("loss", 12, "epoch 3, step 4 of 4"),
     "validation": ("validation", 2, "epoch 2, step 4 of 4"),
     "last validation": ("validation", 3, "epoch 3, step 4 of 4"),
-    "save of the best weights": ("save_weights", 1, "epoch 2, step 1 of 4"),
-    "save": ("save_state", 2, "epoch 3, step 1 of 4"),
+    "save of the best weights": ("save_weights", 1, "epoch 1"),
+    "save": ("save_state", 2, "epoch 2"),
 }
 
 

@@ -54,7 +54,8 @@ def evaluate(model: nn.Module) -> dict[str, float]:
     blur = 1 + 0.1 * torch.rand(1)
     sums = torch.zeros(2, dtype=torch.float64)
     for inputs, labels in Batches(rows(7, seed=2), batch_size=3, shuffle=False).epoch(0):
-        sums += torch.stack([cross_entropy(model(inputs * blur), labels).double(), torch.tensor(1.0)]) * len(labels)
+        loss = cross_entropy(model(inputs * blur), labels).double()
+        sums += torch.stack([loss, torch.ones_like(loss)]) * len(labels) * distributed.weight()
     total, count = distributed.sum_over_processes(sums).tolist()
     return {"validation_loss": total / count, "validation_score": -total / count}
 
