@@ -1,0 +1,63 @@
+"""The README's numbers are those of the records, and its commands exist."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hw_common import record
+from hw_common.errors import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text()
+RECORDS = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "results" / "record").glob("*.json")}
+
+
+def sweep_numbers(summary):
+    """What the README says of a sweep: mean ± standard deviation of the chosen learning rate."""
+    [row] = [row for row in summary["table"] if row["lr"] == summary["choice"]["lr"]]
+    for name in ("final_validation_accuracy", "final_test_accuracy", "best_validation_accuracy", "best_test_accuracy"):
+        yield f"{row[name]:.4f} ± {row[name + '_std']:.4f}"
+
+
+def test_there_are_records():
+    assert len(RECORDS) >= 3
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_recorded_sweep_stands_in_the_readme(name):
+    summary = RECORDS[name]["summary.json"]
+    if "table" in summary:
+        for numbers in sweep_numbers(summary):
+            assert numbers in README, f"{name}: {numbers}"
+
+
+def test_every_mean_in_the_readme_stands_in_a_record():
+    recorded = {
+        f"{row[name]:.4f} ± {row[name + '_std']:.4f}"
+        for content in RECORDS.values()
+        for row in content["summary.json"].get("table", [])
+        for name in row
+        if name + "_std" in row
+    }
+    published = {"0.830 ± 0.008", "0.808 ± 0.015"}
+    assert set(re.findall(r"\d\.\d+ ± \d\.\d+", README)) <= recorded | published
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_hold_no_paths_of_the_machine(name):
+    text = json.dumps(RECORDS[name])
+    assert not re.search(r'"/|\.\./', text)
+    assert RECORDS[name]["versions"]["torch"] and RECORDS[name]["git"]
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (hw_\w+\.\w+)", README))))
+def test_the_readmes_commands_exist(module):
+    assert callable(importlib.import_module(module).main)
+
+
+def test_a_record_wants_a_finished_run(tmp_path):
+    with pytest.raises(UserError, match="is not a run folder"):
+        record.main([str(tmp_path), "--into", str(tmp_path / "into")])
