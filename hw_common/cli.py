@@ -147,7 +147,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
     add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
-    add_flag(group, "threads", type=positive_int, help="CPU threads (default: every core this process may use)")
+    add_flag(
+        group,
+        "threads",
+        type=positive_int,
+        help="CPU threads per process (default: all cores, shared evenly)",
+    )
     add_flag(
         group,
         "data_dir",

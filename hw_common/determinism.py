@@ -29,7 +29,7 @@ def set_up(seed: int, device: str, threads: int | None) -> torch.device:
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)  # on a CPU, what we use is deterministic anyway
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, protects only against our own bugs
-    torch.set_num_threads(threads or available_cores())
+    torch.set_num_threads(threads or max(1, available_cores() // distributed.local_world_size()))
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -44,6 +44,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def local_world_size() -> int:
+    """How many processes torchrun started on this machine: they share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def share(count: int) -> slice:
     """This process's rows of a batch of `count`: contiguous, and all of them where there are too few to go round.
 
