@@ -23,7 +23,7 @@ What is finished already is kept; what was interrupted goes on.
 _SAMPLE = {
     "fashion": ["--dataset", "sample", "--network", "fashion", "--epochs", "8"],
     "oct": ["--dataset", "sample", "--network", "oct"],
-    "cifar": ["--dataset", "sample", "--network", "cifar"],
+    "cifar": ["--dataset", "sample", "--network", "cifar", "--epochs", "15"],
 }
 _FULL = {
     "fashion": ["--dataset", "fashion-mnist"],
