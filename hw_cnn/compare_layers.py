@@ -12,6 +12,7 @@ from hw_common.timing import ratio, take_turns
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from hw_cnn.data import Split
     from hw_cnn.finished import Finished
 
 _DESCRIPTION = """\
@@ -42,20 +43,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     finished = open_finished(arguments.run)
     if finished.network.name != "cifar":
         raise UserError(f"{arguments.run} is a run of the network {finished.network.name}, expected one of cifar")
-    result = compare(finished, finished.load_images(arguments.data_dir).test, arguments)
+    test = finished.load_images(arguments.data_dir).test
+    result = compare(finished, test, images=arguments.images, rounds=arguments.rounds, seed=arguments.seed)
     path = finished.run.folder / f"{finished.run.free_stem('compare_layers')}.json"
     files.write_json(path, result)
     print(_table(result))
     print(f"written to {path}")
 
 
-def compare(finished: "Finished", test: Any, arguments: Any) -> dict[str, Any]:
+def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, seed: int) -> dict[str, Any]:
     """All the numbers of Tasks 2.1, 3.1 and 3.2.
 
     Args:
         finished: the trained network.
         test: its test split.
-        arguments: images, rounds and seed of the command line.
+        images: how many test images to compare on.
+        rounds: timed passes of each network.
+        seed: picks the images and the layers' own parameters.
     """
     import torch
     from torch import nn
@@ -64,31 +68,31 @@ def compare(finished: "Finished", test: Any, arguments: Any) -> dict[str, Any]:
     from hw_cnn.layers import MyConv2d, MyLinear
     from hw_cnn.models import CifarCNN
 
-    torch.manual_seed(arguments.seed)
-    chosen = torch.randperm(len(test))[: arguments.images]
-    images, labels = to_input(test.images[chosen], finished.network).contiguous(), test.labels[chosen]
+    torch.manual_seed(seed)
+    chosen = torch.randperm(len(test))[:images]
+    inputs, labels = to_input(test.images[chosen], finished.network).contiguous(), test.labels[chosen]
     theirs = finished.model.to(memory_format=torch.contiguous_format)
     ours = CifarCNN(finished.arguments.padding, len(finished.classes), convolution=MyConv2d, linear=MyLinear).eval()
     ours.load_state_dict(theirs.state_dict())
     with torch.inference_mode():
         numbers = {
-            "linear": _differences(nn.Linear(8, 16), MyLinear(8, 16), torch.randn(len(images), 8)),
-            "convolution": _differences(nn.Conv2d(3, 8, 5), MyConv2d(3, 8, 5), images),
-            "network": {"after_copying": (ours(images) - theirs(images)).abs().mean().item()},
+            "linear": _differences(nn.Linear(8, 16), MyLinear(8, 16), torch.randn(len(inputs), 8)),
+            "convolution": _differences(nn.Conv2d(3, 8, 5), MyConv2d(3, 8, 5), inputs),
+            "network": {"after_copying": (ours(inputs) - theirs(inputs)).abs().mean().item()},
         }
         accuracy = {
-            name: (model(images).argmax(1) == labels).double().mean().item()
+            name: (model(inputs).argmax(1) == labels).double().mean().item()
             for name, model in (("default", theirs), ("own", ours))
         }
-        seconds = take_turns({"default": lambda: theirs(images), "own": lambda: ours(images)}, arguments.rounds)
+        seconds = take_turns({"default": lambda: theirs(inputs), "own": lambda: ours(inputs)}, rounds)
     return {
         "data": finished.run.summary()["data"],
-        "images": len(images),
+        "images": len(inputs),
         "mean_absolute_difference": numbers,
         "accuracy": accuracy,
         "seconds_for_inference": {name: statistics.median(values) for name, values in seconds.items()},
         "ratio_own_default": ratio(seconds, of="own", to="default"),
-        "rounds": arguments.rounds,
+        "rounds": rounds,
         "threads": torch.get_num_threads(),
     }
 

@@ -1,7 +1,6 @@
 """One training run from checked arguments to its summary."""
 
 import argparse
-import signal
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, get_number_trainable_par
 from hw_cnn.presets import NETWORKS
 from hw_cnn.train import COMMAND, HOMEWORK
 from hw_common import checkpoints, determinism, distributed, runs
-from hw_common.errors import Stopped, UserError
+from hw_common.errors import Stopped, UserError, signal_of
 from hw_common.runs import LAST, Run
 from hw_common.training import Fitted, Row, autocast, fit
 
@@ -41,24 +40,44 @@ def run_experiment(arguments: argparse.Namespace) -> dict[str, Any]:
     device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
     distributed.start(device)
     try:
-        network = NETWORKS[arguments.network]
-        images = data.load(arguments.dataset, arguments.data_dir, network, arguments.seed)
+        images = data.load(arguments.dataset, arguments.data_dir, NETWORKS[arguments.network], arguments.seed)
         model = build_model(arguments, len(images.classes)).to(device)
         _announce(arguments, images, model)
         if arguments.dry_run:
             return _dry_run(arguments, images, model)
-        run, state = _open_run(arguments, images, device)
-        try:
-            return _train(arguments, images, model, run, state)
-        except BaseException:
-            if run is not None and arguments.resume is None:
-                run.discard_if_empty()
-            raise
-        finally:
-            if run is not None:
-                run.close()
+        return _train(arguments, images, model)
     finally:
         distributed.stop()
+
+
+def _train(arguments: argparse.Namespace, images: ImageData, model: nn.Module) -> dict[str, Any]:
+    batches = training_batches(arguments, images, model)
+    optimizer, scheduler = make_optimizer(arguments, model, arguments.epochs * len(batches))
+    run, state = _open_run(arguments, images, _device(model))
+    try:
+        fitted = fit(
+            model,
+            optimizer,
+            batches,
+            loss_function,
+            lambda model: evaluate(model, images.val, arguments, prefix="validation_"),
+            epochs=arguments.epochs,
+            monitor="validation_accuracy",
+            run=run,
+            resume=state,
+            metadata=weights_metadata(arguments),
+            scheduler=scheduler,
+            precision=arguments.precision,
+            tensorboard=arguments.tensorboard,
+        )
+        return _conclude(arguments, images, model, run, fitted)
+    except BaseException:
+        if run is not None and arguments.resume is None:
+            run.discard_if_empty()
+        raise
+    finally:
+        if run is not None:
+            run.close()
 
 
 def _open_run(
@@ -79,46 +98,25 @@ def _open_run(
     return run if distributed.is_main() else None, checkpoints.load_state(last) if last.is_file() else None
 
 
-def _train(
-    arguments: argparse.Namespace,
-    images: ImageData,
-    model: nn.Module,
-    run: Run | None,
-    state: dict[str, Any] | None,
+def _conclude(
+    arguments: argparse.Namespace, images: ImageData, model: nn.Module, run: Run | None, fitted: Fitted
 ) -> dict[str, Any]:
-    if run is not None and run.is_finished:
-        print(f"{run.folder} is finished already")
-        return run.summary()
-    batches = training_batches(arguments, images, model)
-    optimizer, scheduler = make_optimizer(arguments, model, arguments.epochs * len(batches))
-    fitted = fit(
-        model,
-        optimizer,
-        batches,
-        loss_function,
-        lambda model: evaluate(model, images.val, arguments, prefix="validation_"),
-        epochs=arguments.epochs,
-        monitor="validation_accuracy",
-        run=run,
-        resume=state,
-        metadata=weights_metadata(arguments),
-        scheduler=scheduler,
-        precision=arguments.precision,
-        tensorboard=arguments.tensorboard,
-    )
+    """What comes after training: all of it is done again, from last.pt, if a signal interrupts it."""
     try:
         summary = _summarize(arguments, images, model, fitted)
         if run is not None:
             _finish(arguments, images, model, run, fitted, summary)
         return summary
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         how = f"; go on with: {run.resume_command}" if run is not None else ""
-        raise Stopped(signal.SIGINT, f"stopped after training, before the final evaluation{how}") from None
+        message = f"stopped after training, before the final evaluation was done{how}"
+        raise Stopped(signal_of(interrupt), message) from None
 
 
 def weights_metadata(arguments: argparse.Namespace) -> dict[str, str]:
     """Whose weights these are: what a weights file says about itself."""
-    return {"homework": HOMEWORK, "network": arguments.network}
+    variant = f"{'-no_maxpool' if arguments.no_maxpool else ''}{'-padding2' if arguments.padding else ''}"
+    return {"homework": HOMEWORK, "network": arguments.network + variant}
 
 
 def training_batches(arguments: argparse.Namespace, images: ImageData, model: nn.Module) -> data.Batches:
@@ -232,10 +230,12 @@ def _finish(
     for name in filter(None, (arguments.conv_1_name, arguments.conv_2_name)):
         plots.kernels(run.folder, model, name, what)
     run.write_summary({"name": run.folder.name, **summary})
+    subset = "test_accuracy_course_subset"
     for title, numbers in (("last epoch", summary["final"]), ("best epoch", summary["best"])):
         print(
             f"{title} ({numbers['epoch']}): validation accuracy {numbers['validation_accuracy']:.4f}, "
             f"test accuracy {numbers['test_accuracy']:.4f}"
+            + (f", on the course's 529 images {numbers[subset]:.4f}" if subset in numbers else "")
         )
     speed = summary["speed"]
     print(f"{speed['training_seconds']:.1f} s of training, {speed['images_per_second']:.0f} images a second")
@@ -257,9 +257,11 @@ def _dry_run(arguments: argparse.Namespace, images: ImageData, model: nn.Module)
     """One training step and one evaluation, to see that everything fits together; writes nothing."""
     batch = next(iter(training_batches(arguments, images, model).epoch(0)))
     optimizer, _ = make_optimizer(arguments, model, steps=1)
-    loss, count, _ = loss_function(model, batch)
+    with autocast(_device(model), arguments.precision):
+        loss, count, _ = loss_function(model, batch)
     loss.backward()
     optimizer.step()
     numbers = _test_numbers(model, images, arguments)
-    print(f"dry run: one step on {count} images, loss {loss.item():.4f}; everything fits, nothing was written")
+    if distributed.is_main():
+        print(f"dry run: one step on {count} images, loss {loss.item():.4f}; everything fits, nothing was written")
     return numbers

@@ -26,7 +26,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser(
         "python -m hw_cnn.explain", _DESCRIPTION, usage="%(prog)s {feature_maps,grad_cam,equivariance} RUN"
     )
-    commands = flags.add_subparsers(dest="what", required=True, metavar="WHAT")
+    commands = flags.add_subparsers(dest="what", required=True, metavar="WHAT", prog="python -m hw_cnn.explain")
     for name, description in (
         ("feature_maps", "The first channels of every feature map for a few test images (convnets-2024-a2 Task 3.3)."),
         ("grad_cam", "Grad-CAM of correctly and wrongly classified test images (convnets-2024-a2 Task 3.4)."),

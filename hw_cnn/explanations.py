@@ -67,7 +67,11 @@ def feature_maps(finished: Finished, test: Split, *, seed: int, images: int = 3,
             shown = [scale_to_unit(channel).numpy() for channel in output[i, :channels]]
             blank = [np.full((1, 1), np.nan)] * (channels - len(shown))
             cells += [_picture(test.images[index]), *shown, *blank]
-            titles += [finished.classes[test.labels[index]], *(f"channel {c}" for c in range(channels))]
+            titles += [
+                finished.classes[test.labels[index]],
+                *(f"channel {c}" for c in range(len(shown))),
+                *([""] * len(blank)),
+            ]
             rows.append(layer)
     figure = figures.image_grid(
         cells,
@@ -106,7 +110,7 @@ def grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10) -> l
     Returns:
         Paths of the figures and of grad_cam.json, which lists the images.
     """
-    probabilities = _probabilities(finished, test)
+    probabilities = finished.probabilities(test.images)
     predicted = probabilities.argmax(1)
     generator = torch.Generator().manual_seed(seed)
     groups = {}
@@ -135,13 +139,6 @@ def grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10) -> l
     paths = figures.save(figures.image_grid(cells, 8, title=title, titles=titles), folder, stem)
     files.write_json(folder / f"{stem}.json", {"layer": layer, "images": records})
     return [*paths, folder / f"{stem}.json"]
-
-
-def _probabilities(finished: Finished, test: Split) -> Tensor:
-    """(N, classes) for all test images."""
-    with torch.inference_mode():
-        chunks = [finished.model.scores(to_input(images, finished.network)) for images in test.images.split(1000)]
-        return torch.cat(chunks).softmax(dim=1)
 
 
 def attribution_maps(finished: Finished, images: Tensor, classes: Tensor) -> np.ndarray:
@@ -218,18 +215,35 @@ def _draw_shift(
     before: NamedMaps,
     after: NamedMaps,
 ) -> Any:
-    cells = [_picture(image), _picture(shifted), (_picture(shifted).astype(float) - _picture(image)).mean(axis=2)]
-    labels = ["image"]
+    along = "difference when\nshifted along"
+    pictures = [x.permute(1, 2, 0).float().mean(dim=2) for x in (image, shifted)]
+    rows = [("image", *pictures)]
     for (layer, first), (_, second) in zip(before, after, strict=True):
         strongest = int(first[0].var(dim=(1, 2)).argmax())
-        cells += [first[0, strongest].numpy(), second[0, strongest].numpy(), (second - first)[0, strongest].numpy()]
-        labels.append(f"{layer}, channel {strongest}")
+        rows.append((f"{layer}, channel {strongest}", first[0, strongest], second[0, strongest]))
+    cells: list[np.ndarray] = []
+    titles: list[str] = []
+    for number, (_, first, second) in enumerate(rows):
+        cells += [first.numpy(), second.numpy(), _on_common_scale(second - first, first)]
+        titles += ["before", "after the shift", "difference"]
+        if number < 2:  # the image and the first convolution: pooling moves in steps of two pixels
+            cells.append(_on_common_scale(second[:, 1:] - first[:, :-1], first))
+            titles.append(along)
+        else:
+            cells.append(np.full((1, 1), np.nan))
+            titles.append("")
     return figures.image_grid(
         cells,
-        columns=3,
+        columns=4,
         title=f"a shift by one pixel to the right\n{finished.title}",
-        titles=["before", "after the shift", "difference"] * len(labels),
-        row_labels=labels,
+        titles=titles,
+        row_labels=[label for label, _, _ in rows],
         colours=figures.HEAT,
         cell=1.6,
     )
+
+
+def _on_common_scale(difference: Tensor, values: Tensor) -> np.ndarray:
+    """Colours (H, W, 3) for a difference: purple and orange at the span of `values`, white at zero."""
+    span = float(values.max() - values.min()) or 1.0
+    return mpl.colormaps[figures.SIGNED]((difference / span / 2 + 0.5).clamp(0, 1).numpy())[:, :, :3]

@@ -4,7 +4,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from hw_cnn import data, train
 from hw_cnn.data import ImageData
@@ -37,6 +38,12 @@ class Finished:
     def title(self) -> str:
         """What the run was trained on, for figures."""
         return f"{self.run.summary()['data']}, {self.network.source}"
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8 to the probabilities (N, classes)."""
+        with torch.inference_mode():
+            chunks = [self.model.scores(data.to_input(chunk, self.network)) for chunk in images.split(1000)]
+            return torch.cat(chunks).softmax(dim=1)
 
     def load_images(self, data_dir: Path | None) -> ImageData:
         """The run's data set.

@@ -1,6 +1,5 @@
 """Image files to arrays: decoded once into memory, in parallel, without trusting what they claim to be."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from hw_common.errors import UserError
+from hw_common.runs import available_cores
 
 LARGEST_IMAGE = 50_000_000  # pixels; a file of a few kilobytes can claim many gigabytes
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # decode() refuses these itself
@@ -37,8 +37,8 @@ def decode(path: Path, channels: int, size: int) -> np.ndarray:
         raise UserError(f"{path} claims too many pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image that Pillow can read") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     # Pillow's ways to say «damaged»
     except (OSError, SyntaxError, ValueError, IndexError, MemoryError, RuntimeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
@@ -51,8 +51,8 @@ def decode_all(paths: Sequence[Path], channels: int, size: int, title: str) -> n
     def work(index: int) -> None:
         pixels[index] = decode(paths[index], channels, size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = pool.map(work, range(len(paths)), chunksize=64)
+    with ThreadPoolExecutor(available_cores()) as pool:
+        jobs = pool.map(work, range(len(paths)))
         try:
             for _ in tqdm(jobs, total=len(paths), desc=title, unit="image", disable=None, leave=False):
                 pass

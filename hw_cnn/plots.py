@@ -30,7 +30,7 @@ def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], what: str
 def kernels(folder: Path, model: nn.Module, layer: str, what: str) -> None:
     """The kernels of the convolution `layer`, in grey and as a heat map with a colour bar (ist-2021-22-hw2 Q2.3).
 
-    The course draws input channel 0 only; where there are more, their mean stands beside it, and the labels say so.
+    The course draws input channel 0 only; where there are more, their mean stands beside it, and the title says so.
 
     Args:
         folder: gets kernels-<layer>-grey and kernels-<layer>-heat, each as .png and .pdf.
@@ -43,11 +43,7 @@ def kernels(folder: Path, model: nn.Module, layer: str, what: str) -> None:
     if weights.shape[1] > 1:
         views[f"mean of {weights.shape[1]} input channels"] = weights.mean(axis=1)
     columns = 8
-    maps: list[np.ndarray] = []
-    labels: list[str] = []
-    for label, kernels_of_view in views.items():
-        maps += list(kernels_of_view)
-        labels += [label] + [""] * (len(kernels_of_view) // columns - 1)
+    maps = [kernel for view in views.values() for kernel in view]
     stem = "kernels-" + layer.replace("[", ".").replace("]", "")
     title = f"{len(weights)} kernels of {layer}: {' above, '.join(views)}{' below' if len(views) > 1 else ''}\n{what}"
     for suffix, colours, bar in (("grey", figures.GREY, None), ("heat", figures.SIGNED, "weight")):
@@ -56,7 +52,6 @@ def kernels(folder: Path, model: nn.Module, layer: str, what: str) -> None:
             maps,
             columns,
             title=title,
-            row_labels=[],
             colours=colours,
             limits=(-largest, largest),
             colour_bar=bar,

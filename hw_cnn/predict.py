@@ -45,16 +45,13 @@ def predict(folder: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
     """
     import torch  # slow, hence after the arguments are checked
 
-    from hw_cnn.data import to_input
     from hw_cnn.finished import open_finished
     from hw_cnn.images import decode_all
 
     finished = open_finished(folder)
     network = finished.network
     pixels = torch.from_numpy(decode_all(paths, network.channels, network.size, "reading images"))
-    with torch.inference_mode():
-        scores = [finished.model.scores(to_input(chunk, network)) for chunk in pixels.permute(0, 3, 1, 2).split(1000)]
-        probabilities = torch.cat(scores).softmax(dim=1)
+    probabilities = finished.probabilities(pixels.permute(0, 3, 1, 2))
     results = []
     for path, row in zip(paths, probabilities.tolist(), strict=True):
         by_class = dict(zip(finished.classes, row, strict=True))

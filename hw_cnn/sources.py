@@ -68,7 +68,7 @@ class Source:
 
 
 def _split_off(images: np.ndarray, labels: np.ndarray, count: int, seed: int = 42) -> list[Part]:
-    """The course's split: scikit-learn's, with random_state 42."""
+    """The course's way to split: scikit-learn's, by default with its random_state 42."""
     from sklearn.model_selection import train_test_split  # slow to import
 
     if not 0 < count < len(labels):
@@ -177,8 +177,8 @@ def _load_cifar10(data_dir: Path) -> Source:
         # These files are pickles: torchvision compares each one's hash with the published one before it opens any.
         train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
     except (RuntimeError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{data_dir / CIFAR10.base_folder} is not the published CIFAR-10: {reason}") from error
+        folder = data_dir / CIFAR10.base_folder
+        raise UserError(f"{folder} is not the published CIFAR-10; remove it, and it is downloaded again") from error
     train_parts = _split_off(train.data, np.array(train.targets), count=len(train.data) // 10)
     published = {f"cifar10/{name}": f"md5:{md5}" for name, md5 in CIFAR10.train_list + CIFAR10.test_list}
     return Source("CIFAR-10", *train_parts, (test.data, np.array(test.targets)), tuple(train.classes), published)

@@ -5,19 +5,21 @@ import contextlib
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw_cnn import train
-from hw_cnn.sweep_report import Trials, report
+from hw_cnn.sweep_report import report
 from hw_cnn.train import HOMEWORK
 from hw_common import cli, files, runs
 from hw_common.cli import add_flag
 from hw_common.errors import Stopped, UserError
 from hw_common.runs import CONFIG, Run, available_cores
+
+if TYPE_CHECKING:
+    from hw_cnn.sweep_study import SharedStudy
 
 _DESCRIPTION = """\
 Trains at every learning rate with every seed and picks the rate with the best mean validation accuracy
@@ -28,8 +30,10 @@ Trains at every learning rate with every seed and picks the rate with the best m
 
 Each trial is an ordinary run folder. The same command again goes on where an interrupted sweep was. Several machines
 share a sweep through --storage: postgresql://…, mysql://…, redis://… or the path of a journal file on a shared disk.
+Each machine needs a --results_dir of its own.
 """
-_HEARTBEAT_SECONDS = 30
+COMMAND = "hw_cnn.sweep"
+_OWN_FLAGS = ("lrs", "seeds", "jobs", "choose_by", "storage")
 
 
 def parser() -> cli.Parser:
@@ -64,6 +68,7 @@ class Sweep:
         flags: further flags of hw_cnn.train, as given.
         expected: what hw_cnn.train makes of them.
         running: the processes that train at this moment.
+        stopped: the signal that stopped the sweep.
     """
 
     lrs: list[float]
@@ -75,6 +80,7 @@ class Sweep:
     flags: list[str]
     expected: argparse.Namespace
     running: set[subprocess.Popen] = field(default_factory=set)
+    stopped: int | None = None
 
     @property
     def grid(self) -> list[tuple[float, int]]:
@@ -116,78 +122,48 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
         UserError: another process runs this sweep here, its folder belongs to other flags, or trials failed.
         Stopped: on Ctrl-C or SIGTERM, after the running trials have saved.
     """
+    from hw_cnn.sweep_study import SharedStudy  # slow to import
+
     run = _open_folder(sweep)
     try:
-        study = _open_study(sweep, run)
+        study = SharedStudy(sweep.name, sweep.storage, run.folder, _common_flags(sweep))
         with _stoppable(sweep):
             failures = _run_missing(sweep, study, run.folder)
-        summary = report(run, sweep.lrs, sweep.seeds, _complete(sweep, study), sweep.choose_by)
+        trials = study.complete(sweep.grid)
+        failed = f"{len(failures)} of {len(sweep.grid)} trials failed: {'; '.join(failures)}"
+        if failures and not trials:
+            raise UserError(failed)
+        summary = report(run, sweep.lrs, sweep.seeds, trials, sweep.choose_by)
         if failures:
-            raise UserError(f"{len(failures)} of {len(sweep.grid)} trials failed: {'; '.join(failures)}")
+            raise UserError(failed)
         return summary
     finally:
         run.close()
 
 
+def _common_flags(sweep: Sweep) -> dict[str, Any]:
+    """What all trials have in common, wherever they run."""
+    own = {"lr", "seed", "name", "threads", *_OWN_FLAGS, "data_dir", "results_dir", "resume", "overwrite", "dry_run"}
+    return {name: value for name, value in vars(sweep.expected).items() if name not in own}
+
+
 def _open_folder(sweep: Sweep) -> Run:
-    free = {name: getattr(sweep, name) for name in ("lrs", "seeds", "jobs", "choose_by", "storage")}
-    arguments = {**vars(sweep.expected), "lr": None, "seed": None, "name": sweep.name, **free}
-    if (sweep.parent / sweep.name / CONFIG).is_file():
-        run = Run.reopen(sweep.parent / sweep.name, HOMEWORK)
-        try:
-            runs.check_same_arguments(run, {k: v for k, v in arguments.items() if k not in free})
-        except UserError:
-            run.close()
-            raise
-        return run
-    config = runs.describe(HOMEWORK, "hw_cnn.sweep", arguments, {}, {})
-    return Run.create(sweep.expected.results_dir, config, sweep.name, overwrite=True)
-
-
-def _open_study(sweep: Sweep, run: Run) -> Any:
-    """The Optuna study with every missing trial waiting in its queue."""
-    import optuna  # slow to import
-    from optuna.trial import TrialState
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        storage=_storage(sweep, run.folder), study_name=sweep.name, direction="maximize", load_if_exists=True
-    )
-    if sweep.storage is None:  # the folder's lock is ours, so whoever ran these is gone
-        for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
-    states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
-    known = [trial.params or trial.system_attrs.get("fixed_params", {}) for trial in study.get_trials(states=states)]
-    for lr, seed in sweep.grid:
-        if {"lr": lr, "seed": seed} not in known:
-            study.enqueue_trial({"lr": lr, "seed": seed})
-    return study
-
-
-def _storage(sweep: Sweep, folder: Path) -> Any:
-    """Where Optuna keeps the trials: a journal file, or what the address says.
-
-    Raises:
-        UserError: it cannot be opened, or is SQLite, which hands one trial to two workers now and then.
-    """
-    from optuna import storages
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.storages.journal import JournalFileBackend
-
-    address = sweep.storage or str(folder / "study.journal")
-    if address.startswith("sqlite"):
-        raise UserError("--storage: SQLite does not lock its trials; use a file's path (a journal) or postgresql://…")
+    own = {name: getattr(sweep, name) for name in _OWN_FLAGS}
+    arguments = {**vars(sweep.expected), "lr": None, "seed": None, "name": sweep.name}
+    config = runs.describe(HOMEWORK, COMMAND, {**arguments, **own}, {}, {})
+    folder = sweep.parent / sweep.name
+    if not (folder / CONFIG).is_file():
+        return Run.create(sweep.expected.results_dir, config, sweep.name, overwrite=True)
+    run = Run.reopen(folder, HOMEWORK)
     try:
-        if "://" not in address:
-            return storages.JournalStorage(JournalFileBackend(address))
-        if address.startswith("redis"):
-            return storages.get_storage(address)
-        grace = 4 * _HEARTBEAT_SECONDS  # then the trials of a machine that died become free again
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are, for Optuna
-            return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
-    except Exception as error:  # whatever the storage's driver raises
-        raise UserError(f"cannot open the storage {address}: {str(error).splitlines()[0]}") from error
+        if run.config.get("command") != COMMAND:
+            raise UserError(f"{folder} is not a sweep; choose another --name")
+        runs.check_same_arguments(run, arguments)
+        files.write_json(folder / CONFIG, config)  # the grid may have grown
+    except UserError as error:
+        run.close()
+        raise UserError(f"{error}; a sweep with other flags needs another --name") from error
+    return run
 
 
 @contextlib.contextmanager
@@ -195,6 +171,7 @@ def _stoppable(sweep: Sweep) -> Iterator[None]:
     """Ctrl-C and SIGTERM reach the running trials, which save; then the sweep stops."""
 
     def stop(number: int, frame: object) -> None:
+        sweep.stopped = number
         for process in list(sweep.running):
             process.send_signal(number)
         raise Stopped(number, f"the sweep {sweep.name} was stopped; the same command goes on where it was")
@@ -207,48 +184,44 @@ def _stoppable(sweep: Sweep) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _TrialFailed(Exception):
-    """A trial that ended with an error; the others go on."""
-
-
-def _run_missing(sweep: Sweep, study: Any, folder: Path) -> list[str]:
+def _run_missing(sweep: Sweep, study: "SharedStudy", folder: Path) -> list[str]:
     """Runs the waiting trials; returns what to say about those that failed."""
-    import optuna
     from tqdm import tqdm
 
+    from hw_cnn.sweep_study import TrialFailed
+
     failures: list[str] = []
-    waiting = len(study.get_trials(states=(optuna.trial.TrialState.WAITING,)))
+    waiting = study.enqueue_missing(sweep.grid)
     with tqdm(total=len(sweep.grid), initial=len(sweep.grid) - waiting, unit="run", disable=None) as bar:
 
-        def objective(trial: Any) -> float:
-            lr = trial.suggest_float("lr", 0, sys.float_info.max)
-            seed = trial.suggest_int("seed", 0, 2**31)
-            if (lr, seed) not in sweep.grid:  # the queue ran empty while another machine took its last trial
-                raise optuna.TrialPruned
+        def train_one(lr: float, seed: int) -> dict[str, Any]:
             try:
                 run = _train(sweep, lr, seed, folder)
-            except _TrialFailed as failed:
-                failures.append(str(failed))
-                raise
+            except UserError as error:
+                failures.append(str(error))
+                raise TrialFailed from error
             summary = run.summary()
-            trial.set_user_attr("summary", summary)
-            trial.set_user_attr("hashes", run.config["data"])
-            trial.set_user_attr("rows", files.read_csv(run.folder / runs.METRICS))
             bar.update()
             tqdm.write(f"lr {lr:g}, seed {seed}: validation accuracy {summary['final']['validation_accuracy']:.4f}")
-            return summary["final"]["validation_accuracy"]
+            rows = files.read_csv(run.folder / runs.METRICS)
+            return {"summary": summary, "hashes": run.config["data"], "rows": rows}
 
-        study.optimize(objective, n_trials=waiting, n_jobs=sweep.jobs, catch=(_TrialFailed,)) if waiting else None
+        if waiting:
+            study.run(sweep.grid, waiting, sweep.jobs, train_one)
     return failures
 
 
 def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
-    """The finished run of one trial: found, resumed or trained in a process of its own."""
+    """The finished run of one trial: found, resumed or trained in a process of its own.
+
+    Raises:
+        UserError: the training ended with an error, or a run folder of that name has other flags.
+    """
     name = f"{sweep.name}-lr{lr:g}-seed{seed}"
     command = [sys.executable, "-m", "hw_cnn.train"]
     if (sweep.parent / name / CONFIG).is_file():
         run = Run.open(sweep.parent / name, HOMEWORK)
-        own = {**vars(sweep.expected), "lr": lr, "seed": seed, "threads": run.arguments.get("threads")}
+        own = {**vars(sweep.expected), "lr": lr, "seed": seed, "name": name, "threads": run.arguments.get("threads")}
         runs.check_same_arguments(run, own)
         if run.is_finished:
             return run
@@ -262,6 +235,8 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
     with open(log, "a") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         sweep.running.add(process)
+        if sweep.stopped is not None:  # between the start and the line above
+            process.send_signal(sweep.stopped)
         try:
             status = process.wait()
         except Stopped:  # it was told to stop too: let it save
@@ -271,18 +246,8 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
             sweep.running.discard(process)
     if status != 0:
         last_line = (log.read_text().strip().splitlines() or ["no output"])[-1]
-        raise _TrialFailed(f"lr {lr:g}, seed {seed} ended with status {status}: {last_line} (log: {log})")
+        raise UserError(f"lr {lr:g}, seed {seed} ended with status {status}: {last_line} (log: {log})")
     return Run.open(sweep.parent / name, HOMEWORK)
-
-
-def _complete(sweep: Sweep, study: Any) -> Trials:
-    """The finished trials of this sweep, whichever machine ran them."""
-    from optuna.trial import TrialState
-
-    trials: Trials = {}
-    for trial in study.get_trials(states=(TrialState.COMPLETE,)):
-        trials.setdefault((trial.params["lr"], trial.params["seed"]), trial.user_attrs)
-    return {key: attributes for key, attributes in trials.items() if key in sweep.grid}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hw_common.runs import Run
 
 # (learning rate, seed) -> {"summary": summary.json of the trial, "rows": its metrics.csv, "hashes": of its data}
 Trials = dict[tuple[float, int], Mapping[str, Any]]
-_METRICS = ("validation_accuracy", "test_accuracy")
+_METRICS = ("validation_accuracy", "test_accuracy", "test_accuracy_course_subset")
 
 
 def report(run: Run, lrs: Sequence[float], seeds: Sequence[int], trials: Trials, choose_by: str) -> dict[str, Any]:
@@ -60,12 +60,21 @@ def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """One line of the table: mean and standard deviation over the seeds, of the last and of the best epoch."""
     row: dict[str, float] = {"lr": lr, "seeds": len(summaries)}
     for epoch in ("final", "best"):
-        for metric in _METRICS:
+        for metric in _metrics_in(summaries[0][epoch]):
             values = [summary[epoch][metric] for summary in summaries]
             row[f"{epoch}_{metric}"] = statistics.mean(values)
-            row[f"{epoch}_{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+            row[f"{epoch}_{metric}_std"] = _deviation(values)
     row["training_seconds"] = statistics.mean(summary["speed"]["training_seconds"] for summary in summaries)
     return row
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _metrics_in(numbers: Mapping[str, Any]) -> list[str]:
+    """Those of the table's metrics that these numbers have: only OCTMNIST has a test set of the course's own."""
+    return [metric for metric in _METRICS if metric in numbers]
 
 
 def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
@@ -85,15 +94,13 @@ def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
 
 
 def _markdown(table: Sequence[Mapping[str, float]]) -> str:
+    columns = [name for name in table[0] if f"{name}_std" in table[0]]
     titles = [
-        "learning rate",
-        "seeds",
-        *(f"{metric.replace('_', ' ')}, {epoch} epoch" for epoch in ("last", "best") for metric in _METRICS),
-        "seconds a run",
+        name.replace("final_", "last epoch: ").replace("best_", "best epoch: ").replace("_", " ") for name in columns
     ]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = [f"| learning rate | seeds | {' | '.join(titles)} | seconds a run |", "|" + "---|" * (len(columns) + 3)]
     for row in table:
-        cells = [f"{row[f'{e}_{m}']:.4f} ± {row[f'{e}_{m}_std']:.4f}" for e in ("final", "best") for m in _METRICS]
+        cells = [f"{row[name]:.4f}" + (f" ± {row[f'{name}_std']:.4f}" if row["seeds"] > 1 else "") for name in columns]
         lines.append(f"| {row['lr']:g} | {row['seeds']} | {' | '.join(cells)} | {row['training_seconds']:.0f} |")
     return "\n".join(lines) + "\n"
 
@@ -111,6 +118,6 @@ def _draw(folder: Path, summary: Mapping[str, Any], trials: Mapping[tuple[float,
             epochs = list(range(1, len(curves[0]) + 1))
             by_epoch = list(zip(*curves, strict=True))
             panels[label][f"lr {row['lr']:g}"] = (epochs, [statistics.mean(v) for v in by_epoch])
-            spread[label][f"lr {row['lr']:g}"] = (epochs, [statistics.pstdev(v) for v in by_epoch])
+            spread[label][f"lr {row['lr']:g}"] = (epochs, [_deviation(v) for v in by_epoch])
     title = f"{summary['data']}, network {summary['network']}: mean and spread over {len(summary['seeds'])} seed(s)"
     figures.save(figures.curves(panels, "epoch", title, spread), folder, "curves")

@@ -42,10 +42,10 @@ def parser() -> cli.Parser:
     add_flag(group, "dropout", type=cli.probability, help="probability of the dropout layer (fashion 0.3, oct 0.7)")
     add_flag(group, "no_maxpool", action="store_true", help="oct: strides instead of pooling (ist-2023-24 Q2.2)")
     add_flag(group, "padding", type=int, choices=(0, 2), help="cifar: 0 as in Task 1.1 (default), 2 as in Equation 4")
-    cli.add_training_flags(flags, optimizers=("sgd", "adam"))
-    add_flag(flags, "momentum", type=cli.probability, help="of sgd")
-    add_flag(flags, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine warms up, ends at 0")
-    add_flag(flags, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
+    training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
+    add_flag(training, "momentum", type=cli.probability, help="of sgd")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
+    add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
     kernels = flags.add_argument_group("kernel figures (ist-2021-22 Q2.3)")
     layers = "; ".join(f"{n.name}: {' '.join(n.convolutions)}" for n in NETWORKS.values())
     add_flag(kernels, "conv_1_name", "convlayer1", help=f"convolution whose kernels to draw ({layers})")
@@ -125,6 +125,9 @@ def _check_together(arguments: argparse.Namespace, network: Network, recipe: Map
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains as the command line says; see `parser`."""
     arguments = parse(argv)
+    if arguments.resume is not None and Run.open(arguments.resume, HOMEWORK).is_finished:
+        print(f"{arguments.resume} is finished already")
+        return
     from hw_cnn.experiment import run_experiment  # imports torch, hence after the arguments are checked
 
     run_experiment(arguments)

@@ -7,12 +7,13 @@ import argparse
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hw_common.errors import Stopped, UserError
+from hw_common.errors import Stopped, Terminated, UserError, signal_of
 
 _UNSET = object()
 
@@ -37,6 +38,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=prog, usage=usage, description=description, formatter_class=_Help, allow_abbrev=False, **kwargs
         )
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        return []  # allow_abbrev does not cover flags with one dash
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError: the command line ends with one line and status 2."""
@@ -126,8 +130,12 @@ def run_name(text: str) -> str:
     return text
 
 
-def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str]) -> None:
-    """The flags about optimization that every homework shares; None means the homework's own default."""
+def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str]) -> argparse._ArgumentGroup:
+    """The flags about optimization that every homework shares; None means the homework's own default.
+
+    Returns:
+        The group, for further flags.
+    """
     group = parser.add_argument_group("training")
     add_flag(group, "epochs", type=positive_int, help="passes over the training data")
     add_flag(group, "batch_size", type=positive_int, help="examples per step, over all processes")
@@ -140,6 +148,7 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
         choices=("fp32", "bf16"),
         help="bf16 is about twice as fast at large batches, at equal accuracy",
     )
+    return group
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -189,26 +198,36 @@ def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and turns everything a user can cause into one line and an exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status = main() or 0
         sys.stdout.flush()
-    except UserError as error:
-        status = _complain(str(error), 2)
-    except Stopped as stopped:
-        status = _complain(str(stopped), 128 + stopped.signal_number)
-    except KeyboardInterrupt:
-        status = _complain("interrupted", 130)
     except BrokenPipeError:  # `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        status = _complain(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, 2)
+    except (Exception, KeyboardInterrupt) as error:
+        status, message = _explain(error)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # under torchrun, the main process says it once
+            print(" ".join(message.split()), file=sys.stderr)
     sys.exit(status)
 
 
-def _complain(message: str, status: int) -> int:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # under torchrun, say it once
-        print(f"error: {' '.join(message.split())}" if status == 2 else message, file=sys.stderr)
-    return status
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """The exit status and the line for an exception; what is a bug, and no user's doing, is raised again."""
+    if isinstance(error, UserError):
+        return 2, f"error: {error}"
+    if isinstance(error, Stopped):
+        return 128 + error.signal_number, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal_of(error), "interrupted"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return 2, "error: out of memory; try a smaller --batch_size"
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # most likely the main process ended, and says why
+        return 2, ""
+    raise error

@@ -41,7 +41,7 @@ def generator_states() -> dict[str, Any]:
     _, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "numpy": [keys.tolist(), position, has_gauss, gauss],
         "python": random.getstate(),
     }
@@ -50,8 +50,8 @@ def generator_states() -> dict[str, Any]:
 def restore_generators(states: Mapping[str, Any]) -> None:
     """Puts every generator where `generator_states` found it."""
     torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"])
     keys, *rest = states["numpy"]
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), *rest))
     random.setstate(states["python"])

@@ -13,3 +13,12 @@ class Stopped(Exception):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.signal_number = signal.Signals(signal_number)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM outside of training: handled wherever Ctrl-C is."""
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> signal.Signals:
+    """Which signal raised `interrupt`."""
+    return signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT

@@ -95,7 +95,8 @@ def unpack(archive: Path, member: str) -> Path:
             tar.extractall(folder, filter="data")
             while tar.fileobj.read(2**20):  # to the end, where gzip has its checksum
                 pass
-        (Path(folder) / member).rename(target)
+        if not target.is_dir():  # another process may have been faster
+            (Path(folder) / member).rename(target)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"cannot unpack {member} from {archive}: {error}") from error
     finally:

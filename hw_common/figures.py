@@ -25,7 +25,6 @@ _STYLE = {
     "axes.titlesize": 10,
     "legend.frameon": False,
     "pdf.fonttype": 42,
-    "svg.hashsalt": "fixed",
 }
 GREY, HEAT, SIGNED = "gray", "viridis", "PuOr"
 
@@ -89,30 +88,6 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
         return figure
 
 
-def bars(values: Mapping[str, Sequence[float]], groups: Sequence[str], ylabel: str, title: str) -> Figure:
-    """Grouped bars: for each label of `values`, one bar in each of `groups`."""
-    with mpl.rc_context(_STYLE):
-        figure = _figure(max(4.6, 1.4 * len(groups)), 3.4)
-        axes = figure.subplots()
-        width = 0.8 / len(values)
-        for i, (label, heights) in enumerate(values.items()):
-            places = np.arange(len(groups)) + (i - (len(values) - 1) / 2) * width
-            axes.bar(
-                places,
-                heights,
-                width * 0.92,
-                label=label,
-                color=_COLOURS[i % len(_COLOURS)],
-                hatch=("", "//", "..", "xx")[i % 4],
-                edgecolor="white",
-            )
-        axes.set_xticks(range(len(groups)), groups, fontsize=8)
-        axes.set_ylabel(ylabel)
-        axes.set_title(title)
-        axes.legend(fontsize=8)
-        return figure
-
-
 def image_grid(
     images: Sequence[np.ndarray],
     columns: int,
@@ -143,8 +118,6 @@ def heatmap_grid(
     columns: int,
     *,
     title: str,
-    titles: Sequence[str] = (),
-    row_labels: Sequence[str] = (),
     colours: str = HEAT,
     limits: tuple[float, float] | None = None,
     colour_bar: str | None = None,
@@ -156,8 +129,6 @@ def heatmap_grid(
         maps: (height, width) each.
         columns: maps per row.
         title: of the whole figure.
-        titles: one above each map.
-        row_labels: one at the left of each row.
         colours: GREY, HEAT, or SIGNED for values around zero.
         limits: values of the first and the last colour; the extremes of all maps by default.
         colour_bar: what the numbers are; None draws no bar.
@@ -165,7 +136,7 @@ def heatmap_grid(
     """
     low, high = limits or (min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
     options = {"cmap": colours, "vmin": low, "vmax": high if high > low else low + 1}
-    return _grid(maps, columns, title, titles, row_labels, cell, options, colour_bar)
+    return _grid(maps, columns, title, (), (), cell, options, colour_bar)
 
 
 def _grid(

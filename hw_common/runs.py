@@ -33,7 +33,7 @@ BEST, LAST = "best.safetensors", "last.pt"
 _LOCK = ".lock"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "captum", "optuna")
 # Arguments that say where things are and not what is computed: they may change between start and resume.
-_FREE_ON_RESUME = {"resume", "data_dir", "results_dir", "name", "overwrite", "tensorboard", "dry_run"}
+_FREE_ON_RESUME = {"resume", "data_dir", "overwrite", "tensorboard", "dry_run"}
 
 
 class Run:
@@ -122,7 +122,9 @@ class Run:
     def _clear(self) -> None:
         entries = [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
         if entries and not (self.folder / CONFIG).is_file():
-            raise UserError(f"--overwrite refused: {self.folder} is not a run folder (it has no {CONFIG})")
+            raise UserError(
+                f"{self.folder} is in the way: it is not a run folder (it has no {CONFIG}) and is not replaced"
+            )
         for entry in sorted(entries, key=lambda entry: entry.name == CONFIG):  # last, so that a kill can be repeated
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -173,7 +175,9 @@ class Run:
     @property
     def resume_command(self) -> str:
         """What to type to go on with this run."""
-        return f"python -m {self.config['command']} --resume {shlex.quote(str(self.folder))}"
+        processes = self.config.get("host", {}).get("processes", 1)
+        start = "python" if processes == 1 else f"torchrun --nproc_per_node={processes}"
+        return f"{start} -m {self.config['command']} --resume {shlex.quote(str(self.folder))}"
 
     def free_stem(self, stem: str) -> str:
         """`stem`, or `stem-2`, `stem-3`… so that a figure made later replaces none made before."""
@@ -206,9 +210,14 @@ def check_same_arguments(run: Run, given: Mapping[str, Any]) -> None:
         UserError: names the first difference.
     """
     for name, value in given.items():
-        own = run.arguments.get(name)
+        own, value = run.arguments.get(name), _plain(value)
         if name not in _FREE_ON_RESUME and value != own:
             raise UserError(f"cannot resume {run.folder} with --{name} {value}: it was started with --{name} {own}")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON keeps it."""
+    return str(value) if isinstance(value, Path) else value
 
 
 def check_same_data(run: Run, hashes: Mapping[str, str]) -> None:
@@ -235,7 +244,10 @@ def check_same_host(run: Run, host: Mapping[str, Any]) -> None:
     own = run.config.get("host", {})
     for name, value in host.items():
         if own.get(name) != value:
-            raise UserError(f"cannot resume {run.folder} with {name} {value}: it was started with {own.get(name)}")
+            raise UserError(
+                f"cannot resume {run.folder} with {name} {value}: it was started with {own.get(name)}; "
+                f"go on with: {run.resume_command}"
+            )
 
 
 def describe(
@@ -246,7 +258,7 @@ def describe(
         "schema": SCHEMA,
         "homework": homework,
         "command": command,
-        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
+        "arguments": {name: _plain(value) for name, value in arguments.items()},
         "data": dict(data_hashes),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
         "git": _git_revision(),

@@ -1,14 +1,12 @@
 """Ctrl-C and SIGTERM while training: noted, so that a step can be finished and saved."""
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
-
-from tqdm import tqdm
 
 from hw_common import distributed
 
@@ -41,7 +39,8 @@ class StopSignals:
         if self._immediate:
             raise StopNow
         if distributed.is_main():
-            tqdm.write("finishing the step, then saving (Ctrl-C again quits at once)", file=sys.stderr)
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, b"\nfinishing the step, then saving (Ctrl-C again quits at once)\n")
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:

@@ -86,18 +86,18 @@ def fit(
         UserError: the loss or a gradient is not finite (the optimizer has not stepped), or the disk is full.
     """
     trainer = _Trainer(
-        model,
-        optimizer,
-        batches,
-        loss_function,
-        evaluate,
-        epochs,
-        monitor,
-        run,
-        metadata or {},
-        scheduler,
-        clip_norm,
-        precision,
+        model=model,
+        optimizer=optimizer,
+        batches=batches,
+        loss_function=loss_function,
+        evaluate=evaluate,
+        epochs=epochs,
+        monitor=monitor,
+        run=run,
+        metadata=metadata or {},
+        scheduler=scheduler,
+        clip_norm=clip_norm,
+        precision=precision,
     )
     if resume is not None:
         trainer.restore(resume)
@@ -209,11 +209,16 @@ class _Trainer:
         if math.isfinite(loss) and math.isfinite(size.item()):
             return
         what = "gradient" if math.isfinite(loss) else "loss"
-        smaller = self.optimizer.param_groups[0]["lr"] / 10
+        smaller = self._learning_rate() / 10
         raise UserError(
             f"the {what} is not finite at epoch {self.at.epoch + 1}, step {self.at.step + 1}; the weights were not "
             f"touched by it. Try a smaller learning rate, for example --lr {smaller:g}"
         )
+
+    def _learning_rate(self) -> float:
+        """The one that was asked for, whatever the schedule made of it."""
+        group = self.optimizer.param_groups[0]
+        return group.get("initial_lr", group["lr"])
 
     def _validate(self) -> Row:
         """This epoch's numbers; a signal ends it at once, since there is nothing in it to lose."""
@@ -230,8 +235,8 @@ class _Trainer:
         at = self.at
         bad = [name for name, value in validation.items() if not math.isfinite(value)]
         if bad:
-            lr = self.optimizer.param_groups[0]["lr"]
-            raise UserError(f"{bad[0]} is not finite after epoch {at.epoch + 1}; try a smaller --lr than {lr:g}")
+            smaller = self._learning_rate() / 10
+            raise UserError(f"{bad[0]} is not finite after epoch {at.epoch + 1}. Try a smaller --lr, say {smaller:g}")
         self._sum_up()
         examples = at.sums.pop("examples")
         training = {f"training_{name}": total / examples for name, total in at.sums.items()}
@@ -294,6 +299,8 @@ class _Trainer:
         """Takes up where `state` was saved."""
         where = self.run.folder / LAST if self.run is not None else LAST
         try:
+            if state["metadata"] != dict(self.metadata):
+                raise ValueError(f"it was saved for {state['metadata']}, expected {dict(self.metadata)}")
             self.at = _Progress(**state["progress"])
             self.best_weights = state["best"]
             self.model.load_state_dict(state["model"])

@@ -392,7 +392,7 @@ def test_predictions(runs, tmp_path, capsys):
 def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkeypatch, capsys):
     quick = {network: [*flags, "--epochs", "1", "--batch_size", "64"] for network, flags in reproduce._SAMPLE.items()}
     monkeypatch.setattr(reproduce, "_SAMPLE", quick)
-    monkeypatch.setattr(reproduce, "_LEARNING_RATES", ["0.01"])
+    monkeypatch.setattr(reproduce, "_LEARNING_RATES", dict.fromkeys(reproduce._LEARNING_RATES, ["0.01"]))
     reproduce.main(["--results_dir", str(tmp_path)])
     printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert len(printed) > 8

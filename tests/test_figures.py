@@ -41,14 +41,6 @@ def test_curves_draws_the_spread_as_a_band():
     assert (heights.min(), heights.max()) == (0.5, 3.5)
 
 
-def test_bars_draws_one_bar_for_each_label_in_each_group():
-    [axes] = figures.bars({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]}, ["x", "y", "z"], "accuracy", "sample").axes
-    assert [bar.get_height() for bar in axes.patches] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["x", "y", "z"]
-    edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches)
-    assert all(end <= start for (_, end), (start, _) in zip(edges[:-1], edges[1:], strict=True))  # none hides another
-
-
 def test_image_grid_shows_each_image_and_leaves_the_rest_empty():
     images = [np.full((2, 2), 0.5), np.zeros((2, 2, 3), dtype=np.uint8), np.eye(2)]
     figure = figures.image_grid(images, 2, title="sample", titles=["a", "b", "c"], row_labels=["first", "second"])

@@ -41,7 +41,7 @@ def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path):
     mine = tmp_path / tiny.HOMEWORK / "run"
     mine.mkdir(parents=True)
     (mine / "thesis.txt").touch()
-    with pytest.raises(UserError, match="--overwrite refused"):
+    with pytest.raises(UserError, match="is not a run folder"):
         Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True)
     assert (mine / "thesis.txt").exists()
 

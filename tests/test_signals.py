@@ -16,12 +16,12 @@ def send(number):
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_a_signal_is_noted_and_said(number, capsys):
+def test_a_signal_is_noted_and_said(number, capfd):
     with StopSignals() as signals:
         assert signals.received is None
         send(number)
         assert signals.received == number
-    assert "finishing the step" in capsys.readouterr().err
+    assert "finishing the step" in capfd.readouterr().err
 
 
 def test_the_handlers_before_come_back():
