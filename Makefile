@@ -16,7 +16,7 @@ lint: $(VENV)/.ready
 	$(PY) -m ruff format --check .
 
 bench: $(VENV)/.ready
-	$(PY) benchmarks/cnn.py
+	$(PY) benchmarks/cnn.py --accuracy
 	$(PY) benchmarks/layers.py
 	$(PY) benchmarks/sweep.py
 	$(PY) benchmarks/kills.py

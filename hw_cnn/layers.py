@@ -59,7 +59,8 @@ class MyConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W); returns (B, out_channels, H', W') with H' = (H + 2·padding − kernel_size) // stride + 1."""
-        x = F.pad(x, (self.padding,) * 4)
+        if self.padding:
+            x = F.pad(x, (self.padding,) * 4)
         size = self.kernel_size
         if min(x.shape[-2:]) < size:
             raise ValueError(f"a kernel of {size}×{size} does not fit into a padded image of {tuple(x.shape[-2:])}")
