@@ -182,8 +182,9 @@ class _Trainer:
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
+        weight = distributed.weight()
         for name, amount in (("examples", count), ("loss", value * count), *sums.items()):
-            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount) * distributed.weight()
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount) * weight
         return stop or (distributed.world_size() == 1 and self.signals.received is not None)
 
     def _agree(self, loss: Tensor, count: int) -> tuple[Tensor, bool]:
@@ -314,9 +315,9 @@ class _Trainer:
             self.at.sums = dict.fromkeys(self.at.sums, 0.0)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Mixed precision for `precision` "bf16", nothing for "fp32"."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def _progress_bar(title: str, total: int, done: int) -> tqdm:
