@@ -18,6 +18,7 @@ lint: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(PY) benchmarks/cnn.py --accuracy
 	$(PY) benchmarks/layers.py
+	$(PY) benchmarks/memory.py
 	$(PY) benchmarks/sweep.py
 	$(PY) benchmarks/kills.py
 
