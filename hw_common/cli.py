@@ -198,7 +198,7 @@ def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and turns everything a user can cause into one line and an exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -209,6 +209,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status, message = _explain(error)
         if os.environ.get("LOCAL_RANK", "0") == "0":  # under torchrun, the main process says it once
             print(" ".join(message.split()), file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(status)
 
 
