@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hw_cnn import train
+from hw_cnn.presets import NETWORKS
+from hw_cnn.sweep import trial_name
 from hw_common import cli, files, runs
 from hw_common.cli import add_flag
 from hw_common.runs import CONFIG, Run
@@ -35,11 +37,6 @@ _LEARNING_RATES = {
     "oct": ["0.001", "0.01", "0.1"],
     "cifar": ["0.0003", "0.0006", "0.001"],  # the sheet names none; these are for Adam
 }
-_KERNELS = {
-    "fashion": ["-conv_1_name", "convblock1[0]", "-conv_2_name", "convblock2[0]"],
-    "oct": ["-conv_1_name", "conv1", "-conv_2_name", "conv2"],
-    "cifar": ["-conv_1_name", "conv1", "-conv_2_name", "conv2"],
-}
 
 
 def parser() -> cli.Parser:
@@ -64,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for network, flags in sets.items():
         _say(f"{network}: learning rates")
         name = f"{prefix}-{network}"
-        summary = _sweep(network, [*flags, *_KERNELS[network], *where, *data], name, arguments)
+        summary = _sweep(network, [*flags, *_kernels(network), *where, *data], name, arguments)
         # The run with the chosen learning rate and the first seed.
-        chosen = f"{name}-lr{summary['choice']['lr']:g}-seed{summary['seeds'][0]}"
+        chosen = trial_name(name, summary["choice"]["lr"], summary["seeds"][0])
         best[network] = Run.open(arguments.results_dir / train.HOMEWORK / chosen, train.HOMEWORK)
     _say("oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)")
-    flags = [*sets["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"]), *_KERNELS["oct"], *where]
+    flags = [*sets["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"]), *_kernels("oct"), *where]
     no_maxpool = _train_once(flags, data, f"{prefix}-oct-no_maxpool", arguments.results_dir)
     _say("own layers against torch's, feature maps, Grad-CAM, equivariance")
     outputs = _explain(best, data)
@@ -82,6 +79,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sweeps = [folder / f"{prefix}-{network}" for network in sets]
     for run_folder in [*sweeps, *(run.folder for run in best.values()), no_maxpool.folder]:
         print(f"  {run_folder}/*.png")
+
+
+def _kernels(network: str) -> list[str]:
+    """Flags that draw the kernels of both convolutions."""
+    first, second = NETWORKS[network].convolutions
+    return ["-conv_1_name", first, "-conv_2_name", second]
 
 
 def _say(what: str) -> None:

@@ -110,6 +110,11 @@ def parse(argv: Sequence[str] | None) -> Sweep:
     return Sweep(lrs, seeds, own.jobs, own.choose_by, own.storage, name, flags, expected)
 
 
+def trial_name(sweep_name: str, lr: float, seed: int) -> str:
+    """The name of a trial's run folder."""
+    return f"{sweep_name}-lr{lr:g}-seed{seed}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs what is missing of the sweep, then writes its table, figure and choice."""
     run_sweep(parse(argv))
@@ -217,7 +222,7 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
     Raises:
         UserError: the training ended with an error, or a run folder of that name has other flags.
     """
-    name = f"{sweep.name}-lr{lr:g}-seed{seed}"
+    name = trial_name(sweep.name, lr, seed)
     command = [sys.executable, "-m", "hw_cnn.train"]
     if (sweep.parent / name / CONFIG).is_file():
         run = Run.open(sweep.parent / name, HOMEWORK)
