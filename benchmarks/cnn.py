@@ -22,6 +22,7 @@ from hw_cnn import data, experiment, train
 from hw_cnn.data import ImageData, Split
 from hw_cnn.models import FashionCNN
 from hw_cnn.presets import NETWORKS
+from hw_common.experiment import make_optimizer
 from hw_common.timing import ratio, take_turns
 from hw_common.training import fit
 
@@ -49,11 +50,11 @@ def straightforward(images: ImageData, batch_size: int, epochs: int, lr: float, 
 
 def ours(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int, precision: str) -> nn.Module:
     flags = ["--dataset", "sample", "--batch_size", str(batch_size), "--lr", str(lr), "--precision", precision]
-    arguments = train.parse([*flags, "--epochs", str(epochs), "--seed", str(seed)])
+    arguments = train.COMMAND.parse([*flags, "--epochs", str(epochs), "--seed", str(seed)])
     torch.manual_seed(seed)
     model = experiment.build_model(arguments, len(images.classes))
     batches = experiment.training_batches(arguments, images, model)
-    optimizer, _ = experiment.make_optimizer(arguments, model, steps=epochs * len(batches))
+    optimizer = make_optimizer("sgd", model.parameters(), arguments.lr, l2_decay=0)
     with contextlib.redirect_stdout(io.StringIO()):
         fit(
             model, optimizer, batches, experiment.loss_function, lambda model: {"accuracy": 0.0},

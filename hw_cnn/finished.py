@@ -68,7 +68,7 @@ def open_finished(folder: Path) -> Finished:
         UserError: it is not one, is unfinished or damaged, or its weights belong to another network.
     """
     run = Run.open(folder, train.HOMEWORK)
-    arguments = train.parse_saved(run)
+    arguments = train.COMMAND.parse_saved(run)
     classes = run.summary().get("classes")
     if not isinstance(classes, list) or not 2 <= len(classes) <= 10_000:
         raise UserError(f"{folder} is damaged: its summary names no classes")

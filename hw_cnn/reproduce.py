@@ -11,9 +11,9 @@ from typing import Any
 from hw_cnn import train
 from hw_cnn.presets import NETWORKS
 from hw_cnn.sweep import trial_name
-from hw_common import cli, files, runs
+from hw_common import cli, files
 from hw_common.cli import add_flag
-from hw_common.runs import CONFIG, Run
+from hw_common.runs import Run
 
 _DESCRIPTION = """\
 Trains the networks of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 and convnets-2024-a2 and draws all their figures.
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         chosen = trial_name(name, summary["choice"]["lr"], summary["seeds"][0])
         best[network] = Run.open(arguments.results_dir / train.HOMEWORK / chosen, train.HOMEWORK)
     _say("oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)")
-    flags = [*sets["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"]), *_kernels("oct"), *where]
-    no_maxpool = _train_once(flags, data, f"{prefix}-oct-no_maxpool", arguments.results_dir)
+    flags = [*sets["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"]), *_kernels("oct"), *data]
+    no_maxpool = train.COMMAND.train_once(flags, arguments.results_dir, f"{prefix}-oct-no_maxpool")
     _say("own layers against torch's, feature maps, Grad-CAM, equivariance")
     outputs = _explain(best, data)
     folder = arguments.results_dir / train.HOMEWORK
@@ -97,19 +97,6 @@ def _sweep(network: str, flags: list[str], name: str, arguments: Any) -> dict[st
     seeds = ["--seeds", "42"] if arguments.profile == "sample" else ["--seeds", "42", "43", "44"]
     rates = ["--lrs", *_LEARNING_RATES[network]]
     return sweep.run_sweep(sweep.parse([*flags, *rates, *seeds, "--jobs", str(arguments.jobs), "--name", name]))
-
-
-def _train_once(flags: list[str], data: list[str], name: str, results_dir: Path) -> Run:
-    """The finished run called `name`: found, resumed or trained."""
-    folder = results_dir / train.HOMEWORK / name
-    if (folder / CONFIG).is_file():
-        run = Run.open(folder, train.HOMEWORK)
-        runs.check_same_arguments(run, vars(train.parse([*flags, *data, "--name", name])))
-        if not run.is_finished:
-            train.main(["--resume", str(folder), *data])
-    else:
-        train.main([*flags, *data, "--name", name, "--overwrite"])
-    return Run.open(folder, train.HOMEWORK)
 
 
 def _explain(best: dict[str, Run], data: list[str]) -> list[Path]:

@@ -104,7 +104,7 @@ def parse(argv: Sequence[str] | None) -> Sweep:
     for name in ("lr", "seed", "resume", "overwrite", "dry_run", "threads"):
         if name in given:
             raise UserError(f"--{name} belongs to a single run; the sweep sets it itself (--lrs, --seeds, --jobs)")
-    expected = train.parse(flags)
+    expected = train.COMMAND.parse(flags)
     name = own.name or f"sweep-{expected.name.rpartition('-lr')[0]}"
     lrs, seeds = sorted(set(own.lrs)), sorted(set(own.seeds))
     return Sweep(lrs, seeds, own.jobs, own.choose_by, own.storage, name, flags, expected)

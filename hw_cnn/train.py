@@ -1,17 +1,16 @@
 """`python -m hw_cnn.train`: trains one of the sheets' networks; this file is its command line."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hw_cnn.presets import DATASETS, NETWORKS, Network
 from hw_common import cli
 from hw_common.cli import add_flag
+from hw_common.commands import TrainingCommand
 from hw_common.errors import UserError
-from hw_common.runs import CONFIG, Run, check_same_arguments
 
 HOMEWORK = "hw_cnn"
-COMMAND = "hw_cnn.train"
 _DESCRIPTION = """\
 Trains a CNN of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 or convnets-2024-a2 with the sheet's own settings.
 
@@ -54,41 +53,6 @@ def parser() -> cli.Parser:
     return flags
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Checked arguments with every default filled in; those of the run itself where `--resume` names one.
-
-    Raises:
-        UserError: an argument is wrong, does not go with another, or differs from those of the run to resume.
-    """
-    flags = parser()
-    arguments, given = cli.parse(flags, argv)
-    if arguments.resume is None:
-        return _resolve(arguments)
-    run = Run.open(arguments.resume, HOMEWORK)
-    check_same_arguments(run, given)
-    own = parse_saved(run)
-    own.resume = arguments.resume
-    for name in ("data_dir", "tensorboard", "dry_run"):
-        if name in given:
-            setattr(own, name, given[name])
-    own.threads = run.config.get("host", {}).get("threads")  # the same bits need the same number
-    return own
-
-
-def parse_saved(run: Run) -> argparse.Namespace:
-    """The arguments that `run` was started with, checked as strictly as those of a command line.
-
-    Raises:
-        UserError: it is a sweep, or its config.json was tampered with or is of another version.
-    """
-    if run.config.get("command") != COMMAND:
-        raise UserError(f"{run.folder} was made by {run.config.get('command')}; name one of its runs")
-    try:
-        return _resolve(cli.parse_saved(parser(), {**run.arguments, "resume": None}))
-    except UserError as error:
-        raise UserError(f"{run.folder / CONFIG} is damaged: {error}") from error
-
-
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in what the network and the recipe decide and refuses what does not go together."""
     arguments.network = arguments.network or DATASETS[arguments.dataset]
@@ -122,15 +86,8 @@ def _check_together(arguments: argparse.Namespace, network: Network, recipe: Map
             raise UserError(f"there is no convolution {name!r}; {network.name} has {', '.join(network.convolutions)}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Trains as the command line says; see `parser`."""
-    arguments = parse(argv)
-    if arguments.resume is not None and Run.open(arguments.resume, HOMEWORK).is_finished:
-        print(f"{arguments.resume} is finished already")
-        return
-    from hw_cnn.experiment import run_experiment  # imports torch, hence after the arguments are checked
-
-    run_experiment(arguments)
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

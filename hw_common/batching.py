@@ -6,6 +6,7 @@ batches fast: the cost of a Python call is shared by thousands of images instead
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +24,18 @@ def generator_for(*numbers: int) -> torch.Generator:
         state = ((state ^ number) * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64
         state ^= state >> 29
     return torch.Generator().manual_seed(state)
+
+
+class EpochBatches(Protocol):
+    """What the training loop needs to know about batches."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
+        """The batches of `epoch` from step `start` on, this process's share of each."""
+        ...
 
 
 class Batches:
@@ -92,3 +105,45 @@ def batches_of_similar_length(lengths: Sequence[int], batch_size: int, seed: int
     order = torch.argsort(torch.tensor(lengths, dtype=torch.float) * noise)
     batches = [chunk.tolist() for chunk in order.split(batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+class SequenceBatches:
+    """Mini-batches of sequences of similar length, this process's share of each.
+
+    Args:
+        lengths: length of each sequence.
+        batch_size: sequences per step over all processes.
+        collate: turns the indices of a batch into padded tensors (rows, …); draws from the generator it is given.
+        seed: fixes the order and whatever `collate` draws.
+        shuffle: whether batches differ from epoch to epoch; otherwise they go from the shortest to the longest.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        collate: Callable[[list[int], torch.Generator], Tensors],
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.collate = collate
+        self.seed = seed
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
+        """The batches of `epoch` from step `start` on: the same ones, whether or not those before were asked for."""
+        if self.shuffle:
+            groups = batches_of_similar_length(self.lengths, self.batch_size, self.seed, epoch)
+        else:
+            order = torch.argsort(torch.tensor(self.lengths), stable=True)
+            groups = [group.tolist() for group in order.split(self.batch_size)]
+        for step, indices in enumerate(groups[start:], start):
+            batch = self.collate(indices, generator_for(self.seed, epoch, step + 1))
+            own = distributed.share(len(indices))  # padded to the whole batch's length, so that dropout masks agree
+            yield tuple(tensor[own] for tensor in batch) if distributed.world_size() > 1 else batch

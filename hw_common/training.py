@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hw_common import checkpoints, distributed
-from hw_common.batching import Batches
+from hw_common.batching import EpochBatches
 from hw_common.determinism import generator_states, restore_generators
 from hw_common.errors import Stopped, UserError
 from hw_common.runs import BEST, LAST, Run
@@ -48,7 +48,7 @@ class Fitted:
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Batches,
+    batches: EpochBatches,
     loss_function: LossFunction,
     evaluate: Callable[[nn.Module], Row],
     *,
@@ -58,6 +58,7 @@ def fit(
     resume: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    clip_value: float | None = None,
     clip_norm: float | None = None,
     precision: str = "fp32",
     tensorboard: bool = False,
@@ -77,6 +78,7 @@ def fit(
         resume: the content of last.pt of an interrupted run.
         metadata: written into best.safetensors: whose weights they are.
         scheduler: stepped after every optimizer step.
+        clip_value: largest absolute value of any element of the gradient.
         clip_norm: largest norm of the gradient of all parameters together.
         precision: "fp32", or "bf16" for automatic mixed precision.
         tensorboard: also write TensorBoard events into the run folder.
@@ -96,6 +98,7 @@ def fit(
         run=run,
         metadata=metadata or {},
         scheduler=scheduler,
+        clip_value=clip_value,
         clip_norm=clip_norm,
         precision=precision,
     )
@@ -126,7 +129,7 @@ class _Progress:
 class _Trainer:
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    batches: Batches
+    batches: EpochBatches
     loss_function: LossFunction
     evaluate: Callable[[nn.Module], Row]
     epochs: int
@@ -134,6 +137,7 @@ class _Trainer:
     run: Run | None
     metadata: Mapping[str, str]
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    clip_value: float | None
     clip_norm: float | None
     precision: str
     at: _Progress = field(default_factory=_Progress)
@@ -178,7 +182,7 @@ class _Trainer:
             parameter.grad = None
         scaled.backward()
         value = loss.item()
-        self._check_finite(value)
+        self._check_and_clip(value)
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
@@ -201,13 +205,15 @@ class _Trainer:
     def _sum_over_processes(self, values: list[float]) -> list[float]:
         return distributed.sum_over_processes(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
-    def _check_finite(self, loss: float) -> None:
+    def _check_and_clip(self, loss: float) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if self.clip_norm is not None:
             size = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         else:  # a sum is finite only if all its terms are, and costs half of what a norm does
             size = torch.stack([gradient.sum() for gradient in gradients]).sum()
         if math.isfinite(loss) and math.isfinite(size.item()):
+            if self.clip_value is not None:
+                nn.utils.clip_grad_value_(self.parameters, self.clip_value)
             return
         what = "gradient" if math.isfinite(loss) else "loss"
         smaller = self._learning_rate() / 10

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw_common import batching
-from hw_common.batching import Batches, batches_of_similar_length, generator_for
+from hw_common.batching import Batches, SequenceBatches, batches_of_similar_length, generator_for
 
 SIZES = st.integers(1, 9)
 
@@ -88,3 +88,25 @@ def test_batches_of_similar_length_pad_little_and_change_from_epoch_to_epoch():
     assert all(padding(batches) < padding(as_they_come) / 3 for batches in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert any(batches != sorted(batches, key=lambda b: lengths[b[0]]) for batches in epochs)  # not short to long
+
+
+def collate(indices, generator):
+    return torch.tensor(indices), torch.rand(len(indices), generator=generator)
+
+
+@given(lengths=st.lists(SIZES, min_size=1, max_size=12), size=SIZES, start=st.integers(0, 9), shuffle=st.booleans())
+def test_sequence_batches_have_each_sequence_once_and_can_be_taken_up_in_the_middle(lengths, size, start, shuffle):
+    batches = SequenceBatches(lengths, size, collate, seed=1, shuffle=shuffle)
+    whole = list(batches.epoch(3))
+    assert len(whole) == len(batches)
+    indices = torch.cat([indices for indices, _ in whole]).tolist()
+    assert sorted(indices) == list(range(len(lengths)))
+    if not shuffle:
+        assert indices == sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    for one, other in zip(whole[start:], batches.epoch(3, start), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_what_collate_draws_differs_between_epochs_and_batches():
+    batches = SequenceBatches([1] * 6, 2, lambda indices, generator: (torch.rand(1, generator=generator),))
+    assert len({drawn.item() for epoch in range(3) for (drawn,) in batches.epoch(epoch)}) == 9

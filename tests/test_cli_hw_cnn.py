@@ -44,8 +44,8 @@ def finish(process):
 
 
 def train_tiny(results, *flags, network="oct"):
-    train.main(["--dataset", "sample", "--network", network, "--epochs", "2", "--threads", "1", "--batch_size", "32",
-                "--lr", "0.1", "--results_dir", str(results), *flags])  # fmt: skip
+    train.main(["--dataset", "sample", "--network", network, "--epochs", "2", "--threads", "1",
+                        "--batch_size", "32", "--lr", "0.1", "--results_dir", str(results), *flags])  # fmt: skip
 
 
 def run_folder(results):

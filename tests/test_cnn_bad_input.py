@@ -484,7 +484,7 @@ def test_planted_pickle_through_the_real_command(tmp_path):
 
 def flag_refusal(*argv: str) -> str:
     with pytest.raises(UserError) as caught:
-        train.parse(argv)
+        train.COMMAND.parse(argv)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -602,13 +602,13 @@ def spellings(*names: str) -> list[str]:
 )
 def test_every_spelling_of_a_flag_works(names, text, value):
     for spelling in spellings(*names):
-        assert getattr(train.parse([spelling, text]), names[0]) == value, spelling
-        assert getattr(train.parse([f"{spelling}={text}"]), names[0]) == value, spelling
+        assert getattr(train.COMMAND.parse([spelling, text]), names[0]) == value, spelling
+        assert getattr(train.COMMAND.parse([f"{spelling}={text}"]), names[0]) == value, spelling
 
 
 @pytest.mark.parametrize("spelling", spellings("no_maxpool"))
 def test_every_spelling_of_no_maxpool_works(spelling):
-    assert train.parse(["--dataset", "octmnist", spelling]).no_maxpool is True
+    assert train.COMMAND.parse(["--dataset", "octmnist", spelling]).no_maxpool is True
 
 
 @pytest.mark.parametrize(
@@ -621,7 +621,7 @@ def test_every_spelling_of_no_maxpool_works(spelling):
     ],
 )
 def test_defaults_are_the_sheets(dataset, expected):
-    found = vars(train.parse(["--dataset", dataset]))
+    found = vars(train.COMMAND.parse(["--dataset", dataset]))
     ist = {"epochs": 15, "optimizer": "sgd", "momentum": 0, "l2_decay": 0, "seed": 42} if dataset != "cifar10" else {}
     for name, value in {**ist, **expected, "precision": "fp32", "augment": False, "schedule": "constant"}.items():
         assert found[name] == value, name
@@ -629,7 +629,7 @@ def test_defaults_are_the_sheets(dataset, expected):
 
 @pytest.mark.parametrize("value", ["0", "0.999"])
 def test_borders_of_probabilities_are_accepted(value):
-    assert train.parse(["--dropout", value]).dropout == float(value)
+    assert train.COMMAND.parse(["--dropout", value]).dropout == float(value)
 
 
 # Resuming: the arguments are those of the run, and nothing else
@@ -637,7 +637,7 @@ def test_borders_of_probabilities_are_accepted(value):
 
 def a_run(tmp_path: Path, *argv: str) -> Run:
     """The folder of a run that was started with `argv` and interrupted at once."""
-    arguments = train.parse([*argv, "--results_dir", str(tmp_path)])
+    arguments = train.COMMAND.parse([*argv, "--results_dir", str(tmp_path)])
     config = runs.describe("hw_cnn", "hw_cnn.train", vars(arguments), {}, {"threads": 1})
     run = Run.create(tmp_path, config, arguments.name)
     run.close()
@@ -660,7 +660,7 @@ def a_run(tmp_path: Path, *argv: str) -> Run:
 )
 def test_resumed_run_has_the_arguments_it_was_started_with(tmp_path, argv):
     run = a_run(tmp_path, *argv)
-    resumed = vars(train.parse(["--resume", str(run.folder)]))
+    resumed = vars(train.COMMAND.parse(["--resume", str(run.folder)]))
     place = {"resume": run.folder, "threads": 1, "data_dir": str(resumed["data_dir"]), "results_dir": str(tmp_path)}
     assert {**resumed, "data_dir": str(resumed["data_dir"]), "results_dir": str(tmp_path)} == {**run.arguments, **place}
 
@@ -670,7 +670,7 @@ def test_resuming_with_another_argument_names_the_difference(tmp_path):
     message = flag_refusal("--resume", str(run.folder), "-learning_rate", "0.2")
     assert "--lr 0.2" in message
     assert "--lr 0.1" in message
-    assert train.parse(["--resume", str(run.folder), "--lr", "0.1"]).lr == 0.1
+    assert train.COMMAND.parse(["--resume", str(run.folder), "--lr", "0.1"]).lr == 0.1
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_dropout_of_the_sheet_stands_between_first_relu_and_second_affine_layer(
 
 @pytest.mark.parametrize("dataset", ["fashion-mnist", "octmnist"])
 def test_dropout_flag_reaches_the_model(dataset):
-    model = build_model(train.parse(["--dataset", dataset, "-dropout", "0.55"]), classes=4)
+    model = build_model(train.COMMAND.parse(["--dataset", dataset, "-dropout", "0.55"]), classes=4)
     assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.55]
     images = torch.randn(2, 1, 28, 28)
     assert not torch.equal(model.train()(images), model(images))
@@ -233,7 +233,7 @@ def test_dropout_of_zero_changes_nothing():
     ],
 )
 def test_command_line_builds_the_network_it_names(argv, parameters):
-    assert get_number_trainable_params(build_model(train.parse(argv), classes=10)) == parameters
+    assert get_number_trainable_params(build_model(train.COMMAND.parse(argv), classes=10)) == parameters
 
 
 # Own layers in the network (convnets-2024, Task 3.2)

@@ -42,7 +42,14 @@ def test_models_know_no_paths_no_flags_and_no_figures(package):
 
 
 @pytest.mark.parametrize(
-    "module", ["hw_common.cli", "hw_common.runs", "hw_common.files", *(f"{name}.train" for name in HOMEWORKS)]
+    "module",
+    [
+        "hw_common.cli",
+        "hw_common.commands",
+        "hw_common.runs",
+        "hw_common.files",
+        *(f"{name}.train" for name in HOMEWORKS),
+    ],
 )
 def test_wrong_arguments_are_answered_before_torch_is_imported(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
