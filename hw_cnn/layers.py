@@ -37,8 +37,8 @@ class MyLinear(nn.Module):
 class MyConv2d(nn.Module):
     """Equation 4: every output pixel is the sum over channels c and kernel offsets (n, m) of x · W, plus a bias.
 
-    For each offset (n, m) the inputs that it meets are one shifted (and strided) view of the image. Stacked, the views
-    are the columns of a matrix, and the three sums of the equation become one matrix product per sample.
+    `Tensor.unfold` shows, without a copy, the kernel-sized patch that meets every output pixel. Laid side by side as
+    columns, the patches form a matrix, and the three sums of the equation become one matrix product per sample.
 
     Args:
         in_channels: channels of the input.
@@ -64,11 +64,8 @@ class MyConv2d(nn.Module):
         size = self.kernel_size
         if min(x.shape[-2:]) < size:
             raise ValueError(f"a kernel of {size}×{size} does not fit into a padded image of {tuple(x.shape[-2:])}")
-        height, width = ((side - size) // self.stride + 1 for side in x.shape[-2:])
-        rows, columns = (self.stride * (count - 1) + 1 for count in (height, width))
-        views = [
-            x[:, :, n : n + rows : self.stride, m : m + columns : self.stride] for n in range(size) for m in range(size)
-        ]
-        patches = torch.stack(views, dim=2).flatten(1, 2).flatten(2)  # (B, C·n·m, H'·W')
+        patches = x.unfold(2, size, self.stride).unfold(3, size, self.stride)  # (B, C, H', W', n, m)
+        height, width = patches.shape[2:4]
+        columns = patches.permute(0, 1, 4, 5, 2, 3).reshape(len(x), -1, height * width)  # (B, C·n·m, H'·W')
         kernels = self.weight.flatten(1).expand(len(x), -1, -1)  # (B, out_channels, C·n·m)
-        return torch.baddbmm(self.bias[:, None], kernels, patches).unflatten(2, (height, width))
+        return torch.baddbmm(self.bias[:, None], kernels, columns).unflatten(2, (height, width))
