@@ -1,0 +1,73 @@
+"""Image files, opened without trusting what they claim to be; whatever is wrong with one is a line that names it."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from hw_common.errors import UserError
+from hw_common.runs import available_cores
+
+LARGEST_IMAGE = 50_000_000  # pixels; a file of a few kilobytes can claim many gigabytes
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # opened() refuses these itself
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # a damaged file is one line, opened()'s
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+@contextlib.contextmanager
+def opened(source: Path | bytes, name: str | Path | None = None) -> Iterator[Image.Image]:
+    """Opens an image; inside, whatever Pillow finds damaged while decoding is a UserError too.
+
+    Args:
+        source: path of a file, or the bytes of one.
+        name: what messages call it; the path by default.
+
+    Raises:
+        UserError: no image, damaged, not readable, or larger than 50 million pixels.
+    """
+    name = name or source
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                raise UserError(f"{name} has {image.width}×{image.height} pixels, more than the limit of 50 million")
+            if image.mode.startswith("I;16"):  # Pillow clips these at 255 instead of scaling
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            yield image
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name} claims too many pixels: {error}") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} is not an image that Pillow can read") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"cannot read {name}: {error.strerror}") from error
+    # Pillow's ways to say «damaged»
+    except (OSError, SyntaxError, ValueError, IndexError, MemoryError, RuntimeError) as error:
+        raise UserError(f"{name} is damaged: {error}") from error
+
+
+def on_background(image: Image.Image, colour: str) -> Image.Image:
+    """`image` in RGB, what is transparent in it as if it lay on `colour`."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layers = Image.new("RGBA", image.size, colour), image.convert("RGBA")
+    return Image.alpha_composite(*layers).convert("RGB")
+
+
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], total: int, title: str) -> Iterator[Result]:
+    """The results of `work` for each of `items`, in order, with a progress bar called `title`; a thread for each core.
+
+    What has not begun when one raises is dropped.
+    """
+    with ThreadPoolExecutor(available_cores()) as pool:
+        jobs = pool.map(work, items)
+        try:
+            yield from tqdm(jobs, total=total, desc=title, unit="image", disable=None, leave=False)
+        finally:
+            pool.shutdown(cancel_futures=True)
