@@ -82,8 +82,15 @@ def load_state(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # the restricted unpickler raises whatever a wrong byte leads it to
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or not a training state (nothing in it was run): {reason}") from error
+        raise UserError(
+            f"{path} is damaged or not a training state (nothing in it was run): {reason(error)}"
+        ) from error
     if not isinstance(state, dict):
         raise UserError(f"{path} is not a training state: it holds a {type(state).__name__}")
     return state
+
+
+def reason(error: Exception) -> str:
+    """The first line of torch's message, unless it is torch's advice to load the file unsafely."""
+    first = str(error).split("\n", 1)[0]
+    return type(error).__name__ if not first or "weights_only" in first else first

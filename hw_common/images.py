@@ -1,10 +1,11 @@
 """Image files, opened without trusting what they claim to be; whatever is wrong with one is a line that names it."""
 
+import collections
 import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,8 @@ def opened(source: Path | bytes, name: str | Path | None = None) -> Iterator[Ima
     name = name or source
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.format == "EPS":  # a program, which Pillow has Ghostscript run
+                raise UserError(f"{name} is an EPS file, which would have to be run to be seen; convert it to PNG")
             if image.width * image.height > LARGEST_IMAGE:
                 raise UserError(f"{name} has {image.width}×{image.height} pixels, more than the limit of 50 million")
             if image.mode.startswith("I;16"):  # Pillow clips these at 255 instead of scaling
@@ -60,14 +63,24 @@ def on_background(image: Image.Image, colour: str) -> Image.Image:
     return Image.alpha_composite(*layers).convert("RGB")
 
 
-def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], total: int, title: str) -> Iterator[Result]:
-    """The results of `work` for each of `items`, in order, with a progress bar called `title`; a thread for each core.
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Iterator[Result]:
+    """The results of `work` for each of `items`, in order; never more than `ahead` of them wait to be taken.
 
-    What has not begun when one raises is dropped.
+    What has not begun when one raises, or when nobody takes any more, is dropped.
     """
-    with ThreadPoolExecutor(available_cores()) as pool:
-        jobs = pool.map(work, items)
-        try:
-            yield from tqdm(jobs, total=total, desc=title, unit="image", disable=None, leave=False)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) == ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def with_bar(results: Iterable[Result], total: int, title: str) -> Iterator[Result]:
+    """`results` as they are, with a progress bar called `title` while they are taken."""
+    return iter(tqdm(results, title, total, unit="image", disable=None, leave=False))

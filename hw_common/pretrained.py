@@ -1,5 +1,6 @@
 """Weights of a ResNet-18 to start from: ImageNet's through torchvision, or a file's, read without running code."""
 
+import contextlib
 import http.client
 import pickle
 import zipfile
@@ -85,10 +86,14 @@ def _imagenet(data_dir: Path) -> Path:
             if not files.sha256(place).startswith(prefix):
                 raise UserError(f"{place} is damaged: its SHA-256 should start with {prefix}; remove it and try again")
             return place
+    made = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         raise UserError(
             f"cannot download ImageNet's weights from {url} ({error}); put {name} into {data_dir} by hand, or use "
             "--weights PATH with a safetensors file or state dict of a ResNet-18, or --weights none"
@@ -119,8 +124,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than tensors (nothing in it was run); save a state_dict()") from error
     except Exception as error:  # the restricted unpickler raises whatever a wrong byte leads it to
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or no weights file (nothing in it was run): {reason}") from error
+        what = checkpoints.reason(error)
+        raise UserError(f"{path} is damaged or no weights file (nothing in it was run): {what}") from error
     if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
         raise UserError(f"{path} is no plain state dict: expected names and tensors, as model.state_dict() has them")
     return {str(name): tensor for name, tensor in content.items()}
