@@ -1,0 +1,163 @@
+"""Speed of hw_numpy's ConvNet against PyTorch and against loops over every output pixel, as ratios within one run.
+
+    python benchmarks/numpy_layers.py [--rounds 100] [--threads 2]
+
+One training step of the sheet's network: batch 100, 32 filters of 7×7, 100 hidden units, single precision, SGD.
+Goals: at most 2 times PyTorch's time, at least 100 times as fast as the loops, an epoch of 55 000 images with its
+measurements in at most 25 seconds, and no memory that grows with the epochs.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy import ndarray
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from hw_common.timing import ratio, take_turns
+from hw_numpy import layers
+from hw_numpy.cnn import ConvNet
+from hw_numpy.optim import sgd
+from hw_numpy.solver import Solver, keep_freed_memory
+
+LOOP_IMAGES = 2  # that the loops get; a hundred would take them most of a minute
+
+
+def loop_conv_forward(x: ndarray, w: ndarray) -> tuple[ndarray, tuple]:
+    height, width = x.shape[2] - w.shape[2] + 1, x.shape[3] - w.shape[3] + 1
+    out = np.zeros((len(x), len(w), height, width), x.dtype)
+    for n, f, i, j in np.ndindex(out.shape):
+        out[n, f, i, j] = (x[n, :, i : i + w.shape[2], j : j + w.shape[3]] * w[f]).sum()
+    return out, (x, w)
+
+
+def loop_conv_backward_w(dout: ndarray, cache: tuple) -> ndarray:
+    x, w = cache
+    dw = np.zeros_like(w)
+    for n, f, i, j in np.ndindex(dout.shape):
+        dw[f] += dout[n, f, i, j] * x[n, :, i : i + w.shape[2], j : j + w.shape[3]]
+    return dw
+
+
+def loop_max_pool_forward(x: ndarray, pool_param: dict[str, int]) -> tuple[ndarray, ndarray]:
+    out = np.zeros((*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2), x.dtype)
+    for n, c, i, j in np.ndindex(out.shape):
+        out[n, c, i, j] = x[n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max()
+    return out, x
+
+
+def loop_max_pool_backward(dout: ndarray, cache: ndarray) -> ndarray:
+    x = cache
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(dout.shape):
+        window = x[n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        a, b = np.unravel_index(window.argmax(), window.shape)
+        dx[n, c, 2 * i + a, 2 * j + b] += dout[n, c, i, j]
+    return dx
+
+
+LOOPS = {
+    "conv_forward": loop_conv_forward,
+    "conv_backward_w": loop_conv_backward_w,
+    "max_pool_forward": loop_max_pool_forward,
+    "max_pool_backward": loop_max_pool_backward,
+}
+
+
+def numpy_step(model: ConvNet, X: ndarray, y: ndarray) -> float:
+    loss, gradients = model.loss(X, y)
+    for name, gradient in gradients.items():
+        model.params[name], _ = sgd(model.params[name], gradient, {"learning_rate": 1e-3})
+    return loss
+
+
+def loop_step(model: ConvNet, X: ndarray, y: ndarray) -> float:
+    with mock.patch.multiple(layers, **LOOPS):
+        return numpy_step(model, X, y)
+
+
+def torch_network(model: ConvNet) -> nn.Module:
+    """PyTorch's network with the same weights."""
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 32, 7, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(32 * 11 * 11, 100), nn.ReLU(), nn.Linear(100, 10)),
+    )
+    weights = [model.params["W1"], *(model.params[name].T for name in ("W2", "b2", "W3", "b3"))]
+    for parameter, value in zip(network.parameters(), weights, strict=True):
+        parameter.data.copy_(torch.from_numpy(value.copy()))
+    return network
+
+
+def verdict(reached: bool, goal: str) -> str:
+    return f"goal {goal}: {'reached' if reached else 'MISSED'}"
+
+
+def compare_steps(X: ndarray, y: ndarray, rounds: int) -> None:
+    network = torch_network(ConvNet(seed=0))
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    images, labels = torch.from_numpy(X), torch.from_numpy(y)
+
+    def torch_step() -> float:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    model, loop_model = ConvNet(seed=0), ConvNet(seed=0)
+    few = X[:LOOP_IMAGES], y[:LOOP_IMAGES]
+    assert abs(loop_step(loop_model, *few) - numpy_step(ConvNet(seed=0), *few)) < 1e-5  # they compute the same
+    assert abs(torch_step() - numpy_step(model, X, y)) < 1e-5
+    seconds = take_turns({"numpy": lambda: numpy_step(model, X, y), "torch": torch_step}, rounds, warm_up=10)
+    slower = ratio(seconds, of="numpy", to="torch")
+    took = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
+    print(
+        f"training step: NumPy {took['numpy']:.1f} ms, PyTorch {took['torch']:.1f} ms; NumPy / PyTorch {slower:.2f}  "
+        + verdict(slower <= 2, "2")
+    )
+    calls = {"numpy": lambda: numpy_step(model, X, y), "loops": lambda: loop_step(loop_model, *few)}
+    faster = ratio(take_turns(calls, max(3, rounds // 20), warm_up=1), of="loops", to="numpy") * len(X) / LOOP_IMAGES
+    print(f"loops over every output pixel, per image: {faster:.0f} times as slow  {verdict(faster >= 100, '100')}")
+
+
+def time_epochs(X: ndarray, y: ndarray) -> None:
+    generator = np.random.default_rng(0)
+    X_train, y_train = (array[generator.integers(len(y), size=55_000)] for array in (X, y))
+    data = {"X_train": X_train, "y_train": y_train, "X_val": X_train[:5000], "y_val": y_train[:5000]}
+    peaks, ends = [], [time.perf_counter()]
+
+    def after_epoch() -> None:
+        ends.append(time.perf_counter())
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+    solver = Solver(ConvNet(seed=0), data, optim_config={"learning_rate": 1e-3}, num_epochs=3, verbose=False, seed=0)
+    solver.train(after_epoch)
+    took = statistics.median(np.diff(ends))
+    print(f"an epoch of 55 000 images: {took:.1f} s  {verdict(took <= 25, '25 s')}")
+    grown = peaks[-1] - peaks[0]
+    print(f"peak memory after each epoch: {', '.join(f'{p:.0f}' for p in peaks)} MB  {verdict(grown < 5, 'no growth')}")
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rounds", type=int, default=100)
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = flags.parse_args()
+    torch.set_num_threads(arguments.threads)
+    threadpool_limits(arguments.threads)
+    keep_freed_memory()  # as every solver does; it serves PyTorch as well
+    print(f"{arguments.threads} threads, median of {arguments.rounds} rounds")
+    generator = np.random.default_rng(0)
+    pixels, y = generator.integers(0, 256, (100, 1, 28, 28)), generator.integers(10, size=100)
+    compare_steps(pixels.astype(np.float32), y, arguments.rounds)
+    time_epochs(pixels.astype(np.uint8), y)
+
+
+if __name__ == "__main__":
+    main()

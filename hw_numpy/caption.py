@@ -1,0 +1,86 @@
+"""`python -m hw_numpy.caption`: the sheet's image_captioning; this file is its command line."""
+
+import argparse
+
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_numpy.command import NumpyCommand, refuse_torch_flags
+from hw_numpy.train import HOMEWORK
+
+_DESCRIPTION = """\
+Trains the captioning network of eecs545-w20-hw4 Q4 on a few images until it knows their captions by heart, and shows
+what it writes under these images and under others.
+
+  python -m hw_numpy.caption --dataset sample             seconds, needs no download
+  python -m hw_numpy.caption --data_dir coco_captioning   Q4d, with the course's files
+  python -m hw_numpy.caption --data_dir data/flickr1k     the same with files that hw_numpy.coco_build made
+
+The features of an image are all that the network sees, so it can learn one caption an image by heart and no second one.
+The training captions are therefore drawn from as many different images as there are.
+
+Writes a run folder: configuration, metrics of each epoch, learning curve, captions, final numbers.
+--resume goes on after the last epoch that is saved.
+"""
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_numpy.caption", _DESCRIPTION)
+    group = flags.add_argument_group("what to train")
+    add_flag(
+        group,
+        "dataset",
+        choices=("coco", "sample"),
+        default="coco",
+        help="coco reads the files in DATA_DIR, the course's or coco_build's (default); sample needs no files",
+    )
+    add_flag(
+        group,
+        "max_train",
+        type=cli.positive_int,
+        default=50,
+        help="training captions, of different images as long as there are any (default: 50)",
+    )
+    add_flag(
+        group,
+        "pca_features",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the features after PCA (default), or all of them",
+    )
+    add_flag(group, "cell_type", choices=("rnn", "lstm"), default="rnn", help="default: rnn")
+    add_flag(group, "hidden_dim", type=cli.positive_int, default=512, help="numbers of hidden state (default: 512)")
+    add_flag(group, "wordvec_dim", type=cli.positive_int, default=256, help="numbers in a word's vector (default: 256)")
+    training = flags.add_argument_group("training")
+    add_flag(training, "epochs", type=cli.positive_int, default=50, help="passes over the captions (default: 50)")
+    add_flag(training, "batch_size", type=cli.positive_int, default=25, help="captions per step (default: 25)")
+    add_flag(training, "lr", "learning_rate", type=cli.positive_float, default=5e-3, help="default: 0.005")
+    add_flag(
+        training,
+        "lr_decay",
+        type=cli.positive_float,
+        default=1.0,
+        help="the learning rate is multiplied by this after each epoch (default: 1; the course's script has 0.95)",
+    )
+    rules = ("sgd", "sgd_momentum", "rmsprop", "adam")
+    add_flag(training, "update_rule", "optimizer", choices=rules, default="adam", help="default: adam")
+    cli.add_run_flags(flags)
+    return flags
+
+
+def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Refuses what means nothing here and names the run."""
+    refuse_torch_flags(arguments)
+    if arguments.name is None:
+        data = arguments.data_dir.resolve().name if arguments.dataset == "coco" else "sample"
+        plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in data).lstrip(".-")
+        arguments.name = f"caption-{plain[:80]}-{arguments.cell_type}"
+    return arguments
+
+
+COMMAND = NumpyCommand(HOMEWORK, parser, _resolve, module="caption", runner="captioning")
+main = COMMAND.main
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

@@ -1,0 +1,109 @@
+"""Values between the checker and the process of a student's file: numbers and names only, never code.
+
+A message is a JSON header and the bytes of the arrays it refers to. Reading one runs no code and allocates no more than
+the message is long, whatever it claims. Imports the standard library and NumPy alone.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LARGEST_MESSAGE = 2**25  # bytes; the honest answers are a thousand times smaller
+LARGEST_ARRAY = 2**20  # numbers
+_LARGEST_HEADER = 2**20
+_TYPES = {
+    *("float64", "float32", "float16", "int64", "int32", "int16", "int8"),
+    *("uint64", "uint32", "uint16", "uint8", "bool"),
+}
+
+
+@dataclass(frozen=True)
+class Other:
+    """Stands for a value that is neither number nor array.
+
+    Args:
+        name: what it is, for people.
+    """
+
+    name: str
+
+
+def describe(value: Any, depth: int = 3) -> Any:
+    """`value` as something `encode` takes: numbers become arrays without axes, and what is no number an `Other`."""
+    if isinstance(value, np.ndarray):
+        if value.size > LARGEST_ARRAY:
+            return Other(f"an array of shape {value.shape}")
+        return np.asarray(value) if value.dtype.name in _TYPES else Other(f"an array of {value.dtype.name}")
+    if isinstance(value, bool | int | float | np.generic):
+        number = np.asarray(value)
+        return number if number.dtype.name in _TYPES else Other(type(value).__name__)
+    if depth and isinstance(value, tuple | list) and len(value) < 100:
+        return [describe(item, depth - 1) for item in value]
+    if depth and isinstance(value, dict) and len(value) < 100 and all(isinstance(key, str) for key in value):
+        return {key[:100]: describe(item, depth - 1) for key, item in value.items()}
+    return Other("None" if value is None else type(value).__name__)
+
+
+def encode(value: Any) -> bytes:
+    """A message of arrays, text, None, `Other`, and lists and dictionaries of these."""
+    arrays: list[bytes] = []
+
+    def tag(item: Any) -> list[Any]:
+        if isinstance(item, np.ndarray):
+            arrays.append(item.astype(item.dtype.newbyteorder("<"), order="C").tobytes())
+            return ["array", item.dtype.name, list(item.shape)]
+        if isinstance(item, Other):
+            return ["other", item.name]
+        if isinstance(item, dict):
+            return ["dict", {str(key): tag(entry) for key, entry in item.items()}]
+        if isinstance(item, list | tuple):
+            return ["list", [tag(entry) for entry in item]]
+        return ["value", item]
+
+    header = json.dumps(tag(value)).encode()
+    return b"".join([len(header).to_bytes(8, "big"), header, *arrays])
+
+
+def decode(message: bytes) -> Any:
+    """What `encode` was given.
+
+    Raises:
+        ValueError: the message is damaged, or lies.
+    """
+    length = int.from_bytes(message[:8], "big")
+    if len(message) < 8 or length > min(_LARGEST_HEADER, len(message) - 8):
+        raise ValueError("the message is cut short")
+    position = 8 + length
+
+    def untag(tagged: Any) -> Any:
+        nonlocal position
+        kind, *rest = tagged
+        if kind == "array":
+            array, position = _array(message, position, *rest)
+            return array
+        if kind == "dict":
+            return {key: untag(entry) for key, entry in rest[0].items()}
+        if kind == "list":
+            return [untag(entry) for entry in rest[0]]
+        return Other(str(rest[0])) if kind == "other" else rest[0]
+
+    try:
+        return untag(json.loads(message[8:position]))
+    except (TypeError, AttributeError, LookupError, RecursionError, OverflowError) as error:
+        raise ValueError(f"the message is damaged: {error}") from error
+
+
+def _array(message: bytes, position: int, name: Any, shape: Any) -> tuple[np.ndarray, int]:
+    """The array whose bytes begin at `position`, and where they end."""
+    if name not in _TYPES or len(shape) > 32 or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"there is no array of {name} and shape {shape}")
+    dtype, count = np.dtype(name).newbyteorder("<"), 1
+    for side in shape:
+        count *= side
+    end = position + count * dtype.itemsize
+    if end > len(message):
+        raise ValueError("the message is shorter than its arrays")
+    numbers = np.frombuffer(message, dtype, count, position)
+    return numbers.reshape(shape).astype(np.dtype(name)), end

@@ -1,0 +1,101 @@
+"""What `hw_numpy`'s training commands share: like those of the other homeworks, but without torch."""
+
+import argparse
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hw_common import runs
+from hw_common.commands import TrainingCommand
+from hw_common.errors import Stopped, UserError, signal_of
+from hw_common.runs import Run
+
+
+@dataclass(frozen=True)
+class NumpyCommand(TrainingCommand):
+    """`python -m hw_numpy.<module>`.
+
+    Attributes:
+        module: file with the command line.
+        runner: file whose `run(arguments)` does the work; imported after the arguments are checked.
+    """
+
+    module: str
+    runner: str
+
+    @property
+    def name(self) -> str:
+        """What stands behind `python -m`."""
+        return f"{self.homework}.{self.module}"
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Trains as the command line says.
+
+        Raises:
+            UserError: an argument, the data or the run folder cannot be used, or training diverges.
+            Stopped: on SIGINT or SIGTERM.
+        """
+        arguments = self.parse(argv)
+        if arguments.resume is not None and Run.open(arguments.resume, self.homework).is_finished:
+            print(f"{arguments.resume} is finished already")
+            return
+        importlib.import_module(f"{self.homework}.{self.runner}").run(arguments)
+
+
+def refuse_torch_flags(arguments: argparse.Namespace) -> None:
+    """Refuses those of the shared flags that mean nothing to NumPy.
+
+    Raises:
+        UserError: names the flag.
+    """
+    if arguments.device == "cuda":
+        raise UserError("--device cuda: these networks are NumPy, which computes on the CPU")
+    if arguments.tensorboard:
+        raise UserError("--tensorboard: there is nothing for TensorBoard here; metrics.csv has the numbers")
+
+
+def limit_threads(threads: int | None) -> int:
+    """Lets NumPy's matrix products use `threads` threads, by default one for each core; returns how many."""
+    from threadpoolctl import threadpool_limits
+
+    threads = threads or runs.available_cores()
+    threadpool_limits(threads)
+    return threads
+
+
+@contextlib.contextmanager
+def open_run(
+    command: NumpyCommand, arguments: argparse.Namespace, hashes: Mapping[str, str], host: Mapping[str, Any]
+) -> Iterator[Run]:
+    """The run folder, new or to go on with; a new one that failed before anything was saved (*.safetensors) goes again.
+
+    Raises:
+        UserError: the folder cannot be used, the data or the host are others than those of the run to resume, or
+            training diverged inside.
+        Stopped: on SIGINT or SIGTERM inside.
+    """
+    if arguments.resume is None:
+        config = runs.describe(command.homework, command.name, vars(arguments), hashes, host)
+        run = Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite)
+    else:
+        run = Run.reopen(arguments.resume, command.homework)
+
+    def something_is_saved() -> bool:
+        return any(run.folder.glob("*.safetensors"))
+
+    try:
+        runs.check_same_data(run, hashes)
+        runs.check_same_host(run, host)
+        yield run
+    except KeyboardInterrupt as interrupt:
+        how = f"the finished epochs are saved. Go on with: {run.resume_command}"
+        message = f"stopped; {how}" if something_is_saved() else "stopped before anything was saved"
+        raise Stopped(signal_of(interrupt), message) from None
+    except FloatingPointError as error:
+        raise UserError(f"{error}, for example --lr {arguments.lr / 10:g}") from error
+    finally:
+        if arguments.resume is None and not something_is_saved():
+            run.discard_if_empty()
+        run.close()

@@ -1,0 +1,148 @@
+"""Pictures for figures, from files and from the web, without trusting what comes (eecs545-w20-hw4 Q4d)."""
+
+import contextlib
+import hashlib
+import http.client
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+
+from hw_common import files, images
+from hw_common.errors import UserError
+
+LARGEST_FILE = 20_000_000  # bytes
+_SHOWN_SIZE = 512  # pixels
+
+
+def image_from_url(
+    url: str,
+    base_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    seconds: float = 5.0,
+    largest: int = LARGEST_FILE,
+) -> ndarray:
+    """The picture at an address; a grey panel where there is none, with a line about the reason on standard error.
+
+    Args:
+        url: begins with http:// or https://; or is the path of a file in `base_dir`.
+        base_dir: where paths begin; no other file is read.
+        cache_dir: where downloads are kept and looked for; made if need be. None keeps nothing.
+        seconds: all that a download may take.
+        largest: bytes that a file may have.
+
+    Returns:
+        (height, width, 3) uint8, at most 512 pixels high and wide.
+    """
+    try:
+        return load_image(url, base_dir, cache_dir, seconds, largest)
+    except UserError as error:
+        print(f"a grey panel stands for a picture: {' '.join(str(error).split())}", file=sys.stderr)
+        return np.full((192, 256, 3), 200, dtype=np.uint8)
+
+
+def load_image(url: str, base_dir: Path | None, cache_dir: Path | None, seconds: float, largest: int) -> ndarray:
+    """As `image_from_url`, whose arguments it takes.
+
+    Raises:
+        UserError: nothing is there or it takes too long, it is too large, or it is no picture.
+    """
+    if not url.lower().startswith(("http://", "https://")):
+        return _shown(decode(_read_inside(url, base_dir, largest), repr(url)))
+    cached = cache_dir / hashlib.sha256(url.encode()).hexdigest() if cache_dir is not None else None
+    if cached is not None and cached.is_file():
+        with contextlib.suppress(UserError, OSError):  # a damaged one is fetched again
+            return _shown(decode(_read(cached, largest), str(cached)))
+    data = download(url, seconds, largest)
+    picture = _shown(decode(data, repr(url)))
+    if cached is not None:
+        with contextlib.suppress(UserError, OSError):  # a data folder that cannot be written is no reason to stop
+            cached.parent.mkdir(exist_ok=True)
+            files.write_bytes(cached, data)
+    return picture
+
+
+def _read_inside(name: str, folder: Path | None, largest: int) -> bytes:
+    """The content of the file `name` in `folder`, unless it leads out of there."""
+    if folder is None:
+        raise UserError(f"{name!r} is no address: expected http:// or https://")
+    try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise UserError(f"{name!r} leads out of {folder} and is not read")
+        return _read(path, largest)
+    except (OSError, ValueError) as error:  # a ValueError for a zero byte
+        raise UserError(f"cannot read {name!r} in {folder}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read(path: Path, largest: int) -> bytes:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    with open(path, "rb") as file:
+        return _at_most(largest, file.read(largest + 1), str(path))
+
+
+def _at_most(largest: int, data: bytes, what: str) -> bytes:
+    if len(data) > largest:
+        raise UserError(f"{what} has more than {largest} bytes")
+    return data
+
+
+def download(url: str, seconds: float, largest: int) -> bytes:
+    """What stands at an address that begins with http:// or https://, redirections to such ones included.
+
+    Raises:
+        UserError: nothing is there, it takes longer than `seconds` in all, or it has more than `largest` bytes.
+    """
+    opener = urllib.request.OpenerDirector()  # without the handlers of build_opener for files, FTP and data
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    outcome: list[bytes | Exception] = []
+
+    def fetch() -> None:
+        try:
+            with opener.open(urllib.request.Request(url, headers={"User-Agent": "hw_numpy"}), timeout=seconds) as reply:
+                outcome.append(reply.read(largest + 1))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            outcome.append(error)
+
+    # A socket's own time limit holds for each packet: a server could go on sending a byte now and then for ever.
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise UserError(f"{url!r} took longer than {seconds:g} s")
+    if isinstance(outcome[0], Exception):
+        raise UserError(f"cannot load {url!r}: {outcome[0] or type(outcome[0]).__name__}") from outcome[0]
+    return _at_most(largest, outcome[0], repr(url))
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """The picture in the content of an image file, in RGB.
+
+    Args:
+        data: the content.
+        name: what messages call it.
+
+    Raises:
+        UserError: no picture, damaged, or larger than 50 million pixels.
+    """
+    with images.opened(data, name) as image:
+        return images.on_background(image, "white")
+
+
+def _shown(image: Image.Image) -> ndarray:
+    image.thumbnail((_SHOWN_SIZE, _SHOWN_SIZE))
+    return np.asarray(image)

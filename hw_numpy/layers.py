@@ -1,0 +1,304 @@
+"""Layers with hand-written gradients (eecs545-w20-hw4, Q1, Q2a and Q3a). Imports NumPy alone.
+
+Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the gradient of the loss with
+respect to that output and the cache, and returns the gradients with respect to the arguments. No argument is changed
+in place, and single precision stays single precision.
+
+Memory layout. NumPy is fast where its innermost loop runs along neighbouring numbers. A row of a feature map has a
+couple of dozen pixels, a batch has a hundred images; so `conv_forward` returns its (N, F, H, W) output as a view of
+an array stored as (F, H, W, N). The element-wise layers keep that order of their own accord, every slice of pixels is
+then a run of neighbouring numbers, and flattening for `fc_forward` needs no copy: the matrix product reads the
+transposed matrix as it is. Arrays in any other layout are handled as well, only slower.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy import ndarray
+from numpy.lib.stride_tricks import sliding_window_view
+
+# Numbers in the matrix of patches that is multiplied at once: a megabyte of float32 stays in a core's cache, whereas
+# the matrix for a whole batch, as many times the images as a kernel has pixels, would travel through main memory.
+_PATCH_NUMBERS = 2**18
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
+    """Fully connected layer, Y = XW + B (Q1a).
+
+    Args:
+        x: (N, D_in); samples with more axes, as (N, C, H, W), are flattened.
+        w: (D_in, D_out).
+        b: (D_out,).
+
+    Returns:
+        (N, D_out), and the cache.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    _require(x.ndim >= 2, f"x has shape {x.shape}, expected (N, D_in)")
+    samples = x.reshape(len(x), -1)
+    _require(
+        w.ndim == 2 and len(w) == samples.shape[1],
+        f"x of shape {x.shape} needs w of shape ({samples.shape[1]}, D_out), got {w.shape}",
+    )
+    _require(b.shape == w.shape[1:], f"w of shape {w.shape} needs b of shape {w.shape[1:]}, got {b.shape}")
+    return samples @ w + b, (x, w)
+
+
+def fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]:
+    """Gradients of the fully connected layer: ∂L/∂X = ∂L/∂Y Wᵀ, ∂L/∂W = Xᵀ ∂L/∂Y, ∂L/∂b = Σₙ ∂L/∂Yₙ (Q1a).
+
+    Args:
+        dout: (N, D_out).
+        cache: of `fc_forward`.
+
+    Returns:
+        dx, dw and db, shaped like x, w and b.
+
+    Raises:
+        ValueError: dout has another shape than the output had.
+    """
+    x, w = cache
+    _require_shape_of_output(dout, (len(x), w.shape[1]))
+    dw = x.reshape(len(x), -1).T @ dout
+    # Where x is stored with the batch innermost, so is its gradient: (W dYᵀ)ᵀ instead of dY Wᵀ.
+    batch_last = x.strides[0] == x.itemsize
+    dx = (w @ dout.T).T if batch_last else dout @ w.T
+    return dx.reshape(x.shape), dw, dout.sum(axis=0)
+
+
+def relu_forward(x: ndarray) -> tuple[ndarray, ndarray]:
+    """Rectifier, y = max(0, x) for every element (Q1b).
+
+    Args:
+        x: any shape.
+
+    Returns:
+        The output, shaped like x, and the cache.
+    """
+    return np.maximum(x, 0), x
+
+
+def relu_backward(dout: ndarray, cache: ndarray) -> ndarray:
+    """Gradient of the rectifier: ∂L/∂y where x > 0, else 0 (Q1b).
+
+    Args:
+        dout: shaped like x.
+        cache: of `relu_forward`.
+
+    Returns:
+        dx, shaped like x.
+
+    Raises:
+        ValueError: dout has another shape than x.
+    """
+    x = cache
+    _require_shape_of_output(dout, x.shape)
+    return dout * (x > 0)
+
+
+def conv_forward(x: ndarray, w: ndarray) -> tuple[ndarray, tuple]:
+    """Convolutional layer without padding and bias, Y_{n,f} = Σ_c X_{n,c} *filt W_{f,c} (Q1c).
+
+    Args:
+        x: (N, C, H, W).
+        w: (F, C, H', W').
+
+    Returns:
+        (N, F, H − H' + 1, W − W' + 1), and the cache.
+
+    Raises:
+        ValueError: the channels differ, or the kernel is larger than the image.
+    """
+    _require(x.ndim == 4, f"x has shape {x.shape}, expected (N, C, H, W)")
+    _require(w.ndim == 4, f"w has shape {w.shape}, expected (F, C, H', W')")
+    _require(x.shape[1] == w.shape[1], f"x of shape {x.shape} and w of shape {w.shape} differ in the channels, axis 1")
+    height, width = _output_sides(x, w.shape[2:], 1, f"the kernel of w, shape {w.shape},")
+    kernels = w.reshape(len(w), -1)
+    out = np.empty((len(w), height, width, len(x)), np.result_type(x, w))
+    for rows, patches in _patches(x, w.shape[2:], out.dtype):
+        np.matmul(kernels, patches, out=out[:, rows].reshape(len(w), -1))
+    return out.transpose(3, 0, 1, 2), (x, w)
+
+
+def conv_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray]:
+    """Gradients of the convolutional layer (Q1c).
+
+    Args:
+        dout: (N, F, H − H' + 1, W − W' + 1).
+        cache: of `conv_forward`.
+
+    Returns:
+        dx and dw, shaped like x and w.
+
+    Raises:
+        ValueError: dout has another shape than the output had.
+    """
+    return conv_backward_x(dout, cache), conv_backward_w(dout, cache)
+
+
+def conv_backward_w(dout: ndarray, cache: tuple) -> ndarray:
+    """∂L/∂W_{f,c} = Σ_n X_{n,c} *filt ∂L/∂Y_{n,f} (Q1c): all that a network's first layer needs.
+
+    Args, returned shape and errors are those of `conv_backward`.
+    """
+    x, w = cache
+    gradients = _batch_last_gradients(dout, cache)
+    dw = np.zeros((w[0].size, len(w)), np.result_type(x, dout))
+    for rows, patches in _patches(x, w.shape[2:], dw.dtype):
+        dw += patches @ gradients[:, rows].reshape(len(w), -1).T
+    return dw.T.reshape(w.shape)
+
+
+def conv_backward_x(dout: ndarray, cache: tuple) -> ndarray:
+    """∂L/∂X_{n,c} = Σ_f W_{f,c} *full ∂L/∂Y_{n,f} (Q1c).
+
+    Args, returned shape and errors are those of `conv_backward`.
+    """
+    x, w = cache
+    gradients = _batch_last_gradients(dout, cache)
+    (count, channels, *sides), (kernel_height, kernel_width) = x.shape, w.shape[2:]
+    width = dout.shape[3]
+    kernels = w.reshape(len(w), -1)
+    dx = np.zeros((channels, *sides, count), np.result_type(w, dout))
+    for rows in _row_blocks(dout.shape[2], kernels.shape[1] * width * count):
+        # What every output pixel sends to each pixel of its patch; then the patches are laid over one another.
+        patches = kernels.T @ gradients[:, rows].reshape(len(w), -1)
+        patches = patches.reshape(channels, kernel_height, kernel_width, -1, width, count)
+        for i in range(kernel_height):
+            for j in range(kernel_width):
+                dx[:, rows.start + i : rows.stop + i, j : j + width] += patches[:, i, j]
+    return dx.transpose(3, 0, 1, 2)
+
+
+def max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> tuple[ndarray, tuple]:
+    """Max-pooling (Q3a). Windows may overlap or leave gaps; pixels right of and below the last whole window are unused.
+
+    Args:
+        x: (N, C, H, W).
+        pool_param: `pool_height` and `pool_width` of a window, and `stride` from one window to the next, in pixels.
+
+    Returns:
+        (N, C, 1 + (H − pool_height) // stride, 1 + (W − pool_width) // stride), and the cache.
+
+    Raises:
+        ValueError: a window is larger than the image, or a number is missing or not positive.
+    """
+    _require(x.ndim == 4, f"x has shape {x.shape}, expected (N, C, H, W)")
+    for name in ("pool_height", "pool_width", "stride"):
+        _require(pool_param.get(name, 0) >= 1, f"pool_param needs a positive {name}, got {dict(pool_param)}")
+    views = _window_views(x, pool_param)
+    out = next(views).copy(order="K")
+    for view in views:
+        np.maximum(out, view, out=out)
+    return out, (x, out, dict(pool_param))
+
+
+def max_pool_backward(dout: ndarray, cache: tuple) -> ndarray:
+    """Gradient of max-pooling: goes to the largest pixel of each window; where windows overlap, it adds up (Q3a).
+
+    Where several pixels of a window are equally large, the first of them in reading order gets it all, as in torch.
+
+    Args:
+        dout: (N, C, H'', W''), shaped like the output.
+        cache: of `max_pool_forward`.
+
+    Returns:
+        dx, shaped like x.
+
+    Raises:
+        ValueError: dout has another shape than the output had.
+    """
+    x, out, pool_param = cache
+    _require_shape_of_output(dout, out.shape)
+    dx = np.zeros_like(x, dtype=dout.dtype)
+    open_windows = np.ones_like(out, dtype=bool)  # those whose maximum has not been met
+    for view, gradient in zip(_window_views(x, pool_param), _window_views(dx, pool_param), strict=True):
+        maximum_here = (view == out) & open_windows
+        open_windows ^= maximum_here
+        gradient += dout * maximum_here
+    return dx
+
+
+def softmax_loss(x: ndarray, y: ndarray) -> tuple[float, ndarray]:
+    """Softmax and cross-entropy, −(1/N) Σₙ log softmax(xₙ)[yₙ] (Q2a).
+
+    Args:
+        x: (N, C) scores.
+        y: (N,) integers, the right class of each sample, 0 ≤ y < C.
+
+    Returns:
+        The loss, and its gradient dx, shaped like x.
+
+    Raises:
+        ValueError: the shapes do not fit, or a label is no class.
+    """
+    _require(x.ndim == 2, f"x has shape {x.shape}, expected (N, C)")
+    _require(y.shape == x.shape[:1], f"x of shape {x.shape} needs y of shape {x.shape[:1]}, got {y.shape}")
+    _require(np.issubdtype(y.dtype, np.integer), f"y holds {y.dtype}, expected integers")
+    if y.size and not (0 <= y.min() and y.max() < x.shape[1]):
+        raise ValueError(f"x of shape {x.shape} has classes 0 to {x.shape[1] - 1}, y holds {y.min()} to {y.max()}")
+    shifted = x - x.max(axis=1, keepdims=True)  # the same softmax, and no exponential overflows
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    samples = np.arange(len(x))
+    loss = -log_probabilities[samples, y].mean()
+    dx = np.exp(log_probabilities)
+    dx[samples, y] -= 1
+    dx /= len(x)
+    return float(loss), dx
+
+
+def _require_shape_of_output(dout: ndarray, expected: tuple[int, ...]) -> None:
+    _require(dout.shape == expected, f"dout has shape {dout.shape}, the layer's output has {expected}")
+
+
+def _output_sides(x: ndarray, window: tuple[int, int], stride: int, what: str) -> tuple[int, int]:
+    """Height and width of what comes out when `window` slides over the images of x."""
+    fits = window[0] <= x.shape[2] and window[1] <= x.shape[3]
+    _require(fits, f"{what} does not fit into the images of x, shape {x.shape}")
+    return 1 + (x.shape[2] - window[0]) // stride, 1 + (x.shape[3] - window[1]) // stride
+
+
+def _window_views(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[ndarray]:
+    """For each place in a pooling window, in reading order: that pixel of all windows, (N, C, H'', W''), as a view."""
+    window, stride = (pool_param["pool_height"], pool_param["pool_width"]), pool_param["stride"]
+    height, width = _output_sides(x, window, stride, f"a pooling window of {window}")
+    for i in range(window[0]):
+        for j in range(window[1]):
+            yield x[:, :, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
+
+
+def _row_blocks(rows: int, numbers_per_row: int) -> Iterator[slice]:
+    """Cuts `rows` rows of output into blocks of about `_PATCH_NUMBERS` numbers, at least one row each."""
+    size = max(1, _PATCH_NUMBERS // max(1, numbers_per_row))
+    return (slice(begin, min(begin + size, rows)) for begin in range(0, rows, size))
+
+
+def _patches(x: ndarray, kernel: tuple[int, int], dtype: np.dtype) -> Iterator[tuple[slice, ndarray]]:
+    """The patches of x that a kernel meets, block by block of output rows.
+
+    Yields:
+        A block of rows, and the matrix (C·H'·W', rows·W''·N) whose columns are the patches of its pixels. It is
+        overwritten by the next block.
+    """
+    planes = np.ascontiguousarray(x.transpose(1, 2, 3, 0), dtype=dtype)  # (C, H, W, N)
+    # Only a view: windows[c, i, j, a, b, n] is pixel (a, b) of the patch under output pixel (i, j).
+    windows = sliding_window_view(planes, kernel, axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
+    channels, height, width, *_, count = windows.shape
+    patch = channels * kernel[0] * kernel[1]
+    for rows in _row_blocks(height, patch * width * count):
+        yield rows, windows[:, rows].transpose(0, 3, 4, 1, 2, 5).reshape(patch, -1)  # copies, in runs of W''·N numbers
+
+
+def _batch_last_gradients(dout: ndarray, cache: tuple) -> ndarray:
+    """Dout as (F, H'', W'', N), copied only if it is not stored that way already."""
+    x, w = cache
+    sides = (x.shape[2] - w.shape[2] + 1, x.shape[3] - w.shape[3] + 1)
+    _require_shape_of_output(dout, (len(x), len(w), *sides))
+    return np.ascontiguousarray(dout.transpose(1, 2, 3, 0))

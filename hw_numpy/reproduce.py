@@ -1,0 +1,92 @@
+"""`python -m hw_numpy.reproduce`: every figure and table of eecs545-w20-hw4 Q2 to Q4.
+
+On the built-in samples by default; `--profile full` takes MNIST and a folder of caption files instead.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hw_common import cli, files
+from hw_common.cli import add_flag
+from hw_common.errors import UserError
+from hw_common.runs import Run
+from hw_numpy import caption, train
+
+_DESCRIPTION = """\
+Trains the NumPy networks of eecs545-w20-hw4 Q2c, Q3c and Q4d and draws all their figures.
+What is finished already is kept; what was interrupted goes on.
+
+  python -m hw_numpy.reproduce                     on the built-in samples, a minute
+  python -m hw_numpy.reproduce --profile full \\
+    --data_dir data --captions_dir data/flickr1k   on MNIST and what hw_numpy.coco_build made, a quarter of an hour
+"""
+# The sample has a fiftieth of MNIST's images, hence more epochs.
+_DIGITS: Mapping[str, Mapping[str, list[str]]] = {
+    "sample": {
+        "softmax": ["--dataset", "sample"],
+        "cnn": ["--dataset", "sample", "--hidden_dims", "50", "100", "--epochs", "20"],
+    },
+    "full": {"softmax": [], "cnn": []},
+}
+_QUESTIONS = {"softmax": "Q2c, two-layer network", "cnn": "Q3c, convolutional network"}
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_numpy.reproduce", _DESCRIPTION)
+    add_flag(flags, "profile", choices=tuple(_DIGITS), default="sample", help="default: sample")
+    add_flag(flags, "data_dir", type=Path, help="where --profile full finds MNIST, or downloads it to")
+    add_flag(flags, "captions_dir", type=Path, help="the course's coco_captioning, or a folder that coco_build made")
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Does what is missing, then says where everything is."""
+    arguments = parser().parse_args(argv)
+    profile, captions_dir = arguments.profile, arguments.captions_dir
+    if profile == "full" and (captions_dir is None or not captions_dir.is_dir()):
+        raise UserError(
+            f"--captions_dir {captions_dir}: --profile full needs a folder of caption files: the course's "
+            "coco_captioning, or one that python -m hw_numpy.coco_build made"
+        )
+    started = time.monotonic()
+    data = ["--data_dir", str(arguments.data_dir)] if arguments.data_dir else []
+    digits: dict[str, Run] = {}
+    for model, flags in _DIGITS[profile].items():
+        print(f"\n== {_QUESTIONS[model]}: choice on validation", flush=True)
+        flags = ["--model", model, *flags, *data]
+        digits[model] = train.COMMAND.train_once(flags, arguments.results_dir, f"{profile}-{model}")
+    print("\n== Q4d, captions", flush=True)
+    flags = ["--dataset", "sample"] if profile == "sample" else ["--data_dir", str(captions_dir)]
+    captions = caption.COMMAND.train_once(flags, arguments.results_dir, f"{profile}-captions")
+    path = arguments.results_dir / train.HOMEWORK / f"{profile}-numbers.md"
+    table = _table(digits)
+    files.write_bytes(path, table.encode())
+    print(f"\n{table}\nfinished in {time.monotonic() - started:.0f} s; tables and figures:\n  {path}")
+    for run in [*digits.values(), captions]:
+        print(f"  {run.folder}/*.png")
+
+
+def _table(digits: Mapping[str, Run]) -> str:
+    """Every candidate's validation accuracy, and the test accuracy of the chosen ones, in Markdown."""
+    lines = [
+        "| question | data | hidden units | filter size | parameters | validation accuracy | test accuracy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model, run in digits.items():
+        summary = run.summary()
+        best = summary["best"]
+        for row in summary["candidates"]:
+            chosen = all(row[name] == best[name] for name in ("hidden_dim", "filter_size") if name in row)
+            lines.append(
+                f"| {_QUESTIONS[model]} | {summary['data']} | {row['hidden_dim']} | {row.get('filter_size', '')} "
+                f"| {row['parameters']} | {row['validation_accuracy']:.4f} "
+                f"| {format(best['test_accuracy'], '.4f') if chosen else ''} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

@@ -1,0 +1,146 @@
+"""Image captioning with a recurrent network (eecs545-w20-hw4 Q4c): fc, word embedding, RNN or LSTM, softmax."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy import ndarray
+from numpy.typing import DTypeLike
+
+if __package__:  # see softmax.py
+    from . import layers, rnn_layers
+else:
+    import layers
+    import rnn_layers
+
+# Hidden numbers per column of Wx, Wh and b: an LSTM has four gates.
+_CELLS = {"rnn": 1, "lstm": 4}
+
+
+class CaptioningRNN:
+    """Writes a caption, word by word, from the features of an image.
+
+    The features, through a fully connected layer, are the hidden state before the first word; each word then goes in
+    as a vector, and the hidden state behind it scores all words for the next place.
+
+    Args:
+        word_to_idx: number of each of the V words, 0 to V - 1; <NULL> fills captions up, and `sample` needs <START>
+            and <END> as well.
+        input_dim: numbers in an image's features, D.
+        wordvec_dim: numbers in a word's vector, W.
+        hidden_dim: numbers in the hidden state, H.
+        cell_type: "rnn" or "lstm".
+        dtype: of the parameters and of all that is computed.
+        seed: of the weights; by default it is drawn from NumPy's global generator, as the course's scripts expect.
+
+    Attributes:
+        params: W_embed (V, W), W_proj (D, H), b_proj (H,), Wx (W, gates · H), Wh (H, gates · H), b (gates · H,),
+            W_vocab (H, V), b_vocab (V,), where gates are 1 (rnn) or 4 (lstm).
+
+    Raises:
+        ValueError: there is no such cell type, or no <NULL> among the words.
+    """
+
+    def __init__(
+        self,
+        word_to_idx: Mapping[str, int],
+        input_dim: int = 512,
+        wordvec_dim: int = 128,
+        hidden_dim: int = 128,
+        cell_type: str = "rnn",
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        if cell_type not in _CELLS:
+            raise ValueError(f"cell_type is {cell_type!r}, expected rnn or lstm")
+        if "<NULL>" not in word_to_idx:
+            raise ValueError("the vocabulary has no <NULL>")
+        self.cell_type = cell_type
+        self.dtype = np.dtype(dtype)
+        self._null, self._start, self._end = (word_to_idx.get(word) for word in ("<NULL>", "<START>", "<END>"))
+        words, columns = len(word_to_idx), _CELLS[cell_type] * hidden_dim
+        generator = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
+
+        def weights(rows: int, columns: int, scale: float) -> ndarray:
+            return (scale * generator.standard_normal((rows, columns))).astype(dtype)
+
+        self.params = {
+            "W_embed": weights(words, wordvec_dim, 0.01),
+            # With variance 1/rows, what comes out is as large as what goes in.
+            "W_proj": weights(input_dim, hidden_dim, input_dim**-0.5),
+            "Wx": weights(wordvec_dim, columns, wordvec_dim**-0.5),
+            "Wh": weights(hidden_dim, columns, hidden_dim**-0.5),
+            "W_vocab": weights(hidden_dim, words, hidden_dim**-0.5),
+            "b_proj": np.zeros(hidden_dim, dtype),
+            "b": np.zeros(columns, dtype),
+            "b_vocab": np.zeros(words, dtype),
+        }
+
+    def loss(self, features: ndarray, captions: ndarray) -> tuple[float, dict[str, ndarray]]:
+        """How surprising the captions are, word after word, and the gradients of all parameters.
+
+        Args:
+            features: (N, D) of the images.
+            captions: (N, T) numbers of words, filled up with <NULL>, which does not count.
+
+        Returns:
+            The loss, summed over the words behind the first and averaged over the captions, and the gradients by the
+            parameters' names.
+
+        Raises:
+            ValueError: the shapes do not fit, a word is out of range, or a caption has fewer than two places.
+        """
+        if captions.ndim != 2 or captions.shape[1] < 2 or len(captions) != len(features):
+            raise ValueError(
+                f"features of shape {features.shape} and captions of shape {captions.shape} do not fit: "
+                "expected (N, D) and (N, T) with T of 2 or more"
+            )
+        p, grads = self.params, {}
+        words_in, words_out = captions[:, :-1], captions[:, 1:]  # after word t comes word t + 1
+        forward = rnn_layers.rnn_forward if self.cell_type == "rnn" else rnn_layers.lstm_forward
+        h0, fc_cache = layers.fc_forward(features.astype(self.dtype, copy=False), p["W_proj"], p["b_proj"])
+        vectors, embedding_cache = rnn_layers.word_embedding_forward(words_in.T, p["W_embed"])  # (T-1, N, W)
+        h, rnn_cache = forward(vectors, h0, p["Wx"], p["Wh"], p["b"])  # (T-1, N, H)
+        scores, vocab_cache = rnn_layers.temporal_fc_forward(h.transpose(1, 0, 2), p["W_vocab"], p["b_vocab"])
+        loss, dscores = rnn_layers.temporal_softmax_loss(scores, words_out, words_out != self._null)
+
+        backward = rnn_layers.rnn_backward if self.cell_type == "rnn" else rnn_layers.lstm_backward
+        dh, grads["W_vocab"], grads["b_vocab"] = rnn_layers.temporal_fc_backward(dscores, vocab_cache)
+        dvectors, dh0, grads["Wx"], grads["Wh"], grads["b"] = backward(dh.transpose(1, 0, 2), rnn_cache)
+        grads["W_embed"] = rnn_layers.word_embedding_backward(dvectors, embedding_cache)
+        _, grads["W_proj"], grads["b_proj"] = layers.fc_backward(dh0, fc_cache)
+        return loss, grads
+
+    def sample(self, features: ndarray, max_length: int = 30) -> ndarray:
+        """Captions for images, always taking the word with the highest score.
+
+        Args:
+            features: (N, D) of the images.
+            max_length: words at most, <END> included.
+
+        Returns:
+            (N, max_length) numbers of words, without <START>; behind <END> stands <NULL>.
+
+        Raises:
+            ValueError: the shapes do not fit, or the vocabulary lacks <START> or <END>.
+        """
+        if self._start is None or self._end is None:
+            raise ValueError("the vocabulary has no <START> or no <END>, which sampling needs")
+        p = self.params
+        h, _ = layers.fc_forward(features.astype(self.dtype, copy=False), p["W_proj"], p["b_proj"])
+        c = np.zeros_like(h)
+        words = np.full(len(features), self._start)
+        captions = np.full((len(features), max_length), self._null)
+        going_on = np.ones(len(features), dtype=bool)
+        for t in range(max_length):
+            vectors, _ = rnn_layers.word_embedding_forward(words, p["W_embed"])
+            if self.cell_type == "rnn":
+                h, _ = rnn_layers.rnn_step_forward(vectors, h, p["Wx"], p["Wh"], p["b"])
+            else:
+                h, c, _ = rnn_layers.lstm_step_forward(vectors, h, c, p["Wx"], p["Wh"], p["b"])
+            scores, _ = layers.fc_forward(h, p["W_vocab"], p["b_vocab"])
+            words = scores.argmax(axis=1)
+            captions[going_on, t] = words[going_on]
+            going_on &= words != self._end
+            if not going_on.any():
+                break
+        return captions

@@ -1,0 +1,359 @@
+"""Recurrent layers and layers over time, forward and backward by hand (eecs545-w20-hw4 Q4); imports NumPy alone.
+
+Every `…_forward` returns its output and a cache, which the `…_backward` of the same name takes together with the
+gradient of the loss with respect to that output. A backward function returns gradients in the order of the forward
+function's arguments. Arrays that come in are never changed; shapes that do not fit raise ValueError, which names them.
+
+Letters in shapes: N sequences in a batch, T steps, D numbers going in at a step, H of hidden state, V words, M outputs.
+The recurrent layers have time first, (T, N, D); the others the batch first, (N, T, D): both as in the course's files.
+"""
+
+import numpy as np
+from numpy import ndarray
+
+
+def rnn_step_forward(x: ndarray, prev_h: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
+    """One step of a recurrent network: next_h = tanh(x Wx + prev_h Wh + b).
+
+    Args:
+        x: (N, D) input.
+        prev_h: (N, H) hidden state before the step.
+        Wx: (D, H) weights from the input.
+        Wh: (H, H) weights from the hidden state.
+        b: (H,) biases.
+
+    Returns:
+        next_h: (N, H) hidden state after the step; and the cache.
+    """
+    _check_cell(x, 2, prev_h, Wx, Wh, b, gates=1)
+    next_h = np.tanh(x @ Wx + prev_h @ Wh + b)
+    return next_h, (x, prev_h, Wx, Wh, next_h)
+
+
+def rnn_step_backward(dnext_h: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
+    """Gradients of `rnn_step_forward`.
+
+    Args:
+        dnext_h: (N, H) gradient with respect to next_h.
+        cache: from the forward step.
+
+    Returns:
+        dx (N, D), dprev_h (N, H), dWx (D, H), dWh (H, H), db (H,).
+    """
+    x, prev_h, Wx, Wh, next_h = cache
+    _check_gradient(dnext_h, next_h.shape)
+    da = dnext_h * (1 - next_h**2)  # tanh' = 1 - tanh²
+    return da @ Wx.T, da @ Wh.T, x.T @ da, prev_h.T @ da, da.sum(axis=0)
+
+
+def rnn_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
+    """A recurrent network over whole sequences.
+
+    Args:
+        x: (T, N, D) inputs.
+        h0: (N, H) hidden state before the first step.
+        Wx: (D, H) weights from the input.
+        Wh: (H, H) weights from the hidden state.
+        b: (H,) biases.
+
+    Returns:
+        h: (T, N, H) hidden states after every step; and the cache.
+    """
+    _check_cell(x, 3, h0, Wx, Wh, b, gates=1)
+    from_input = _project(x, Wx, b)
+    states = _states(x, h0)
+    for t in range(len(x)):
+        np.tanh(from_input[t] + states[t] @ Wh, out=states[t + 1])
+    return states[1:], (x, Wx, Wh, states)
+
+
+def rnn_backward(dh: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
+    """Gradients of `rnn_forward`: backpropagation through time.
+
+    Args:
+        dh: (T, N, H) gradient with respect to every hidden state, without what reaches it through later ones.
+        cache: from the forward pass.
+
+    Returns:
+        dx (T, N, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,).
+    """
+    x, Wx, Wh, states = cache
+    h = states[1:]
+    _check_gradient(dh, h.shape)
+    da = np.empty_like(h)
+    dh_from_later = np.zeros_like(states[0])
+    for t in reversed(range(len(x))):
+        da[t] = (dh[t] + dh_from_later) * (1 - h[t] ** 2)
+        dh_from_later = da[t] @ Wh.T
+    dx, dWx, dWh, db = _gradients_of_projections(da, x, states[:-1], Wx)
+    return dx, dh_from_later, dWx, dWh, db
+
+
+def lstm_step_forward(
+    x: ndarray, prev_h: ndarray, prev_c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray
+) -> tuple[ndarray, ndarray, tuple]:
+    """One step of a long short-term memory (Hochreiter and Schmidhuber 1997, with forget gate).
+
+    The 4H columns are the input gate i, forget gate f, output gate o and candidate g, in this order:
+    next_c = f prev_c + i g and next_h = o tanh(next_c).
+
+    Args:
+        x: (N, D) input.
+        prev_h: (N, H) hidden state before the step.
+        prev_c: (N, H) cell state before the step.
+        Wx: (D, 4H) weights from the input.
+        Wh: (H, 4H) weights from the hidden state.
+        b: (4H,) biases.
+
+    Returns:
+        next_h: (N, H) hidden state; next_c: (N, H) cell state, both after the step; and the cache.
+    """
+    _check_cell(x, 2, prev_h, Wx, Wh, b, gates=4)
+    if prev_c.shape != prev_h.shape:
+        raise ValueError(f"prev_c has shape {prev_c.shape}, expected that of prev_h, {prev_h.shape}")
+    next_h, next_c, gates = _lstm_cell(x @ Wx + prev_h @ Wh + b, prev_c)
+    return next_h, next_c, (x, prev_h, prev_c, Wx, Wh, gates, next_c)
+
+
+def lstm_step_backward(
+    dnext_h: ndarray, dnext_c: ndarray, cache: tuple
+) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]:
+    """Gradients of `lstm_step_forward`.
+
+    Args:
+        dnext_h: (N, H) gradient with respect to next_h.
+        dnext_c: (N, H) gradient with respect to next_c, without what reaches it through next_h.
+        cache: from the forward step.
+
+    Returns:
+        dx (N, D), dprev_h (N, H), dprev_c (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,).
+    """
+    x, prev_h, prev_c, Wx, Wh, gates, next_c = cache
+    _check_gradient(dnext_h, next_c.shape)
+    _check_gradient(dnext_c, next_c.shape)
+    da, dprev_c = _lstm_cell_backward(dnext_h, dnext_c, prev_c, gates, next_c)
+    return da @ Wx.T, da @ Wh.T, dprev_c, x.T @ da, prev_h.T @ da, da.sum(axis=0)
+
+
+def lstm_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
+    """A long short-term memory over whole sequences; its cell state begins at zero.
+
+    Args:
+        x: (T, N, D) inputs.
+        h0: (N, H) hidden state before the first step.
+        Wx: (D, 4H) weights from the input, gates in the order i, f, o, g.
+        Wh: (H, 4H) weights from the hidden state.
+        b: (4H,) biases.
+
+    Returns:
+        h: (T, N, H) hidden states after every step; and the cache.
+    """
+    _check_cell(x, 3, h0, Wx, Wh, b, gates=4)
+    from_input = _project(x, Wx, b)
+    states, cells, gates = _states(x, h0), _states(x, np.zeros_like(h0)), np.empty_like(from_input)
+    for t in range(len(x)):
+        states[t + 1], cells[t + 1], gates[t] = _lstm_cell(from_input[t] + states[t] @ Wh, cells[t])
+    return states[1:], (x, Wx, Wh, states, cells, gates)
+
+
+def lstm_backward(dh: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
+    """Gradients of `lstm_forward`: backpropagation through time.
+
+    Args:
+        dh: (T, N, H) gradient with respect to every hidden state, without what reaches it through later ones.
+        cache: from the forward pass.
+
+    Returns:
+        dx (T, N, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,).
+    """
+    x, Wx, Wh, states, cells, gates = cache
+    _check_gradient(dh, states[1:].shape)
+    da = np.empty_like(gates)
+    dh_from_later, dc_from_later = np.zeros_like(states[0]), np.zeros_like(cells[0])
+    for t in reversed(range(len(x))):
+        da[t], dc_from_later = _lstm_cell_backward(
+            dh[t] + dh_from_later, dc_from_later, cells[t], gates[t], cells[t + 1]
+        )
+        dh_from_later = da[t] @ Wh.T
+    dx, dWx, dWh, db = _gradients_of_projections(da, x, states[:-1], Wx)
+    return dx, dh_from_later, dWx, dWh, db
+
+
+def word_embedding_forward(x: ndarray, W: ndarray) -> tuple[ndarray, tuple]:
+    """Looks up the vector of each word.
+
+    Args:
+        x: (N, T) numbers of words, from 0 to V - 1; any other shape will do as well.
+        W: (V, D), a vector for each word.
+
+    Returns:
+        out: (N, T, D); and the cache.
+
+    Raises:
+        ValueError: a number is out of range (NumPy would take -1 for the last word).
+    """
+    _check_words("x", x, len(W))
+    return W[x], (x, W)
+
+
+def word_embedding_backward(dout: ndarray, cache: tuple) -> ndarray:
+    """Gradient of `word_embedding_forward` with respect to W: a word's gradients add up over all its places.
+
+    Args:
+        dout: (N, T, D) gradient with respect to out.
+        cache: from the forward pass.
+
+    Returns:
+        dW (V, D).
+    """
+    x, W = cache
+    _check_gradient(dout, (*x.shape, W.shape[1]))
+    dW = np.zeros_like(W)
+    np.add.at(dW, x, dout)  # dW[x] += dout would count a word that stands twice only once
+    return dW
+
+
+def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
+    """The same fully-connected layer at every step (Q4a).
+
+    Args:
+        x: (N, T, D) inputs.
+        w: (D, M) weights.
+        b: (M,) biases.
+
+    Returns:
+        out: (N, T, M); and the cache.
+    """
+    if x.ndim != 3 or w.shape != (x.shape[2], *b.shape) or b.ndim != 1:
+        raise ValueError(
+            f"x of shape {x.shape}, w of shape {w.shape} and b of shape {b.shape} do not fit: "
+            "expected (N, T, D), (D, M) and (M,)"
+        )
+    return _project(x, w, b), (x, w)
+
+
+def temporal_fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]:
+    """Gradients of `temporal_fc_forward`.
+
+    Args:
+        dout: (N, T, M) gradient with respect to out.
+        cache: from the forward pass.
+
+    Returns:
+        dx (N, T, D), dw (D, M), db (M,).
+    """
+    x, w = cache
+    _check_gradient(dout, (*x.shape[:2], w.shape[1]))
+    rows, d = _rows(x), _rows(dout)
+    return (d @ w.T).reshape(x.shape), rows.T @ d, d.sum(axis=0)
+
+
+def temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> tuple[float, ndarray]:
+    """Cross entropy at every step, summed over time, averaged over the batch (Q4b).
+
+    Args:
+        x: (N, T, V) scores of all words.
+        y: (N, T) numbers of the true words, from 0 to V - 1; whatever stands where the mask is 0.
+        mask: (N, T) True or 1 where a step counts, False or 0 where it is padding.
+
+    Returns:
+        The loss, and dx (N, T, V), its gradient.
+
+    Raises:
+        ValueError: shapes do not fit one another, or a true word is out of range.
+    """
+    if x.ndim != 3 or y.shape != x.shape[:2] or mask.shape != x.shape[:2]:
+        raise ValueError(
+            f"x of shape {x.shape}, y of shape {y.shape} and mask of shape {mask.shape} do not fit: "
+            "expected (N, T, V), (N, T) and (N, T)"
+        )
+    N, T, V = x.shape
+    y = np.where(mask, y, 0)
+    _check_words("y", y, V)
+    weights = mask.astype(x.dtype) / x.dtype.type(N)
+    right = np.arange(N)[:, None], np.arange(T), y  # picks the true word's number out of (N, T, V)
+    scores = x - x.max(axis=2, keepdims=True)  # the same probabilities, and exp cannot overflow
+    dx = np.exp(scores)
+    totals = dx.sum(axis=2, keepdims=True)
+    loss = (weights * (np.log(totals[..., 0]) - scores[right])).sum()
+    dx /= totals  # probabilities
+    dx[right] -= 1
+    dx *= weights[..., None]
+    return float(loss), dx
+
+
+def _lstm_cell(a: ndarray, prev_c: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+    """From (N, 4H) before the activations and (N, H) to next_h, next_c (N, H) and the gates' values (N, 4H)."""
+    sigmoids = 3 * prev_c.shape[1]
+    gates = np.empty_like(a)
+    gates[:, :sigmoids] = 0.5 + 0.5 * np.tanh(0.5 * a[:, :sigmoids])  # the logistic function, without overflow
+    gates[:, sigmoids:] = np.tanh(a[:, sigmoids:])
+    i, f, o, g = np.split(gates, 4, axis=1)
+    next_c = f * prev_c + i * g
+    return o * np.tanh(next_c), next_c, gates
+
+
+def _lstm_cell_backward(
+    dnext_h: ndarray, dnext_c: ndarray, prev_c: ndarray, gates: ndarray, next_c: ndarray
+) -> tuple[ndarray, ndarray]:
+    """Gradients of `_lstm_cell`: da (N, 4H) and dprev_c (N, H)."""
+    i, f, o, g = np.split(gates, 4, axis=1)
+    tanh_c = np.tanh(next_c)
+    dc = dnext_c + dnext_h * o * (1 - tanh_c**2)  # directly, and through next_h
+    da = np.concatenate(
+        (dc * g * i * (1 - i), dc * prev_c * f * (1 - f), dnext_h * tanh_c * o * (1 - o), dc * i * (1 - g**2)), axis=1
+    )
+    return da, dc * f
+
+
+def _rows(x: ndarray) -> ndarray:
+    """(…, D) as a matrix with a row for each sequence and step: one large product is faster than T small ones."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _project(x: ndarray, w: ndarray, b: ndarray) -> ndarray:
+    """The product x w + b at all steps at once: only what the hidden state adds has to wait for the step before."""
+    return (_rows(x) @ w + b).reshape(*x.shape[:-1], len(b))
+
+
+def _states(x: ndarray, first: ndarray) -> ndarray:
+    """Room for (T + 1, N, H) states, that before the first step filled in."""
+    states = np.empty((len(x) + 1, *first.shape), dtype=first.dtype)
+    states[0] = first
+    return states
+
+
+def _gradients_of_projections(
+    da: ndarray, x: ndarray, prev_h: ndarray, Wx: ndarray
+) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    """dx, dWx, dWh and db from the gradient `da` of x Wx + prev_h Wh + b, of all steps at once."""
+    d = _rows(da)
+    return (d @ Wx.T).reshape(x.shape), _rows(x).T @ d, _rows(prev_h).T @ d, d.sum(axis=0)
+
+
+def _check_cell(x: ndarray, dimensions: int, h: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray, gates: int) -> None:
+    if x.ndim != dimensions or h.ndim != 2:
+        expected = "(N, D)" if dimensions == 2 else "(T, N, D)"
+        raise ValueError(f"x has shape {x.shape} and h {h.shape}, expected {expected} and (N, H)")
+    (N, D), H, columns = x.shape[-2:], h.shape[1], gates * h.shape[1]
+    for name, array, shape in (
+        ("h", h, (N, H)),
+        ("Wx", Wx, (D, columns)),
+        ("Wh", Wh, (H, columns)),
+        ("b", b, (columns,)),
+    ):
+        if array.shape != shape:
+            fits = f"x of shape {x.shape} and h of shape {h.shape}"
+            raise ValueError(f"{name} has shape {array.shape}, expected {shape} to fit {fits}")
+
+
+def _check_gradient(gradient: ndarray, shape: tuple[int, ...]) -> None:
+    if gradient.shape != shape:
+        raise ValueError(f"the gradient has shape {gradient.shape}, expected that of the output, {shape}")
+
+
+def _check_words(name: str, words: ndarray, count: int) -> None:
+    if words.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {words.dtype}, expected whole numbers of words")
+    for wrong in words[(words < 0) | (words >= count)][:1]:
+        raise ValueError(f"word {wrong} in {name} is out of range, expected 0 to {count - 1}")

@@ -1,0 +1,72 @@
+"""The two-layer network of eecs545-w20-hw4 Q2: fully connected, ReLU, fully connected, softmax."""
+
+import numpy as np
+from numpy import ndarray
+from numpy.typing import DTypeLike
+
+# The course's scripts put this folder on sys.path and import `softmax`, `layers` and so on by these bare names, and so
+# does whoever copies the file beside layers of their own; inside the package, the layers are those of the package.
+if __package__:
+    from . import layers
+else:
+    import layers
+
+
+class SoftmaxClassifier:
+    """fc – relu – fc – softmax.
+
+    Args:
+        input_dim: numbers in a sample.
+        hidden_dim: hidden units.
+        num_classes: classes.
+        weight_scale: standard deviation of the weights at the start; the biases start at zero.
+        dtype: of the parameters and of all that is computed. Double precision, because the course's scripts check the
+            gradients by finite differences; training is twice as fast in single precision.
+        seed: of the weights; by default it is drawn from NumPy's global generator, as the course's scripts expect.
+
+    Attributes:
+        params: W1 (input_dim, hidden_dim), b1, W2 (hidden_dim, num_classes), b2.
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 784,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        dtype: DTypeLike = np.float64,
+        seed: int | None = None,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        generator = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
+        self.params = {
+            "W1": (weight_scale * generator.standard_normal((input_dim, hidden_dim))).astype(dtype),
+            "b1": np.zeros(hidden_dim, dtype),
+            "W2": (weight_scale * generator.standard_normal((hidden_dim, num_classes))).astype(dtype),
+            "b2": np.zeros(num_classes, dtype),
+        }
+
+    def loss(self, X: ndarray, y: ndarray | None = None) -> ndarray | tuple[float, dict[str, ndarray]]:
+        """Scores, or loss and gradients.
+
+        Args:
+            X: (N, input_dim), or samples of another shape with as many numbers, as (N, 1, 28, 28).
+            y: (N,) classes from 0; None to classify.
+
+        Returns:
+            Without y, the (N, num_classes) scores. With y, the loss and the gradients of all parameters by their names.
+
+        Raises:
+            ValueError: the shapes do not fit, or a label is no class.
+        """
+        W1, b1, W2, b2 = (self.params[name] for name in ("W1", "b1", "W2", "b2"))
+        hidden, fc1_cache = layers.fc_forward(X.astype(self.dtype, copy=False), W1, b1)
+        hidden, relu_cache = layers.relu_forward(hidden)
+        scores, fc2_cache = layers.fc_forward(hidden, W2, b2)
+        if y is None:
+            return scores
+        loss, dscores = layers.softmax_loss(scores, y)
+        dhidden, dW2, db2 = layers.fc_backward(dscores, fc2_cache)
+        dhidden = layers.relu_backward(dhidden, relu_cache)
+        _, dW1, db1 = layers.fc_backward(dhidden, fc1_cache)
+        return loss, {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}

@@ -1,0 +1,286 @@
+"""Training by stochastic gradients (eecs545-w20-hw4): what every solver does, and the one for classifiers."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+if __package__:  # see softmax.py
+    from . import optim
+else:
+    import optim
+
+UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
+
+
+def keep_freed_memory() -> None:
+    """Makes the C library keep up to 64 MB of freed memory for the arrays of the next step.
+
+    A step of the ConvNet allocates and frees 30 MB. The GNU C library hands freed memory back to the system from twice
+    the size of the largest block freed so far, and every page of memory that comes fresh from the system costs a page
+    fault: a third of the time of a step. Freeing one block of 31 MiB, which is never touched, moves that limit. With
+    other C libraries it does nothing.
+    """
+    np.empty(31 * 2**20, dtype=np.uint8)
+
+
+class BaseSolver:
+    """The training loop; which batches there are, and what is measured after an epoch, is up to the solvers below it.
+
+    Args:
+        model: has `params`, arrays by name, and `loss(*batch) -> (loss, gradients by the same names)`.
+        data: arrays by name.
+        update_rule: name of a function in optim.py.
+        optim_config: its settings, such as `learning_rate`.
+        lr_decay: the learning rate is multiplied by this after every epoch.
+        batch_size: samples in a step.
+        num_epochs: how many epochs `train` trains.
+        print_every: steps from one printed loss to the next.
+        verbose: whether anything is printed.
+        seed: of the order of the samples; by default it is drawn from NumPy's global generator, as the course's scripts
+            expect.
+
+    Attributes:
+        epoch: how many epochs are done.
+        loss_history: loss of every step.
+
+    Raises:
+        ValueError: there is no such update rule.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Mapping[str, Any],
+        *,
+        update_rule: str = "sgd",
+        optim_config: Mapping[str, Any] | None = None,
+        lr_decay: float = 1.0,
+        batch_size: int = 100,
+        num_epochs: int = 10,
+        print_every: int = 10,
+        verbose: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        if update_rule not in UPDATE_RULES:
+            raise ValueError(f"there is no update rule {update_rule!r}, expected one of {', '.join(UPDATE_RULES)}")
+        self.model = model
+        self.data = data
+        self.update_rule = getattr(optim, update_rule)
+        self.lr_decay = lr_decay
+        self.batch_size = batch_size
+        self.num_epochs = num_epochs
+        self.print_every = print_every
+        self.verbose = verbose
+        self.seed = np.random.randint(2**31) if seed is None else seed
+        self.optim_configs = {name: dict(optim_config or {}) for name in model.params}
+        self.epoch = 0
+        self.loss_history: list[float] = []
+
+    @property
+    def num_train(self) -> int:
+        """How many training samples there are."""
+        raise NotImplementedError
+
+    def batch(self, rows: ndarray) -> tuple:
+        """The training samples at `rows`, as the arguments of `model.loss`."""
+        raise NotImplementedError
+
+    def batches(self) -> Iterator[tuple]:
+        """Every training sample once, in an order that depends on the seed and the epoch alone."""
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_train)
+        for begin in range(0, self.num_train, self.batch_size):
+            yield self.batch(order[begin : begin + self.batch_size])
+
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has; the last one may be smaller."""
+        return -(-self.num_train // self.batch_size)
+
+    def epoch_losses(self) -> list[float]:
+        """Mean loss over the samples of each finished epoch, measured while the parameters changed."""
+        begins = np.arange(0, self.num_train, self.batch_size)
+        sizes = np.minimum(self.batch_size, self.num_train - begins)
+        losses = np.reshape(self.loss_history[: self.epoch * len(sizes)], (self.epoch, len(sizes)))
+        return (losses @ sizes / self.num_train).tolist()
+
+    def finish_epoch(self) -> None:
+        """Measures what there is to measure once an epoch is done."""
+
+    def finish_training(self) -> None:
+        """Does what there is to do after the last epoch."""
+
+    def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
+        """Trains until `num_epochs` epochs are done.
+
+        Args:
+            after_epoch: called after each epoch, for example to save `state()`.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the parameters are those of the step before.
+            ValueError: data and model do not fit together.
+        """
+        keep_freed_memory()
+        while self.epoch < self.num_epochs:
+            for batch in self.batches():
+                self._step(batch)
+            self.epoch += 1
+            for config in self.optim_configs.values():
+                config["learning_rate"] *= self.lr_decay
+            self.finish_epoch()
+            after_epoch()
+        self.finish_training()
+
+    def _step(self, batch: tuple) -> None:
+        """Loss and gradients of one batch, and one update of every parameter."""
+        loss, gradients = self.model.loss(*batch)
+        step = len(self.loss_history)
+        if not math.isfinite(loss):
+            where = f"epoch {self.epoch + 1}, step {step % self.steps_per_epoch() + 1}"
+            raise FloatingPointError(f"the loss is {loss} at {where}; try a smaller learning rate")
+        if self.verbose and step % self.print_every == 0:
+            print(f"(step {step + 1} of {self.num_epochs * self.steps_per_epoch()}) loss {loss:.6f}")
+        self.loss_history.append(loss)
+        for name, gradient in gradients.items():
+            w, config = self.model.params[name], self.optim_configs[name]
+            self.model.params[name], self.optim_configs[name] = self.update_rule(w, gradient, config)
+
+    def state(self) -> dict[str, ndarray]:
+        """All that `load_state` needs to go on from here to the same bits, as arrays by name."""
+        arrays = {"epoch": np.array(self.epoch), "loss_history": np.array(self.loss_history, dtype=np.float64)}
+        for name, value in self.model.params.items():
+            arrays[f"params/{name}"] = value
+            for setting, remembered in self.optim_configs[name].items():
+                arrays[f"optim/{name}/{setting}"] = np.asarray(remembered)
+        return arrays
+
+    def load_state(self, arrays: Mapping[str, ndarray]) -> None:
+        """Goes back to where `state` was called, on a new solver with the same arguments.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: a parameter has another shape or type than the model's, or the histories another length.
+        """
+        self.epoch = arrays["epoch"].item()
+        self.loss_history = _load_history(arrays, "loss_history", self.epoch * self.steps_per_epoch())
+        self.model.params = _load_params(self.model.params, arrays, "params/")
+        for name in self.model.params:
+            prefix = f"optim/{name}/"
+            found = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+            self.optim_configs[name] = {key: value if value.ndim else value.item() for key, value in found.items()}
+
+
+class Solver(BaseSolver):
+    """Trains a classifier and keeps the parameters of the epoch with the best validation accuracy.
+
+    Args:
+        model: has `params` and `loss(X, y)`, which returns scores without y, as SoftmaxClassifier and ConvNet.
+        data: `X_train` and `X_val`, a sample in each row, `y_train` and `y_val`, their classes.
+        **kwargs: those of `BaseSolver`; an unknown one is refused by Python, with its name.
+
+    Attributes:
+        train_acc_history: accuracy on up to 1 000 training samples after each epoch.
+        val_acc_history: accuracy on the validation data after each epoch.
+        best_val_acc: the best of them; the earliest epoch of equals counts. `train` ends by putting the parameters of
+            that epoch into `model.params`.
+
+    Raises:
+        KeyError: `data` lacks an array.
+        ValueError: samples and classes do not belong together, there are none, or one is not finite.
+    """
+
+    def __init__(self, model: Any, data: Mapping[str, ndarray], **kwargs: Any) -> None:
+        super().__init__(model, data, **kwargs)
+        for part in ("train", "val"):
+            _check_samples(part, data[f"X_{part}"], data[f"y_{part}"])
+        self.train_acc_history: list[float] = []
+        self.val_acc_history: list[float] = []
+        self.best_val_acc = -1.0
+        self.best_params: dict[str, ndarray] = {}
+
+    @property
+    def num_train(self) -> int:
+        """How many training samples there are."""
+        return len(self.data["y_train"])
+
+    def batch(self, rows: ndarray) -> tuple[ndarray, ndarray]:
+        """The training samples at `rows` and their classes."""
+        return self.data["X_train"][rows], self.data["y_train"][rows]
+
+    def finish_epoch(self) -> None:
+        """Measures the accuracies and keeps the parameters if they are the best so far."""
+        self.train_acc_history.append(self.check_accuracy(self.data["X_train"], self.data["y_train"], 1000))
+        self.val_acc_history.append(self.check_accuracy(self.data["X_val"], self.data["y_val"]))
+        if self.verbose:
+            accuracies = f"train {self.train_acc_history[-1]:.4f}, validation {self.val_acc_history[-1]:.4f}"
+            print(f"(epoch {self.epoch} of {self.num_epochs}) accuracy: {accuracies}")
+        if self.val_acc_history[-1] > self.best_val_acc:
+            self.best_val_acc = self.val_acc_history[-1]
+            self.best_params = {name: value.copy() for name, value in self.model.params.items()}
+
+    def finish_training(self) -> None:
+        """Puts the best parameters into the model."""
+        if self.best_params:
+            self.model.params = {name: value.copy() for name, value in self.best_params.items()}
+
+    def check_accuracy(self, X: ndarray, y: ndarray, num_samples: int | None = None, batch_size: int = 100) -> float:
+        """Share of samples whose highest score is that of their class.
+
+        Args:
+            X: (N, …) samples.
+            y: (N,) their classes.
+            num_samples: measure on as many of them, drawn at random; None for all.
+            batch_size: samples that go through the model at once.
+        """
+        if num_samples is not None and num_samples < len(y):
+            rows = np.random.default_rng((self.seed, self.epoch)).choice(len(y), num_samples, replace=False)
+            X, y = X[rows], y[rows]
+        right = 0
+        for begin in range(0, len(y), batch_size):
+            scores = self.model.loss(X[begin : begin + batch_size])
+            right += int((scores.argmax(axis=1) == y[begin : begin + batch_size]).sum())
+        return right / len(y)
+
+    def state(self) -> dict[str, ndarray]:
+        """As `BaseSolver.state`, with the accuracies and the best parameters."""
+        accuracies = {"train_acc_history": self.train_acc_history, "val_acc_history": self.val_acc_history}
+        return {
+            **super().state(),
+            **{name: np.array(values, dtype=np.float64) for name, values in accuracies.items()},
+            **{f"best/{name}": value for name, value in self.best_params.items()},
+        }
+
+    def load_state(self, arrays: Mapping[str, ndarray]) -> None:
+        """As `BaseSolver.load_state`."""
+        super().load_state(arrays)
+        self.train_acc_history = _load_history(arrays, "train_acc_history", self.epoch)
+        self.val_acc_history = _load_history(arrays, "val_acc_history", self.epoch)
+        if self.val_acc_history:
+            self.best_val_acc = max(self.val_acc_history)
+            self.best_params = _load_params(self.model.params, arrays, "best/")
+
+
+def _check_samples(part: str, X: ndarray, y: ndarray) -> None:
+    if y.ndim != 1 or len(X) != len(y) or not len(y):
+        raise ValueError(f"X_{part} of shape {X.shape} and y_{part} of shape {y.shape} do not belong together")
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        total = X.sum(dtype=np.float64)  # finite only if all terms are, and unlike a mask of them it takes no memory
+    if not math.isfinite(total):
+        raise ValueError(f"X_{part} holds values that are not finite")
+
+
+def _load_history(arrays: Mapping[str, ndarray], name: str, length: int) -> list[float]:
+    if arrays[name].shape != (length,):
+        raise ValueError(f"{name} has the shape {arrays[name].shape}, expected {(length,)}")
+    return arrays[name].tolist()
+
+
+def _load_params(own: Mapping[str, ndarray], arrays: Mapping[str, ndarray], prefix: str) -> dict[str, ndarray]:
+    """The arrays with `prefix`, in the shapes and types of `own`."""
+    loaded = {name: arrays[prefix + name] for name in own}
+    for name, value in loaded.items():
+        if (value.shape, value.dtype) != (own[name].shape, own[name].dtype):
+            found, expected = (f"{array.shape} {array.dtype}" for array in (value, own[name]))
+            raise ValueError(f"{prefix}{name} is {found}, expected {expected}")
+    return loaded

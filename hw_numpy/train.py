@@ -1,0 +1,101 @@
+"""`python -m hw_numpy.train`: the sheet's digit_classification; this file is its command line."""
+
+import argparse
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.errors import UserError
+from hw_numpy.command import NumpyCommand, refuse_torch_flags
+
+HOMEWORK = "hw_numpy"
+_DESCRIPTION = """\
+Trains the NumPy networks of eecs545-w20-hw4 Q2 and Q3 on handwritten digits, chooses the number of hidden units (and
+the filter size) on the validation images, and measures the best one on the test images.
+
+  python -m hw_numpy.train --model cnn --dataset sample   a minute, needs no download
+  python -m hw_numpy.train --model softmax                MNIST, Q2c
+  python -m hw_numpy.train --model cnn                    MNIST, Q3c
+
+Writes a run folder: configuration, metrics of each epoch, curves, weights of the best, final numbers.
+Every epoch is saved; --resume goes on after the last one.
+"""
+# The sheet leaves epochs and update rule open: chosen on validation (README).
+DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    "softmax": {"epochs": 40, "update_rule": "sgd"},
+    "cnn": {"epochs": 10, "update_rule": "sgd_momentum", "filter_sizes": [5, 7]},
+})  # fmt: skip
+_LARGEST_FILTER = 27  # of a 28×28 image it leaves 2×2 pixels, one window to pool
+
+
+def parser() -> cli.Parser:
+    """All flags; None stands for a default that depends on the model."""
+    flags = cli.Parser("python -m hw_numpy.train", _DESCRIPTION)
+    group = flags.add_argument_group("what to train")
+    add_flag(group, "model", choices=tuple(DEFAULTS), default="softmax", help="Q2's or Q3's network (default: softmax)")
+    add_flag(
+        group, "dataset", choices=("mnist", "sample"), default="mnist", help="default: mnist; sample needs no files"
+    )
+    add_flag(
+        group,
+        "hidden_dims",
+        type=cli.positive_int,
+        nargs="+",
+        default=[50, 100, 150],
+        help="numbers of hidden units to choose from (default: 50 100 150)",
+    )
+    add_flag(
+        group,
+        "filter_sizes",
+        type=cli.positive_int,
+        nargs="+",
+        help="cnn: heights and widths of its filters to choose from (default: 5 7)",
+    )
+    training = flags.add_argument_group("training")
+    add_flag(training, "epochs", type=cli.positive_int, help="passes over the training images (softmax 40, cnn 10)")
+    add_flag(training, "batch_size", type=cli.positive_int, default=100, help="images per step (default: 100)")
+    add_flag(training, "lr", "learning_rate", type=cli.positive_float, default=1e-3, help="default: 0.001")
+    add_flag(
+        training,
+        "lr_decay",
+        type=cli.positive_float,
+        default=0.95,
+        help="the learning rate is multiplied by this after each epoch (default: 0.95)",
+    )
+    rules = ("sgd", "sgd_momentum", "rmsprop", "adam")
+    add_flag(training, "update_rule", "optimizer", choices=rules, help="softmax sgd, cnn sgd_momentum by default")
+    add_flag(
+        training,
+        "weight_scale",
+        type=cli.positive_float,
+        default=1e-3,
+        help="standard deviation of the weights at the start (default: 0.001)",
+    )
+    cli.add_run_flags(flags)
+    return flags
+
+
+def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Fills in what the model decides and refuses what does not go together."""
+    refuse_torch_flags(arguments)
+    if arguments.model == "softmax" and arguments.filter_sizes is not None:
+        raise UserError("--filter_sizes belongs to --model cnn: softmax has no filters")
+    for name, value in DEFAULTS[arguments.model].items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    for size in arguments.filter_sizes or ():
+        if size > _LARGEST_FILTER:
+            raise UserError(f"--filter_sizes {size}: of images of 28×28 pixels, filters over 27 leave nothing to pool")
+    if arguments.name is None:
+        arguments.name = f"{arguments.dataset}-{arguments.model}"
+    return arguments
+
+
+COMMAND = NumpyCommand(HOMEWORK, parser, _resolve, module="train", runner="experiment")
+main = COMMAND.main
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
