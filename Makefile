@@ -8,6 +8,7 @@ PY := $(VENV)/bin/python
 reproduce: $(VENV)/.ready
 	$(PY) -m hw_cnn.reproduce
 	$(PY) -m hw_numpy.reproduce
+	$(PY) -m hw_transfer.reproduce
 
 test: lint
 	$(PY) -m pytest -n 2 --dist worksteal
@@ -22,6 +23,7 @@ bench: $(VENV)/.ready
 	$(PY) benchmarks/memory.py
 	$(PY) benchmarks/sweep.py
 	$(PY) benchmarks/numpy_layers.py
+	$(PY) benchmarks/transfer.py
 	$(PY) benchmarks/kills.py
 
 # The marker comes last, so that an interrupted installation is done again.

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,22 +111,25 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     """Reads what torch.save made of a state dict."""
+    content: Any = None
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 claimed = sum(entry.file_size for entry in archive.infolist())
             if claimed > _LARGEST_FILE:
                 raise UserError(f"{path} claims {claimed} bytes when unpacked, more than any ResNet-18")
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} holds more than tensors (nothing in it was run); save a state_dict()") from error
-    except Exception as error:  # the restricted unpickler raises whatever a wrong byte leads it to
-        what = checkpoints.reason(error)
-        raise UserError(f"{path} is damaged or no weights file (nothing in it was run): {what}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception:  # noqa: BLE001, S110 (the restricted unpickler raises whatever a wrong byte leads it to)
+        pass
     if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
-        raise UserError(f"{path} is no plain state dict: expected names and tensors, as model.state_dict() has them")
+        raise UserError(
+            f"{path} is no plain state dict, or damaged: expected names and tensors, as "
+            "torch.save(model.state_dict(), …) writes them; nothing in it was run"
+        )
     return {str(name): tensor for name, tensor in content.items()}
 
 

@@ -1,0 +1,188 @@
+"""What `hw_transfer.train` trains: network, batches, loss, and the numbers and figures of its summary."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hw_common import checkpoints, distributed, figures
+from hw_common.batching import Batches
+from hw_common.errors import UserError
+from hw_common.experiment import Experiment
+from hw_common.pretrained import Pretrained, load_pretrained
+from hw_common.runs import BEST
+from hw_common.training import Fitted, autocast
+from hw_transfer import data, plots, transfer_learning
+from hw_transfer.data import PictureData
+from hw_transfer.models import ResNet18
+from hw_transfer.presets import SOURCE, Recipe
+from hw_transfer.train import HOMEWORK
+from hw_transfer.transfer_learning import MONITOR
+
+_METADATA = {"homework": HOMEWORK, "network": "resnet18"}
+
+
+def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
+    """Everything that `arguments` describe.
+
+    Raises:
+        UserError: the data or the weights cannot be used, or they do not go with several processes.
+    """
+    _check_processes(arguments)
+    pictures = data.load(arguments.dataset, arguments.data_dir)
+    pretrained = load_pretrained(arguments.weights, arguments.data_dir)
+    build = transfer_learning.finetune if arguments.mode == "finetune" else transfer_learning.freeze
+    model = build(pretrained, len(pictures.classes)).to(device)
+    return _Training(arguments, pictures, pretrained, model).experiment()
+
+
+def _check_processes(arguments: argparse.Namespace) -> None:
+    if arguments.batch_size < distributed.world_size():
+        raise UserError(f"--batch_size {arguments.batch_size} is less than one picture for each process")
+    if distributed.world_size() > 1 and arguments.mode == "finetune":
+        raise UserError(
+            "--mode finetune runs in one process, because batch normalization needs the whole batch; "
+            "start it without torchrun, or use --mode freeze"
+        )
+
+
+class _Training:
+    """One run: the network, what of it is trained on what, and what is known of it in the end.
+
+    With --cache_features the last layer is trained on its own, on the features; otherwise all of the network.
+    """
+
+    def __init__(
+        self, arguments: argparse.Namespace, pictures: PictureData, pretrained: Pretrained | None, model: ResNet18
+    ) -> None:
+        self.arguments = arguments
+        self.recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
+        self.pictures = pictures
+        self.pretrained = pretrained
+        self.model = model
+        self.learner: nn.Module = model.fc if arguments.cache_features else model
+        self.val_pictures = data.evaluation_batches(pictures.val, pictures.size)
+        self.train, self.val = self._batches()
+        self.title = f"{pictures.name}, {arguments.mode}{' on cached features' if arguments.cache_features else ''}"
+        self.probabilities = torch.empty(0)  # of the validation pictures, by the best weights
+
+    def _batches(self) -> tuple[Batches, Batches]:
+        size, seed = self.pictures.size, self.arguments.seed
+        if not self.arguments.cache_features:
+            return data.training_batches(self.pictures.train, size, self.recipe.batch_size, seed), self.val_pictures
+        train = data.evaluation_batches(self.pictures.train, size)  # no augmentation
+        with autocast(next(self.model.parameters()).device, self.recipe.precision):
+            features = [transfer_learning.cache_features(self.model, part) for part in (train, self.val_pictures)]
+        return (
+            Batches((features[0], self.pictures.train.labels), self.recipe.batch_size, seed),
+            Batches((features[1], self.pictures.val.labels), self.val_pictures.batch_size, shuffle=False),
+        )
+
+    def experiment(self) -> Experiment:
+        """What `hw_common.experiment` runs."""
+        self._announce()
+        optimizer, scheduler = transfer_learning.make_optimizer_and_schedule(self.learner, len(self.train), self.recipe)
+        weights = {"weights": self.pretrained.sha256} if self.pretrained is not None else {}
+        return Experiment(
+            model=self.learner,
+            batches=self.train,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            loss_function=transfer_learning.loss_function,
+            evaluate=lambda model: transfer_learning.evaluate(model, self.val),
+            monitor=MONITOR,
+            hashes={**self.pictures.hashes, **weights},
+            metadata=_METADATA,
+            summarize=self._summarize,
+            draw=self._draw,
+            report=_report,
+        )
+
+    def _announce(self) -> None:
+        if not distributed.is_main():
+            return
+        learning = sum(p.numel() for p in self.learner.parameters() if p.requires_grad)
+        recipe = self.recipe
+        print(
+            f"{self.title}: {len(self.pictures.train)} training and {len(self.pictures.val)} validation pictures of "
+            f"{', '.join(self.pictures.classes)}\n"
+            f"ResNet-18 from {self._origin()}, of which {learning} parameters learn; {recipe.epochs} epochs of "
+            f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {self.arguments.seed}"
+        )
+
+    def _origin(self) -> str:
+        if self.pretrained is None:
+            return "random weights"
+        return "ImageNet" if self.arguments.weights == "imagenet" else self.pretrained.path.name
+
+    def _summarize(self, fitted: Fitted) -> dict[str, Any]:
+        with self._best_weights(fitted):
+            self.probabilities = self._predict()
+        labels = self.pictures.val.labels
+        classes = len(self.pictures.classes)
+        pairs = labels * classes + self.probabilities.argmax(1)
+        last, best = (
+            {name: value for name, value in fitted.rows[epoch - 1].items() if name != "seconds"}
+            for epoch in (len(fitted.rows), fitted.best_epoch)
+        )
+        return {
+            "homework": HOMEWORK,
+            "dataset": self.arguments.dataset,
+            "data": self.pictures.name,
+            "mode": self.arguments.mode,
+            "cache_features": self.arguments.cache_features,
+            "weights": self._origin(),
+            "classes": list(self.pictures.classes),
+            "images": {"training": len(self.pictures.train), "validation": len(self.pictures.val)},
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "learning_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            "final": last,
+            "best": best,
+            "confusion_best": pairs.bincount(minlength=classes**2).view(classes, classes).tolist(),
+            "speed": {
+                "training_seconds": round(fitted.seconds, 2),
+                "images_per_second": round(self.recipe.epochs * len(self.pictures.train) / fitted.seconds, 1),
+            },
+        }
+
+    def _predict(self) -> Tensor:
+        with autocast(next(self.learner.parameters()).device, self.recipe.precision):
+            return transfer_learning.predict(self.learner, self.val)
+
+    def _draw(self, folder: Path, fitted: Fitted, summary: dict[str, Any]) -> None:
+        title = f"{self.title}, {SOURCE}"
+        best = f"{title}\nbest epoch ({fitted.best_epoch}): validation accuracy {summary['best'][MONITOR]:.4f}"
+        plots.training_curves(folder, fitted.rows, title)
+        plots.confusion_matrix(folder, summary["confusion_best"], self.pictures.classes, best)
+        predictions = plots.predictions(*self.val_pictures.tensors, self.probabilities, self.pictures.classes, best)
+        figures.save(predictions, folder, "predictions")
+        if self.learner is not self.model:  # what training has written there is the last layer alone
+            with self._best_weights(fitted):
+                checkpoints.save_weights(folder / BEST, self.model.state_dict(), _METADATA)
+
+    @contextmanager
+    def _best_weights(self, fitted: Fitted) -> Iterator[None]:
+        """Puts the best epoch's weights into the network for a while."""
+        last = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
+        self.learner.load_state_dict(fitted.best_weights)
+        try:
+            yield
+        finally:
+            self.learner.load_state_dict(last)
+
+
+def _report(summary: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{title} ({numbers['epoch']}): validation accuracy {numbers[MONITOR]:.4f}"
+        for title, numbers in (("last epoch", summary["final"]), ("best epoch", summary["best"]))
+    ]
+    speed = summary["speed"]
+    return [
+        *lines,
+        f"{speed['training_seconds']:.1f} s of training, {speed['images_per_second']:.0f} pictures a second",
+    ]

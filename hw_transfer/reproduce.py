@@ -1,0 +1,62 @@
+"""`python -m hw_transfer.reproduce`: every figure and number of eecs545-w20-hw4 Q5.
+
+On the built-in sample by default; `--profile full` takes the sheet's ants and bees and ImageNet's weights instead.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.runs import BEST
+from hw_transfer import compare, train
+
+_DESCRIPTION = """\
+Trains both scenarios of eecs545-w20-hw4 Q5, and two more for comparison: freeze on cached features, and everything from
+random weights. What is finished already is kept; what was interrupted goes on.
+
+  python -m hw_transfer.reproduce                              on the built-in sample, less than a minute
+  python -m hw_transfer.reproduce --profile full --data_dir …  on hymenoptera with three seeds, about two hours
+
+The sample's weights are those of a network that first learns to tell ten shapes apart.
+"""
+_BF16 = ["--precision", "bf16"]
+_SAMPLE_SOURCE = ["--dataset", "sample-source", "--epochs", "8", "--batch_size", "32", "--lr", "0.01", *_BF16]
+_SAMPLE = ["--dataset", "sample", "--epochs", "8", *_BF16]
+_FULL = ["--dataset", "hymenoptera", "--seeds", "42", "43", "44"]
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_transfer.reproduce", _DESCRIPTION)
+    add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
+    add_flag(flags, "data_dir", help="where the data set of --profile full is or will be downloaded to")
+    add_flag(flags, "weights", type=train.weights_source, help="of --profile full: imagenet (default), or a path")
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Does what is missing, then says where everything is."""
+    arguments = parser().parse_args(argv)
+    started = time.monotonic()
+    flags = ["--scenarios", *compare.SCENARIOS, "--name", arguments.profile]
+    if arguments.profile == "sample":
+        print("== weights for the sample: ten shapes", flush=True)
+        source = train.COMMAND.train_once(_SAMPLE_SOURCE, arguments.results_dir, "sample-source")
+        flags += [*_SAMPLE, "--weights", str(source.folder / BEST)]
+    else:
+        flags += [*_FULL, *(["--data_dir", arguments.data_dir] if arguments.data_dir else [])]
+        flags += ["--weights", arguments.weights] if arguments.weights else []
+    comparison = compare.parse([*flags, "--results_dir", str(arguments.results_dir)])
+    compare.compare(comparison)
+    print(f"\nfinished in {time.monotonic() - started:.0f} s; table and figures:")
+    for name in ("table.md", "*.png"):
+        print(f"  {comparison.folder}/{name}")
+    for scenario in comparison.scenarios:
+        print(f"  {comparison.folder}-{scenario}-seed{comparison.seeds[0]}/*.png")
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
