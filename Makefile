@@ -9,6 +9,7 @@ reproduce: $(VENV)/.ready
 	$(PY) -m hw_cnn.reproduce
 	$(PY) -m hw_numpy.reproduce
 	$(PY) -m hw_transfer.reproduce
+	$(PY) -m hw_ocr.reproduce
 
 test: lint
 	$(PY) -m pytest -n 2 --dist worksteal
@@ -24,6 +25,7 @@ bench: $(VENV)/.ready
 	$(PY) benchmarks/sweep.py
 	$(PY) benchmarks/numpy_layers.py
 	$(PY) benchmarks/transfer.py
+	$(PY) benchmarks/ocr.py
 	$(PY) benchmarks/kills.py
 
 # The marker comes last, so that an interrupted installation is done again.

@@ -1,0 +1,1 @@
+"""Handwritten letters and words with CNNs, LSTMs and CRFs: dsl-2019-hw3."""

@@ -1,0 +1,64 @@
+"""`python -m hw_ocr.reproduce`: every figure and table of dsl-2019-hw3.
+
+On the built-in sample by default; `--profile full` takes the OCR letters instead.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.runs import Run
+from hw_ocr import compare, invariance, train
+
+_DESCRIPTION = """\
+Trains the networks of dsl-2019-hw3, compares them and draws all figures.
+What is finished already is kept; what was interrupted goes on.
+
+  python -m hw_ocr.reproduce                              on the built-in sample, two minutes
+  python -m hw_ocr.reproduce --profile full --data_dir …  on the OCR letters, about an hour and a half
+"""
+_FLAGS = {
+    "sample": ["--dataset", "sample", "--epochs", "15", "--seeds", "42"],
+    "full": ["--dataset", "ocr", "--seeds", "42", "43", "44"],
+}
+_LOOKED_INTO = ("cnn2", "conv-bilstm")  # what `invariance` is shown on
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_ocr.reproduce", _DESCRIPTION)
+    add_flag(flags, "profile", choices=tuple(_FLAGS), default="sample", help="default: sample")
+    add_flag(flags, "data_dir", help="where the data set of --profile full is or will be downloaded to")
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Does what is missing, then says where everything is."""
+    arguments = parser().parse_args(argv)
+    started = time.monotonic()
+    data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
+    where = ["--results_dir", str(arguments.results_dir), "--jobs", str(arguments.jobs), "--name", arguments.profile]
+    comparison = compare.parse([*_FLAGS[arguments.profile], *where, *data])
+    compare.run_comparison(comparison)
+    folder = arguments.results_dir / train.HOMEWORK
+    looked_into = [folder / compare.run_name(comparison.name, row, comparison.seeds[0]) for row in _LOOKED_INTO]
+    for run in looked_into:
+        if not (run / "invariance.json").is_file():
+            invariance.main([str(run), *data])
+    print(f"\nfinished in {time.monotonic() - started:.0f} s; tables and figures:")
+    for what in comparison.rows:
+        for name in ("table.md", "table.csv", "comparison.png"):
+            print(f"  {folder / f'{comparison.name}-{what}' / name}")
+    for run in looked_into:
+        print(f"  {run / 'invariance.png'}")
+    for run in sorted(folder.glob(f"{comparison.name}-*-seed*")):
+        if Run.open(run, train.HOMEWORK).is_finished:
+            print(f"  {run}/*.png")
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

@@ -1,0 +1,285 @@
+"""Reads letter.data, the format of the Stanford OCR letters, believing nothing that the file does not bear out."""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from hw_common import fetch, files
+from hw_common.errors import UserError
+from hw_ocr.sample import render
+
+FOLDS = 10
+HEIGHT, WIDTH = 16, 8
+_PIXELS = HEIGHT * WIDTH
+# In front of the pixels; the file's author says that word_id and position are not used, and nor do we.
+_FIELDS = ("id", "letter", "next_id", "word_id", "position", "fold")
+_LARGEST = 2**28  # bytes when unpacked; the original has 14 million
+_BLOCK = 2**20
+_LONGEST_WORD = 100  # letters; the original's longest has 14
+# The file as its author describes it at https://ai.stanford.edu/~btaskar/ocr, who publishes no hash of it. gzip's own
+# checksum, which reading to the end compares, and the published counts are what a download is checked against.
+_ORIGINAL = fetch.Download("letter.data.gz", ["https://ai.stanford.edu/~btaskar/ocr/letter.data.gz"], md5=None)
+_ORIGINAL_LETTERS, _ORIGINAL_WORDS = 52_152, 6_877
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data file, its letters in the order of the words.
+
+    Attributes:
+        images: (n, 16, 8) uint8 of 0 and 1.
+        labels: (n,) int64 from 0 for a to 25 for z.
+        lengths: (words,) int64, letters of each word.
+        folds: (words,) int64.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    lengths: np.ndarray
+    folds: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as its file has it.
+
+    Attributes:
+        name: what people call it.
+        where: the file, for messages.
+        table: its letters.
+        hashes: SHA-256 of the data file.
+    """
+
+    name: str
+    where: str
+    table: Table
+    hashes: Mapping[str, str]
+
+
+def _load_ocr(data_dir: Path, seed: int) -> Source:
+    folder = data_dir / "ocr"
+    path = folder / "letter.data"  # unpacked
+    if not path.is_file():
+        path = folder / _ORIGINAL.name
+    downloaded = not path.is_file()
+    if downloaded:
+        fetch.place(folder, [_ORIGINAL])
+    try:
+        table = parse(read(path), str(path))
+        found = len(table.labels), len(table.lengths)
+        if downloaded and found != (_ORIGINAL_LETTERS, _ORIGINAL_WORDS):
+            raise UserError(
+                f"{_ORIGINAL.urls[0]} sent {found[0]} letters in {found[1]} words, expected the published "
+                f"{_ORIGINAL_LETTERS} in {_ORIGINAL_WORDS}; put the file at {path} by hand, or use --dataset sample"
+            )
+    except UserError:
+        if downloaded:  # or it would be taken for good the next time
+            path.unlink(missing_ok=True)
+        raise
+    return Source("OCR letters", str(path), table, {f"ocr/{path.name}": files.sha256(path)})
+
+
+def _load_sample(data_dir: Path, seed: int) -> Source:
+    content = render(seed)
+    table = parse(content, "the sample")
+    return Source("sample words", "the sample", table, {"sample": hashlib.sha256(content).hexdigest()})
+
+
+READERS: Mapping[str, Callable[[Path, int], Source]] = MappingProxyType({"ocr": _load_ocr, "sample": _load_sample})
+
+
+def read(path: Path) -> bytes:
+    """The content of `path`, unpacked if it is gzipped.
+
+    Raises:
+        UserError: it cannot be read, is damaged or cut short (names the last whole row), or is larger than any such
+            file.
+    """
+    content = bytearray()
+    try:
+        with open(path, "rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            with gzip.open(plain) if packed else plain as file:
+                while block := file.read1(_BLOCK):  # unlike read, gives out what precedes a damaged part
+                    content += block
+                    if len(content) > _LARGEST:
+                        raise UserError(f"{path} has more than {_LARGEST} bytes, too many for a file of letters")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        rows = content.count(b"\n")
+        raise UserError(f"{path} is damaged or cut short after row {rows}: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return bytes(content)
+
+
+def parse(content: bytes, where: str) -> Table:
+    """The letters in `content`, word by word, in the order of the words' first letters.
+
+    Args:
+        content: a row per letter, tab-separated: id, letter, next_id (-1 behind a word), word_id, position, fold and
+            128 pixels, 16 rows of 8.
+        where: the file, for messages.
+
+    Raises:
+        UserError: a row is wrong, or does not go with another; names the row, counted from 1.
+    """
+    rows = [line.split(b"\t", len(_FIELDS)) for line in content.splitlines()]
+    if not rows:
+        raise UserError(f"{where} is empty, expected a row for each letter")
+    try:
+        numbers, labels, images = _columns(rows)
+    except ValueError:
+        number, fault = next(filter(None, map(_fault, enumerate(rows, start=1))))
+        raise UserError(f"{where}, row {number}: {fault}") from None
+    try:
+        order, lengths = _words(*numbers)
+    except _WrongRow as wrong:
+        raise UserError(f"{where}, row {wrong.row + 1}: {wrong}") from None
+    first = order[np.cumsum(lengths) - lengths]
+    return Table(images[order], labels[order], lengths, folds=numbers[2][first])
+
+
+def _fault(numbered: tuple[int, list[bytes]]) -> tuple[int, str] | None:
+    """What is wrong with a row in itself, with its number."""
+    number, row = numbered
+    try:
+        _columns([row])
+    except ValueError as error:
+        return number, str(error)
+    return None
+
+
+def _columns(rows: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All rows at once, which is what makes reading fast.
+
+    Returns:
+        (id, next_id, fold) (3, n) int64, labels (n,) int64 and images (n, 16, 8) uint8.
+
+    Raises:
+        ValueError: some row is wrong, by itself too; says how, but not which.
+    """
+    for row in rows:
+        if len(row) <= len(_FIELDS):
+            raise ValueError(f"it has {len(row)} columns, expected {', '.join(_FIELDS)} and {_PIXELS} pixels")
+    letters = np.array([ord(row[1]) if len(row[1]) == 1 else 0 for row in rows])
+    labels = letters - ord("a")
+    if ((labels < 0) | (labels > 25)).any():
+        raise ValueError(f"letter {_shown(rows[0][1])}, expected one of a to z")
+    return _numbers(rows), labels, _images([row[-1] for row in rows])
+
+
+def _numbers(rows: list[list[bytes]]) -> np.ndarray:
+    """(id, next_id, fold) of each row, (3, n); raises ValueError as `_columns`."""
+    id_, next_id, fold = (_FIELDS.index(name) for name in ("id", "next_id", "fold"))
+    try:
+        numbers = np.array([(int(row[id_]), int(row[next_id]), int(row[fold])) for row in rows], dtype=np.int64).T
+    except (ValueError, OverflowError):
+        values = ", ".join(_shown(rows[0][column]) for column in (id_, next_id, fold))
+        raise ValueError(f"id, next_id and fold are {values}, expected whole numbers") from None
+    if (numbers[0] < 0).any():
+        raise ValueError(f"id {numbers[0, 0]}, expected a number of 0 or more")
+    if ((numbers[2] < 0) | (numbers[2] >= FOLDS)).any():
+        raise ValueError(f"fold {numbers[2, 0]}, expected 0 to {FOLDS - 1}")
+    return numbers
+
+
+def _images(rows: list[bytes]) -> np.ndarray:
+    """(n, 16, 8) uint8 from tab-separated pixels of one character each; raises ValueError as `_columns`."""
+    rows = [row.rstrip(b"\t") + b"\t" for row in rows]  # the original has a tab at the end of each row
+    for row in rows:
+        if (count := row.count(b"\t")) != _PIXELS:
+            raise ValueError(f"it has {count} pixels, expected {_PIXELS} ({HEIGHT} rows of {WIDTH})")
+    values = b"".join(rows)
+    # With one tab behind each of the 128 pixels, 256 characters mean one character per pixel.
+    pixels = np.frombuffer(values, dtype=np.uint8)[::2] - ord("0")
+    if len(values) != 2 * _PIXELS * len(rows) or (pixels > 1).any():
+        wrong = next(value for value in values.split(b"\t") if value not in (b"0", b"1"))
+        raise ValueError(f"pixel {_shown(wrong)}, expected 0 or 1")
+    return pixels.reshape(-1, HEIGHT, WIDTH)
+
+
+def _shown(value: bytes) -> str:
+    """A field of a file that may hold anything, for a message."""
+    text = repr(value.decode(errors="replace"))
+    return text if len(text) <= 20 else f"{text[:17]}…"
+
+
+class _WrongRow(ValueError):
+    """Row `row`, counted from 0, does not go with another."""
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+def _words(ids: np.ndarray, next_ids: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Follows each word from letter to letter.
+
+    Args:
+        ids: (n,) of the letters.
+        next_ids: (n,) id of the next letter in the word, -1 behind its last.
+        folds: (n,)
+
+    Returns:
+        The rows (n,) word by word, and each word's length (words,).
+
+    Raises:
+        _WrongRow: the letters do not form words.
+    """
+    following = _following(ids, next_ids)
+    rows = np.flatnonzero(following >= 0)
+    _refuse(
+        rows[folds[rows] != folds[following[rows]]],
+        lambda row: f"its fold is {folds[row]}, but that of the next letter in its word is {folds[following[row]]}",
+    )
+    heads = np.ones(len(ids), dtype=bool)
+    heads[following[rows]] = False
+    row, word = np.flatnonzero(heads), np.arange(heads.sum())
+    steps = []
+    while len(row) and len(steps) < _LONGEST_WORD:
+        steps.append((word, row))
+        go_on = following[row] >= 0
+        row, word = following[row[go_on]], word[go_on]
+    words, order = (np.concatenate(part) for part in zip(*steps, strict=True)) if steps else (row, row)
+    left = np.ones(len(ids), dtype=bool)
+    left[order] = False
+    _refuse(np.flatnonzero(left), lambda row: f"the word around it does not end within {_LONGEST_WORD} letters")
+    return order[np.argsort(words, kind="stable")], np.bincount(words)
+
+
+def _following(ids: np.ndarray, next_ids: np.ndarray) -> np.ndarray:
+    """The row of each row's next letter, -1 behind a word's last; raises _WrongRow."""
+    by_id = np.argsort(ids, kind="stable")
+    in_order = ids[by_id]
+    _refuse(
+        by_id[1:][in_order[1:] == in_order[:-1]],
+        lambda row: f"id {ids[row]} stands in row {np.flatnonzero(ids == ids[row])[0] + 1} already",
+    )
+    rows = np.flatnonzero(next_ids != -1)
+    found = np.minimum(np.searchsorted(in_order, next_ids[rows]), len(ids) - 1)
+    _refuse(
+        rows[in_order[found] != next_ids[rows]],
+        lambda row: f"next_id {next_ids[row]} is the id of no letter; -1 ends a word",
+    )
+    following = np.full(len(ids), -1)
+    following[rows] = by_id[found]
+    _, first = np.unique(following[rows], return_index=True)
+    _refuse(
+        np.delete(rows, first),
+        lambda row: f"next_id {next_ids[row]} stands in row {np.flatnonzero(next_ids == next_ids[row])[0] + 1} already",
+    )
+    return following
+
+
+def _refuse(rows: np.ndarray, message: Callable[[int], str]) -> None:
+    """Raises _WrongRow with the first of `rows`, if there is any."""
+    if len(rows):
+        row = int(rows.min())
+        raise _WrongRow(row, message(row))

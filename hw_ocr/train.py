@@ -1,0 +1,81 @@
+"""`python -m hw_ocr.train`: trains one of the report's networks; this file is its command line."""
+
+import argparse
+
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.commands import TrainingCommand
+from hw_common.errors import UserError
+from hw_ocr.presets import CONV_LAYERS, DATASETS, RECOMMENDED, TITLES, defaults
+
+HOMEWORK = "hw_ocr"
+_LARGEST = {"hidden": 1024, "layers": 8}  # a run folder from elsewhere must not fill the memory
+_DESCRIPTION = """\
+Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings, with --crf under a CRF (Question 2.2).
+
+  python -m hw_ocr.train --dataset sample --model bilstm   a few seconds, needs no download
+  python -m hw_ocr.train --model cnn --conv_layers 4       OCR letters as in Questions 1.2 and 1.4
+  python -m hw_ocr.train --model bilstm                    words, as in Question 2.1
+  python -m hw_ocr.train --model conv-bilstm --crf         Questions 2.2 and 2.3 together
+  python -m hw_ocr.train --recipe best                     what we recommend: the same, larger and augmented
+
+Writes a run folder: configuration, metrics of each epoch, figures, weights, final numbers. Folds 0 to 7 are for
+training, 8 (validation, the report's dev set) for choosing, 9 for testing.
+Ctrl-C finishes the step and saves; --resume goes on from there.
+"""
+
+
+def parser() -> cli.Parser:
+    """All flags; None stands for a default that depends on the network and the recipe."""
+    flags = cli.Parser("python -m hw_ocr.train", _DESCRIPTION)
+    group = flags.add_argument_group("what to train")
+    add_flag(group, "dataset", choices=DATASETS, default="ocr", help="default: ocr; sample needs no files")
+    add_flag(
+        group,
+        "model",
+        type=lambda text: text.replace("_", "-"),
+        choices=tuple(TITLES),
+        help=f"default: cnn; with --recipe best: {RECOMMENDED} --crf",
+    )
+    add_flag(group, "conv_layers", type=int, choices=CONV_LAYERS, help="cnn: how many convolutions (default: 2)")
+    add_flag(group, "crf", action="store_true", help="a linear-chain CRF on the network's scores (Question 2.2)")
+    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the report's; best: ours")
+    add_flag(group, "hidden", type=cli.positive_int, help="LSTM: units in each direction (default: 128)")
+    add_flag(group, "layers", type=cli.positive_int, help="LSTM: layers (default: 1)")
+    add_flag(group, "dropout", type=cli.probability, help="LSTM: before, between and behind its layers (default: 0)")
+    training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
+    add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random shifts by one pixel")
+    cli.add_run_flags(flags)
+    return flags
+
+
+def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Fills in what the network and the recipe decide and refuses what does not go together."""
+    if arguments.model is None:
+        best = arguments.recipe == "best"
+        arguments.model = RECOMMENDED if best else "cnn"
+        arguments.crf = arguments.crf or best
+    for name, value in defaults(arguments.model, arguments.crf, arguments.recipe).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+        elif value is None:  # the network has no such setting
+            owner = "the LSTMs" if arguments.model == "cnn" else "the network cnn"
+            raise UserError(f"--{name} belongs to {owner}, not to the network {arguments.model}")
+    for name, largest in _LARGEST.items():
+        value = getattr(arguments, name)
+        if value is not None and value > largest:
+            raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {value}")
+    if arguments.name is None:
+        layers = arguments.conv_layers or ""
+        crf = "-crf" if arguments.crf else ""
+        arguments.name = f"{arguments.dataset}-{arguments.model}{layers}{crf}-{arguments.recipe}"
+    return arguments
+
+
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+main = COMMAND.main
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
