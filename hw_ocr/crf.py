@@ -4,6 +4,7 @@ Shapes: B words, padded to T letters, K tags. A mask (B, T) tells letters from p
 and has no influence on anything.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 # is the smallest float64, and 36 are its digits.
 _REACH = 708 - 2 * 36
 _TINY = torch.finfo(torch.float64).tiny
+# Words that one step of Viterbi compares at once: with 26 tags, as many as torch leaves to a single thread, because to
+# share out so little takes longer than to do it.
+_BLOCK = 48
 
 
 class LinearChainCRF(nn.Module):
@@ -93,12 +97,12 @@ class LinearChainCRF(nn.Module):
         No backpointers are kept: the way back asks for one tag per word where it came from, the way there would have to
         ask for all K. Words are the last dimension, which makes maxima over tags fast.
         """
-        scores = self._checked(emissions, mask).permute(1, 2, 0).contiguous()  # (T, K, B)
-        best = [scores[0] + self.start[:, None]]  # score of the best beginning that ends in each tag, (K, B)
-        candidates = scores.new_empty((len(self.start), *scores.shape[1:]))  # (from, to, B)
-        for score in scores[1:]:
-            torch.add(best[-1][:, None], self.transitions[:, :, None], out=candidates)
-            best.append(candidates.amax(0) + score)
+        best = self._checked(emissions, mask).permute(1, 2, 0).contiguous()  # (T, K, B)
+        best[0] += self.start[:, None]  # from here on: score of the best beginning that ends in each tag
+        transitions = self.transitions[:, :, None]
+        for block in best.split(_BLOCK, dim=2):
+            for before, here in itertools.pairwise(block):
+                here += (before[:, None] + transitions).amax(0)
         stop = len(self.start)  # stands for the end, and for padding
         onwards = torch.cat([self.transitions, self.end[:, None]], dim=1)  # (K, K + 1)
         padding = ~mask.t()
