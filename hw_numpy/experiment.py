@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hw_common.errors import UserError
-from hw_common.runs import BEST, Run
+from hw_common.runs import BEST, Run, available_cores
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
 from hw_numpy.command import limit_threads, open_run
@@ -62,9 +62,11 @@ def run(arguments: argparse.Namespace) -> None:
         UserError: the data or the run folder cannot be used, or training diverges.
         Stopped: on SIGINT or SIGTERM, with all finished epochs saved.
     """
-    host = {"threads": limit_threads(arguments.threads)}
+    # A step of the two-layer network takes less than a millisecond; to hand half of it to another thread takes longer.
+    host = {"threads": 1 if arguments.model == "softmax" else arguments.threads or available_cores()}
+    limit_threads(1)  # of NumPy's matrix products: the solvers share out whole batches
     digits = data.load(arguments.dataset, arguments.data_dir)
-    candidates = make_candidates(arguments, digits)
+    candidates = make_candidates(arguments, digits, host["threads"])
     print(
         f"{digits.name}: {len(digits.train[1])} training, {len(digits.val[1])} validation, "
         f"{len(digits.test[1])} test images in {data.CLASSES} classes\n"
@@ -80,8 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
         _conclude(arguments, digits, run_folder, candidates)
 
 
-def make_candidates(arguments: argparse.Namespace, digits: Digits) -> list[Candidate]:
-    """Every network that `arguments` offer, untrained, with its solver."""
+def make_candidates(arguments: argparse.Namespace, digits: Digits, threads: int) -> list[Candidate]:
+    """Every network that `arguments` offer, untrained, with its solver, which uses `threads` threads."""
     (X_train, y_train), (X_val, y_val) = digits.train, digits.val
     images = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
     grid = {"hidden_dim": arguments.hidden_dims, "filter_size": arguments.filter_sizes or ()}
@@ -101,6 +103,7 @@ def make_candidates(arguments: argparse.Namespace, digits: Digits) -> list[Candi
             num_epochs=arguments.epochs,
             verbose=False,
             seed=arguments.seed,
+            threads=threads,
         )
         candidates.append(Candidate(named, solver))
     return candidates
@@ -131,8 +134,7 @@ def _train(arguments: argparse.Namespace, run: Run, candidate: Candidate, candid
         _report_epoch(candidate, arguments.epochs)
         started = time.perf_counter()
 
-    with np.errstate(over="ignore", invalid="ignore"):  # the solver stops where the loss is not finite
-        solver.train(after_epoch)
+    solver.train(after_epoch)
 
 
 def _metadata(arguments: argparse.Namespace) -> dict[str, str]:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
 
-# Numbers in the matrix of patches that is multiplied at once: a megabyte of float32 stays in a core's cache, whereas
-# the matrix for a whole batch, as many times the images as a kernel has pixels, would travel through main memory.
-_PATCH_NUMBERS = 2**18
+# Numbers in the matrix of patches that is multiplied at once: two megabytes of float32 stay in the cache, whereas the
+# matrix for a whole batch, as many times the images as a kernel has pixels, would travel through main memory.
+_PATCH_NUMBERS = 2**19
 
 
 def _require(condition: bool, message: str) -> None:

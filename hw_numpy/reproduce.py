@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = ["--dataset", "sample"] if profile == "sample" else ["--data_dir", str(captions_dir)]
     captions = caption.COMMAND.train_once(flags, arguments.results_dir, f"{profile}-captions")
     path = arguments.results_dir / train.HOMEWORK / f"{profile}-numbers.md"
-    table = _table(digits)
+    table = f"{_digits_table(digits)}\n{_captions_table(captions)}"
     files.write_bytes(path, table.encode())
     print(f"\n{table}\nfinished in {time.monotonic() - started:.0f} s; tables and figures:\n  {path}")
     for run in [*digits.values(), captions]:
         print(f"  {run.folder}/*.png")
 
 
-def _table(digits: Mapping[str, Run]) -> str:
+def _digits_table(digits: Mapping[str, Run]) -> str:
     """Every candidate's validation accuracy, and the test accuracy of the chosen ones, in Markdown."""
     lines = [
         "| question | data | hidden units | filter size | parameters | validation accuracy | test accuracy |",
@@ -86,6 +86,17 @@ def _table(digits: Mapping[str, Run]) -> str:
                 f"| {format(best['test_accuracy'], '.4f') if chosen else ''} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _captions_table(run: Run) -> str:
+    """The loss before and after training, and how many captions come back word for word, in Markdown."""
+    summary = run.summary()
+    return (
+        "| question | data | captions | loss of the first step | mean loss of the last epoch | word for word |\n"
+        "|---|---|---|---|---|---|\n"
+        f"| Q4d, captioning network | {summary['data']} | {summary['training_captions']} | {summary['first_loss']:.2f} "
+        f"| {summary['last_epoch_loss']:.4f} | {100 * summary['training']['word_for_word']:.0f} % |\n"
+    )
 
 
 if __name__ == "__main__":

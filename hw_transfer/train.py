@@ -92,7 +92,8 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+main = COMMAND.main
 
 
 if __name__ == "__main__":
-    cli.run_command(COMMAND.main)
+    cli.run_command(main)

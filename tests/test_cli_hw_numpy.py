@@ -100,7 +100,7 @@ def test_the_best_candidate_on_validation_is_the_one_that_is_tested(finished, mn
     arguments = train.COMMAND.parse(["--resume", str(finished[model])])
     digits = experiment.data.load("mnist", mnist)
     [chosen] = [
-        candidate for candidate in experiment.make_candidates(arguments, digits)
+        candidate for candidate in experiment.make_candidates(arguments, digits, threads=1)
         if all(summary["best"][name] == size for name, size in candidate.sizes.items())
     ]  # fmt: skip
     chosen.solver.model.params = {name: tensor.numpy() for name, tensor in weights.items()}
@@ -292,16 +292,21 @@ def test_reproduce_does_everything_and_the_second_time_nothing(mnist, tmp_path, 
 
     def captions(flags, results_dir, name):  # the caption command has tests of its own
         asked.append((flags, name))
-        return Run(results_dir / "hw_numpy" / name, {})
+        run = Run(results_dir / "hw_numpy" / name, {})
+        run.folder.mkdir(exist_ok=True)
+        losses = {"first_loss": 40.0, "last_epoch_loss": 0.01}
+        run.write_summary({"data": "shapes", "training_captions": 5, **losses, "training": {"word_for_word": 0.8}})
+        return run
 
     monkeypatch.setattr(reproduce, "caption", mock.Mock(**{"COMMAND.train_once": captions}))
     reproduce.main(["--results_dir", str(tmp_path)])
     assert asked == [(["--dataset", "sample"], "sample-captions")]
     folder = tmp_path / "hw_numpy"
     table = (folder / "sample-numbers.md").read_text()
-    rows = [line for line in table.splitlines() if line.startswith("| Q")]
+    rows = [line for line in table.splitlines() if line.startswith(("| Q2", "| Q3"))]
     assert [line[2:5] for line in rows] == ["Q2c", "Q2c", "Q3c", "Q3c"]
     assert sum(line.endswith("|  |") for line in rows) == 2  # only the chosen ones are tested
+    assert table.endswith("| Q4d, captioning network | shapes | 5 | 40.00 | 0.0100 | 80 % |\n")
     printed = capsys.readouterr().out
     assert table in printed and str(folder / "sample-softmax") in printed
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}

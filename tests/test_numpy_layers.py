@@ -82,7 +82,7 @@ def test_rectifier(shape, layout, seed):
 @quick
 @given(
     batch=small, channels=st.tuples(small, small), kernel=st.tuples(small, small), more=margins,
-    block=st.sampled_from([1, 50, 2**18]), layout=layouts, seed=seeds,
+    block=st.sampled_from([1, 50, 2**19]), layout=layouts, seed=seeds,
 )  # fmt: skip
 def test_convolution(batch, channels, kernel, more, block, layout, seed):
     sides = [size + extra for size, extra in zip(kernel, more, strict=True)]

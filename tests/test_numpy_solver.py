@@ -203,10 +203,11 @@ def test_the_learning_rate_decays_after_each_epoch():
 
 
 @pytest.mark.parametrize("rule", UPDATE_RULES)
-@pytest.mark.parametrize("stop", [1, 2])
-def test_a_resumed_training_ends_with_the_same_bits(tmp_path, rule, stop):
+@pytest.mark.parametrize(("stop", "threads"), [(1, 1), (2, 2)])
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path, rule, stop, threads):
     def solver():
-        return make_solver(tiny_cnn(np.float32), update_rule=rule, lr_decay=0.9, optim_config={"learning_rate": 0.01})
+        config = {"learning_rate": 0.01}
+        return make_solver(tiny_cnn(np.float32), update_rule=rule, lr_decay=0.9, optim_config=config, threads=threads)
 
     whole, first, second = solver(), solver(), solver()
     whole.train()
@@ -225,6 +226,26 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, rule, stop):
     assert second.best_val_acc == whole.best_val_acc and second.loss_history == whole.loss_history
 
 
+@pytest.mark.parametrize("threads", [2, 3, 9])
+def test_slices_of_a_batch_add_up_to_the_batch(threads):
+    """A batch of eleven in slices of 6 and 5, of 4, 4 and 3, of 2 and once 1."""
+    alone, together = make_solver(), make_solver(threads=threads)
+    for solver in (alone, together):
+        solver.step((solver.data["X_train"], solver.data["y_train"]))
+    assert together.loss_history == pytest.approx(alone.loss_history, abs=1e-14)
+    for name, value in together.model.params.items():
+        assert np.abs(value - alone.model.params[name]).max() < 1e-14
+    assert together.model.params["W2"].dtype == np.float64
+
+
+def test_slices_keep_single_precision_and_their_errors():
+    solver = make_solver(tiny_cnn(np.float32), threads=2)
+    solver.train()
+    assert {value.dtype for value in solver.model.params.values()} == {np.dtype(np.float32)}
+    with pytest.raises(ValueError, match="has classes 0 to 2, y holds"):
+        solver.step((solver.data["X_train"], solver.data["y_train"] + 1))
+
+
 def test_a_state_of_another_network_is_refused():
     state = make_solver().state()
     with pytest.raises(ValueError, match=r"params/W1 is \(3, 2, 2, 2\) float64, expected \(3, 2, 2, 2\) float32"):
@@ -235,9 +256,10 @@ def test_a_state_of_another_network_is_refused():
         make_solver().load_state({**state, "epoch": np.array(2)})
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_loss_that_is_not_finite_stops_before_the_parameters_change():
-    solver = make_solver(tiny_softmax())
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(threads):
+    solver = make_solver(tiny_softmax(), threads=threads)
     solver.model.params["b2"][0] = np.inf
     before = {name: value.copy() for name, value in solver.model.params.items()}
     with pytest.raises(FloatingPointError, match="the loss is nan at epoch 1, step 1; try a smaller learning rate"):
