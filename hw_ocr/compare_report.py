@@ -77,14 +77,14 @@ def _seeds(count: int) -> str:
 
 
 def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
-    """The numbers of the last epoch."""
+    """The numbers of the last epoch; those published are of test data."""
     columns = {
         "validation, by letter": "final_validation_accuracy",
         "test, by letter": "final_test_accuracy",
-        "published": "published_test_accuracy",
+        "published, by letter": "published_test_accuracy",
         "validation, by word": "final_validation_word_accuracy",
         "test, by word": "final_test_word_accuracy",
-        "published ": "published_test_word_accuracy",
+        "published, by word": "published_test_word_accuracy",
     }
     columns = {title: name for title, name in columns.items() if any(row[name] is not None for row in table)}
     lines = [

@@ -108,7 +108,8 @@ class LinearChainCRF(nn.Module):
         padding = ~mask.t()
         tags = torch.full((len(best) + 1, len(mask)), stop, device=mask.device)
         for t in range(len(best) - 1, -1, -1):
-            tags[t] = (best[t] + onwards.index_select(1, tags[t + 1])).argmax(0).masked_fill_(padding[t], stop)
+            _, came_from = (best[t] + onwards.index_select(1, tags[t + 1])).max(0)  # argmax takes twice as long
+            tags[t] = came_from.masked_fill_(padding[t], stop)
         return tags[:-1].t().masked_fill(~mask, 0)
 
     def _checked(self, emissions: Tensor, mask: Tensor) -> Tensor:

@@ -167,8 +167,8 @@ def misread_words(folder: Path, letters: Letters, predicted: Tensor, what: str) 
     else:
         shown = wrong
     shown = sorted(shown, key=lambda word: len(word[1]))
-    title = f"{len(shown)} of the {len(wrong)} misread of {len(lengths)} test words, best epoch; " if wrong else ""
-    title += "below each letter, what it is and what it was read as" if wrong else "no test word was misread"
+    count = f"{len(shown)} of the {len(wrong)}" if len(shown) < len(wrong) else f"the {len(wrong)}"
+    title = f"{count} misread of {len(lengths)} test words, best epoch; below each letter, what it is and was read as"
     page, places = _page([images.numpy() for images, _, _ in shown])
     figure = figures.image_grid([page], columns=1, title=f"{title}\n{what}", cell=8)
     figure.set_size_inches(8, 0.6 + 8 * page.shape[0] / page.shape[1])

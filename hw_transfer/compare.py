@@ -170,7 +170,7 @@ def _deviation(values: Sequence[float]) -> float:
 def _markdown(summary: Mapping[str, Any]) -> str:
     lines = [
         f"Validation accuracy on {summary['data']} ({summary['images']['validation']} pictures), {SOURCE}, "
-        f"seeds {', '.join(map(str, summary['seeds']))}:",
+        f"seed {', '.join(map(str, summary['seeds']))}:",
         "",
         f"| scenario | starts from | {' | '.join(_EPOCHS.values())} | parameters that learn | training seconds |",
         "|---|---|---|---|---|---|",

@@ -22,8 +22,8 @@ random weights. What is finished already is kept; what was interrupted goes on.
 The sample's weights are those of a network that first learns to tell ten shapes apart.
 """
 _BF16 = ["--precision", "bf16"]
-_SAMPLE_SOURCE = ["--dataset", "sample-source", "--epochs", "8", "--batch_size", "32", "--lr", "0.01", *_BF16]
-_SAMPLE = ["--dataset", "sample", "--epochs", "8", *_BF16]
+_SAMPLE_SOURCE = ["--dataset", "sample-source", "--epochs", "7", "--batch_size", "32", "--lr", "0.01", *_BF16]
+_SAMPLE = ["--dataset", "sample", "--epochs", "6", "--step_size", "4", *_BF16]
 _FULL = ["--dataset", "hymenoptera", "--seeds", "42", "43", "44"]
 
 
