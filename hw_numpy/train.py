@@ -22,7 +22,7 @@ the filter size) on the validation images, and measures the best one on the test
 Writes a run folder: configuration, metrics of each epoch, curves, weights of the best, final numbers.
 Every epoch is saved; --resume goes on after the last one.
 """
-# The sheet leaves epochs and update rule open. sgd is the published recipe; for the CNN, momentum is better on validation.
+# The sheet leaves epochs and update rule open: sgd is the published recipe; for the CNN, momentum validates better.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "softmax": {"epochs": 40, "update_rule": "sgd"},
     "cnn": {"epochs": 10, "update_rule": "sgd_momentum", "filter_sizes": [5, 7]},
