@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
         UserError: the data or the run folder cannot be used, or training diverges.
         Stopped: on SIGINT or SIGTERM, with all finished epochs saved.
     """
-    host = {"threads": limit_threads(arguments.threads)}
+    # A step takes milliseconds: the threads of a matrix product would wait for one another longer than they work.
+    host = {"threads": limit_threads(arguments.threads or 1)}
     with _data_folder(arguments) as folder:
         data = coco_utils.load_coco_data(folder, arguments.max_train, arguments.pca_features, arguments.seed)
         solver = make_solver(arguments, data)
