@@ -141,7 +141,7 @@ def test_the_sample_is_learned_by_heart(tmp_path, capsys, no_figures):
 
 def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
     """Ctrl-C in the middle of an epoch, after `step` of its steps."""
-    take_step, taken = captioning.CaptioningSolver._step, []
+    take_step, taken = captioning.CaptioningSolver.step, []
 
     def step_then_interrupt(solver, batch):
         take_step(solver, batch)
@@ -149,7 +149,7 @@ def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
         if len(taken) == epoch * 2 + step:  # an epoch has two
             raise interrupt
 
-    monkeypatch.setattr(captioning.CaptioningSolver, "_step", step_then_interrupt)
+    monkeypatch.setattr(captioning.CaptioningSolver, "step", step_then_interrupt)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
