@@ -24,12 +24,12 @@ class Download:
     Attributes:
         name: file name in the data set's folder.
         urls: where to get it, tried in this order.
-        md5: its published hash.
+        md5: its published hash; None where none was published, and whoever reads the file has to check it.
     """
 
     name: str
     urls: Sequence[str]
-    md5: str
+    md5: str | None
 
 
 def place(folder: Path, wanted: Iterable[Download]) -> list[Path]:

@@ -118,7 +118,10 @@ class _Training:
     def _origin(self) -> str:
         if self.pretrained is None:
             return "random weights"
-        return "ImageNet" if self.arguments.weights == "imagenet" else self.pretrained.path.name
+        if self.arguments.weights == "imagenet":
+            return "ImageNet"
+        path = self.pretrained.path
+        return f"{path.parent.name}/{path.name}" if path.name == BEST else path.name  # of a run: which one
 
     def _summarize(self, fitted: Fitted) -> dict[str, Any]:
         with self._best_weights(fitted):

@@ -117,7 +117,7 @@ def cache_features(model: ResNet18, batches: Batches) -> Tensor:
     inputs = batches.tensors[0].split(batches.batch_size)
     with torch.inference_mode():
         features = [model.features(images.to(_device(model))).float().cpu() for images in inputs]
-    return torch.cat(features).clone()  # a clone made outside is no inference tensor, and can be trained on
+    return torch.cat(features)  # made outside of inference_mode, it can be trained on
 
 
 def predict(model: nn.Module, batches: Batches) -> Tensor:

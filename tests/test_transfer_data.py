@@ -71,8 +71,9 @@ def test_other_kinds_of_pictures_become_rgb(mode):
 @settings(max_examples=20, deadline=None)
 def test_central_crops_are_those_of_the_sheet(width, height, size):
     pixels = transfer_files.picture(width, height)
-    scaled = size * 8 / 7 / min(width, height)
-    reduced = Image.fromarray(pixels).resize((int(width * scaled), int(height * scaled)), Image.Resampling.BILINEAR)
+    shorter = min(width, height)
+    scaled = tuple(size * 8 // 7 * side // shorter for side in (width, height))
+    reduced = Image.fromarray(pixels).resize(scaled, Image.Resampling.BILINEAR)
     left, top = (round((side - size) / 2) for side in reduced.size)
     expected = np.asarray(reduced)[top : top + size, left : left + size]
     assert np.array_equal(data.central_crops([pixels], size)[0].permute(1, 2, 0), expected)
