@@ -11,10 +11,10 @@ from hw_common import cli, files, runs
 from hw_common.cli import add_flag
 from hw_common.errors import Stopped, UserError, signal_of
 from hw_common.runs import CONFIG, Run
+from hw_common.side_by_side import train_all
 from hw_ocr import train
 from hw_ocr.compare_report import report
 from hw_ocr.presets import CONV_LAYERS
-from hw_ocr.side_by_side import train_all
 from hw_ocr.train import HOMEWORK
 
 _DESCRIPTION = """\
