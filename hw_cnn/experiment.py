@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hw_cnn import data, plots
+from hw_cnn import data
 from hw_cnn.data import ImageData, Split
-from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, get_number_trainable_params
+from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import NETWORKS
 from hw_cnn.train import HOMEWORK
-from hw_common import distributed
+from hw_common import distributed, figures
 from hw_common.errors import UserError
 from hw_common.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.training import Fitted, Row
@@ -136,9 +136,11 @@ def _summarize(arguments: argparse.Namespace, images: ImageData, model: nn.Modul
 
 def _draw(arguments: argparse.Namespace, images: ImageData, model: nn.Module, folder: Path, fitted: Fitted) -> None:
     what = f"{images.name}, {NETWORKS[arguments.network].source}"
-    plots.training_curves(folder, fitted.rows, what)
-    for name in filter(None, (arguments.conv_1_name, arguments.conv_2_name)):
-        plots.kernels(folder, model, name, what)
+    # ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1, convnets-2024-a2 Task 1.2
+    figures.save(figures.training_curves(fitted.rows, what), folder, "curves")
+    for name in filter(None, (arguments.conv_1_name, arguments.conv_2_name)):  # ist-2021-22-hw2 Q2.3
+        weights = convolutions(model)[name].weight.detach().float().cpu().numpy()
+        figures.kernels(folder, name.replace("[", ".").replace("]", ""), weights, what)
 
 
 def _report(summary: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ _FULL = {
 _LEARNING_RATES = {
     "fashion": ["0.001", "0.01", "0.1"],
     "oct": ["0.001", "0.01", "0.1"],
-    "cifar": ["0.0003", "0.0006", "0.001"],  # the sheet names none; these are for Adam
+    "cifar": ["0.0025", "0.005", "0.01"],  # the sheet names none
 }
 
 

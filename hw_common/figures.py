@@ -4,10 +4,10 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hw_common import files
@@ -26,6 +26,7 @@ _STYLE = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
+_GAP = 0.1  # between maps, in their widths and heights
 GREY, HEAT, SIGNED = "gray", "viridis", "PuOr"
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -42,6 +43,7 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
         buffer = io.BytesIO()
         with mpl.rc_context(_STYLE):
             figure.savefig(buffer, format=suffix, **options)
+        figure.set_layout_engine("none")  # the first one has laid it out: half of the time
         paths.append(folder / f"{stem}.{suffix}")
         files.write_bytes(paths[-1], buffer.getbuffer())
     return paths
@@ -88,6 +90,27 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
         return figure
 
 
+def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
+    """Loss and accuracy against the epoch, training and validation.
+
+    Training values are means over the epoch, while the weights change, with dropout and on augmented images;
+    validation values are those of its end, so that they can be the better ones.
+
+    Args:
+        rows: one for each epoch, with training_loss, training_accuracy, validation_loss and validation_accuracy.
+        title: of the whole figure; says which data it shows.
+    """
+    epochs = [row["epoch"] for row in rows]
+    panels = {
+        quantity: {
+            f"{part} {quantity}": (epochs, [row[f"{part}_{quantity}"] for row in rows])
+            for part in ("training", "validation")
+        }
+        for quantity in ("loss", "accuracy")
+    }
+    return curves(panels, "epoch", title)
+
+
 def image_grid(
     images: Sequence[np.ndarray],
     columns: int,
@@ -110,7 +133,20 @@ def image_grid(
         colours: GREY or HEAT.
         cell: width of an image in inches.
     """
-    return _grid(images, columns, title, titles, row_labels, cell, {"cmap": colours}, None)
+    rows = math.ceil(len(images) / columns)
+    with mpl.rc_context(_STYLE):
+        figure = _figure(max(columns * cell + 0.1, 4.5), rows * (cell + (0.32 if titles else 0.08)) + 0.5)
+        figure.suptitle(title, fontsize=9)
+        for i, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+            _bare(axes)
+            if i >= len(images):
+                continue
+            axes.imshow(np.asarray(images[i]), interpolation="nearest", cmap=colours)
+            if titles:
+                axes.set_title(titles[i], fontsize=7, pad=2)
+            if row_labels and i % columns == 0:
+                axes.set_ylabel(row_labels[i // columns], fontsize=8)
+        return figure
 
 
 def heatmap_grid(
@@ -126,7 +162,7 @@ def heatmap_grid(
     """Arrays of numbers as colours on one common scale.
 
     Args:
-        maps: (height, width) each.
+        maps: (height, width), the same for all.
         columns: maps per row.
         title: of the whole figure.
         colours: GREY, HEAT, or SIGNED for values around zero.
@@ -135,40 +171,64 @@ def heatmap_grid(
         cell: width of a map in inches.
     """
     low, high = limits or (min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
-    options = {"cmap": colours, "vmin": low, "vmax": high if high > low else low + 1}
-    return _grid(maps, columns, title, (), (), cell, options, colour_bar)
-
-
-def _grid(
-    pictures: Sequence[np.ndarray],
-    columns: int,
-    title: str,
-    titles: Sequence[str],
-    row_labels: Sequence[str],
-    cell: float,
-    options: Mapping[str, Any],
-    colour_bar: str | None,
-) -> Figure:
-    rows = math.ceil(len(pictures) / columns)
+    rows, (height, width) = math.ceil(len(maps) / columns), maps[0].shape
     with mpl.rc_context(_STYLE):
-        height = rows * (cell + (0.32 if titles else 0.08)) + 0.5
-        figure = _figure(max(columns * cell + (0.9 if colour_bar else 0.1), 4.5), height)
+        figure = _figure(max(columns * cell + (0.9 if colour_bar else 0.1), 4.5), rows * (cell + 0.08) + 0.5)
         figure.suptitle(title, fontsize=9)
-        grid = figure.subplots(rows, columns, squeeze=False)
-        shown = None
-        for i, axes in enumerate(grid.flat):
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.grid(False)
-            axes.spines[:].set_visible(False)
-            if i >= len(pictures):
-                continue
-            picture = np.asarray(pictures[i])
-            shown = axes.imshow(picture, interpolation="nearest", **options)
-            if titles:
-                axes.set_title(titles[i], fontsize=7, pad=2)
-            if row_labels and i % columns == 0:
-                axes.set_ylabel(row_labels[i // columns], fontsize=8)
-        if colour_bar and shown is not None:
-            figure.colorbar(shown, ax=grid, label=colour_bar, shrink=0.8)
+        # All in one coordinate system: one for each map would take ten times as long to draw.
+        axes = figure.subplots()
+        _bare(axes)
+        step = 1 + _GAP
+        for i, values in enumerate(maps):
+            left, top = i % columns * width * step - 0.5, i // columns * height * step - 0.5
+            shown = axes.imshow(
+                values,
+                interpolation="nearest",
+                cmap=colours,
+                vmin=low,
+                vmax=high if high > low else low + 1,
+                extent=(left, left + width, top + height, top),
+            )
+        axes.set_xlim(-0.5, ((columns - 1) * step + 1) * width - 0.5)
+        axes.set_ylim(((rows - 1) * step + 1) * height - 0.5, -0.5)
+        if colour_bar:
+            figure.colorbar(shown, ax=axes, label=colour_bar, shrink=0.8)
         return figure
+
+
+def kernels(folder: Path, name: str, weights: np.ndarray, what: str) -> None:
+    """The kernels of a convolution, in grey and as a heat map with a colour bar.
+
+    The courses draw input channel 0 only; where there are more, their mean stands below, and the title says so.
+
+    Args:
+        folder: gets kernels-<name>-grey and kernels-<name>-heat, each as .png and .pdf.
+        name: of the layer.
+        weights: (output channels, input channels, height, width).
+        what: network and data, for the title.
+    """
+    columns = max(n for n in range(1, 9) if len(weights) % n == 0)
+    maps, shown = [*weights[:, 0]], "input channel 0"
+    if weights.shape[1] > 1:
+        maps += [*weights.mean(axis=1)]
+        shown += f" above, mean of {weights.shape[1]} input channels below"
+    largest = float(np.abs(maps).max())
+    for suffix, colours, bar in (("grey", GREY, None), ("heat", SIGNED, "weight")):
+        figure = heatmap_grid(
+            maps,
+            columns,
+            title=f"{len(weights)} kernels of {name}: {shown}\n{what}",
+            colours=colours,
+            limits=(-largest, largest),
+            colour_bar=bar,
+            cell=0.75,
+        )
+        save(figure, folder, f"kernels-{name}-{suffix}")
+
+
+def _bare(axes: Axes) -> None:
+    """Leaves nothing but the pictures."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)

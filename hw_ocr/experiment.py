@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_common import distributed, files
+from hw_common import distributed, figures, files
 from hw_common.batching import Batches
 from hw_common.errors import UserError
 from hw_common.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
@@ -190,8 +190,8 @@ def _draw(arguments: argparse.Namespace, ocr: OcrData, model: nn.Module, folder:
     files.write_csv(folder / "confusion.csv", plots.confusion_rows(counts))
     plots.confusion_matrix(folder, counts, what)
     plots.misread_words(folder, ocr.test, predicted, what)
-    for name, layer in plots.convolutions(model).items():
-        plots.kernels(folder, name, layer, what)
+    for name, layer in plots.convolutions(model).items():  # dsl-2019-hw3 Q1.3, Figures 5 to 8
+        figures.kernels(folder, name, layer.weight.detach().float().cpu().numpy(), f"best epoch, {what}")
     if isinstance(model, WithCRF):
         plots.transitions(folder, model.crf, what)
 

@@ -43,48 +43,6 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     return {path.split(".")[-2]: module for path, module in (found[:1] + found[-1:])}
 
 
-def kernels(folder: Path, name: str, layer: nn.Conv2d, what: str) -> None:
-    """The kernels of a convolution, in grey and as a heat map with a colour bar (dsl-2019-hw3 Q1.3, Figures 5 to 8).
-
-    The report draws input channel 0 only; where there are more, their mean stands below, and the title says so.
-
-    Args:
-        folder: gets kernels-<name>-grey and kernels-<name>-heat, each as .png and .pdf.
-        name: of the layer.
-        layer: the convolution.
-        what: network and data, for the title.
-    """
-    weights = layer.weight.detach().float().cpu().numpy()  # (out, in, height, width)
-    maps, shown = weights[:, 0], "input channel 0"
-    if weights.shape[1] > 1:
-        maps = np.concatenate([maps, weights.mean(axis=1)])
-        shown += f", mean of {weights.shape[1]} input channels below"
-    largest = float(np.abs(maps).max())
-    page = _tile(maps, columns=8)
-    for suffix, colours, bar in (("grey", figures.GREY, None), ("heat", figures.SIGNED, "weight")):
-        figure = figures.heatmap_grid(
-            [page],
-            columns=1,
-            title=f"{len(weights)} kernels of {name}, best epoch: {shown}\n{what}",
-            colours=colours,
-            limits=(-largest, largest),
-            colour_bar=bar,
-            cell=6,
-        )
-        figure.set_size_inches(figure.get_figwidth(), 0.6 + 6 * page.shape[0] / page.shape[1])
-        figures.save(figure, folder, f"kernels-{name}-{suffix}")
-
-
-def _tile(maps: np.ndarray, columns: int) -> np.ndarray:
-    """Maps (N, height, width) in rows of `columns`, a pixel of nothing between them: one picture draws much faster."""
-    count, height, width = maps.shape
-    page = np.full((-(-count // columns) * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
-    for number, one in enumerate(maps):
-        top, left = number // columns * (height + 1), number % columns * (width + 1)
-        page[top : top + height, left : left + width] = one
-    return page
-
-
 def count_confusions(labels: Tensor, predicted: Tensor) -> Tensor:
     """How often each letter (rows) is read as each letter (columns): (26, 26) int64 from two (n,) int64."""
     letters = len(ALPHABET)

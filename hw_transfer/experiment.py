@@ -160,7 +160,7 @@ class _Training:
     def _draw(self, folder: Path, fitted: Fitted, summary: dict[str, Any]) -> None:
         title = f"{self.title}, {SOURCE}"
         best = f"{title}\nbest epoch ({fitted.best_epoch}): validation accuracy {summary['best'][MONITOR]:.4f}"
-        plots.training_curves(folder, fitted.rows, title)
+        figures.save(figures.training_curves(fitted.rows, title), folder, "curves")
         plots.confusion_matrix(folder, summary["confusion_best"], self.pictures.classes, best)
         predictions = plots.predictions(*self.val_pictures.tensors, self.probabilities, self.pictures.classes, best)
         figures.save(predictions, folder, "predictions")

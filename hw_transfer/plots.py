@@ -1,6 +1,6 @@
 """The figures of a training run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +10,6 @@ from torch import Tensor
 
 from hw_common import figures
 from hw_common.batching import generator_for
-
-
-def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], title: str) -> None:
-    """Loss and accuracy against the epoch, training and validation, as curves.png and curves.pdf.
-
-    Training values are means over the epoch, while the weights change, on augmented pictures; validation values are
-    those of its end, on whole ones: the second can be the better ones.
-    """
-    epochs = [row["epoch"] for row in rows]
-    panels = {
-        quantity: {
-            f"{part} {quantity}": (epochs, [row[f"{part}_{quantity}"] for row in rows])
-            for part in ("training", "validation")
-        }
-        for quantity in ("loss", "accuracy")
-    }
-    figures.save(figures.curves(panels, "epoch", title), folder, "curves")
 
 
 def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> None:

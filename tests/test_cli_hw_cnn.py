@@ -22,6 +22,13 @@ from hw_common.errors import UserError
 REPOSITORY = Path(__file__).parent.parent
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
 CURVES = {"curves.png", "curves.pdf"}
+TO_INTERRUPT = ["--dataset", "sample", "--network", "oct", "--epochs", "4", "--threads", "1", "--lr", "0.1",
+                "--batch_size", "4"]  # fmt: skip
+MORE_FLAGS = {
+    "fashion": ["-conv_1_name", "convblock1[0]", "-convlayer2", "convblock2[0]", "--epochs=1"],
+    "oct": [],
+    "cifar": ["--lr", "0.002"],
+}
 
 
 def start(*argv, module="hw_cnn.train", **kwargs):
@@ -70,7 +77,7 @@ def runs(tmp_path_factory):
     folders = {}
     for network in ("fashion", "oct", "cifar"):
         results = tmp_path_factory.mktemp(f"results of {network}")  # a path with spaces
-        train_tiny(results, *(["--lr", "0.002"] if network == "cifar" else []), network=network)
+        train_tiny(results, *MORE_FLAGS[network], network=network)
         folders[network] = run_folder(results)
     return folders
 
@@ -101,10 +108,8 @@ def test_a_run_folder_holds_what_was_promised(runs):
     assert (folder / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_kernel_figures_are_drawn_for_the_named_layers(tmp_path):
-    train_tiny(tmp_path, "-conv_1_name", "convblock1[0]", "-convlayer2", "convblock2[0]", "--epochs=1",
-               network="fashion")  # fmt: skip
-    drawn = {path.name for path in run_folder(tmp_path).glob("kernels-*.png")}
+def test_kernel_figures_are_drawn_for_the_named_layers(runs):
+    drawn = {path.name for path in runs["fashion"].glob("kernels-*.png")}
     assert drawn == {f"kernels-convblock{n}.0-{kind}.png" for n in (1, 2) for kind in ("grey", "heat")}
 
 
@@ -129,12 +134,19 @@ def test_tensorboard_events_are_written(tmp_path):
     assert list((run_folder(tmp_path) / "tensorboard").glob("events.*"))
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run that nothing interrupts."""
+    results = tmp_path_factory.mktemp("undisturbed")
+    train.main([*TO_INTERRUPT, "--results_dir", str(results)])
+    return run_folder(results)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_resume_ends_with_the_same_bits(tmp_path, number):
-    flags = ["--dataset", "sample", "--network", "oct", "--epochs", 6, "--threads", 1, "--lr", 0.1, "--batch_size", 4]
-    process = start(*flags, "--results_dir", tmp_path)
+def test_a_signal_saves_and_resume_ends_with_the_same_bits(undisturbed, tmp_path, number):
+    process = start(*TO_INTERRUPT, "--results_dir", tmp_path)
     for line in process.stdout:
-        if line.startswith("epoch 1/6"):
+        if line.startswith("epoch 1/4"):
             break
     process.send_signal(number)
     status, _, errors = finish(process)
@@ -143,8 +155,7 @@ def test_a_signal_saves_and_resume_ends_with_the_same_bits(tmp_path, number):
     assert f"python -m hw_cnn.train --resume {folder}" in errors
     assert not (folder / "summary.json").exists() and (folder / "last.pt").exists()
     train.main(["--resume", str(folder)])
-    train.main([*map(str, flags), "--results_dir", str(tmp_path / "whole")])
-    assert numbers_of(folder) == numbers_of(run_folder(tmp_path / "whole"))
+    assert numbers_of(folder) == numbers_of(undisturbed)
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path):
@@ -287,7 +298,13 @@ def tiny_sweep(results, *flags):
                         "0.01", "0.1", "--name", "tiny", "--results_dir", str(results), *flags])  # fmt: skip
 
 
-def test_a_sweep_runs_once_goes_on_and_can_be_extended(tmp_path):
+def train_here(wanted, lr, seed, _):
+    """What `sweep._train` does, without a process for each trial: most of its time goes into their imports."""
+    flags = [*wanted.flags, "--lr", repr(lr), "--seed", str(seed), "--threads", "1"]
+    return train.COMMAND.train_once(flags, wanted.expected.results_dir, sweep.trial_name(wanted.name, lr, seed))
+
+
+def test_a_sweep_runs_once_goes_on_and_can_be_extended(tmp_path, monkeypatch):
     summary = sweep.run_sweep(tiny_sweep(tmp_path, "--jobs", "2"))
     folder = tmp_path / "hw_cnn"
     assert {path.name for path in folder.iterdir()} == {"tiny", "tiny-lr0.01-seed42", "tiny-lr0.1-seed42"}
@@ -303,7 +320,8 @@ def test_a_sweep_runs_once_goes_on_and_can_be_extended(tmp_path):
     assert sweep.run_sweep(tiny_sweep(tmp_path, "--jobs", "2"))["table"] == summary["table"]
     assert numbers_of(folder / "tiny-lr0.1-seed42") == before
     assert (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns == changed
-    extended = sweep.run_sweep(tiny_sweep(tmp_path, "--seeds", "42", "43", "--jobs", "2"))
+    monkeypatch.setattr(sweep, "_train", train_here)
+    extended = sweep.run_sweep(tiny_sweep(tmp_path, "--seeds", "42", "43"))
     assert [row["seeds"] for row in extended["table"]] == [2, 2]
     assert extended["table"][0]["final_validation_accuracy_std"] > 0
     assert (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns == changed
@@ -392,15 +410,16 @@ def test_predictions(runs, tmp_path, capsys):
 def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkeypatch, capsys):
     quick = {network: [*flags, "--epochs", "1", "--batch_size", "64"] for network, flags in reproduce._SAMPLE.items()}
     monkeypatch.setattr(reproduce, "_SAMPLE", quick)
+    monkeypatch.setattr(sweep, "_train", train_here)
     monkeypatch.setattr(reproduce, "_LEARNING_RATES", dict.fromkeys(reproduce._LEARNING_RATES, ["0.01"]))
-    reproduce.main(["--results_dir", str(tmp_path)])
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert len(printed) > 8
     for path in printed:
         assert list(path.parent.glob(path.name)), path
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert len(before) == 4
-    reproduce.main(["--results_dir", str(tmp_path)])
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
 
 

@@ -1,6 +1,7 @@
 """Figures: whole files, the same bytes for the same figure, and what they show is what they were given."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from hw_common import figures
@@ -52,11 +53,41 @@ def test_image_grid_shows_each_image_and_leaves_the_rest_empty():
 
 def test_heatmap_grid_has_one_scale_for_all_maps():
     figure = figures.heatmap_grid([np.eye(2), 3 * np.eye(2)], 2, title="sample", colour_bar="weight")
-    *maps, bar = figure.axes
-    assert [axes.images[0].get_clim() for axes in maps] == [(0, 3), (0, 3)]
+    maps, bar = figure.axes
+    assert [image.get_clim() for image in maps.images] == [(0, 3), (0, 3)]
     assert bar.get_ylabel() == "weight"
     [axes] = figures.heatmap_grid([np.eye(2)], 1, title="sample", limits=(-2, 2)).axes
     assert axes.images[0].get_clim() == (-2, 2)
+
+
+def test_heatmap_grid_shows_each_map_in_its_place():
+    maps = [np.full((2, 3), float(i)) for i in range(5)]
+    [axes] = figures.heatmap_grid(maps, 3, title="sample").axes
+    assert [image.get_array().tolist() for image in axes.images] == [m.tolist() for m in maps]
+    boxes = [tuple(image.get_extent()) for image in axes.images]  # left, right, bottom, top; y grows downwards
+    assert all(
+        right - left == pytest.approx(3) and bottom - top == pytest.approx(2) for left, right, bottom, top in boxes
+    )
+    assert boxes[0] == (-0.5, 2.5, 1.5, -0.5)  # a single map's pixels stand at whole numbers
+    assert boxes[1][0] > boxes[0][1] and boxes[3][3] > boxes[0][2] and boxes[3][0] == boxes[0][0]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert (left, top) == (-0.5, -0.5) and right == pytest.approx(boxes[2][1]) and bottom == pytest.approx(boxes[3][2])
+
+
+def test_kernels_are_drawn_with_the_mean_of_their_input_channels(tmp_path, monkeypatch):
+    saved = {}
+    monkeypatch.setattr(figures, "save", lambda figure, folder, stem: saved.update({stem: figure}))
+    weights = np.arange(24.0).reshape(2, 3, 2, 2)
+    figures.kernels(tmp_path, "conv1", weights, "sample")
+    assert saved.keys() == {"kernels-conv1-grey", "kernels-conv1-heat"}
+    for figure in saved.values():
+        images = figure.axes[0].images
+        assert [image.get_array().tolist() for image in images] == [*weights[:, 0].tolist(), *weights.mean(1).tolist()]
+        assert {image.get_clim() for image in images} == {(-19, 19)}
+        assert "2 kernels of conv1: input channel 0 above, mean of 3 input channels below" in figure.get_suptitle()
+    assert [len(figure.axes) for figure in saved.values()] == [1, 2]  # the heat map has a colour bar
+    figures.kernels(tmp_path, "conv1", weights[:, :1], "sample")
+    assert len(saved["kernels-conv1-grey"].axes[0].images) == 2
 
 
 def test_heatmap_grid_of_a_constant_map_can_be_drawn(tmp_path):

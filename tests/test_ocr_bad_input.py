@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hw_common import cli
+from hw_common import cli, figures
 from hw_common.errors import UserError
 from hw_ocr import compare, data, invariance, plots, read, train
 
@@ -27,8 +27,9 @@ def runs(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     ocr_files.write(results / "data")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("training_curves", "confusion_matrix", "misread_words", "kernels", "transitions"):
+        for name in ("training_curves", "confusion_matrix", "misread_words", "transitions"):
             patch.setattr(plots, name, lambda *arguments: None)
+        patch.setattr(figures, "kernels", lambda *arguments: None)
         for name, flags in {
             "cnn2": ["--model", "cnn"],
             "cnn3": ["--model", "cnn", "--conv_layers", "3"],
