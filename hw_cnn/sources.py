@@ -1,6 +1,5 @@
 """Readers: each data set's files to plain arrays, believing nothing that the files do not bear out."""
 
-import gzip
 import hashlib
 import pickle
 import tokenize
@@ -15,7 +14,7 @@ import numpy as np
 
 from hw_cnn.images import decode_all, find_classes, list_images
 from hw_cnn.presets import Network
-from hw_common import fetch, files
+from hw_common import fetch, files, idx
 from hw_common.errors import UserError
 
 _FASHION_CLASSES = (
@@ -36,11 +35,6 @@ _LARGEST_NPZ = 2**31  # bytes when unpacked; OCTMNIST has 90 million
 _NPZ_ERRORS = (
     *(OSError, EOFError, ValueError, SyntaxError, RuntimeError, MemoryError),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
-_MOST_IDX_IMAGES = 10**6
-_IDX_FILES = (
-    *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    *("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 )
 
 Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) or (N, H, W, C) uint8, labels (N,) int64
@@ -77,62 +71,11 @@ def _split_off(images: np.ndarray, labels: np.ndarray, count: int, seed: int = 4
     return [(images[train], labels[train]), (images[val], labels[val])]
 
 
-def _load_idx(dataset: str, data_dir: Path) -> Source:
-    folder = data_dir / {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}[dataset] / "raw"
-    arrays, hashes = {}, {}
-    for name in _IDX_FILES:
-        path = folder / name  # unpacked, as torchvision leaves it
-        if not path.is_file():
-            path = folder / f"{name}.gz"
-        if not path.is_file():
-            fetch.place(folder, [download for download in _idx_downloads(dataset) if download.name == path.name])
-        arrays[name] = _read_idx(path)
-        hashes[f"{folder.parent.name}/{path.name}"] = files.sha256(path)
-    parts = []
-    for prefix in ("train", "t10k"):
-        images, labels = arrays[f"{prefix}-images-idx3-ubyte"], arrays[f"{prefix}-labels-idx1-ubyte"]
-        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-            raise UserError(
-                f"{folder}: {prefix} images {images.shape} and labels {labels.shape} do not belong together"
-            )
-        parts.append((images, labels.astype(np.int64)))
+def _load_idx(name: str, folder: str, classes: tuple[str, ...], data_dir: Path) -> Source:
+    source = idx.load(folder, data_dir)
     # The course keeps 10 000 of 60 000 for validation; smaller files in the same format keep a sixth too.
-    train_parts = _split_off(*parts[0], count=len(parts[0][1]) // 6)
-    classes = _FASHION_CLASSES if dataset == "fashion-mnist" else tuple("0123456789")
-    name = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}[dataset]
-    return Source(name, *train_parts, parts[1], classes, hashes)
-
-
-def _idx_downloads(dataset: str) -> list[fetch.Download]:
-    from torchvision import datasets  # slow to import
-
-    source = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
-    return [
-        fetch.Download(name, [f"{mirror.rstrip('/')}/{name}" for mirror in source.mirrors], md5)
-        for name, md5 in source.resources
-    ]
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    """Reads an IDX file of bytes, gzipped or not; the header is believed only as far as the file bears it out."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            header = file.read(4)
-            if len(header) < 4 or header[:3] != b"\0\0\x08" or header[3] not in (1, 3):
-                raise UserError(f"{path} is not an IDX file of bytes: it starts with {header.hex() or 'nothing'}")
-            sides = file.read(4 * header[3])
-            shape = np.frombuffer(sides.ljust(4 * header[3], b"\0"), dtype=">u4").astype(int)
-            if len(sides) < 4 * header[3] or shape[0] > _MOST_IDX_IMAGES or np.any(shape[1:] > 1024) or 0 in shape[1:]:
-                raise UserError(f"{path} is damaged: its header claims the shape {tuple(shape.tolist())}")
-            size = int(np.prod(shape))
-            data = bytearray()
-            while len(data) <= size and (block := file.read(min(2**20, size + 1 - len(data)))):
-                data += block
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is damaged or cut short: {error}") from error
-    if len(data) != size:
-        raise UserError(f"{path} is cut short or too long: expected {size} bytes of data, found {len(data)} or more")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+    train_parts = _split_off(*source.train, count=len(source.train[1]) // 6)
+    return Source(name, *train_parts, source.test, classes, source.hashes)
 
 
 def _load_octmnist(data_dir: Path) -> Source:
@@ -195,8 +138,8 @@ def _load_sample(data_dir: Path) -> Source:
 
 
 READERS: Mapping[str, Callable[[Path], Source]] = MappingProxyType({
-    "fashion-mnist": lambda data_dir: _load_idx("fashion-mnist", data_dir),
-    "mnist": lambda data_dir: _load_idx("mnist", data_dir),
+    "fashion-mnist": lambda data_dir: _load_idx("Fashion-MNIST", "FashionMNIST", _FASHION_CLASSES, data_dir),
+    "mnist": lambda data_dir: _load_idx("MNIST", "MNIST", tuple("0123456789"), data_dir),
     "octmnist": _load_octmnist,
     "cifar10": _load_cifar10,
     "sample": _load_sample,
