@@ -1,0 +1,89 @@
+"""Linear attention against softmax attention, and against the goals for long sequences.
+
+    python benchmarks/attention.py [--threads 2] [--rounds 5]
+
+Time, memory and exponent of the linear one (D = 16, three terms) in a process of its own for each length; then both in
+turns, for attention alone and for whole training steps of the classifier of pixel sequences.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from hw_attention_theory import experiment, train
+from hw_attention_theory.measure import Case, Meter
+from hw_attention_theory.models import SoftmaxSelfAttention, TaylorLinearAttention
+from hw_attention_theory.scaling_report import FIT_FROM, exponent
+from hw_common import cli
+from hw_common.timing import ratio, take_turns
+
+D, K = 16, 3
+LONGEST = 65536
+BATCH = 16
+GOALS = {"seconds": 2.0, "GB": 2.0, "exponent": 1.1}
+
+
+def verdict(what: str, value: float, goal: float) -> None:
+    print(f"{what}: {value:.3g}  goal {goal:g}: {'reached' if value <= goal else 'MISSED'}")
+
+
+def measure_scaling(threads: int, rounds: int) -> None:
+    meter, points = Meter(threads, rounds), []
+    try:
+        for L in (2**i for i in range(FIT_FROM.bit_length() - 1, LONGEST.bit_length())):
+            points.append(meter.measure(Case("taylor", L, D, K)))
+    finally:
+        meter.close()
+    last = points[-1]
+    verdict(f"seconds for L = {last['L']}, D = {D}, {K} terms", last["seconds"], GOALS["seconds"])
+    verdict("GB of the whole process", last["process_bytes"] / 1e9, GOALS["GB"])
+    for name in ("seconds", "cpu_seconds"):
+        pairs = [(point["L"], point[name]) for point in points]
+        verdict(f"exponent of {name} from L = {FIT_FROM}", exponent(pairs), GOALS["exponent"])
+
+
+def compare_attention(rounds: int) -> None:
+    attentions = {"softmax": SoftmaxSelfAttention(), "linear": TaylorLinearAttention(K)}
+    for L in (256, 1024, 4096, 8192):
+        Q, K_, V = (torch.randn(L, D) for _ in range(3))
+        with torch.inference_mode():
+            calls = {name: partial(attention, Q, K_, V) for name, attention in attentions.items()}
+            seconds = take_turns(calls, rounds)
+        print(f"attention, L = {L}: linear is {ratio(seconds, of='softmax', to='linear'):.2f} times as fast as softmax")
+
+
+def training_step(attention: str, side: int) -> Callable[[], None]:
+    arguments = train.COMMAND.parse(["--attention", attention, "--side", str(side)])
+    model, batch = experiment.build_model(arguments), (torch.rand(BATCH, side**2), torch.arange(BATCH) % 10)
+
+    def step() -> None:
+        model.zero_grad()
+        experiment.loss_function(model, batch)[0].backward()
+
+    return step
+
+
+def compare_training(rounds: int) -> None:
+    for side in (14, 28):
+        seconds = take_turns({name: training_step(name, side) for name in ("softmax", "taylor")}, rounds, warm_up=1)
+        faster = ratio(seconds, of="softmax", to="taylor")
+        print(f"training step, L = {side**2}: linear is {faster:.2f} times as fast as softmax")
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    flags.add_argument("--rounds", type=int, default=5)
+    arguments = flags.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    print(f"{arguments.threads} threads, {arguments.rounds} rounds")
+    measure_scaling(arguments.threads, arguments.rounds)
+    compare_attention(arguments.rounds)
+    compare_training(arguments.rounds)
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

@@ -1,0 +1,101 @@
+"""Images of digits as sequences of pixels, row by row: MNIST, or scikit-learn's small digits as a sample."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw_attention_theory.presets import SIDES
+from hw_common import digits, idx
+from hw_common.batching import Batches, Tensors
+
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Images that are read pixel by pixel.
+
+    Attributes:
+        pixels: (N, L) uint8, 0 for paper and 255 for ink.
+        labels: (N,) int64.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A data set.
+
+    Attributes:
+        name: what people call it.
+        train: for training.
+        val: for choosing.
+        test: for reporting.
+        hashes: SHA-256 of each data file (of the pixels and labels, for the sample).
+    """
+
+    name: str
+    train: Sequences
+    val: Sequences
+    test: Sequences
+    hashes: Mapping[str, str]
+
+
+def load(dataset: str, data_dir: Path, side: int) -> Digits:
+    """Reads `dataset`; MNIST is downloaded on first use, and its last 5 000 of 60 000 training images validate.
+
+    Args:
+        dataset: "mnist" or "sample".
+        data_dir: has MNIST/raw with the four files, gzipped or not, as torchvision leaves them.
+        side: height and width that images are brought to, as means of square blocks of pixels; one of SIDES.
+
+    Raises:
+        UserError: a file is missing and cannot be downloaded, is damaged, or does not hold what it should.
+    """
+    if dataset == "sample":
+        parts = [((255 * images).round().astype(np.uint8), labels) for images, labels in digits.load()]
+        digest = hashlib.sha256(b"".join(array.tobytes() for part in parts for array in part)).hexdigest()
+        return Digits("sample digits", *(_read_pixels(*part, side) for part in parts), {"digits": digest})
+    source = idx.load("MNIST", data_dir, SIDES["mnist"][0])
+    idx.check_labels(source, CLASSES)
+    images, labels = source.train
+    kept = len(labels) - max(1, len(labels) // 12)
+    parts = (images[:kept], labels[:kept]), (images[kept:], labels[kept:]), source.test
+    return Digits("MNIST", *(_read_pixels(*part, side) for part in parts), source.hashes)
+
+
+def _read_pixels(images: np.ndarray, labels: np.ndarray, side: int) -> Sequences:
+    """(N, H, H) uint8 to sequences of side² pixels."""
+    block = images.shape[1] // side
+    means = images.reshape(-1, side, block, side, block).mean((2, 4), dtype=np.float32).round().astype(np.uint8)
+    return Sequences(torch.from_numpy(means.reshape(len(images), -1)), torch.from_numpy(labels))
+
+
+def batches(
+    sequences: Sequences, batch_size: int, device: torch.device, seed: int = 0, shuffle: bool = False
+) -> Batches:
+    """Mini-batches (pixels (B, L) float from 0 to 1, labels (B,)) of `sequences`.
+
+    Args:
+        sequences: moved to `device` whole: the data set is small.
+        batch_size: over all processes.
+        device: where the batches are to be.
+        seed: with the epoch, fixes the order.
+        shuffle: for training.
+    """
+
+    def prepare(rows: Tensors, generator: torch.Generator) -> Tensors:
+        pixels, labels = rows
+        return pixels.float() / 255, labels
+
+    return Batches((sequences.pixels.to(device), sequences.labels.to(device)), batch_size, seed, prepare, shuffle)

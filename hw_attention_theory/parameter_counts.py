@@ -1,0 +1,164 @@
+"""`python -m hw_attention_theory.parameter_counts`: the parameters of ist-2021-22-hw2 Q1.1 and Q1.2, layer by layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hw_attention_theory.folders import new_folder
+from hw_attention_theory.presets import SOURCES
+from hw_common import cli
+from hw_common.cli import add_flag
+
+if TYPE_CHECKING:
+    from torch import nn
+
+COMMAND = "hw_attention_theory.parameter_counts"
+_SIDE, _CHANNELS, _CLASSES = 28, 3, 10  # images of 28×28×3
+_KERNELS, _KERNEL = 8, 5
+_POOL, _STRIDE = 4, 2
+_HIDDEN = 100
+_BIAS = 1  # for each kernel and each unit
+_DESCRIPTION = """\
+Counts the parameters of the two networks of ist-2021-22-hw2 Q1.1 and Q1.2, by formula and by building them in torch.
+
+  python -m hw_attention_theory.parameter_counts
+
+Writes a run folder with the table, in place of what it wrote before. Ends with status 1 if formula and torch disagree.
+"""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network on paper.
+
+    Attributes:
+        name: what the sheet calls it.
+        output: shape of what it gives out.
+        formula: how its parameters are counted.
+        parameters: how many.
+    """
+
+    name: str
+    output: tuple[int, ...]
+    formula: str
+    parameters: int
+
+
+def convolutional_network() -> list[Layer]:
+    """Q1.1 on paper: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax."""
+    side = _SIDE - _KERNEL + 1
+    pooled = (side - _POOL) // _STRIDE + 1
+    features = pooled * pooled * _KERNELS
+    return [
+        Layer(
+            "convolution", (side, side, _KERNELS), f"{_KERNELS}·({_KERNEL}·{_KERNEL}·{_CHANNELS} + {_BIAS})",
+            _KERNELS * (_KERNEL * _KERNEL * _CHANNELS + _BIAS),
+        ),
+        Layer("max-pooling", (pooled, pooled, _KERNELS), "0", 0),
+        Layer("linear", (_CLASSES,), f"{features}·{_CLASSES} + {_CLASSES}", features * _CLASSES + _CLASSES),
+        Layer("softmax", (_CLASSES,), "0", 0),
+    ]  # fmt: skip
+
+
+def feedforward_network() -> list[Layer]:
+    """Q1.2 on paper: a hidden layer of 100 units, its activation, linear output layer, softmax."""
+    pixels = _SIDE * _SIDE * _CHANNELS
+    return [
+        Layer("hidden", (_HIDDEN,), f"{pixels}·{_HIDDEN} + {_HIDDEN}", pixels * _HIDDEN + _HIDDEN),
+        Layer("activation", (_HIDDEN,), "0", 0),
+        Layer("linear", (_CLASSES,), f"{_HIDDEN}·{_CLASSES} + {_CLASSES}", _HIDDEN * _CLASSES + _CLASSES),
+        Layer("softmax", (_CLASSES,), "0", 0),
+    ]
+
+
+def build() -> dict[str, "nn.Sequential"]:
+    """Both networks in torch, by question; a layer each for those on paper, after flattening where it is needed."""
+    from torch import nn
+
+    features = convolutional_network()[1].output
+    return {
+        "Q1.1": nn.Sequential(
+            nn.Conv2d(_CHANNELS, _KERNELS, _KERNEL),
+            nn.MaxPool2d(_POOL, _STRIDE),
+            nn.Sequential(nn.Flatten(), nn.Linear(features[0] * features[1] * features[2], _CLASSES)),
+            nn.Softmax(dim=1),
+        ),
+        "Q1.2": nn.Sequential(
+            nn.Sequential(nn.Flatten(), nn.Linear(_SIDE * _SIDE * _CHANNELS, _HIDDEN)),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, _CLASSES),
+            nn.Softmax(dim=1),
+        ),
+    }
+
+
+def count() -> list[dict[str, Any]]:
+    """Both networks with their layers, each counted by formula and in torch, whose output shapes are tried too."""
+    import torch
+
+    networks = []
+    on_paper = {
+        "Q1.1": ("convolutional network", convolutional_network()),
+        "Q1.2": ("feed-forward network", feedforward_network()),
+    }
+    for question, network in build().items():
+        name, layers = on_paper[question]
+        x, rows = torch.zeros(1, _CHANNELS, _SIDE, _SIDE), []
+        for layer, module in zip(layers, network, strict=True):
+            x = module(x)
+            built = sum(parameter.numel() for parameter in module.parameters())
+            shape = (*x.shape[2:], x.shape[1])  # torch has the channels first, the sheet last
+            rows.append({
+                "layer": layer.name, "output": list(layer.output), "formula": layer.formula,
+                "parameters": layer.parameters, "parameters_in_torch": built,
+                "agree": layer.parameters == built and layer.output == shape,
+            })  # fmt: skip
+        total = sum(row["parameters"] for row in rows)
+        networks.append({"question": question, "network": name, "layers": rows, "parameters": total})
+    return networks
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser(f"python -m {COMMAND}", _DESCRIPTION)
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "name", type=cli.run_name, default="parameter_counts", help="default: parameter_counts")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table and writes the run folder; returns 1 if a count is not what torch has, else 0."""
+    arguments = parser().parse_args(argv)
+    run = new_folder(arguments.results_dir, arguments.name, COMMAND, {"name": arguments.name}, {})
+    try:
+        networks = count()
+        ratio = networks[1]["parameters"] / networks[0]["parameters"]
+        agree = all(row["agree"] for network in networks for row in network["layers"])
+        run.write_summary({
+            "name": run.folder.name, "source": SOURCES["2021-22"], "networks": networks,
+            "ratio": ratio, "holds": agree,
+        })  # fmt: skip
+    except BaseException:
+        run.discard_if_empty()
+        raise
+    finally:
+        run.close()
+    for network in networks:
+        print(_text(network))
+    print(f"the feed-forward network has {ratio:.1f} times the parameters of the convolutional one")
+    print(f"formulas and torch {'agree' if agree else 'DISAGREE'}; all of it is in {run.folder}")
+    return 0 if agree else 1
+
+
+def _text(network: dict[str, Any]) -> str:
+    lines = [f"{SOURCES['2021-22'][:-3]} {network['question']}, {network['network']}:"]
+    for row in network["layers"]:
+        output = "×".join(map(str, row["output"]))
+        mark = "" if row["agree"] else f"   torch: {row['parameters_in_torch']}"
+        lines.append(f"  {row['layer']:12} {output:>8}  {row['formula']:>16} = {row['parameters']:>7}{mark}")
+    return "\n".join([*lines, f"  {'together':12} {'':8}  {'':16}   {network['parameters']:>7}", ""])
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

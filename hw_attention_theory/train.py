@@ -1,0 +1,99 @@
+"""`python -m hw_attention_theory.train`: trains a classifier of pixel sequences; this file is its command line."""
+
+import argparse
+import math
+
+from hw_attention_theory.presets import DATASETS, DEFAULTS, HOMEWORK, SAMPLE, SIDES, TERMS, TITLES
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.commands import TrainingCommand
+from hw_common.errors import UserError
+
+# A run folder from elsewhere must not fill the memory.
+_LARGEST = {"n": 1024, "d": 64, "heads": 16, "blocks": 24, "terms": 7}
+_MOST_FEATURES = 10**5
+_DESCRIPTION = """\
+Trains a small network that reads images of digits as sequences of pixels, with softmax attention or with its linear
+approximation of ist-2023-24-hw2 Q1, to compare accuracy, time and memory.
+
+  python -m hw_attention_theory.train --dataset sample --attention taylor   half a minute, needs no download
+  python -m hw_attention_theory.train --attention softmax                   MNIST at 14×14: sequences of 196 pixels
+  python -m hw_attention_theory.train --attention taylor --side 28          whole images: 784 pixels
+
+Writes a run folder: configuration, metrics of each epoch, curves, weights, final numbers.
+Ctrl-C finishes the step and saves; --resume goes on from there.
+"""
+
+
+def parser() -> cli.Parser:
+    """All flags; None stands for a default that depends on the data set."""
+    flags = cli.Parser("python -m hw_attention_theory.train", _DESCRIPTION)
+    group = flags.add_argument_group("what to train")
+    add_flag(group, "dataset", choices=DATASETS, default="mnist", help="default: mnist; sample needs no files")
+    add_flag(group, "attention", choices=tuple(TITLES), default="softmax", help="default: softmax; taylor is linear")
+    add_flag(group, "terms", type=cli.positive_int, help="taylor: terms of the exponential series (default: 3)")
+    add_flag(
+        group, "side", type=cli.positive_int, help="images are averaged to SIDE×SIDE (default: mnist 14, sample 8)"
+    )
+    for name, meaning in (
+        ("n", "numbers per pixel"),
+        ("d", "numbers per query, key and value"),
+        ("heads", "attention heads"),
+        ("blocks", "of attention and two linear layers"),
+    ):
+        add_flag(
+            group, name, type=cli.positive_int, default=DEFAULTS[name], help=f"{meaning} (default: {DEFAULTS[name]})"
+        )
+    training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
+    cli.add_run_flags(flags)
+    return flags
+
+
+def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Fills in what the data set decides and refuses what does not go together."""
+    for name, value in {**DEFAULTS, **(SAMPLE if arguments.dataset == "sample" else {})}.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    if arguments.attention == "taylor" and arguments.terms is None:
+        arguments.terms = TERMS
+    if arguments.side is None:
+        arguments.side = {"mnist": 14, "sample": 8}[arguments.dataset]
+    _check(arguments)
+    if arguments.name is None:
+        terms = "" if arguments.terms in (None, TERMS) else arguments.terms
+        arguments.name = f"{arguments.dataset}{arguments.side}-{arguments.attention}{terms}"
+    return arguments
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name, largest in _LARGEST.items():
+        value = getattr(arguments, name)
+        if value is not None and value > largest:
+            raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {value}")
+    if arguments.side not in SIDES[arguments.dataset]:
+        allowed = ", ".join(map(str, SIDES[arguments.dataset]))
+        raise UserError(f"--side: expected one of {allowed} for {arguments.dataset}, got {arguments.side}")
+    if arguments.attention == "softmax":
+        if arguments.terms is not None:
+            raise UserError("--terms belongs to --attention taylor, not to softmax")
+        return
+    if arguments.terms % 2 == 0:
+        raise UserError(
+            f"--terms: expected an odd number, got {arguments.terms}; with an even number of terms, attention weights "
+            "can be negative"
+        )
+    features = math.comb(arguments.d + arguments.terms - 1, arguments.terms - 1)
+    if features > _MOST_FEATURES:
+        raise UserError(
+            f"--terms {arguments.terms} with --d {arguments.d} makes {features} features, more than the limit of "
+            f"{_MOST_FEATURES}; choose fewer terms or a smaller --d"
+        )
+
+
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+main = COMMAND.main
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

@@ -1,0 +1,152 @@
+"""The checks of the sheets' claims: they hold, and they would notice if they did not; parameters; what scaling says."""
+
+import math
+
+import pytest
+import torch
+
+from hw_attention_theory import claims, models, parameter_counts, scaling_report
+from hw_attention_theory.measure import Case
+
+torch.set_num_threads(1)
+CLAIMS = {claim.name: claim for claim in claims.CLAIMS}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_holds_and_says_what_was_tried(name):
+    result = claims.check(CLAIMS[name], seed=1, draws=3)
+    assert result["holds"] and result["largest_error"] <= result["tolerance"]
+    assert result["draws"] == 3
+    assert all(1 <= low <= high for low, high in result["sizes"].values())
+    assert claims.check(CLAIMS[name], seed=1, draws=3) == result
+
+
+def wrong_weights(phi, dimension, order):
+    right(phi, dimension, order)
+    phi.weights[-1] *= 2
+
+
+def one_monomial_twice(phi, dimension, order):
+    right(phi, dimension, order)
+    phi.size += 1
+
+
+right = models.FeatureMap.__init__
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (lambda patch: patch.setattr(models.FeatureMap, "__init__", wrong_weights),
+         ["feature_product", "linear_is_quadratic", "causal_is_masked"]),
+        (lambda patch: patch.setattr(models.FeatureMap, "__init__", one_monomial_twice), ["feature_count"]),
+        (lambda patch: patch.setattr(claims, "exponential_series", lambda t, order: t - order), ["positive"]),
+        (lambda patch: patch.setattr(claims, "remainder", lambda r, terms: 1e-9),
+         ["exponential_error", "attention_error"]),
+        (lambda patch: patch.setattr(torch.linalg, "inv", lambda B: B), ["same_heads"]),
+        (lambda patch: patch.setattr(torch.linalg, "svdvals", lambda A: torch.ones(len(A))), ["rank"]),
+        (lambda patch: patch.setattr(claims, "TaylorLinearAttention", lambda K: models.SoftmaxSelfAttention()),
+         ["linear_cost"]),
+        (lambda patch: patch.setattr(models, "_with_ones", lambda V: torch.cat([V, V[..., :1]], -1)),
+         ["linear_is_quadratic", "causal_is_masked"]),
+    ],
+    ids=["weights", "count", "series", "bound", "inverse", "rank", "cost", "denominator"],
+)  # fmt: skip
+def test_a_claim_fails_where_it_is_wrong(monkeypatch, change, names):
+    models.feature_map.cache_clear()
+    change(monkeypatch)
+    try:
+        for name in names:
+            assert not claims.check(CLAIMS[name], seed=1, draws=20)["holds"], name
+    finally:
+        models.feature_map.cache_clear()
+
+
+def test_not_a_number_is_no_small_error():
+    claim = claims.Claim("nan", "", "", lambda draw: ({"L": 1}, math.nan if draw.random() < 0.5 else 0.0), 1.0)
+    assert not claims.check(claim, seed=1)["holds"]
+
+
+def test_bounds_are_above_what_they_bound():
+    t = torch.linspace(-0.9, 0.9, 19, dtype=torch.float64)
+    for terms in (1, 3, 4):
+        error = (1 - models.exponential_series(t, terms) / t.exp()).abs()
+        assert (error <= torch.tensor([claims.remainder(abs(x), terms) for x in t.tolist()]) + 1e-15).all()
+    assert claims.attention_bound(8.0, 3) == math.inf
+
+
+# Parameters
+
+
+def test_parameters_are_the_sheets():
+    first, second = parameter_counts.count()
+    assert (first["question"], first["parameters"]) == ("Q1.1", 10_298)
+    assert [row["parameters"] for row in first["layers"]] == [608, 0, 9_690, 0]
+    assert [row["output"] for row in first["layers"]] == [[24, 24, 8], [11, 11, 8], [10], [10]]
+    assert (second["question"], second["parameters"]) == ("Q1.2", 236_310)
+    assert all(row["agree"] for network in (first, second) for row in network["layers"])
+
+
+# Scaling
+
+
+def points(seconds, D=16, K=None, M=None):
+    """Points of one attention, from length to seconds and bytes."""
+    attention = "softmax" if K is None else "taylor"
+    return [
+        {"attention": attention, "L": L, "D": D, "K": K, "M": M, "seconds": time,
+         "cpu_seconds": 2 * time, "bytes": 1e3 * L * L,
+         "process_bytes": 1e9}
+        for L, time in seconds.items()
+    ]  # fmt: skip
+
+
+LENGTHS = [2**i for i in range(7, 15)]
+
+
+def test_exponents_are_slopes_of_logarithms():
+    assert scaling_report.exponent([(L, 3e-9 * L**1.7) for L in LENGTHS]) == pytest.approx(1.7)
+    assert scaling_report.exponent([(2, 1.0), (4, 2.0)]) is None
+    fit = scaling_report.fit(points({L: 1e-8 * L**2 + (5.0 if L < 1024 else 0.0) for L in LENGTHS}))
+    assert fit["time_exponent"] == pytest.approx(2) and fit["memory_exponent"] == pytest.approx(2)
+    assert (fit["longest"], fit["longest_seconds"]) == (16384, pytest.approx(1e-8 * 2**28))
+
+
+@pytest.mark.parametrize(
+    ("linear", "length", "how"),
+    [
+        (lambda L: 1e-6 * L, 1000.0, "measured"),
+        (lambda L: 1e-8 * L, 128.0, "at or below the shortest length"),
+        (lambda L: 1e-4 * L, 100_000.0, "extrapolated"),
+        (lambda L: 1e-8 * L**2, None, "beyond what was measured"),
+        (lambda L: 1e-6 * L * (9 if L == 2048 else 1), 3000.0, "measured"),
+    ],
+    ids=["within", "before", "after", "never", "an outlier"],
+)  # fmt: skip
+def test_crossovers_lie_between_what_was_measured(linear, length, how):
+    softmax = points({L: 1e-9 * L**2 for L in LENGTHS})
+    [row] = scaling_report.find_crossovers(softmax + points({L: linear(L) for L in LENGTHS}, K=3, M=153))
+    assert (row["D"], row["K"], row["M"], row["how"]) == (16, 3, 153, how)
+    assert row["length"] == (None if length is None else pytest.approx(length, rel=0.1))
+
+
+def test_crossovers_need_lengths_in_common():
+    assert scaling_report.find_crossovers(points({128: 1.0}, K=3)) == []
+    [row] = scaling_report.find_crossovers(points({128: 1.0}) + points({256: 1.0}, K=3, M=5))
+    assert (row["length"], row["how"]) == (None, "not measured")
+    [row] = scaling_report.find_crossovers(points({128: 1.0}) + points({128: 2.0}, K=3, M=5))
+    assert (row["length"], row["how"]) == (None, "not measured")
+
+
+def test_the_table_has_a_line_for_each_fit_and_crossover():
+    of_all = points({L: 1e-9 * L**2 for L in LENGTHS}) + points({L: 1e-6 * L for L in LENGTHS}, K=3, M=153)
+    fits = [scaling_report.fit(series) for series in scaling_report.by_attention(of_all)]
+    summary = {"fits": fits, "crossovers": scaling_report.find_crossovers(of_all)}
+    text = scaling_report.markdown(summary)
+    assert "| softmax | 16 |  |  | 2.00 | 2.00 | 2.00 | 16384 |" in text
+    assert "| linear | 16 | 3 | 153 | 1.00 | 1.00 | 2.00 | 16384 |" in text
+    assert "| 16 | 3 | 153 | 1000 (measured) |" in text
+
+
+def test_features_of_a_case():
+    assert Case("taylor", 128, 16, 3).features == 153 and Case("softmax", 128, 16).features is None
