@@ -10,6 +10,8 @@ reproduce: $(VENV)/.ready
 	$(PY) -m hw_numpy.reproduce
 	$(PY) -m hw_transfer.reproduce
 	$(PY) -m hw_ocr.reproduce
+	$(PY) -m hw_caption.reproduce
+	$(PY) -m hw_attention_theory.reproduce
 
 test: lint
 	$(PY) -m pytest -n 2 --dist worksteal
@@ -26,6 +28,9 @@ bench: $(VENV)/.ready
 	$(PY) benchmarks/numpy_layers.py
 	$(PY) benchmarks/transfer.py
 	$(PY) benchmarks/ocr.py
+	$(PY) benchmarks/caption.py
+	$(PY) benchmarks/caption_features.py
+	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/kills.py
 
 # The marker comes last, so that an interrupted installation is done again.

@@ -1,0 +1,182 @@
+"""Speed of the captioner against the course's way, as ratios within one run.
+
+    python benchmarks/caption.py [--rounds 15] [--threads 1] [--precision fp32 bf16]
+
+The course's way: one LSTMCell and one vocabulary projection for each word, with attention also the encoder's projection
+anew for each word; Adam and the clamping of the gradient as its training loop has them; captions written one image at a
+time. Ours is what `hw_caption.train` runs. Same sizes (Sydney's: vocabulary 190, 49 regions of 512, captions of 8 to 22
+words with START and END), same numbers, same threads; the two take turns, and the medians of the rounds' ratios are
+printed.
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from hw_caption import decoding
+from hw_caption.experiment import loss_function
+from hw_caption.models import Captioner, Decoder, DecoderWithAttention
+from hw_caption.presets import LARGEST_GRADIENT
+from hw_caption.vocabulary import END, START, UNKNOWN
+from hw_common.experiment import make_optimizer
+from hw_common.timing import ratio, take_turns
+from hw_common.training import fit
+
+VOCABULARY, REGIONS, LONGEST, TEST_IMAGES = 190, 49, 22, 58
+USUAL = 11  # words in a caption of Sydney
+GOALS = {("attention", 8): 3.0, ("attention", 64): 4.5, ("vanilla", 8): 3.0, "greedy": 5.0}
+DECODERS = {"vanilla": Decoder, "attention": DecoderWithAttention}
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Examples:
+    """Batches of random images and captions, in memory: what `fit` wants."""
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.batches: list[Batch] = []
+        for _ in range(count):
+            lengths = torch.randint(8, LONGEST + 1, (batch_size,), generator=generator)
+            words = torch.randint(UNKNOWN + 1, VOCABULARY, (batch_size, LONGEST), generator=generator)
+            words[:, 0] = START
+            words[torch.arange(batch_size), lengths - 1] = END
+            words *= torch.arange(LONGEST) < lengths[:, None]
+            regions = torch.randn(batch_size, REGIONS, 512, generator=generator).relu()
+            self.batches.append((regions, words[:, : lengths.max()], lengths))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, start: int = 0) -> list[Batch]:  # noqa: D102
+        return self.batches[start:]
+
+
+def course_step(decoder: Decoder, word: Tensor, hidden: Tensor, cell: Tensor, regions: Tensor) -> tuple[Tensor, ...]:
+    """One word as the course's skeleton asks for it."""
+    inputs = decoder.embedding(word)
+    if isinstance(decoder, DecoderWithAttention):
+        attention = decoder.attention
+        energy = torch.tanh(attention.encoder_att(regions) + attention.decoder_att(hidden).unsqueeze(1))
+        weights = attention.full_att(energy).squeeze(2).softmax(dim=1)
+        inputs = torch.cat([inputs, (regions * weights.unsqueeze(2)).sum(dim=1)], dim=1)
+    hidden, cell = decoder.decode_step(inputs, (hidden, cell))
+    return decoder.fc(decoder.dropout(hidden)), hidden, cell
+
+
+def course_training(decoder: Decoder, examples: Examples) -> None:
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=4e-4)
+    criterion = nn.CrossEntropyLoss()
+    decoder.train()
+    for regions, captions, lengths in examples.epoch(0):
+        lengths, order = lengths.sort(descending=True)
+        regions, captions, steps = regions[order], captions[order], (lengths - 1).tolist()
+        hidden, cell = decoder.init_hidden_state(regions)
+        scores = torch.zeros(len(regions), steps[0], VOCABULARY)
+        for t in range(steps[0]):
+            active = sum(length > t for length in steps)
+            scores[:active, t], hidden, cell = course_step(
+                decoder, captions[:active, t], hidden[:active], cell[:active], regions[:active]
+            )
+        loss = criterion(
+            pack_padded_sequence(scores, steps, batch_first=True).data,
+            pack_padded_sequence(captions[:, 1:], steps, batch_first=True).data,
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        for parameter in decoder.parameters():
+            parameter.grad.data.clamp_(-LARGEST_GRADIENT, LARGEST_GRADIENT)
+        optimizer.step()
+        loss.item()
+
+
+def our_training(decoder: Decoder, examples: Examples, precision: str, lr: float = 4e-4) -> None:
+    model = Captioner(nn.Identity(), [decoder])
+    fit(
+        model, make_optimizer("adam", model.parameters(), lr, 0.0), examples, loss_function,
+        lambda model: {"bleu4": 0.0}, epochs=1, monitor="bleu4", clip_value=LARGEST_GRADIENT, precision=precision,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def course_greedy(decoder: Decoder, regions: Tensor) -> None:
+    for image in regions.split(1):
+        word = torch.tensor([START])
+        hidden, cell = decoder.init_hidden_state(image)
+        for _ in range(LONGEST - 1):
+            scores, hidden, cell = course_step(decoder, word, hidden, cell, image)
+            word = scores.argmax(dim=1)
+            if word.item() == END:
+                break
+
+
+@torch.inference_mode()
+def our_greedy(decoder: Decoder, regions: Tensor) -> None:
+    decoding.greedy([decoder], regions, LONGEST - 1)
+
+
+def compare(title: str, seconds: dict[str, list[float]], ours: str, goal: float | None) -> None:
+    faster = ratio(seconds, of="course", to=ours)
+    verdict = f"goal {goal}: {'reached' if faster >= goal else 'MISSED'}" if goal else ""
+    times = " → ".join(f"{1000 * statistics.median(seconds[name]):.0f}" for name in ("course", ours))
+    print(f"{title:38} {faster:.2f} times as fast ({times} ms)  {verdict}", flush=True)
+
+
+def quietly(call: Callable[[], None]) -> Callable[[], None]:
+    def quiet() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            call()
+
+    return quiet
+
+
+def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: int) -> None:
+    examples = Examples(max(1, 64 // batch_size), batch_size)
+    decoders = {name: DECODERS[kind](VOCABULARY) for name in ("course", *precisions)}
+    calls = {"course": lambda: course_training(decoders["course"], examples)}
+    for precision in precisions:
+        calls[precision] = quietly(lambda precision=precision: our_training(decoders[precision], examples, precision))
+    seconds = take_turns(calls, rounds, warm_up=1)
+    for precision in precisions:
+        goal = GOALS.get((kind, batch_size)) if precision == precisions[-1] else None
+        compare(f"training, {kind}, batch {batch_size}, {precision}", seconds, precision, goal)
+
+
+def compare_greedy(kind: str, rounds: int) -> None:
+    decoder, examples = DECODERS[kind](VOCABULARY), Examples(30, 64)
+    sentence = torch.tensor([START, *range(UNKNOWN + 1, UNKNOWN + 1 + USUAL), END])
+    examples.batches = [
+        (r, sentence.expand(len(r), -1), torch.full_like(n, len(sentence))) for r, _, n in examples.batches
+    ]
+    quietly(lambda: our_training(decoder, examples, "fp32", lr=5e-3))()  # so that it writes that many words
+    decoder.eval()
+    regions = torch.cat([regions for regions, _, _ in examples.batches[:1]])[:TEST_IMAGES]
+    words = statistics.mean(len(caption.tokens) for caption in decoding.greedy([decoder], regions, LONGEST - 1))
+    calls = {"course": lambda: course_greedy(decoder, regions), "ours": lambda: our_greedy(decoder, regions)}
+    title = f"greedy, {kind}, {TEST_IMAGES} images, {words:.0f} words"
+    compare(title, take_turns(calls, rounds, warm_up=1), "ours", GOALS["greedy"])
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rounds", type=int, default=15)
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    flags.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    arguments = flags.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(42)
+    print(f"{torch.get_num_threads()} threads, median of {arguments.rounds} rounds")
+    for kind, batch_size in (("attention", 8), ("attention", 64), ("vanilla", 8), ("vanilla", 64)):
+        compare_training(kind, batch_size, arguments.precision, arguments.rounds)
+    for kind in DECODERS:
+        compare_greedy(kind, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

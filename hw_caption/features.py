@@ -1,0 +1,103 @@
+"""`python -m hw_caption.features`: computes the image features that a training needs, as it would do by itself."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_caption.sources import DATASETS
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.errors import UserError
+
+_DESCRIPTION = """\
+Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a): ResNet-18 without its last two layers.
+An image of 224×224 pixels becomes 7×7 regions of 512 numbers.
+
+  python -m hw_caption.features                                  Sydney, with torchvision's ImageNet weights
+  python -m hw_caption.features --weights my_resnet18.safetensors
+  python -m hw_caption.features --dataset sample --weights none  the built-in sample, needs no download
+
+Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{features.npy,index.json}. Does nothing where these
+are up to date, computes anew what changed, and goes on where it was interrupted.
+"""
+_SMALLEST, _LARGEST = 32, 1024  # pixels
+_SIZE, _SAMPLE_SIZE = 224, 128
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_caption.features", _DESCRIPTION)
+    group = flags.add_argument_group("what to compute")
+    add_data_flags(group)
+    add_flag(group, "views", type=int, choices=(1, 8), default=1, help="8: also all flips and rotations (default: 1)")
+    add_flag(group, "seed", type=cli.non_negative_int, default=42, help="of --weights none (default: 42)")
+    group = flags.add_argument_group("where")
+    add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
+    add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
+    data_dir = Path(os.environ.get("HW_DATA_DIR", "data"))
+    add_flag(group, "data_dir", type=Path, default=data_dir, help="of the data sets (default: $HW_DATA_DIR, else data)")
+    add_flag(group, "results_dir", type=Path, default=Path("results"), help="default: results")
+    return flags
+
+
+def add_data_flags(group: argparse._ActionsContainer) -> None:
+    """The flags that say which images and which encoder; `resolve` fills in what they leave open."""
+    add_flag(group, "dataset", choices=tuple(DATASETS), default="sydney", help="default: sydney; sample needs no files")
+    add_flag(
+        group,
+        "dataset_dir",
+        type=Path,
+        help="folder or .tar to read instead: images and dataset.json (as Sydney, RSICD) or captions.txt (as Flickr8k)",
+    )
+    add_flag(
+        group, "weights", help="of the encoder: imagenet (default), none (random; default for the sample), or a file"
+    )
+    add_flag(group, "image_size", type=_image_size, help="in pixels, a multiple of 32 (default: 224; sample: 128)")
+
+
+def _image_size(text: str) -> int:
+    if not text.isdecimal() or not _SMALLEST <= int(text) <= _LARGEST or int(text) % 32:
+        raise argparse.ArgumentTypeError(f"expected a multiple of 32 from {_SMALLEST} to {_LARGEST}, got {text!r}")
+    return int(text)
+
+
+def resolve(arguments: argparse.Namespace) -> None:
+    """Fills in what depends on the data set, in place.
+
+    Raises:
+        UserError: the flags do not go together.
+    """
+    sample = arguments.dataset == "sample"
+    if sample and arguments.dataset_dir is not None:
+        raise UserError("--dataset sample reads no files; leave --dataset_dir out")
+    arguments.image_size = arguments.image_size or (_SAMPLE_SIZE if sample else _SIZE)
+    arguments.weights = arguments.weights or ("none" if sample else "imagenet")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Computes what is missing or stale, and says where it is."""
+    arguments = parser().parse_args(argv)
+    resolve(arguments)
+    from hw_caption import data, feature_store  # these import torch, hence after the arguments are checked
+    from hw_common import determinism
+
+    device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
+    found = data.load(arguments.dataset, arguments.data_dir, arguments.dataset_dir)
+    store = feature_store.ensure(
+        found.images,
+        found.label,
+        arguments.weights,
+        results_dir=arguments.results_dir,
+        data_dir=arguments.data_dir,
+        size=arguments.image_size,
+        views=arguments.views,
+        seed=arguments.seed,
+        device=device,
+    )
+    rows, columns = store.grid
+    print(f"{found.name}: {len(found.images)} images with {rows}×{columns} regions are in {store.folder}")
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

@@ -1,0 +1,53 @@
+"""The images of a data set as arrays, wherever their bytes lie."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from hw_common import images as image_files
+from hw_common.source_files import SourceFile
+
+VIEWS = 8
+
+
+def decode(image: SourceFile, size: int | None = None) -> np.ndarray:
+    """An image as (size, size, 3) uint8 in RGB, or in its own height and width where `size` is None.
+
+    Grey images get three equal channels, transparent ones lie on black. Resizing is bilinear with antialiasing and
+    does not keep the proportions.
+
+    Raises:
+        UserError: no image, damaged, or larger than 50 million pixels.
+    """
+    return decode_bytes(image.read(), image.where, size)
+
+
+def decode_bytes(content: bytes, where: str, size: int | None) -> np.ndarray:
+    """What `decode` does, with bytes that are read already; `where` names them in messages."""
+    with image_files.opened(content, where) as picture:
+        if picture.has_transparency_data:  # resized with it: the colour of what is transparent must not shine through
+            picture = picture.convert("RGBA")
+        else:
+            picture = picture.convert("RGB")
+        if size is not None and picture.size != (size, size):
+            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(image_files.on_background(picture, "black"))
+
+
+def decode_all(images: Sequence[SourceFile], size: int, title: str) -> np.ndarray:
+    """Many images as (number, size, size, 3) uint8, with a progress bar called `title`."""
+    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    decoded = image_files.in_parallel(lambda image: decode(image, size), images)
+    for row, image in enumerate(image_files.with_bar(decoded, len(images), title)):
+        pixels[row] = image
+    return pixels
+
+
+def turn(pixels: np.ndarray, view: int) -> np.ndarray:
+    """Image (H, H, 3) as one of the VIEWS symmetries of the square shows it: aerial images have no top.
+
+    Views 0-3 are turned by that many quarters, views 4-7 are the same mirrored; 0 is the image itself.
+    """
+    turned = np.rot90(pixels, view % 4)
+    return turned if view < 4 else turned[:, ::-1]

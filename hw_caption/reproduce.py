@@ -1,0 +1,59 @@
+"""`python -m hw_caption.reproduce`: every figure and number of ist-2021-22-hw2 Question 3.
+
+On the built-in sample by default; `--profile full` takes Sydney and the course's settings instead.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_caption import compare, train
+from hw_caption.presets import TITLES
+from hw_common import cli
+from hw_common.cli import add_flag
+
+_DESCRIPTION = """\
+Trains both decoders of ist-2021-22-hw2 Question 3 and our recommendation, and draws all figures.
+What is finished already is kept; what was interrupted goes on.
+
+  python -m hw_caption.reproduce                              on the built-in sample, about a minute
+  python -m hw_caption.reproduce --profile full --data_dir …  on Sydney, about half an hour
+"""
+_DATA = {"sample": ["--dataset", "sample"], "full": ["--dataset", "sydney"]}
+_SEEDS = {"sample": ["42"], "full": ["42", "43", "44"]}
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_caption.reproduce", _DESCRIPTION)
+    add_flag(flags, "profile", choices=tuple(_DATA), default="sample", help="default: sample")
+    add_flag(flags, "weights", help="of the encoder (default: ImageNet's; for the sample, random ones)")
+    add_flag(flags, "data_dir", help="where the data set of --profile full is")
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Does what is missing, then says where everything is."""
+    arguments = parser().parse_args(argv)
+    started = time.monotonic()
+    given = {"--data_dir": arguments.data_dir, "--weights": arguments.weights}
+    flags = [*_DATA[arguments.profile], *(part for name, value in given.items() if value for part in (name, value))]
+    where = ["--results_dir", str(arguments.results_dir), "--name", arguments.profile]
+    comparison = compare.parse([*flags, *where, "--seeds", *_SEEDS[arguments.profile]])
+    compare.run_comparison(comparison)
+    best = f"{arguments.profile}-best"
+    print(f"\n== {best}", flush=True)
+    train.COMMAND.train_once([*flags, "--recipe", "best"], arguments.results_dir, best)
+    folder = arguments.results_dir / train.HOMEWORK
+    trained = [comparison.run_name(decoder, seed) for seed in comparison.seeds for decoder in TITLES]
+    print(f"\nfinished in {time.monotonic() - started:.0f} s; tables, figures and captions:")
+    for path in (folder / arguments.profile / name for name in ("table.md", "table.csv", "curves.png")):
+        print(f"  {path}")
+    for name in (*trained, best):
+        print(f"  {folder / name}/*.png")
+        print(f"  {folder / name}/caps_generated_*.json")
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

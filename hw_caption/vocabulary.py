@@ -1,0 +1,90 @@
+"""The words that a decoder can read and write, and their numbers."""
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hw_common import files
+from hw_common.errors import UserError
+
+PAD, START, END, UNKNOWN = range(4)
+SPECIALS = ("<pad>", "<start_seq>", "<end_seq>", "<unk>")
+_LARGEST = 1_000_000  # words
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words in a fixed order: a word's number is its place.
+
+    Attributes:
+        words: SPECIALS first, then those of the training captions in alphabetical order.
+    """
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def from_captions(cls, captions: Iterable[Sequence[str]], min_count: int = 1) -> "Vocabulary":
+        """The vocabulary of all words that occur at least `min_count` times in `captions`."""
+        counts = Counter(itertools.chain.from_iterable(captions))
+        kept = {word for word, count in counts.items() if count >= min_count} - set(SPECIALS)
+        return cls((*SPECIALS, *sorted(kept)))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
+
+    def __contains__(self, word: str) -> bool:
+        return self._numbers.get(word, PAD) > UNKNOWN
+
+    def encode(self, tokens: Sequence[str]) -> list[int]:
+        """The numbers of `tokens` between START and END; UNKNOWN for what is no word of this vocabulary."""
+        return [START, *(self._numbers[token] if token in self else UNKNOWN for token in tokens), END]
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """The words up to END, without padding and START."""
+        before_end = itertools.takewhile(lambda number: number != END, numbers)
+        return [self.words[number] for number in before_end if number not in (PAD, START)]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the words in their order."""
+        return hashlib.sha256(json.dumps(self.words).encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes the words as a JSON list, whole or not at all."""
+        files.write_json(path, list(self.words))
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or no list of different words that begins with SPECIALS.
+        """
+        words = files.read_json(path)
+        if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+            raise UserError(f"{path} is damaged: expected a list of words")
+        if tuple(words[: len(SPECIALS)]) != SPECIALS or len(set(words)) != len(words) or len(words) > _LARGEST:
+            raise UserError(f"{path} is damaged: expected different words, the first of them {' '.join(SPECIALS)}")
+        return cls(tuple(words))
+
+    def check_same(self, other: "Vocabulary", path: Path) -> None:
+        """Refuses `other`, which was read from `path`, unless its words have the same numbers.
+
+        Raises:
+            UserError: names the first difference.
+        """
+        for number, (own, found) in enumerate(itertools.zip_longest(self.words, other.words)):
+            if own != found:
+                raise UserError(
+                    f"{path} is the vocabulary of another run or of other captions: word {number} is "
+                    f"{json.dumps(found)}, expected {json.dumps(own)} ({len(other)} words, expected {len(self)})"
+                )

@@ -1,0 +1,196 @@
+"""Greedy and beam search against all captions that there are."""
+
+import itertools
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw_caption.decoding import beam_search, follow, greedy
+from hw_caption.metrics import similarities
+from hw_caption.models import Decoder, DecoderWithAttention
+from hw_caption.vocabulary import END, PAD, START, UNKNOWN
+from hw_caption.writing import consensus
+
+torch.set_num_threads(1)
+
+WORDS = range(UNKNOWN + 1, UNKNOWN + 4)
+LONGEST = 4
+every_decoder = pytest.mark.parametrize("kind", [Decoder, DecoderWithAttention])
+
+
+def make(kind, seed, count=1):
+    """Decoders that are sure enough of themselves to differ from step to step."""
+    torch.manual_seed(seed)
+    decoders = [kind(vocab_size=WORDS.stop, embed_dim=3, decoder_dim=4, encoder_dim=5).eval() for _ in range(count)]
+    for parameter in itertools.chain.from_iterable(decoder.parameters() for decoder in decoders):
+        parameter.data.mul_(3)
+    return decoders
+
+
+def features(images=3):
+    return torch.randn(images, 6, 5)
+
+
+def score(decoders, region, caption):
+    """Mean log-probability of a caption (with END unless cut off), from the sheet's forward, word by word."""
+    states = [decoder.init_hidden_state(region) for decoder in decoders]
+    total = 0.0
+    for before, word in itertools.pairwise([START, *caption]):
+        probabilities = []
+        for i, decoder in enumerate(decoders):
+            scores, *states[i] = decoder(torch.tensor([before]), *states[i], region)
+            scores[0, [PAD, START, UNKNOWN]] = -math.inf
+            probabilities.append(scores[0].softmax(dim=0)[word].item())
+        total += math.log(sum(probabilities) / len(decoders))
+    return total / len(caption)
+
+
+def all_captions(longest):
+    """With END where they have one: all that can be written with `longest` words, END among them."""
+    for length in range(longest):
+        for words in itertools.product(WORDS, repeat=length):
+            yield [*words, END]
+    yield from map(list, itertools.product(WORDS, repeat=longest))
+
+
+def without_end(caption):
+    return [word for word in caption if word != END]
+
+
+@torch.inference_mode()
+@every_decoder
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_beam_that_leaves_out_nothing_finds_the_best_of_all_captions(kind, count, seed):
+    decoders, regions = make(kind, seed, count), features(2)
+    longest = 3
+    found = beam_search(decoders, regions, beam=200, longest=longest)
+    for region, captions in zip(regions, found, strict=True):
+        ranked = sorted(((score(decoders, region[None], c), c) for c in all_captions(longest)), reverse=True)
+        assert len(captions) == len(ranked) == 1 + 3 + 9 + 27
+        assert [caption.score for caption in captions] == pytest.approx([value for value, _ in ranked], abs=1e-4)
+        assert captions[0].tokens == without_end(ranked[0][1])
+
+
+def by_hand(decoders, region, beam, longest):
+    """Beam search in plain Python: no tensors, no batch."""
+    kept = [(0.0, [])]
+    for _ in range(longest):
+        candidates = []
+        for value, caption in kept:
+            if END in caption:
+                candidates.append((value, caption))
+            else:
+                following = ([*caption, word] for word in (END, *WORDS))
+                candidates += [(score(decoders, region, longer), longer) for longer in following]
+        kept = sorted(candidates, key=lambda pair: -pair[0])[:beam]
+    return kept
+
+
+@torch.inference_mode()
+@every_decoder
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), beam=st.integers(1, 4), count=st.integers(1, 2))
+def test_beam_search_is_the_one_in_plain_python(kind, seed, beam, count):
+    decoders, regions = make(kind, seed, count), features(2)
+    for region, captions in zip(regions, beam_search(decoders, regions, beam, LONGEST), strict=True):
+        expected = by_hand(decoders, region[None], beam, LONGEST)
+        assert [caption.tokens for caption in captions] == [without_end(caption) for _, caption in expected]
+        assert [caption.score for caption in captions] == pytest.approx([value for value, _ in expected], abs=1e-4)
+
+
+@torch.inference_mode()
+@every_decoder
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), images=st.integers(1, 5), longest=st.integers(1, 6), count=st.integers(1, 2))
+def test_a_beam_of_one_is_greedy(kind, seed, images, longest, count):
+    decoders, regions = make(kind, seed, count), features(images)
+    one = [captions[0] for captions in beam_search(decoders, regions, 1, longest)]
+    most_probable = greedy(decoders, regions, longest)
+    assert [caption.tokens for caption in one] == [caption.tokens for caption in most_probable]
+    assert [caption.score for caption in one] == pytest.approx([caption.score for caption in most_probable], abs=1e-5)
+
+
+@torch.inference_mode()
+@every_decoder
+def test_greedy_takes_the_most_probable_word_each_time(kind):
+    decoders, regions = make(kind, seed=1), features(4)
+    for region, caption in zip(regions, greedy(decoders, regions, LONGEST), strict=True):
+        [(value, expected)] = by_hand(decoders, region[None], 1, LONGEST)
+        assert caption.tokens == without_end(expected)
+        assert caption.score == pytest.approx(value, abs=1e-5)
+
+
+@torch.inference_mode()
+@every_decoder
+def test_an_images_caption_does_not_depend_on_the_others(kind):
+    decoders, regions = make(kind, seed=2), 5 * features(5)
+    together = beam_search(decoders, regions, 3, LONGEST)
+    alone = [beam_search(decoders, region[None], 3, LONGEST)[0] for region in regions]
+    for captions, others in zip(together, alone, strict=True):
+        assert [caption.tokens for caption in captions] == [caption.tokens for caption in others]
+    assert len({tuple(captions[0].tokens) for captions in together}) > 1  # or the test would say nothing
+
+
+@torch.inference_mode()
+def test_following_a_caption_shows_where_the_decoders_look():
+    decoders, regions, words = make(DecoderWithAttention, seed=4, count=2), features(1), [5, 4, 6]
+    states = [decoder.begin(regions) for decoder in decoders]
+    looks = follow(decoders, regions, words)
+    assert looks.shape == (3, 6)
+    for before, look in zip([START, 5, 4], looks, strict=True):
+        weights = []
+        for i, decoder in enumerate(decoders):
+            _, states[i], own = decoder.step(torch.tensor([before]), states[i])
+            weights.append(own[0])
+        torch.testing.assert_close(look, sum(weights) / 2)
+    assert follow(decoders, regions, []).shape == (0, 6)
+
+
+@torch.inference_mode()
+def test_decoders_without_attention_look_nowhere():
+    assert follow(make(Decoder, seed=0), features(1), [4, 5]) is None
+
+
+@torch.inference_mode()
+@every_decoder
+def test_special_words_are_never_written(kind):
+    [decoder], regions = make(kind, seed=0), features(3)
+    decoder.fc.bias.data[[PAD, START, UNKNOWN]] = 100.0
+    captions = [*greedy([decoder], regions, 6), *itertools.chain(*beam_search([decoder], regions, 4, 6))]
+    assert {word for caption in captions for word in caption.tokens} <= set(WORDS)
+    assert all(math.isfinite(caption.score) for caption in captions)
+
+
+@torch.inference_mode()
+@every_decoder
+def test_a_caption_may_be_empty(kind):
+    [decoder] = make(kind, seed=0)
+    decoder.fc.bias.data[END] = 100.0
+    assert greedy([decoder], features(1), 5)[0].tokens == beam_search([decoder], features(1), 2, 5)[0][0].tokens == []
+
+
+# Consensus
+
+
+captions = st.lists(st.integers(4, 7), max_size=5).map(tuple)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(captions, st.integers(1, 4), min_size=1, max_size=5))
+def test_consensus_is_most_like_all_candidates(counts):
+    chosen = consensus(Counter(counts))
+
+    def likeness(one):  # as if each candidate stood there as often as it was found
+        return sum(similarities([one, other])[0, 1] for other in Counter(counts).elements())
+
+    assert likeness(chosen) == pytest.approx(max(map(likeness, counts)))
+
+
+def test_consensus_goes_with_the_many():
+    alone, many = (4, 5, 6, 7, 8), [(9, 10, 11, 12, 13), (9, 10, 11, 12, 14)]
+    assert consensus(Counter({alone: 2, many[0]: 1, many[1]: 2})) == many[1]
