@@ -4,7 +4,7 @@ On the built-in sample by default; `--profile full` takes the sheets' own data s
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ Trains the networks of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 and convnets-2024-
 What is finished already is kept; what was interrupted goes on.
 
   python -m hw_cnn.reproduce                              on the built-in sample, a few minutes
+  python -m hw_cnn.reproduce --only fashion               only what ist-2021-22-hw2 asks for
   python -m hw_cnn.reproduce --profile full --data_dir …  on Fashion-MNIST, OCTMNIST and CIFAR-10, about two hours
 """
 _SAMPLE = {
@@ -43,6 +44,7 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_cnn.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
+    add_flag(flags, "only", choices=tuple(_SAMPLE), help="the part of one sheet, by its network (default: all three)")
     add_flag(flags, "data_dir", help="where the data sets of --profile full are or will be downloaded to")
     add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side in a sweep (default: 2)")
@@ -56,28 +58,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     where = ["--results_dir", str(arguments.results_dir)]
     data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
     sets = _SAMPLE if arguments.profile == "sample" else _FULL
+    networks = [arguments.only] if arguments.only else list(sets)
     prefix = arguments.profile
     best: dict[str, Run] = {}
-    for network, flags in sets.items():
+    for network in networks:
         _say(f"{network}: learning rates")
         name = f"{prefix}-{network}"
-        summary = _sweep(network, [*flags, *_kernels(network), *where, *data], name, arguments)
+        summary = _sweep(network, [*sets[network], *_kernels(network), *where, *data], name, arguments)
         # The run with the chosen learning rate and the first seed.
         chosen = trial_name(name, summary["choice"]["lr"], summary["seeds"][0])
         best[network] = Run.open(arguments.results_dir / train.HOMEWORK / chosen, train.HOMEWORK)
-    _say("oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)")
-    flags = [*sets["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"]), *_kernels("oct"), *data]
-    no_maxpool = train.COMMAND.train_once(flags, arguments.results_dir, f"{prefix}-oct-no_maxpool")
-    _say("own layers against torch's, feature maps, Grad-CAM, equivariance")
+    trained = dict(best)
+    if "oct" in best:
+        _say("oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)")
+        flags = [*sets["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"]), *_kernels("oct"), *data]
+        name = f"{prefix}-oct-no_maxpool"
+        trained["oct without max-pooling"] = train.COMMAND.train_once(flags, arguments.results_dir, name)
     outputs = _explain(best, data)
     folder = arguments.results_dir / train.HOMEWORK
-    table = _table(best, no_maxpool)
-    files.write_bytes(folder / f"{prefix}-numbers.md", table.encode())
+    numbers = folder / (f"{prefix}-{arguments.only}-numbers.md" if arguments.only else f"{prefix}-numbers.md")
+    table = _table(trained)
+    files.write_bytes(numbers, table.encode())
     print(f"\n{table}\nfinished in {time.monotonic() - started:.0f} s; tables and figures:")
-    for path in [folder / f"{prefix}-numbers.md", *outputs]:
+    for path in [numbers, *outputs]:
         print(f"  {path}")
-    sweeps = [folder / f"{prefix}-{network}" for network in sets]
-    for run_folder in [*sweeps, *(run.folder for run in best.values()), no_maxpool.folder]:
+    sweeps = [folder / f"{prefix}-{network}" for network in best]
+    for run_folder in [*sweeps, *(run.folder for run in trained.values())]:
         print(f"  {run_folder}/*.png")
 
 
@@ -100,7 +106,7 @@ def _sweep(network: str, flags: list[str], name: str, arguments: Any) -> dict[st
 
 
 def _explain(best: dict[str, Run], data: list[str]) -> list[Path]:
-    """Draws what is missing for the best runs; returns the path of what each command writes last."""
+    """Draws what is missing for the best runs of each network; returns the path of what each command writes last."""
     from hw_cnn import compare_layers, explain
 
     wanted: list[tuple[str, str, Callable[[list[str]], None], list[str]]] = [
@@ -111,18 +117,21 @@ def _explain(best: dict[str, Run], data: list[str]) -> list[Path]:
     ]
     paths = []
     for network, name, command, words in wanted:
+        if network not in best:
+            continue
         paths.append(best[network].folder / name)
         if not paths[-1].is_file():
+            _say(f"{network}: {name.partition('.')[0].replace('_', ' ')}")
             command([*words, str(best[network].folder), *data])
     return paths
 
 
-def _table(best: dict[str, Run], no_maxpool: Run) -> str:
+def _table(trained: Mapping[str, Run]) -> str:
     lines = [
         "| network | data | learning rate | parameters | validation accuracy | test accuracy | the course's 529 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for title, run in [*best.items(), ("oct without max-pooling", no_maxpool)]:
+    for title, run in trained.items():
         summary = run.summary()
         final = summary["final"]
         lines.append(

@@ -412,6 +412,9 @@ def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkey
     monkeypatch.setattr(reproduce, "_SAMPLE", quick)
     monkeypatch.setattr(sweep, "_train", train_here)
     monkeypatch.setattr(reproduce, "_LEARNING_RATES", dict.fromkeys(reproduce._LEARNING_RATES, ["0.01"]))
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1", "--only", "oct"])
+    assert {path.name.split("-")[1] for path in (tmp_path / "hw_cnn").iterdir()} == {"oct"}
+    capsys.readouterr()
     reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert len(printed) > 8

@@ -1,0 +1,64 @@
+"""`python -m hw_asr.reproduce`: every figure and number of ist-2023-24-hw2 Question 3.
+
+On the built-in sample by default; `--profile full` takes LJSpeech or the spoken digits instead.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_asr import compare, compare_similarities, train
+from hw_asr.presets import TITLES
+from hw_common import cli
+from hw_common.cli import add_flag
+from hw_common.runs import SUMMARY
+
+_DESCRIPTION = """\
+Trains both decoders of ist-2023-24-hw2 Question 3 with the sheet's settings, compares them and draws all figures.
+What is finished already is kept; what was interrupted goes on.
+
+  python -m hw_asr.reproduce                              on the built-in sample, two minutes
+  python -m hw_asr.reproduce --profile full --data_dir …  on LJSpeech, hours (a GPU is of help)
+  python -m hw_asr.reproduce --profile full --dataset digits --data_dir …
+"""
+_FLAGS = {  # 64 clips a step, as on LJSpeech, would be too few steps for so few clips
+    "sample": ["--dataset", "sample", "--batch_size", "8", "--epochs", "20", "--seeds", "42"],
+    "ljspeech": ["--dataset", "ljspeech", "--seeds", "42"],
+    "digits": ["--dataset", "digits", "--batch_size", "16", "--seeds", "42", "43", "44"],
+}
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_asr.reproduce", _DESCRIPTION)
+    add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
+    add_flag(
+        flags, "dataset", choices=("ljspeech", "digits"), default="ljspeech", help="of --profile full: default ljspeech"
+    )
+    add_flag(flags, "data_dir", help="where the data set of --profile full is or will be downloaded to")
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Does what is missing, then says where everything is."""
+    arguments = parser().parse_args(argv)
+    started = time.monotonic()
+    data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
+    where = ["--results_dir", str(arguments.results_dir), "--jobs", str(arguments.jobs), "--name", arguments.profile]
+    flags = _FLAGS["sample" if arguments.profile == "sample" else arguments.dataset]
+    comparison = compare.parse([*flags, *where, *data])
+    compare.run_comparison(comparison)
+    folder = arguments.results_dir / train.HOMEWORK
+    if not (folder / compare_similarities.NAME / SUMMARY).is_file():
+        compare_similarities.main(["--results_dir", str(arguments.results_dir)])
+    print(f"\nfinished in {time.monotonic() - started:.0f} s; tables and figures:")
+    for name in ("table.md", "table.csv", "curves.png", "similarities.png"):
+        print(f"  {folder / comparison.name / name}")
+    for name in (comparison.run_name(decoder, seed) for seed in comparison.seeds for decoder in TITLES):
+        print(f"  {folder / name}/*.png")
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

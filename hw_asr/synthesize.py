@@ -1,0 +1,168 @@
+"""`python -m hw_asr.synthesize`: speaks sentences with espeak-ng, to make data in LJSpeech's layout.
+
+Only this command needs espeak-ng. The sample that it made is part of the project.
+"""
+
+import gzip
+import io
+import itertools
+import random
+import subprocess
+import tarfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from hw_asr import sources
+from hw_asr.audio import resample
+from hw_common import cli, files
+from hw_common.cli import add_flag
+from hw_common.errors import UserError
+
+_DESCRIPTION = """\
+Speaks sentences with espeak-ng (from Debian: apt install espeak-ng) and writes them in LJSpeech's layout.
+
+  python -m hw_asr.synthesize spoken --transcripts metadata.csv.gz --count 1000
+      1 000 of LJSpeech's transcripts, about as long as LJSpeech's clips, to measure speed on
+  python -m hw_asr.synthesize hw_asr/sample.tar
+      the sample that comes with the project: sentences of a small grammar, by several voices
+"""
+_SAMPLE_CLIPS = 320
+_SUBJECTS = ("dogs", "cats", "birds", "bees", "fish")
+_VERBS = ("sing", "sleep", "jump", "wait")
+_ENDS = ("here", "today", "again", "outside", "together")
+_VOICES = ("en-us", "en-us+m3", "en-us+f2", "en-us+f4", "en-gb+m7", "en-gb-scotland+f3")
+_SAMPLE_SPEEDS = 170, 210  # words a minute
+_SAMPLE_RATE = 16_000  # one of those that Opus can have
+_RATE = 22_050  # of espeak-ng
+_SPEED = 144  # words a minute, at which LJSpeech's transcripts take as long as its clips do, 6.6 s on average
+_LONGEST = 10.1  # seconds, as LJSpeech's longest
+_FASTEST = 450  # words a minute
+_LARGEST_FILE = 2**26  # bytes of transcripts when unpacked; LJSpeech has 3 million
+
+Row = tuple[str, str]  # id, what is said
+
+
+def parser() -> cli.Parser:
+    """All flags."""
+    flags = cli.Parser("python -m hw_asr.synthesize", _DESCRIPTION)
+    flags.add_argument("target", type=Path, metavar="TARGET", help="folder, or .tar file for the sample; must be new")
+    add_flag(flags, "transcripts", type=Path, help="LJSpeech's metadata.csv, which may be gzipped")
+    add_flag(flags, "count", type=cli.positive_int, default=1000, help="how many of them (default: 1000)")
+    add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="draws the sample's sentences (default: 42)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes what the command line says, and how long it is."""
+    arguments = parser().parse_args(argv)
+    if arguments.target.exists():
+        raise UserError(f"{arguments.target} exists; name a new one")
+    if arguments.transcripts is None:
+        count, seconds = write_sample(arguments.target, arguments.seed)
+    else:
+        count, seconds = write_transcripts(arguments.target, read_transcripts(arguments.transcripts, arguments.count))
+    print(f"{arguments.target}: {count} clips, {seconds / count:.2f} s on average, {seconds / 60:.1f} minutes in all")
+
+
+def speak(sentence: str, voice: str = "en-us", speed: int = _SPEED, pitch: int = 50) -> np.ndarray:
+    """What espeak-ng says: (samples,) int16 at 22 050 Hz.
+
+    Args:
+        sentence: what to say.
+        voice: one of espeak-ng's, with a variant behind a plus sign.
+        speed: words a minute.
+        pitch: from 0 to 99.
+
+    Raises:
+        UserError: espeak-ng is not installed, or fails.
+    """
+    command = ["espeak-ng", "-z", "--stdin", "--stdout", "-v", voice, "-s", str(speed), "-p", str(pitch)]
+    try:
+        done = subprocess.run(command, input=sentence.encode(), capture_output=True, check=True)
+    except FileNotFoundError:
+        raise UserError("espeak-ng is not installed; on Debian: apt install espeak-ng") from None
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"espeak-ng failed: {error.stderr.decode(errors='replace').strip()}") from error
+    return np.frombuffer(done.stdout[44:], "<i2")  # behind a header that does not know the length
+
+
+def read_transcripts(path: Path, count: int) -> list[Row]:
+    """`count` ids and normalized transcripts out of LJSpeech's metadata.csv, spread evenly over it.
+
+    Raises:
+        UserError: it cannot be read, is damaged, or has fewer.
+    """
+    try:
+        with open(path, "rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            with gzip.open(plain) if packed else plain as file:
+                lines = file.read(_LARGEST_FILE).decode().rstrip("\n").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if len(lines) < count:
+        raise UserError(f"{path} has {len(lines)} transcripts, fewer than --count {count}")
+    rows = []
+    for index in range(count):
+        number = index * len(lines) // count
+        try:
+            rows.append(sources.parse(lines[number]))
+        except ValueError as error:
+            raise UserError(f"{path}, row {number + 1}: {error}") from None
+    return rows
+
+
+def write_transcripts(target: Path, rows: Sequence[Row]) -> tuple[int, float]:
+    """Speaks `rows` into WAV files in the new folder `target`; returns how many clips, and seconds of all."""
+    (target / "wavs").mkdir(parents=True)
+    seconds = 0.0
+    for name, sentence in tqdm(rows, "speaking", unit="clip", disable=None, leave=False):
+        samples = speak(sentence)
+        if len(samples) > _LONGEST * _RATE:  # where somebody would have spoken faster
+            samples = speak(sentence, speed=min(_FASTEST, round(_SPEED * len(samples) / _RATE / _LONGEST) + 1))
+        soundfile.write(target / "wavs" / f"{name}.wav", samples, _RATE, subtype="PCM_16")
+        seconds += len(samples) / _RATE
+    files.write_bytes(target / "metadata.csv", _metadata(rows))  # last: a folder without it is not taken for whole
+    return len(rows), seconds
+
+
+def write_sample(target: Path, seed: int) -> tuple[int, float]:
+    """Writes the sample as a tar archive of Opus files; returns as `write_transcripts`."""
+    generator = random.Random(seed)
+    spoken = generator.sample(list(itertools.product(sentences(), _VOICES)), _SAMPLE_CLIPS)
+    rows, contents, seconds = [], {}, 0.0
+    for number, (sentence, voice) in enumerate(tqdm(spoken, "speaking", unit="clip", disable=None, leave=False)):
+        samples = speak(sentence, voice, generator.randint(*_SAMPLE_SPEEDS), generator.randint(35, 65))
+        samples = resample(samples / np.float32(2**15), _RATE, _SAMPLE_RATE)
+        buffer = io.BytesIO()
+        soundfile.write(buffer, samples, _SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=0.9)
+        rows.append((f"sample-{number:03}", sentence))
+        contents[f"wavs/sample-{number:03}.ogg"] = buffer.getvalue()
+        seconds += len(samples) / _SAMPLE_RATE
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in {"metadata.csv": _metadata(rows), **contents}.items():
+            member = tarfile.TarInfo(name)  # with no date and no owner
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    files.write_bytes(target, archive.getvalue())
+    return len(rows), seconds
+
+
+def sentences() -> list[str]:
+    """The sample's statements and questions."""
+    words = list(itertools.product(_SUBJECTS, _VERBS, _ENDS))
+    return [" ".join(said) + "." for said in words] + [f"do {' '.join(said)}?" for said in words]
+
+
+def _metadata(rows: Sequence[Row]) -> bytes:
+    return "".join(f"{name}|{sentence}|{sentence}\n" for name, sentence in rows).encode()
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

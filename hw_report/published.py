@@ -1,0 +1,43 @@
+"""Numbers that others published for the sheets' questions, as they are printed beside ours."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from hw_caption import presets as caption
+from hw_ocr import presets as ocr
+
+_UNITS = {"test_accuracy": ("", "test accuracy by letter"), "test_word_accuracy": (".words", "test accuracy by word")}
+_OCR = {
+    f"ocr.{row}{_UNITS[metric][0]}": (f"{value:.4f}", _UNITS[metric][1])
+    for row, numbers in ocr.PUBLISHED.items()
+    for metric, value in numbers.items()
+}
+_CAPTION = {
+    f"caption.{decoder}": (f"{value:.3f}", "test BLEU-4, the better of two groups, ImageNet's weights")
+    for decoder, value in caption.PUBLISHED.items()
+}
+# By question: the number, and what it is.
+PUBLISHED: Mapping[str, tuple[str, str]] = MappingProxyType({
+    "fashion.lr0.001": ("0.8572", "validation accuracy, last epoch, dropout 0.3"),
+    "fashion.lr0.01": ("0.9111", "validation accuracy, last epoch, dropout 0.3"),
+    "fashion.lr0.1": ("0.9016", "validation accuracy, last epoch, dropout 0.3"),
+    "oct.maxpool": ("0.830 ± 0.008", "test accuracy on the course's 529 images, eleven reports"),
+    "oct.no-maxpool": ("0.808 ± 0.015", "test accuracy on the course's 529 images, eleven reports"),
+    "softmax": ("0.9767", "test accuracy, 150 hidden units"),
+    "cnn": ("0.9795–0.9803", "test accuracy"),
+    "captions.first-loss": ("78", "training loss at the start, on COCO"),
+    "captions.last-loss": ("0.1", "training loss at the end, on COCO"),
+    "transfer.finetune": ("0.92–0.95", "validation accuracy, best epoch, ImageNet's weights"),
+    "transfer.freeze": ("0.94–0.96", "validation accuracy, best epoch, ImageNet's weights"),
+    **_OCR,
+    **_CAPTION,
+    "ocr.best": ("0.9920", "test accuracy by letter, a BiLSTM of two layers with 256 units"),
+    "asr.lstm.loss": ("1.1828", "test loss"),
+    "asr.lstm.jaccard": ("0.7149", "test similarity"),
+    "asr.lstm.cosine": ("0.8324", "test similarity"),
+    "asr.lstm.damerau-levenshtein": ("0.5087", "test similarity"),
+    "asr.transformer.loss": ("1.1604 ± 0.0003", "test loss, twelve reports"),
+    "asr.transformer.jaccard": ("0.7652", "test similarity"),
+    "asr.transformer.cosine": ("0.8657", "test similarity"),
+    "asr.transformer.damerau-levenshtein": ("0.6335", "test similarity"),
+})  # fmt: skip

@@ -1,0 +1,96 @@
+"""The five sheets: which homeworks answer them, which experiments and which records of measured runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from hw_common.errors import UserError
+from hw_report.sources import EXPERIMENTS, Experiment
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCES = REPOSITORY / "reports"
+RECORDS = REPOSITORY / "results" / "record"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A homework sheet.
+
+    Attributes:
+        name: as the sheet's file is called.
+        title: of the report.
+        course: and year.
+        packages: the homeworks that answer it.
+        experiments: names of what its report tells about.
+        extra: further files that are turned in, paths in the repository.
+    """
+
+    name: str
+    title: str
+    course: str
+    packages: tuple[str, ...]
+    experiments: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """Its typst source."""
+        return SOURCES / f"{self.name}.typ"
+
+    def its_experiments(self) -> list[Experiment]:
+        """What its report tells about."""
+        return [EXPERIMENTS[name] for name in self.experiments]
+
+    def records(self) -> list[Path]:
+        """The records of its homeworks' measured runs."""
+        return sorted(path for package in self.packages for path in RECORDS.glob(f"{package}-*.json"))
+
+
+SHEETS: Mapping[str, Sheet] = MappingProxyType({
+    sheet.name: sheet
+    for sheet in (
+        Sheet(
+            "convnets-2024-a2",
+            "Assignment 2: Convolutional Networks",
+            "convnets, 2024",
+            ("hw_cnn",),
+            ("cifar",),
+            ("notebooks/convnets_2024_a2.ipynb",),
+        ),
+        Sheet("dsl-2019-hw3", "Homework 3", "Deep Structured Learning, IST, 2019", ("hw_ocr",), ("ocr",)),
+        Sheet(
+            "eecs545-w20-hw4",
+            "Homework 4",
+            "EECS 545 Machine Learning, Winter 2020",
+            ("hw_numpy", "hw_transfer"),
+            ("softmax", "cnn", "captions", "transfer"),
+        ),
+        Sheet(
+            "ist-2021-22-hw2",
+            "Homework 2",
+            "Deep Learning, IST, 2021-22",
+            ("hw_attention_theory", "hw_cnn", "hw_caption"),
+            ("theory", "fashion", "caption"),
+        ),
+        Sheet(
+            "ist-2023-24-hw2",
+            "Homework 2",
+            "Deep Learning, IST, 2023-24",
+            ("hw_attention_theory", "hw_cnn", "hw_asr"),
+            ("theory", "oct", "asr"),
+        ),
+    )
+})  # fmt: skip
+
+
+def choose(names: list[str]) -> list[Sheet]:
+    """The sheets of these names; all of them if there are none.
+
+    Raises:
+        UserError: there is no such sheet.
+    """
+    for name in names:
+        if name not in SHEETS:
+            raise UserError(f"there is no sheet {name!r}; python -m hw_report list shows them: {', '.join(SHEETS)}")
+    return [SHEETS[name] for name in names or SHEETS]

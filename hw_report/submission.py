@@ -1,0 +1,105 @@
+"""`python -m hw_report submission`: the zip to turn in, with a sheet's PDF and the code that belongs to it."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from hw_common import files
+from hw_common.errors import UserError
+from hw_report import document
+from hw_report.build import Settings
+from hw_report.collect import NotThere
+from hw_report.sheets import REPOSITORY, Sheet
+
+_SHARED = ("pyproject.toml", "requirements.lock", "LICENSE")
+_NOT_CODE = {"__pycache__"}
+_OLDEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
+_README = """\
+# {sheet}: {course}, {title}
+
+`{sheet}.pdf` has the answers; this folder has the code behind them. It needs Python 3.11 or newer.
+
+    python3 -m venv .venv && . .venv/bin/activate
+    pip install --require-hashes -r requirements.lock
+    pip install --no-deps --no-build-isolation --editable .
+
+On built-in samples, without downloads; `--profile full` takes the sheet's own data:
+
+{commands}
+
+`--help` explains the flags of each command.
+"""
+
+
+def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
+    """Writes RESULTS_DIR/submissions/<sheet>/<group>.zip, the same bytes for the same runs and code; returns its path.
+
+    Args:
+        sheet: to turn in.
+        group: who turns it in: name of the zip, and of the folder in it.
+        settings: whose runs the PDF tells about.
+
+    Raises:
+        UserError: typst is missing, or the runs or the code are not all there.
+    """
+    document.check([sheet])
+    try:
+        collected = settings.collect_all(sheet)
+    except NotThere as error:
+        build = f"python -m hw_report build {sheet.name} --profile {settings.profile}"
+        raise UserError(f"{error} (or all that is missing, with: {build})") from error
+    content = {f"{sheet.name}.pdf": document.render(sheet, settings.profile, collected, group), **code(sheet)}
+    path = settings.results_dir / "submissions" / sheet.name / f"{group}.zip"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, _zip({f"{group}/{name}": data for name, data in content.items()}))
+    return path
+
+
+def code(sheet: Sheet) -> dict[str, bytes]:
+    """The files that run a sheet's experiments, by their path in the repository.
+
+    Raises:
+        UserError: a package or file is missing.
+    """
+    found = {"README.md": _readme(sheet).encode()}
+    for name in (*_SHARED, *sheet.extra):
+        path = REPOSITORY / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing; get it back with: git checkout -- {name}")
+        found[name] = path.read_bytes()
+    for package in ("hw_common", *sheet.packages):
+        paths = [path for path in (REPOSITORY / package).rglob("*") if _belongs(path)]
+        if not paths:
+            raise UserError(f"the package {package} is missing; get it back with: git checkout -- {package}")
+        found |= {path.relative_to(REPOSITORY).as_posix(): path.read_bytes() for path in paths}
+    return found
+
+
+def _belongs(path: Path) -> bool:
+    """Whether a file is code (or comes with it), and not a leftover of running it."""
+    inside = path.relative_to(REPOSITORY).parts
+    hidden = any(part.startswith(".") or part in _NOT_CODE for part in inside)
+    return path.is_file() and not path.is_symlink() and not hidden
+
+
+def _readme(sheet: Sheet) -> str:
+    commands = dict.fromkeys(experiment.command.shown("sample") for experiment in sheet.its_experiments())
+    return _README.format(
+        sheet=sheet.name,
+        course=sheet.course,
+        title=sheet.title,
+        commands="\n".join(f"    {command}" for command in commands),
+    )
+
+
+def _zip(content: Mapping[str, bytes]) -> bytes:
+    """A zip with the same bytes for the same content: sorted, and all files of one date and mode."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(content):
+            entry = zipfile.ZipInfo(name, _OLDEST)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content[name])
+    return buffer.getvalue()
