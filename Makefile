@@ -6,12 +6,7 @@ PY := $(VENV)/bin/python
 .PHONY: reproduce test lint bench lock clean-venv
 
 reproduce: $(VENV)/.ready
-	$(PY) -m hw_cnn.reproduce
-	$(PY) -m hw_numpy.reproduce
-	$(PY) -m hw_transfer.reproduce
-	$(PY) -m hw_ocr.reproduce
-	$(PY) -m hw_caption.reproduce
-	$(PY) -m hw_attention_theory.reproduce
+	$(PY) -m hw_report build --profile sample
 
 test: lint
 	$(PY) -m pytest -n 2 --dist worksteal
@@ -31,6 +26,7 @@ bench: $(VENV)/.ready
 	$(PY) benchmarks/caption.py
 	$(PY) benchmarks/caption_features.py
 	$(PY) benchmarks/attention.py
+	$(PY) benchmarks/asr.py
 	$(PY) benchmarks/kills.py
 
 # The marker comes last, so that an interrupted installation is done again.

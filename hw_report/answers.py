@@ -89,6 +89,18 @@ def _ist_2023_24() -> Iterator[Answer]:
     yield Answer(f"{sheet} 2.1", sweep, "curves", what, published="oct.maxpool")
     without = "python -m hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01"
     yield Answer(f"{sheet} 2.2", without, "curves", what, published="oct.no-maxpool")
+    for question, decoder in (("3.1", "lstm"), ("3.2", "transformer")):
+        command = f"python -m hw_asr.train --decoder {decoder}"
+        drawn = "curves, similarities, predictions, alignment"
+        yield Answer(
+            f"{sheet} {question}",
+            command,
+            drawn,
+            "LJSpeech, test loss, padding counted",
+            published=f"asr.{decoder}.loss",
+        )
+    yield Answer(f"{sheet} 3.3", "python -m hw_asr.compare --seeds 42 43 44", "curves, similarities")
+    yield Answer(f"{sheet} 3.4", "python -m hw_asr.compare_similarities")
 
 
 def _convnets() -> Iterator[Answer]:

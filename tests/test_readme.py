@@ -9,6 +9,7 @@ import pytest
 
 from hw_common import record
 from hw_common.errors import UserError
+from hw_report.published import PUBLISHED
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
@@ -42,7 +43,7 @@ def test_every_record_stands_in_the_readme(name):
 def test_every_mean_in_the_readme_stands_in_a_record():
     tables = [content["summary.json"].get("table", []) for content in RECORDS.values()]
     recorded = {numbers for table in tables for row in table for numbers in means(row)}
-    published = {"0.830 ± 0.008", "0.808 ± 0.015"}
+    published = {text for text, _ in PUBLISHED.values()}
     assert set(re.findall(r"\d\.\d+ ± \d\.\d+", README)) <= recorded | published
 
 
