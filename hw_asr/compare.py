@@ -21,6 +21,7 @@ Trains the LSTM and the Transformer decoder with every seed and tabulates mean a
 similarities and error rates (ist-2023-24-hw2 Q3.3). All other flags are those of `python -m hw_asr.train`.
 
   python -m hw_asr.compare --dataset digits --seeds 42 43 44 --jobs 2
+  python -m hw_asr.compare --dataset digits --seeds 42 43 44 --only transformer --recipe best
   python -m hw_asr.compare --dataset sample --batch_size 8 --epochs 20
 
 Each training is an ordinary run folder. The same command again goes on where an interrupted comparison was.
@@ -35,6 +36,7 @@ class Comparison:
     """A checked comparison.
 
     Attributes:
+        decoders: what is compared.
         seeds: for each decoder.
         jobs: trainings side by side.
         name: of its folder; those of the trainings are called <name>-<decoder>-seed<seed>.
@@ -43,6 +45,7 @@ class Comparison:
         results_dir: where run folders are.
     """
 
+    decoders: Sequence[str]
     seeds: Sequence[int]
     jobs: int
     name: str
@@ -58,6 +61,7 @@ class Comparison:
 def parser() -> cli.Parser:
     """The comparison's own flags; what it does not know is passed on to `hw_asr.train`."""
     flags = cli.Parser("python -m hw_asr.compare", _DESCRIPTION)
+    add_flag(flags, "only", choices=tuple(TITLES), help="one of the decoders (default: both)")
     add_flag(flags, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
     add_flag(flags, "jobs", type=cli.positive_int, default=1, help="trainings side by side; they share the cores")
     add_flag(flags, "name", type=cli.run_name, help="of its folder (default: compare-<data>-<preset>-<recipe>)")
@@ -77,6 +81,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
             raise UserError(f"--{name} belongs to a single training; the comparison sets it itself")
     arguments = train.COMMAND.parse(flags)
     return Comparison(
+        decoders=[own.only] if own.only else list(TITLES),
         seeds=sorted(set(own.seeds)),
         jobs=own.jobs,
         name=own.name or f"compare-{arguments.name.replace(f'-{arguments.decoder}-', '-', 1)}",
@@ -103,11 +108,12 @@ def run_comparison(comparison: Comparison) -> dict[str, Any]:
         wanted = {  # seed by seed, so that an interrupted comparison has both decoders with the first seeds
             comparison.run_name(decoder, seed): [*comparison.flags, "--decoder", decoder, "--seed", str(seed)]
             for seed in comparison.seeds
-            for decoder in TITLES
+            for decoder in comparison.decoders
         }
         trained = train_all(train.COMMAND, wanted, comparison.results_dir, comparison.jobs, folder.folder)
         of_decoders = {
-            decoder: [trained[comparison.run_name(decoder, seed)] for seed in comparison.seeds] for decoder in TITLES
+            decoder: [trained[comparison.run_name(decoder, seed)] for seed in comparison.seeds]
+            for decoder in comparison.decoders
         }
         return report(folder, of_decoders, comparison.seeds)
     except (KeyboardInterrupt, Stopped) as stop:
@@ -118,7 +124,7 @@ def run_comparison(comparison: Comparison) -> dict[str, Any]:
 
 
 def _open_folder(comparison: Comparison) -> Run:
-    arguments = {**comparison.common, "name": comparison.name}
+    arguments = {**comparison.common, "decoders": comparison.decoders, "name": comparison.name}
     grown = {"seeds": comparison.seeds, "jobs": comparison.jobs}  # may change from call to call
     config = runs.describe(HOMEWORK, COMMAND, {**arguments, **grown}, {}, {})
     folder = comparison.results_dir / HOMEWORK / comparison.name
