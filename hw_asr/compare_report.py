@@ -35,6 +35,7 @@ def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int])
     summary = {
         "name": run.folder.name,
         **{key: first[key] for key in ("homework", "dataset", "data", "preset")},
+        "recipe": next(iter(trained.values()))[0].arguments["recipe"],
         "data_hashes": next(iter(trained.values()))[0].config["data"],
         "seeds": list(seeds),
         "table": table,
