@@ -29,6 +29,14 @@ def figure_files(stem):
     return {f"{stem}.png", f"{stem}.pdf"}
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """A shell's background jobs ignore SIGINT, and so do the tests when they are one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     """Twelve training and five test images in MNIST's format."""

@@ -560,7 +560,7 @@ def test_run_names_that_are_no_plain_folder_are_refused(name):
         (["--padding", "2", "--dataset", "octmnist"], "not to oct"),
         (["--dropout", "0.5", "--dataset", "cifar10"], "cifar has no dropout"),
         (["--momentum", "0.9", "--optimizer", "adam"], "--momentum belongs to --optimizer sgd"),
-        (["--momentum", "0.9", "--dataset", "cifar10"], "--momentum belongs to --optimizer sgd"),
+        (["--momentum", "0.9", "--dataset", "cifar10", "--optimizer", "adam"], "--momentum belongs to --optimizer sgd"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(argv, says):
