@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_asr import data, generation
+from hw_asr import data, generation, train
 from hw_asr.audio import SETTINGS
 from hw_asr.evaluation import LABEL_SMOOTHING, Listening
 from hw_asr.experiment import training_loss
@@ -140,7 +140,8 @@ def course_training(model: SpeechToText, batch: tuple[Tensor, Tensor]) -> None:
 
 def our_training(model: SpeechToText, batches: Chosen, precision: str) -> None:
     """One step with each batch."""
-    loss = functools.partial(training_loss, Listening(None, CHARACTERS), False, 0.0)
+    plain = train.COMMAND.parse(["--dataset", "sample"])
+    loss = functools.partial(training_loss, plain, Listening(None, CHARACTERS))
     optimizer = make_optimizer("adamw", model.parameters(), 1e-3, 0.01)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         fit(model, optimizer, batches, loss, _nothing, epochs=1, monitor="nothing", precision=precision)
