@@ -1,12 +1,12 @@
 """What a comparison found: table and figures from its finished trainings."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hw_asr.presets import PUBLISHED, SOURCE, TITLES
 from hw_common import files
 from hw_common.runs import METRICS, Run
+from hw_common.seeds import cell, in_words, over_seeds
 
 _NAMES = ("loss", "loss_without_padding", "jaccard", "cosine", "damerau_levenshtein", "cer", "wer")
 _COLUMNS = {  # of the table in Markdown: numbers of the test clips
@@ -40,7 +40,7 @@ def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int])
         "seeds": list(seeds),
         "table": table,
     }
-    how = "one seed" if len(seeds) == 1 else f"mean and standard deviation over {len(seeds)} seeds"
+    how = in_words(len(seeds))
     text = f"{first['data']}, test clips, last epoch, {how}:\n\n{_markdown(table)}"
     _draw(run, trained, first["padding_counted_in_training"], f"{first['data']}, {SOURCE}, {how}")
     files.write_csv(run.folder / "table.csv", table)
@@ -56,14 +56,8 @@ def _row(decoder: str, summaries: Sequence[Mapping[str, Any]], published: bool) 
         "decoder": decoder,
         "data": summaries[0]["data"],
         "parameters": summaries[0]["parameters"],
-        "seeds": len(summaries),
+        **over_seeds(summaries, (f"{part}_{name}" for part in ("validation", "test") for name in _NAMES)),
     }
-    for epoch in ("final", "best"):
-        for metric in (f"{part}_{name}" for part in ("validation", "test") for name in _NAMES):
-            values = [summary[epoch][metric] for summary in summaries]
-            row[f"{epoch}_{metric}"] = statistics.mean(values)
-            row[f"{epoch}_{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
-    row["training_seconds"] = statistics.mean(summary["speed"]["training_seconds"] for summary in summaries)
     for name, value in PUBLISHED[decoder].items():
         row[f"published_test_{name}"] = float(value) if published else None
     return row
@@ -75,18 +69,17 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
         "|" + "---|" * (len(_COLUMNS) + 3),
     ]
     for row in table:
-        cells = [TITLES[row["decoder"]], str(row["parameters"]), *(_cell(row, name) for name in _COLUMNS.values())]
+        cells = [
+            TITLES[row["decoder"]],
+            str(row["parameters"]),
+            *(cell(row, f"final_test_{name}") for name in _COLUMNS.values()),
+        ]
         lines.append(f"| {' | '.join(cells)} | {row['training_seconds']:.0f} |")
         if row["published_test_loss"] is not None:
             cells = [row.get(f"published_test_{name}") for name in _COLUMNS.values()]
             shown = ["" if cell is None else f"{cell:.4f}" for cell in cells]
             lines.append(f"| {TITLES[row['decoder']]}, published | | {' | '.join(shown)} | |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    deviation = f" ± {row[f'final_test_{name}_std']:.4f}" if row["seeds"] > 1 else ""
-    return f"{row[f'final_test_{name}']:.4f}{deviation}"
 
 
 def _draw(run: Run, trained: Mapping[str, Sequence[Run]], count_padding: bool, what: str) -> None:

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     where = ["--results_dir", str(arguments.results_dir), "--jobs", str(arguments.jobs), "--name", arguments.profile]
     flags = _FLAGS["sample" if arguments.profile == "sample" else arguments.dataset]
     comparison = compare.parse([*flags, *where, *data])
-    compare.run_comparison(comparison)
+    comparison.run()
     folder = arguments.results_dir / train.HOMEWORK
     if not (folder / compare_similarities.NAME / SUMMARY).is_file():
         compare_similarities.main(["--results_dir", str(arguments.results_dir)])

@@ -30,6 +30,7 @@ def parser() -> cli.Parser:
     add_flag(flags, "weights", help="of the encoder (default: ImageNet's; for the sample, random ones)")
     add_flag(flags, "data_dir", help="where the data set of --profile full is")
     add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 
 
@@ -39,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     given = {"--data_dir": arguments.data_dir, "--weights": arguments.weights}
     flags = [*_DATA[arguments.profile], *(part for name, value in given.items() if value for part in (name, value))]
-    where = ["--results_dir", str(arguments.results_dir), "--name", arguments.profile]
+    where = ["--results_dir", str(arguments.results_dir), "--jobs", str(arguments.jobs), "--name", arguments.profile]
     comparison = compare.parse([*flags, *where, "--seeds", *_SEEDS[arguments.profile]])
-    compare.run_comparison(comparison)
+    comparison.run()
     best = f"{arguments.profile}-best"
     print(f"\n== {best}", flush=True)
     train.COMMAND.train_once([*flags, "--recipe", "best"], arguments.results_dir, best)

@@ -15,6 +15,7 @@ from hw_cnn.sweep_report import report
 from hw_cnn.train import HOMEWORK
 from hw_common import cli, files, runs
 from hw_common.cli import add_flag
+from hw_common.comparison import open_folder
 from hw_common.errors import Stopped, UserError
 from hw_common.runs import CONFIG, Run, available_cores
 
@@ -153,22 +154,9 @@ def _common_flags(sweep: Sweep) -> dict[str, Any]:
 
 
 def _open_folder(sweep: Sweep) -> Run:
-    own = {name: getattr(sweep, name) for name in _OWN_FLAGS}
+    own = {name: getattr(sweep, name) for name in _OWN_FLAGS}  # the grid may have grown
     arguments = {**vars(sweep.expected), "lr": None, "seed": None, "name": sweep.name}
-    config = runs.describe(HOMEWORK, COMMAND, {**arguments, **own}, {}, {})
-    folder = sweep.parent / sweep.name
-    if not (folder / CONFIG).is_file():
-        return Run.create(sweep.expected.results_dir, config, sweep.name, overwrite=True)
-    run = Run.reopen(folder, HOMEWORK)
-    try:
-        if run.config.get("command") != COMMAND:
-            raise UserError(f"{folder} is not a sweep; choose another --name")
-        runs.check_same_arguments(run, arguments)
-        files.write_json(folder / CONFIG, config)  # the grid may have grown
-    except UserError as error:
-        run.close()
-        raise UserError(f"{error}; a sweep with other flags needs another --name") from error
-    return run
+    return open_folder(sweep.parent / sweep.name, "sweep", COMMAND, arguments, own)
 
 
 @contextlib.contextmanager

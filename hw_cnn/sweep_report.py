@@ -8,6 +8,7 @@ from typing import Any
 from hw_common import files
 from hw_common.errors import UserError
 from hw_common.runs import Run
+from hw_common.seeds import cell, deviation, over_seeds
 
 # (learning rate, seed) -> {"summary": summary.json of the trial, "rows": its metrics.csv, "hashes": of its data}
 Trials = dict[tuple[float, int], Mapping[str, Any]]
@@ -58,23 +59,9 @@ def report(run: Run, lrs: Sequence[float], seeds: Sequence[int], trials: Trials,
 
 def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """One line of the table: mean and standard deviation over the seeds, of the last and of the best epoch."""
-    row: dict[str, float] = {"lr": lr, "seeds": len(summaries)}
-    for epoch in ("final", "best"):
-        for metric in _metrics_in(summaries[0][epoch]):
-            values = [summary[epoch][metric] for summary in summaries]
-            row[f"{epoch}_{metric}"] = statistics.mean(values)
-            row[f"{epoch}_{metric}_std"] = _deviation(values)
-    row["training_seconds"] = statistics.mean(summary["speed"]["training_seconds"] for summary in summaries)
-    return row
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _metrics_in(numbers: Mapping[str, Any]) -> list[str]:
-    """Those of the table's metrics that these numbers have: only OCTMNIST has a test set of the course's own."""
-    return [metric for metric in _METRICS if metric in numbers]
+    # Only OCTMNIST has a test set of the course's own.
+    metrics = [metric for metric in _METRICS if metric in summaries[0]["final"]]
+    return {"lr": lr, **over_seeds(summaries, metrics)}
 
 
 def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
@@ -100,7 +87,7 @@ def _markdown(table: Sequence[Mapping[str, float]]) -> str:
     ]
     lines = [f"| learning rate | seeds | {' | '.join(titles)} | seconds a run |", "|" + "---|" * (len(columns) + 3)]
     for row in table:
-        cells = [f"{row[name]:.4f}" + (f" ± {row[f'{name}_std']:.4f}" if row["seeds"] > 1 else "") for name in columns]
+        cells = [cell(row, name) for name in columns]
         lines.append(f"| {row['lr']:g} | {row['seeds']} | {' | '.join(cells)} | {row['training_seconds']:.0f} |")
     return "\n".join(lines) + "\n"
 
@@ -118,6 +105,6 @@ def _draw(folder: Path, summary: Mapping[str, Any], trials: Mapping[tuple[float,
             epochs = list(range(1, len(curves[0]) + 1))
             by_epoch = list(zip(*curves, strict=True))
             panels[label][f"lr {row['lr']:g}"] = (epochs, [statistics.mean(v) for v in by_epoch])
-            spread[label][f"lr {row['lr']:g}"] = (epochs, [_deviation(v) for v in by_epoch])
+            spread[label][f"lr {row['lr']:g}"] = (epochs, [deviation(v) for v in by_epoch])
     title = f"{summary['data']}, network {summary['network']}: mean and spread over {len(summary['seeds'])} seed(s)"
     figures.save(figures.curves(panels, "epoch", title, spread), folder, "curves")

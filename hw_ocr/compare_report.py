@@ -1,11 +1,11 @@
 """What a comparison found: table, figure and choice from its finished trainings."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hw_common import files
 from hw_common.runs import Run
+from hw_common.seeds import cell, in_words, over_seeds
 from hw_ocr.presets import PUBLISHED
 
 _METRICS = tuple(f"{part}_{unit}" for part in ("validation", "test") for unit in ("accuracy", "word_accuracy"))
@@ -46,14 +46,8 @@ def _row(name: str, summaries: Sequence[Mapping[str, Any]], published: bool) -> 
         "data": summaries[0]["data"],
         "network": summaries[0]["network"] + (" (recommended)" if name == "best" else ""),
         "parameters": summaries[0]["parameters"],
-        "seeds": len(summaries),
+        **over_seeds(summaries, _METRICS),
     }
-    for epoch in ("final", "best"):
-        for metric in _METRICS:
-            values = [summary[epoch][metric] for summary in summaries]
-            row[f"{epoch}_{metric}"] = statistics.mean(values)
-            row[f"{epoch}_{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
-    row["training_seconds"] = statistics.mean(summary["speed"]["training_seconds"] for summary in summaries)
     for metric in ("test_accuracy", "test_word_accuracy"):
         row[f"published_{metric}"] = PUBLISHED.get(name, {}).get(metric) if published else None
     return row
@@ -70,10 +64,6 @@ def _choose(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if best["seeds"] > 1:
         reason += f" ({'more than' if lead > spread else 'within'} the spread of {spread:.4f} over seeds)"
     return {"row": best["row"], "reason": reason}
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"mean and standard deviation over {count} seeds"
 
 
 def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
@@ -93,19 +83,12 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
     ]
     for row in table:
         cells = [str(row[key]) for key in ("network", "parameters", "seeds")]
-        cells += [_cell(row, name) for name in columns.values()]
+        cells += [cell(row, name) for name in columns.values()]
         lines.append(f"| {' | '.join(cells)} | {row['training_seconds']:.0f} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    if row[name] is None:
-        return ""
-    deviation = row.get(f"{name}_std")
-    return f"{row[name]:.4f}" + (f" ± {deviation:.4f}" if deviation is not None and row["seeds"] > 1 else "")
 
 
 def _draw(run: Run, summary: Mapping[str, Any]) -> None:
     from hw_ocr import plots  # imports torch and matplotlib
 
-    plots.comparison(run.folder, summary["table"], f"{summary['data']}, last epoch: {_seeds(len(summary['seeds']))}")
+    plots.comparison(run.folder, summary["table"], f"{summary['data']}, last epoch: {in_words(len(summary['seeds']))}")

@@ -42,20 +42,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
     where = ["--results_dir", str(arguments.results_dir), "--jobs", str(arguments.jobs), "--name", arguments.profile]
-    comparison = compare.parse([*_FLAGS[arguments.profile], *where, *data])
-    compare.run_comparison(comparison)
+    comparisons = compare.parse([*_FLAGS[arguments.profile], *where, *data])
+    for comparison in comparisons.values():
+        comparison.run()
     folder = arguments.results_dir / train.HOMEWORK
-    looked_into = [folder / compare.run_name(comparison.name, row, comparison.seeds[0]) for row in _LOOKED_INTO]
+    words = comparisons["sequences"]
+    looked_into = [folder / words.run_name(row, words.seeds[0]) for row in _LOOKED_INTO]
     for run in looked_into:
         if not (run / "invariance.json").is_file():
             invariance.main([str(run), *data])
     print(f"\nfinished in {time.monotonic() - started:.0f} s; tables and figures:")
-    for what in comparison.rows:
+    for comparison in comparisons.values():
         for name in ("table.md", "table.csv", "comparison.png"):
-            print(f"  {folder / f'{comparison.name}-{what}' / name}")
+            print(f"  {comparison.folder / name}")
     for run in looked_into:
         print(f"  {run / 'invariance.png'}")
-    for run in sorted(folder.glob(f"{comparison.name}-*-seed*")):
+    for run in sorted(folder.glob(f"{words.trainings}-*-seed*")):
         if Run.open(run, train.HOMEWORK).is_finished:
             print(f"  {run}/*.png")
 

@@ -191,10 +191,10 @@ _NUMPY = Command(("hw_numpy.reproduce",), ("data_dir", "captions_dir"), {"sample
 _FASHION = Command(("hw_cnn.reproduce", "--only", "fashion"), _TRAINING, {"sample": 0.4, "full": 25})
 _OCT = Command(("hw_cnn.reproduce", "--only", "oct"), _TRAINING, {"sample": 0.4, "full": 60})
 _CIFAR = Command(("hw_cnn.reproduce", "--only", "cifar"), _TRAINING, {"sample": 0.6, "full": 40})
-_TRANSFER = Command(("hw_transfer.reproduce",), ("data_dir", "weights"), {"sample": 0.6, "full": 120})
+_TRANSFER = Command(("hw_transfer.reproduce",), ("data_dir", "weights", "jobs"), {"sample": 0.6, "full": 120})
 _OCR = Command(("hw_ocr.reproduce",), _TRAINING, {"sample": 1.5, "full": 90})
 _THEORY = Command(("hw_attention_theory.reproduce",), _TRAINING, {"sample": 1, "full": 30})
-_CAPTION = Command(("hw_caption.reproduce",), ("data_dir", "weights"), {"sample": 1.2, "full": 30})
+_CAPTION = Command(("hw_caption.reproduce",), ("data_dir", "weights", "jobs"), {"sample": 1.2, "full": 30})
 _ASR = Command(("hw_asr.reproduce",), _TRAINING, {"sample": 3, "full": 600})
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({

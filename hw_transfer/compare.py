@@ -1,23 +1,21 @@
 """`python -m hw_transfer.compare`: trains both scenarios of the sheet and puts them side by side."""
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hw_common import cli, files, runs
+from hw_common import cli, comparison, files
 from hw_common.cli import add_flag
-from hw_common.errors import UserError
-from hw_common.runs import CONFIG, METRICS, Run
+from hw_common.comparison import Comparison
+from hw_common.runs import METRICS, Run
+from hw_common.seeds import cell, deviation, over_seeds
 from hw_transfer import train
 from hw_transfer.presets import SOURCE
 from hw_transfer.train import HOMEWORK
 
-NAME = "hw_transfer.compare"
 _DESCRIPTION = """\
 Trains a network that starts from pretrained weights, once with everything learning (finetune) and once with the last
 layer alone (freeze), and reports the validation accuracies of both (eecs545-w20-hw4 Q5e). All other flags are those of
@@ -42,6 +40,7 @@ _EXPLAINED = {
     "cached": "freeze, cached features",
     "scratch": "from random weights",
 }
+_OF_A_ROW = ("mode", "cache_features")
 _EPOCHS = {"best": "best epoch", "final": "last epoch"}
 
 
@@ -56,33 +55,8 @@ def parser() -> cli.Parser:
         default=["finetune", "freeze"],
         help="cached: freeze with --cache_features; scratch: finetune from random weights (default: finetune freeze)",
     )
-    add_flag(flags, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
-    add_flag(flags, "name", type=cli.run_name, help="name of the folder (default: the data set's)")
+    comparison.add_flags(flags, "of its folder (default: the data set's)")
     return flags
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A checked comparison: what to train, and where.
-
-    Attributes:
-        scenarios: names in SCENARIOS.
-        seeds: for each of them.
-        name: of the folder.
-        flags: further flags of hw_transfer.train, as given.
-        expected: what hw_transfer.train makes of them.
-    """
-
-    scenarios: list[str]
-    seeds: list[int]
-    name: str
-    flags: list[str]
-    expected: argparse.Namespace
-
-    @property
-    def folder(self) -> Path:
-        """Where the table and the curves go."""
-        return self.expected.results_dir / HOMEWORK / self.name
 
 
 def parse(argv: Sequence[str] | None = None) -> Comparison:
@@ -92,79 +66,58 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
         UserError: a flag is wrong, or is one that the comparison sets itself.
     """
     own, flags = parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    _, given = cli.parse(train.parser(), flags)
-    for name in ("mode", "cache_features", "seed", "resume", "overwrite", "dry_run"):
-        if name in given:
-            raise UserError(f"--{name} belongs to a single run; here it is --scenarios and --seeds that say what to do")
-    expected = train.COMMAND.parse(flags)
-    name = own.name or expected.dataset
-    return Comparison(list(dict.fromkeys(own.scenarios)), sorted(set(own.seeds)), name, flags, expected)
+    comparison.parse_flags(train.COMMAND, flags, _OF_A_ROW)
+    arguments = train.COMMAND.parse(flags)
+    name = own.name or arguments.dataset
+    scenarios = list(dict.fromkeys(own.scenarios))
+    return Comparison(
+        by="hw_transfer.compare",
+        command=train.COMMAND,
+        rows={scenario: SCENARIOS[scenario] for scenario in scenarios},
+        report=_report,
+        seeds=sorted(set(own.seeds)),
+        jobs=own.jobs,
+        name=name,
+        trainings=name,
+        flags=flags,
+        common=comparison.common_arguments(arguments, _OF_A_ROW),
+        results_dir=arguments.results_dir,
+        grown={"scenarios": scenarios},
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains what is missing, then writes table, curves and summary."""
-    compare(parse(argv))
+    parse(argv).run()
 
 
-def compare(comparison: Comparison) -> dict[str, Any]:
-    """Trains what is missing of `comparison` and returns its summary.
-
-    Raises:
-        UserError: the folder is another command's, or a training failed.
-        Stopped: on Ctrl-C or SIGTERM, after saving; the same command goes on.
-    """
-    folder = comparison.folder
-    if (folder / CONFIG).is_file() and Run.open(folder, HOMEWORK).config.get("command") != NAME:
-        raise UserError(f"{folder} is a run of hw_transfer.train and is not replaced; choose another --name")
-    finished: dict[str, list[Run]] = {scenario: [] for scenario in comparison.scenarios}
-    for seed in comparison.seeds:  # seed by seed, so that an interrupted comparison has both scenarios
-        for scenario in comparison.scenarios:
-            print(f"\n== {_EXPLAINED[scenario]}, seed {seed}", flush=True)
-            flags = [*comparison.flags, *SCENARIOS[scenario], "--seed", str(seed)]
-            name = f"{comparison.name}-{scenario}-seed{seed}"
-            finished[scenario].append(train.COMMAND.train_once(flags, comparison.expected.results_dir, name))
-    return _report(comparison, finished)
-
-
-def _report(comparison: Comparison, finished: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
+def _report(run: Run, finished: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
     """Writes table, figure and summary into the comparison's folder and prints the table; returns the summary."""
-    first = finished[comparison.scenarios[0]][0].summary()
+    first = next(iter(finished.values()))[0].summary()
     hashes = {name: value for trained in finished.values() for name, value in trained[0].config["data"].items()}
-    own = {"scenarios": comparison.scenarios, "seeds": comparison.seeds, "name": comparison.name, "seed": None}
-    config = runs.describe(HOMEWORK, NAME, {**vars(comparison.expected), **own}, hashes, {})
     summary = {
-        "name": comparison.name,
+        "name": run.folder.name,
         "homework": HOMEWORK,
         **{key: first[key] for key in ("dataset", "data", "images", "classes")},
-        "seeds": comparison.seeds,
+        "data_hashes": hashes,
+        "seeds": list(seeds),
         "table": [_row(scenario, [run.summary() for run in trained]) for scenario, trained in finished.items()],
     }
-    run = Run.create(comparison.expected.results_dir, config, comparison.name, overwrite=True)
-    try:
-        table = _markdown(summary)
-        files.write_bytes(run.folder / "table.md", table.encode())
-        _draw(run.folder, summary, finished)
-        run.write_summary(summary)
-    finally:
-        run.close()
+    table = _markdown(summary)
+    files.write_bytes(run.folder / "table.md", table.encode())
+    _draw(run.folder, summary, finished)
+    run.write_summary(summary)
     print(f"\n{table}\nall of it is in {run.folder}")
     return summary
 
 
 def _row(scenario: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One line of the table: mean and standard deviation over the seeds, of the best and of the last epoch."""
-    row: dict[str, Any] = {"scenario": scenario, "weights": summaries[0]["weights"]}
-    for epoch in _EPOCHS:
-        accuracies = [summary[epoch]["validation_accuracy"] for summary in summaries]
-        row[f"{epoch}_validation_accuracy"] = statistics.mean(accuracies)
-        row[f"{epoch}_validation_accuracy_std"] = _deviation(accuracies)
-    row["learning_parameters"] = summaries[0]["learning_parameters"]
-    row["training_seconds"] = statistics.mean(summary["speed"]["training_seconds"] for summary in summaries)
-    return row
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    return {
+        "scenario": scenario,
+        **{key: summaries[0][key] for key in ("weights", "learning_parameters")},
+        **over_seeds(summaries, ["validation_accuracy"]),
+    }
 
 
 def _markdown(summary: Mapping[str, Any]) -> str:
@@ -176,10 +129,7 @@ def _markdown(summary: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in summary["table"]:
-        cells = [f"{row[f'{epoch}_validation_accuracy']:.4f}" for epoch in _EPOCHS]
-        if len(summary["seeds"]) > 1:
-            stds = [row[f"{epoch}_validation_accuracy_std"] for epoch in _EPOCHS]
-            cells = [f"{cell} ± {std:.4f}" for cell, std in zip(cells, stds, strict=True)]
+        cells = [cell(row, f"{epoch}_validation_accuracy") for epoch in _EPOCHS]
         lines.append(
             f"| {_EXPLAINED[row['scenario']]} | {row['weights']} | {' | '.join(cells)} "
             f"| {row['learning_parameters']} | {row['training_seconds']:.1f} |"
@@ -205,7 +155,7 @@ def _draw(folder: Path, summary: Mapping[str, Any], finished: Mapping[str, Seque
     rows_of = {name: [files.read_csv(run.folder / METRICS) for run in trained] for name, trained in finished.items()}
     seeds = f"mean of {len(summary['seeds'])} seeds" if len(summary["seeds"]) > 1 else f"seed {summary['seeds'][0]}"
     title = f"{summary['data']}, {SOURCE}, {seeds}"
-    figure = figures.curves(panels(statistics.mean), "epoch", title, panels(_deviation))
+    figure = figures.curves(panels(statistics.mean), "epoch", title, panels(deviation))
     figures.save(figure, folder, "curves")
 
 

@@ -34,6 +34,7 @@ def parser() -> cli.Parser:
     add_flag(flags, "data_dir", help="where the data set of --profile full is or will be downloaded to")
     add_flag(flags, "weights", type=train.weights_source, help="of --profile full: imagenet (default), or a path")
     add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 
 
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Does what is missing, then says where everything is."""
     arguments = parser().parse_args(argv)
     started = time.monotonic()
-    flags = ["--scenarios", *compare.SCENARIOS, "--name", arguments.profile]
+    where = ["--results_dir", str(arguments.results_dir), "--jobs", str(arguments.jobs), "--name", arguments.profile]
+    flags = ["--scenarios", *compare.SCENARIOS]
     if arguments.profile == "sample":
         print("== weights for the sample: ten shapes", flush=True)
         source = train.COMMAND.train_once(_SAMPLE_SOURCE, arguments.results_dir, "sample-source")
@@ -49,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         flags += [*_FULL, *(["--data_dir", arguments.data_dir] if arguments.data_dir else [])]
         flags += ["--weights", arguments.weights] if arguments.weights else []
-    comparison = compare.parse([*flags, "--results_dir", str(arguments.results_dir)])
-    compare.compare(comparison)
+    comparison = compare.parse([*flags, *where])
+    comparison.run()
     print(f"\nfinished in {time.monotonic() - started:.0f} s; table and figures:")
     for name in ("table.md", "*.png"):
         print(f"  {comparison.folder}/{name}")
-    for scenario in comparison.scenarios:
+    for scenario in comparison.rows:
         print(f"  {comparison.folder}-{scenario}-seed{comparison.seeds[0]}/*.png")
 
 

@@ -378,7 +378,7 @@ def test_a_damaged_summary_is_refused(runs, tmp_path, value):
 
 
 def compare_tiny(clips, results, *flags):
-    return compare.run_comparison(compare.parse([*tiny_flags(clips, results), *flags, "--epochs", "1"]))
+    return compare.parse([*tiny_flags(clips, results), *flags, "--epochs", "1"]).run()
 
 
 def test_a_comparison_runs_once_and_can_be_extended(clips, tmp_path):

@@ -213,7 +213,7 @@ def test_bad_data_leaves_no_run_folder(tmp_path):
 
 def compare_tiny(results, *flags):
     flags = ["--dataset", "sample", "--epochs", "2", "--threads", "1", "--results_dir", str(results), *map(str, flags)]
-    return compare.compare(compare.parse(flags))
+    return compare.parse(flags).run()
 
 
 def test_a_comparison_trains_what_is_missing_and_puts_it_side_by_side(tmp_path, weights, no_figures, capsys):
@@ -240,7 +240,7 @@ def test_a_comparison_trains_what_is_missing_and_puts_it_side_by_side(tmp_path, 
 
 def test_a_comparison_does_not_replace_a_run_or_use_one_with_other_flags(tmp_path, no_figures):
     train_tiny(tmp_path, "--mode", "freeze", "--epochs", "1", name="sample")
-    with pytest.raises(UserError, match="sample is a run of hw_transfer.train and is not replaced"):
+    with pytest.raises(UserError, match="sample is not a comparison; choose another --name"):
         compare_tiny(tmp_path)
     (tmp_path / "hw_transfer" / "sample").rename(tmp_path / "hw_transfer" / "sample-freeze-seed42")
     with pytest.raises(UserError, match=r"sample-freeze-seed42 with --epochs 2: it was started with --epochs 1"):
@@ -252,14 +252,14 @@ def test_reproduce_draws_everything_and_the_second_time_trains_nothing(tmp_path,
     for flags in ("_SAMPLE_SOURCE", "_SAMPLE"):
         monkeypatch.setattr(reproduce, flags, [*getattr(reproduce, flags), *quick])
     monkeypatch.setattr(plots.figures, "save", lambda figure, folder, stem: (folder / f"{stem}.png").touch())
-    reproduce.main(["--results_dir", str(tmp_path)])
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert len(printed) == 6
     for path in printed:
         assert list(path.parent.glob(path.name)), path
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert len(before) == 5
-    reproduce.main(["--results_dir", str(tmp_path)])
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
     assert "sample insects" in (tmp_path / "hw_transfer" / "sample" / "table.md").read_text()
 

@@ -1,0 +1,46 @@
+"""Numbers over several seeds: means and standard deviations, as a row of a table and in words."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation over the seeds; 0 of a single one."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def over_seeds(summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -> dict[str, Any]:
+    """What goes into a table's row: how many runs, their training time, and mean and deviation of metrics.
+
+    Args:
+        summaries: summary.json of the runs of one row, one per seed.
+        metrics: keys of their "final" and "best".
+
+    Returns:
+        "seeds", "training_seconds", and <epoch>_<metric> and <epoch>_<metric>_std for the final and the best epoch.
+    """
+    row: dict[str, Any] = {
+        "seeds": len(summaries),
+        "training_seconds": statistics.mean(summary["speed"]["training_seconds"] for summary in summaries),
+    }
+    metrics = list(metrics)
+    for epoch in ("final", "best"):
+        for metric in metrics:
+            values = [summary[epoch][metric] for summary in summaries]
+            row[f"{epoch}_{metric}"] = statistics.mean(values)
+            row[f"{epoch}_{metric}_std"] = deviation(values)
+    return row
+
+
+def cell(row: Mapping[str, Any], name: str) -> str:
+    """A number of a row with four digits, its deviation beside it if there are several seeds; "" where it is None."""
+    if row[name] is None:
+        return ""
+    spread = row.get(f"{name}_std")
+    return f"{row[name]:.4f}" + (f" ± {spread:.4f}" if spread is not None and row["seeds"] > 1 else "")
+
+
+def in_words(count: int) -> str:
+    """What numbers over so many seeds are."""
+    return "one seed" if count == 1 else f"mean and standard deviation over {count} seeds"
