@@ -19,7 +19,7 @@ SECONDS, GIGABYTES = 90, 1.5
 
 
 def features_in(results: Path) -> bytes:
-    [path] = results.rglob("features.npy")
+    [path] = results.rglob("rows.bin")
     return path.read_bytes()
 
 

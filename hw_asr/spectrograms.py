@@ -13,7 +13,7 @@ from tqdm import tqdm
 from hw_asr import audio
 from hw_asr.audio import Settings
 from hw_common.errors import Stopped, signal_of
-from hw_common.images import in_parallel
+from hw_common.parallel import in_parallel
 from hw_common.row_cache import RowCache
 from hw_common.source_files import SourceFile
 

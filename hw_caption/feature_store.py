@@ -6,28 +6,25 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
 from hw_caption import backbone
-from hw_caption.feature_file import FeatureFile
 from hw_caption.images import VIEWS, decode_all, decode_bytes, turn
 from hw_caption.models import Encoder
-from hw_common import files
 from hw_common.errors import Stopped, UserError, signal_of
-from hw_common.images import in_parallel
+from hw_common.parallel import in_parallel
+from hw_common.row_cache import RowCache
 from hw_common.source_files import SourceFile
 
 HOMEWORK = "hw_caption"
 _BATCH = 16  # images through the encoder at once; more are no faster on a CPU
-_SAVE_EVERY = 2.0  # seconds: what a kill can cost
 
 
 class FeatureStore:
@@ -41,18 +38,13 @@ class FeatureStore:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        arrays: Sequence[np.ndarray],
-        names: Sequence[str],
-        grid: tuple[int, int],
-        hashes: Mapping[str, str],
+        self, caches: Sequence[RowCache], keys: Mapping[str, str], grid: tuple[int, int], hashes: Mapping[str, str]
     ) -> None:
-        self.folder = folder
-        self._arrays = arrays
-        self._rows = {name: row for row, name in enumerate(names)}
+        self.folder = caches[0].folder
+        self._caches = caches
+        self._keys = keys  # image name -> hash, by which the caches know it
         self.grid = grid
-        self.views = len(arrays)
+        self.views = len(caches)
         self.hashes = dict(hashes)
 
     def take(self, names: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
@@ -63,7 +55,7 @@ class FeatureStore:
             views: which symmetry of the square each is seen in (see `images.turn`); as they are by default.
         """
         views = views or [0] * len(names)
-        chosen = [self._arrays[view][self._rows[name]] for name, view in zip(names, views, strict=True)]
+        chosen = [self._caches[view].take(self._keys[name]) for name, view in zip(names, views, strict=True)]
         return torch.from_numpy(np.stack(chosen)).float()
 
 
@@ -120,22 +112,23 @@ def ensure(
     """
     device = device or torch.device("cpu")
     encoder = Encoder(backbone.load_trunk(weights, data_dir, seed).to(device))
-    wanted = dict(zip((i.name for i in images), in_parallel(_sha256, images), strict=True))
+    keys = dict(zip((image.name for image in images), in_parallel(_sha256, images), strict=True))
+    by_key = {key: image for image, key in zip(images, keys.values(), strict=True)}  # the same image may be there twice
     digest = backbone.weights_sha256(encoder.trunk)
     home = results_dir / HOMEWORK / "features" / f"{label}-{_weights_label(weights, seed)}-{size}"
     side = -(-size // backbone.STRIDE)
-    arrays = []
+    caches = []
     for view in range(views):
         folder = home.with_name(f"{home.name}-view{view}") if view else home
-        file = FeatureFile(folder, _recipe(digest, size, view), (side**2, backbone.REGION_SIZE))
-        with _locked(folder):
-            file.prepare(wanted)
-            missing = set(file.missing)
+        caches.append(RowCache(folder, _recipe(digest, size, view), backbone.REGION_SIZE))
+        with caches[-1].locked():
+            missing = {key: image for key, image in by_key.items() if not caches[-1].holds(key)}
+            if damaged := len(caches[-1].damaged):
+                print(f"{folder}: the features of {damaged} images are damaged; they are computed anew")
             if missing:
-                _compute(file, [image for image in images if image.name in missing], encoder, size, view)
-            arrays.append(file.array())
-    together = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
-    return FeatureStore(home, arrays, list(wanted), (side, side), {"images": together, "encoder": digest})
+                _compute(caches[-1], missing, encoder, size, view)
+    together = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+    return FeatureStore(caches, keys, (side, side), {"images": together, "encoder": digest})
 
 
 def _sha256(image: SourceFile) -> str:
@@ -163,57 +156,39 @@ def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """While inside, no other process writes `folder`; waits for one that does."""
-    lock = FileLock(folder / ".lock")  # an OS lock: it dies with its process
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"{folder}: waiting for another process that computes these features", flush=True)
-            lock.acquire()
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --results_dir") from error
-    try:
-        files.remove_stale(folder)
-        yield
-    finally:
-        lock.release()
-
-
-def _compute(file: FeatureFile, images: Sequence[SourceFile], encoder: Encoder, size: int, view: int) -> None:
-    """Computes and writes the features of `images`: while the network has a batch, the next ones are decoded."""
+def _compute(cache: RowCache, missing: Mapping[str, SourceFile], encoder: Encoder, size: int, view: int) -> None:
+    """Computes and writes the features of images, named by hash; while the network has a batch, others are decoded."""
     device = next(encoder.parameters()).device
 
-    def read(image: SourceFile) -> tuple[str, str, np.ndarray]:
+    def read(key: str) -> tuple[str, np.ndarray]:
+        image = missing[key]
         content = image.read()
-        return image.name, hashlib.sha256(content).hexdigest(), turn(decode_bytes(content, image.where, size), view)
+        if hashlib.sha256(content).hexdigest() != key:
+            raise UserError(f"{image.where} has just been changed by somebody else; start again")
+        return key, turn(decode_bytes(content, image.where, size), view)
 
-    started = saved = time.monotonic()
+    started = time.monotonic()
     done = 0  # the bar does not count where it is not shown
-    decoded = in_parallel(read, images, ahead=2 * _BATCH)
-    bar = tqdm(desc=f"features of {file.folder.name}", total=len(images), leave=False, unit="image", disable=None)
+    decoded = in_parallel(read, missing, ahead=2 * _BATCH)
+    bar = tqdm(desc=f"features of {cache.folder.name}", total=len(missing), leave=False, unit="image", disable=None)
     try:
         with contextlib.closing(decoded), bar, torch.inference_mode():
             while batch := list(itertools.islice(decoded, _BATCH)):
-                names, digests, pixels = zip(*batch, strict=True)
+                keys, pixels = zip(*batch, strict=True)
                 features = encoder(backbone.to_input(np.stack(pixels)).to(device)).half()
                 if not features.isfinite().all():
-                    raise UserError(
-                        f"the features of {names[0]} and others are not finite; these weights are of no use"
-                    )
-                file.write(names, digests, features.cpu().numpy())
-                bar.update(len(names))
-                done += len(names)
-                if time.monotonic() - saved > _SAVE_EVERY:
-                    file.commit()
-                    saved = time.monotonic()
+                    name = missing[keys[0]].name
+                    raise UserError(f"the features of {name} and others are not finite; these weights are of no use")
+                for key, rows in zip(keys, features.cpu().numpy(), strict=True):
+                    cache.append(key, rows)
+                bar.update(len(keys))
+                done += len(keys)
     except KeyboardInterrupt as interrupt:
-        what = f"stopped after {done} of {len(images)} images; saved, and the same command goes on"
+        what = f"stopped after {done} of {len(missing)} images; saved, and the same command goes on"
         raise Stopped(signal_of(interrupt), what) from None
     finally:
-        file.commit()
+        cache.commit()
     seconds = time.monotonic() - started
-    print(f"{file.folder}: features of {len(images)} images in {seconds:.1f} s ({len(images) / seconds:.0f} a second)")
+    print(
+        f"{cache.folder}: features of {len(missing)} images in {seconds:.1f} s ({len(missing) / seconds:.0f} a second)"
+    )

@@ -18,7 +18,7 @@ An image of 224×224 pixels becomes 7×7 regions of 512 numbers.
   python -m hw_caption.features --weights my_resnet18.safetensors
   python -m hw_caption.features --dataset sample --weights none  the built-in sample, needs no download
 
-Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{features.npy,index.json}. Does nothing where these
+Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{rows.bin,index.json}. Does nothing where these
 are up to date, computes anew what changed, and goes on where it was interrupted.
 """
 _SMALLEST, _LARGEST = 32, 1024  # pixels

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hw_common import images as image_files
+from hw_common.parallel import in_parallel, with_bar
 from hw_common.source_files import SourceFile
 
 VIEWS = 8
@@ -38,8 +39,8 @@ def decode_bytes(content: bytes, where: str, size: int | None) -> np.ndarray:
 def decode_all(images: Sequence[SourceFile], size: int, title: str) -> np.ndarray:
     """Many images as (number, size, size, 3) uint8, with a progress bar called `title`."""
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    decoded = image_files.in_parallel(lambda image: decode(image, size), images)
-    for row, image in enumerate(image_files.with_bar(decoded, len(images), title)):
+    decoded = in_parallel(lambda image: decode(image, size), images)
+    for row, image in enumerate(with_bar(decoded, len(images), title)):
         pixels[row] = image
     return pixels
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from hw_common import images
 from hw_common.errors import UserError
+from hw_common.parallel import in_parallel, with_bar
 
 
 def decode(path: Path, channels: int, size: int) -> np.ndarray:
@@ -26,8 +27,8 @@ def decode(path: Path, channels: int, size: int) -> np.ndarray:
 def decode_all(paths: Sequence[Path], channels: int, size: int, title: str) -> np.ndarray:
     """Many image files as (number, size, size, channels) uint8, with a progress bar called `title`."""
     pixels = np.empty((len(paths), size, size, channels), dtype=np.uint8)
-    decoded = images.in_parallel(lambda path: decode(path, channels, size), paths)
-    for row, image in enumerate(images.with_bar(decoded, len(paths), title)):
+    decoded = in_parallel(lambda path: decode(path, channels, size), paths)
+    for row, image in enumerate(with_bar(decoded, len(paths), title)):
         pixels[row] = image
     return pixels
 

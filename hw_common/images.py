@@ -1,26 +1,19 @@
 """Image files, opened without trusting what they claim to be; whatever is wrong with one is a line that names it."""
 
-import collections
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from hw_common.errors import UserError
-from hw_common.runs import available_cores
 
 LARGEST_IMAGE = 50_000_000  # pixels; a file of a few kilobytes can claim many gigabytes
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # opened() refuses these itself
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # a damaged file is one line, opened()'s
-
-Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -61,26 +54,3 @@ def on_background(image: Image.Image, colour: str) -> Image.Image:
         return image.convert("RGB")
     layers = Image.new("RGBA", image.size, colour), image.convert("RGBA")
     return Image.alpha_composite(*layers).convert("RGB")
-
-
-def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Iterator[Result]:
-    """The results of `work` for each of `items`, in order; never more than `ahead` of them wait to be taken.
-
-    What has not begun when one raises, or when nobody takes any more, is dropped.
-    """
-    waiting: collections.deque[Future[Result]] = collections.deque()
-    pool = ThreadPoolExecutor(available_cores())
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) == ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def with_bar(results: Iterable[Result], total: int, title: str) -> Iterator[Result]:
-    """`results` as they are, with a progress bar called `title` while they are taken."""
-    return iter(tqdm(results, title, total, unit="image", disable=None, leave=False))

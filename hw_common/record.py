@@ -14,8 +14,6 @@ versions and git revision, without paths of this machine.
 
   python -m hw_common.record results/hw_cnn/fashion results/hw_cnn/cifar-best
 """
-_PATHS = {"data_dir", "results_dir", "resume", "storage"}
-_FILES = {"weights"}  # kept by name
 
 
 def parser() -> cli.Parser:
@@ -46,12 +44,7 @@ def record(folder: Path, into: Path) -> Path:
     run = Run.open(folder, homework)
     path = into / f"{homework}-{folder.resolve().name}.json"
     facts = {key: run.config.get(key) for key in ("command", "data", "versions", "git", "host", "started")}
-    kept = {
-        name: Path(value).name if name in _FILES else value
-        for name, value in run.arguments.items()
-        if name not in _PATHS
-    }
-    files.write_json(path, {SUMMARY: run.summary(), "arguments": kept, **facts})
+    files.write_json(path, {SUMMARY: run.summary(), "arguments": run.arguments_without_places(), **facts})
     return path
 
 

@@ -32,6 +32,8 @@ CONFIG, METRICS, SUMMARY = "config.json", "metrics.csv", "summary.json"
 BEST, LAST = "best.safetensors", "last.pt"
 _LOCK = ".lock"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "captum", "optuna")
+_PLACES = {"data_dir", "dataset_dir", "results_dir", "resume", "storage"}  # arguments that are paths of one machine
+_FILES = {"weights"}  # arguments that may be paths, whose last part tells something
 # Arguments that say where things are and not what is computed: they may change between start and resume.
 _FREE_ON_RESUME = {"resume", "data_dir", "overwrite", "tensorboard", "dry_run"}
 
@@ -145,6 +147,14 @@ class Run:
     def arguments(self) -> dict[str, Any]:
         """The arguments of the command that started the run."""
         return self.config["arguments"]
+
+    def arguments_without_places(self) -> dict[str, Any]:
+        """The command's arguments as others may read them: none is a path, and of weights the file's name is left."""
+        return {
+            name: Path(value).name if name in _FILES and value else value
+            for name, value in self.arguments.items()
+            if name not in _PLACES
+        }
 
     @property
     def is_finished(self) -> bool:

@@ -12,8 +12,6 @@ from hw_common.errors import UserError
 from hw_common.runs import CONFIG, SCHEMA, SUMMARY, Run
 
 FIGURE_SUFFIX = ".pdf"
-_PLACES = ("data_dir", "dataset_dir", "results_dir", "resume", "storage")  # of one machine: no report says them …
-_FILES = ("weights",)  # … and only the names of these
 SAMPLE = "sample"  # what a summary's "dataset" says of a built-in sample
 
 
@@ -54,11 +52,7 @@ class Numbers:
             "date": self.date,
             "folder": f"{self.run.config['homework']}/{self.run.folder.name}",
             "command": self.run.config["command"],
-            "arguments": {
-                name: Path(value).name if name in _FILES and value else value
-                for name, value in self.run.arguments.items()
-                if name not in _PLACES
-            },
+            "arguments": self.run.arguments_without_places(),
         }
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from hw_common import images
 from hw_common.errors import UserError
+from hw_common.parallel import in_parallel, with_bar
 
 # The sheet's photos are about 500×375: they stay whole. Random crops to 224 take half of them or more, on average.
 SHORTER_SIDE = 384
@@ -66,7 +67,7 @@ def decode_all(picture_files: Sequence[PictureFile], title: str) -> list[np.ndar
     """
     pictures: list[np.ndarray] = []
     total = 0
-    for picture in images.with_bar(images.in_parallel(decode, picture_files), len(picture_files), title):
+    for picture in with_bar(in_parallel(decode, picture_files), len(picture_files), title):
         pictures.append(picture)
         total += picture.nbytes
         if total > _LARGEST_TOTAL:

@@ -15,7 +15,7 @@ from torchvision.models import resnet18
 
 from hw_caption import backbone, data, feature_store, features, images
 from hw_caption.vocabulary import SPECIALS, Vocabulary
-from hw_common import cli, source_files
+from hw_common import cli, row_cache, source_files
 from hw_common.errors import UserError
 from hw_common.source_files import SourceFile
 
@@ -330,18 +330,19 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_done(tmp_path, capsys, m
     flags = ["--dataset_dir", str(tmp_path / "tiny"), "--weights", "none", "--image_size", "32"]
     flags += ["--results_dir", str(tmp_path / "results")]
     monkeypatch.setattr(feature_store, "_BATCH", 2)
-    write, calls = feature_store.FeatureFile._write_row, []
+    append, keys = row_cache.RowCache.append, []
 
-    def fill_up(self, file, name, row):
-        calls.append(name)
-        if len(calls) == 4:
-            raise OSError(28, os.strerror(28))
-        write(self, file, name, row)
+    def fill_up(self, key, rows):
+        keys.append(key)
+        with self._disk_errors():
+            if len(keys) == 4:
+                raise OSError(28, os.strerror(28))
+        append(self, key, rows)
 
-    monkeypatch.setattr(feature_store.FeatureFile, "_write_row", fill_up)
-    assert "features.npy: No space left on device; make room" in refused_by_command(capsys, *flags)
+    monkeypatch.setattr(row_cache.RowCache, "append", fill_up)
+    assert "rows.bin: No space left on device; make room" in refused_by_command(capsys, *flags)
     features.main([*flags, *ON_CPU])
-    assert calls[4:] == [f"{number}.tif" for number in range(2, 6)]
+    assert len(set(keys)) == 6 and keys[3] == keys[4]  # what was written before counts
 
 
 def test_a_wrong_flag_is_answered_before_torch_is_imported():

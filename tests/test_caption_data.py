@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hw_caption import data, images, sources
 from hw_caption.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary
 from hw_common import distributed
-from hw_common.images import in_parallel
 
 torch.set_num_threads(1)
 
@@ -275,16 +274,3 @@ def test_the_views_are_the_symmetries_of_the_square():
     as_bytes = {view.tobytes() for view in seen}
     assert len(as_bytes) == 8
     assert {images.turn(view, k).tobytes() for view in seen for k in range(8)} == as_bytes
-
-
-def test_decoding_in_parallel_keeps_the_order_and_never_runs_far_ahead():
-    started = []
-
-    def work(item):
-        started.append(item)
-        return item * 2
-
-    results = in_parallel(work, range(50), ahead=4)
-    assert next(results) == 0
-    assert len(started) <= 4
-    assert list(results) == [item * 2 for item in range(1, 50)]

@@ -3,8 +3,6 @@
 import fcntl
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,9 +15,9 @@ from torchvision import transforms
 from torchvision.models import resnet18
 
 from hw_caption import backbone, data, feature_store, features, images
-from hw_caption.feature_file import ARRAY, INDEX
 from hw_caption.models import Encoder
 from hw_common.errors import Stopped
+from hw_common.row_cache import INDEX, ROWS
 
 torch.set_num_threads(1)
 
@@ -119,17 +117,17 @@ def test_features_are_those_of_each_image_by_itself(tmp_path, tiny):
     assert (found.shape, found.dtype, store.grid, store.views) == ((6, 9, 512), torch.float32, (3, 3), 1)
     assert torch.allclose(found, expected(tiny, size=96), rtol=1e-3, atol=1e-3)  # float16
     assert torch.equal(store.take(["4.tif", "1.tif", "4.tif"]), found[[4, 1, 4]])
-    array = np.load(store.folder / ARRAY, mmap_mode="r")
-    assert (array.shape, array.dtype) == ((6, 9, 512), np.float16)
+    rows = np.memmap(store.folder / ROWS, np.float16, "r", shape=(6, 9, 512))
+    assert torch.equal(torch.from_numpy(rows.astype(np.float32)), found)
 
 
 def test_the_index_says_what_the_features_are_of(tmp_path, tiny):
     store = ensure(tiny, tmp_path)
     assert store.folder == tmp_path / "results" / "hw_caption" / "features" / "tiny-none42-32"
-    assert sorted(caption_files.snapshot(store.folder)) == [ARRAY, INDEX]
+    assert sorted(caption_files.snapshot(store.folder)) == [INDEX, ROWS]
     index = json.loads((store.folder / INDEX).read_text())
-    assert index.keys() == {"schema", "encoder", "preprocessing", "images"}
-    assert index["images"] == {image.name: feature_store._sha256(image) for image in tiny.images}
+    assert index.keys() == {"schema", "width", "encoder", "preprocessing", "items"}
+    assert list(index["items"]) == [feature_store._sha256(image) for image in tiny.images]
     assert index["preprocessing"]["size"] == [SIZE, SIZE] and index["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
     assert index["encoder"]["sha256"] == store.hashes["encoder"]
 
@@ -158,7 +156,7 @@ def test_only_what_changed_is_computed_again(tmp_path, tiny, count):
     assert torch.equal(first.take([image.name for image in tiny.images]), old)
 
 
-def test_rows_move_with_their_images(tmp_path, tiny, count):
+def test_features_belong_to_images_and_not_to_places(tmp_path, tiny, count):
     ensure(tiny, tmp_path)
     content = caption_files.description()
     content["images"].reverse()
@@ -185,40 +183,52 @@ def test_other_weights_or_sizes_have_their_own_features(tmp_path, tiny):
 
 
 @pytest.mark.parametrize(
-    ("break_it", "says"),
+    ("break_it", "computed", "says"),
     [
-        (lambda f: os.truncate(f / ARRAY, 5000), "cut short"),
-        (lambda f: (f / ARRAY).unlink(), "missing"),
-        (lambda f: (f / ARRAY).write_bytes(b"no array"), "damaged"),
-        (lambda f: np.save(f / ARRAY, np.zeros((6, 1, 512), np.float32)), "not what index.json says"),
-        (lambda f: np.save(f / ARRAY, np.zeros((5, 1, 512), np.float16)), "not what index.json says"),
-        (lambda f: np.save(f / ARRAY, np.array([{}] * 6), allow_pickle=True), "damaged"),
-        (lambda f: (f / INDEX).write_bytes((f / INDEX).read_bytes()[:200]), "cannot be read"),
-        (lambda f: (f / INDEX).write_text("[]"), "damaged"),
-        (lambda f: (f / INDEX).write_text('{"images": {"0.tif": 3}}'), "damaged"),
-        (lambda f: change_index(f, schema=0), "another schema"),
-        (lambda f: change_index(f, encoder={"network": "resnet18", "sha256": "0"}), "another encoder"),
-        (lambda f: change_index(f, preprocessing=None, encoder=None), "another encoder and another preprocessing"),
+        (lambda f: os.truncate(f / ROWS, 5000), 2, "the features of 2 images are damaged; they are computed anew"),
+        (lambda f: change_byte(f / ROWS, 2000), 1, "the features of 1 images are damaged; they are computed anew"),
+        (lambda f: (f / INDEX).write_bytes((f / INDEX).read_bytes()[:200]), 6, "cannot be read"),
+        (lambda f: change_index(f, encoder={"network": "resnet18", "sha256": "0"}), 6, "another encoder"),
+        (lambda f: change_index(f, preprocessing=None, encoder=None), 6, "another encoder and another preprocessing"),
     ],
-    ids=["cut short", "missing", "no array", "float32", "a row less", "pickle", "index cut short", "index a list",
-         "hash a number", "schema", "weights", "preprocessing"],
-)  # fmt: skip
-def test_features_that_cannot_be_trusted_are_computed_anew(tmp_path, tiny, count, capsys, break_it, says):
-    folder = ensure(tiny, tmp_path).folder
-    before = caption_files.snapshot(folder)
-    break_it(folder)
-    assert caption_files.snapshot(folder) != before
+    ids=["cut short", "changed", "index cut short", "weights", "preprocessing"],
+)
+def test_features_that_cannot_be_trusted_are_computed_anew(tmp_path, tiny, count, capsys, break_it, computed, says):
+    names = [image.name for image in tiny.images]
+    store = ensure(tiny, tmp_path)
+    before = store.take(names)
+    break_it(store.folder)
     capsys.readouterr()
-    ensure(tiny, tmp_path)
+    again = ensure(tiny, tmp_path)
     first_line = capsys.readouterr().out.splitlines()[0]
-    assert says in first_line and str(folder) in first_line and "computed anew" in first_line
-    assert len(count) == 12
-    assert caption_files.snapshot(folder) == before
+    assert says in first_line and str(store.folder) in first_line and "computed anew" in first_line
+    assert len(count) == 6 + computed
+    assert torch.equal(again.take(names), before)
+
+
+def change_byte(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
 
 
 def change_index(folder: Path, **changes) -> None:
     index = json.loads((folder / INDEX).read_text())
     (folder / INDEX).write_text(json.dumps({**index, **changes}))
+
+
+def test_an_image_that_is_there_twice_is_computed_once(tmp_path, tiny, count):
+    content = (tmp_path / "tiny" / "images" / "1.tif").read_bytes()
+    (tmp_path / "tiny" / "images" / "4.tif").write_bytes(content)
+    store = ensure(tiny, tmp_path)
+    assert len(count) == 5
+    assert torch.equal(*store.take(["1.tif", "4.tif"]))
+
+
+def test_an_image_that_changes_meanwhile_is_not_mistaken_for_itself(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(feature_store, "_sha256", lambda image: "of what it was before " + image.name)
+    with pytest.raises(feature_store.UserError, match="0.tif has just been changed by somebody else"):
+        ensure(tiny, tmp_path)
 
 
 def test_views_are_kept_beside_each_other(tmp_path, tiny, count):
@@ -289,13 +299,6 @@ def test_a_damaged_image_costs_nothing_that_was_done(tmp_path, tiny, count, monk
     assert sorted(count) == ["3.tif", "4.tif", "5.tif"]
 
 
-def test_a_kill_at_any_line_leaves_nothing_wrong():
-    kills = Path(__file__).with_name("caption_kills.py")
-    done = subprocess.run([sys.executable, kills, "7"], capture_output=True, text=True, cwd=kills.parents[1])
-    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-    assert int(done.stdout.split()[-1]) > 80
-
-
 def test_a_second_process_waits_for_the_first(tmp_path, tiny, capsys):
     folder = ensure(tiny, tmp_path).folder
     with open(folder / ".lock", "r+b") as file:
@@ -325,7 +328,7 @@ def test_the_command_computes_once(tmp_path, tiny, count, capsys):
         where = tmp_path / "with space" / "hw_caption" / "features" / "tiny-none42-64"
         assert capsys.readouterr().out.splitlines()[-1] == f"Tiny: 6 images with 2×2 regions are in {where}"
     assert sorted(caption_files.snapshot(tmp_path / "with space")) == [
-        f"hw_caption/features/tiny-none42-64/{name}" for name in (ARRAY, INDEX)
+        f"hw_caption/features/tiny-none42-64/{name}" for name in (INDEX, ROWS)
     ]
 
 

@@ -1,7 +1,6 @@
 """Image files, opened without trusting them; what each homework makes of them is in its own tests."""
 
 import io
-import threading
 
 import numpy as np
 import pytest
@@ -46,27 +45,3 @@ def test_what_is_no_image_is_named(content):
         images.opened(content, "picture") as image,
     ):
         image.load()
-
-
-def test_results_come_in_order_and_work_never_runs_far_ahead():
-    started, taken = [], 0
-    lock = threading.Lock()
-
-    def work(item):
-        with lock:
-            started.append(item)
-            assert len(started) <= taken + 4
-        return 10 * item
-
-    for item, result in enumerate(images.in_parallel(work, range(30), ahead=4)):
-        assert result == 10 * item
-        taken += 1
-    assert sorted(started) == list(range(30))
-
-
-def test_what_has_not_begun_when_one_fails_is_dropped():
-    def work(item):
-        raise UserError(f"{item} is bad")
-
-    with pytest.raises(UserError, match="0 is bad"):
-        list(images.in_parallel(work, range(1000), ahead=2))
