@@ -12,6 +12,7 @@ import asr_files
 import numpy as np
 import pytest
 import torch
+from finished_runs import numbers_of, times_of_writing
 from PIL import Image
 
 from hw_asr import compare, data, evaluation, experiment, plots, reproduce, similarity, text, train, transcribe
@@ -74,20 +75,6 @@ def tiny_flags(clips, results):
 def train_tiny(clips, results, *flags):
     train.main([*tiny_flags(clips, results), *flags])
     return results / "hw_asr"
-
-
-def outcome(folder):
-    """All that has to repeat bit for bit: times are left out."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    summary = json.loads((folder / "summary.json").read_text())
-    del summary["speed"], summary["name"]
-    weights = {name: tensor.tolist() for name, tensor in checkpoints.load_state(folder / "last.pt")["model"].items()}
-    return rows, summary, weights, (folder / "best.safetensors").read_bytes()
-
-
-def times_of_writing(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +144,7 @@ def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
     folder = tmp_path / "hw_asr" / "run"
     assert not (folder / "summary.json").exists()
     train.main(["--resume", str(folder)])
-    assert outcome(folder) == outcome(whole)
+    assert numbers_of(folder) == numbers_of(whole)
 
 
 def test_a_dry_run_writes_only_spectrograms(clips, tmp_path, capsys):
@@ -452,14 +439,6 @@ def test_reproduce_does_everything_and_the_second_time_nothing(clips, tmp_path, 
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("module", [train, compare, transcribe, reproduce])
-def test_help_teaches(module, capsys):
-    with pytest.raises(SystemExit) as caught:
-        module.main(["--help"])
-    assert caught.value.code == 0
-    assert f"python -m {module.__name__}" in capsys.readouterr().out
 
 
 def test_a_user_error_ends_with_status_2(capsys, monkeypatch):

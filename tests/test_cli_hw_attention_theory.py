@@ -1,6 +1,5 @@
 """Every command of hw_attention_theory through its real entry point: the files it writes, resume, bad input."""
 
-import csv
 import json
 import os
 import shutil
@@ -13,10 +12,11 @@ import cnn_files
 import numpy as np
 import pytest
 import torch
+from finished_runs import numbers_of
 from PIL import Image
 
 from hw_attention_theory import claims, experiment, measure, parameter_counts, plots, reproduce, scaling, train, verify
-from hw_common import checkpoints, cli
+from hw_common import cli
 from hw_common.errors import Stopped, UserError
 
 torch.set_num_threads(1)
@@ -95,16 +95,6 @@ def summary_of(folder):
     return json.loads((folder / "summary.json").read_text())
 
 
-def outcome(folder):
-    """All that has to repeat bit for bit: times and memory are left out."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    summary = summary_of(folder)
-    del summary["speed"], summary["name"]
-    weights = {name: tensor.tolist() for name, tensor in checkpoints.load_state(folder / "last.pt")["model"].items()}
-    return rows, summary, weights, (folder / "best.safetensors").read_bytes()
-
-
 def refusal(command, *flags):
     """What the user is told: one line."""
     with pytest.raises(UserError) as caught:
@@ -157,7 +147,7 @@ def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
     folder = tmp_path / FOLDER / "run"
     assert not (folder / "summary.json").exists()
     train.main(["--resume", str(folder)])
-    assert outcome(folder) == outcome(whole)
+    assert numbers_of(folder) == numbers_of(whole)
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
@@ -418,14 +408,6 @@ def test_a_stopped_reproduction_says_how_to_go_on(tmp_path, monkeypatch):
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("module", [train, parameter_counts, verify, scaling, reproduce])
-def test_help_teaches(module, capsys):
-    with pytest.raises(SystemExit) as caught:
-        module.main(["--help"])
-    assert caught.value.code == 0
-    assert f"python -m {module.__name__}" in capsys.readouterr().out
 
 
 def test_no_command_imports_torch_before_its_arguments_are_checked():

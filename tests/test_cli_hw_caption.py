@@ -1,6 +1,5 @@
 """Every command of hw_caption through its real entry point: tiny runs, the files they write, resume, bad input."""
 
-import csv
 import dataclasses
 import itertools
 import json
@@ -14,6 +13,7 @@ from pathlib import Path
 import caption_files
 import pytest
 import torch
+from finished_runs import numbers_of
 from PIL import Image
 
 from hw_caption import caption, compare, experiment, reproduce, results, train
@@ -72,16 +72,6 @@ def undrawn(monkeypatch):
 def copy(runs, tmp_path):
     """A finished run that a test may damage."""
     return Path(shutil.copytree(runs["attention"], tmp_path / "hw_caption" / "attention"))
-
-
-def numbers_of(folder):
-    """Everything of a run that has to repeat bit for bit: times and host facts are left out."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    summary = json.loads((folder / "summary.json").read_text())
-    del summary["speed"], summary["name"]
-    weights = {name: tensor.tolist() for name, tensor in checkpoints.load_state(folder / "last.pt")["model"].items()}
-    return rows, summary, weights, (folder / "best.safetensors").read_bytes()
 
 
 # ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -428,11 +418,3 @@ def test_reproduce_does_everything_and_the_second_time_nothing(scenes, tmp_path,
     assert len(before) == 3
     reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
-
-
-@pytest.mark.parametrize("module", [train, caption, compare, reproduce])
-def test_help_teaches(module, capsys):
-    with pytest.raises(SystemExit) as caught:
-        module.main(["--help"])
-    assert caught.value.code == 0
-    assert f"python -m {module.__name__}" in capsys.readouterr().out

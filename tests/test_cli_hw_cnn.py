@@ -1,6 +1,5 @@
 """Every command of hw_cnn through its real entry point: tiny runs, the files they write, resume, bad input."""
 
-import csv
 import json
 import os
 import re
@@ -13,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished_runs import numbers_of
 from PIL import Image
 
 from hw_cnn import compare_layers, explain, predict, reproduce, sweep, train
-from hw_common import checkpoints, cli
+from hw_common import cli
 from hw_common.errors import UserError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -58,17 +58,6 @@ def train_tiny(results, *flags, network="oct"):
 def run_folder(results):
     [folder] = [f for f in (results / "hw_cnn").iterdir() if f.is_dir()]
     return folder
-
-
-def numbers_of(folder):
-    """Everything of a run that has to repeat bit for bit: times and host facts are left out."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    summary = json.loads((folder / "summary.json").read_text())
-    del summary["speed"], summary["name"]
-    last = checkpoints.load_state(folder / "last.pt")
-    weights = {name: tensor.tolist() for name, tensor in last["model"].items()}
-    return rows, summary, weights, (folder / "best.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -424,14 +413,6 @@ def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkey
     assert len(before) == 4
     reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
-
-
-@pytest.mark.parametrize("module", [train, sweep, compare_layers, explain, predict, reproduce])
-def test_help_teaches(module, capsys):
-    with pytest.raises(SystemExit) as caught:
-        module.main(["--help"])
-    assert caught.value.code == 0
-    assert f"python -m {module.__name__}" in capsys.readouterr().out
 
 
 def test_a_user_error_ends_with_status_2(capsys, monkeypatch):

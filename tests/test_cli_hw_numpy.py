@@ -272,14 +272,6 @@ def test_wrong_flags_are_one_clear_line(flags, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("module", [train, reproduce])
-def test_help_teaches(module, capsys):
-    with pytest.raises(SystemExit) as caught:
-        module.main(["--help"])
-    assert caught.value.code == 0
-    assert f"  python -m {module.__name__} " in capsys.readouterr().out
-
-
 # ── reproduce ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

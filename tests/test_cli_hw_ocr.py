@@ -12,9 +12,10 @@ import numpy as np
 import ocr_files
 import pytest
 import torch
+from finished_runs import numbers_of, times_of_writing
 from PIL import Image
 
-from hw_common import checkpoints, cli, figures
+from hw_common import cli, figures
 from hw_common.errors import Stopped, UserError
 from hw_ocr import compare, experiment, invariance, plots, read, reproduce, train
 
@@ -53,20 +54,6 @@ def train_tiny(data_dir, results, *flags):
     train.main(["--data_dir", str(data_dir), "--results_dir", str(results), "--epochs", "2", "--threads", "1",
                 "--batch_size", "3", *flags])  # fmt: skip
     return results / "hw_ocr"
-
-
-def outcome(folder):
-    """All that has to repeat bit for bit: times are left out."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    summary = json.loads((folder / "summary.json").read_text())
-    del summary["speed"], summary["name"]
-    weights = {name: tensor.tolist() for name, tensor in checkpoints.load_state(folder / "last.pt")["model"].items()}
-    return rows, summary, weights, (folder / "best.safetensors").read_bytes()
-
-
-def times_of_writing(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +135,7 @@ def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
     folder = tmp_path / "hw_ocr" / "run"
     assert not (folder / "summary.json").exists()
     train.main(["--resume", str(folder)])
-    assert outcome(folder) == outcome(whole)
+    assert numbers_of(folder) == numbers_of(whole)
 
 
 def test_a_dry_run_writes_nothing(data_dir, tmp_path, capsys):
@@ -321,14 +308,6 @@ def test_reproduce_does_everything_and_the_second_time_nothing(data_dir, tmp_pat
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("module", [train, compare, invariance, read, reproduce])
-def test_help_teaches(module, capsys):
-    with pytest.raises(SystemExit) as caught:
-        module.main(["--help"])
-    assert caught.value.code == 0
-    assert f"python -m {module.__name__}" in capsys.readouterr().out
 
 
 def test_a_user_error_ends_with_status_2(capsys, monkeypatch):

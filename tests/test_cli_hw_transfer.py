@@ -267,14 +267,6 @@ def test_reproduce_draws_everything_and_the_second_time_trains_nothing(tmp_path,
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("main", [train.COMMAND.main, compare.main, reproduce.main])
-def test_help_teaches(main, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
-    assert "python -m hw_transfer." in capsys.readouterr().out
-
-
 def test_a_user_error_ends_with_one_line_and_status_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train", "--dataset", "folder", "--data_dir", f"{tmp_path}/no where"])
     with pytest.raises(SystemExit) as caught:

@@ -1,0 +1,24 @@
+"""What a run folder holds, as values that compare with `==`."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from hw_common import checkpoints
+from hw_common.runs import BEST, LAST, METRICS, SUMMARY
+
+
+def numbers_of(folder: Path) -> tuple[Any, ...]:
+    """Everything of a finished run that has to repeat bit for bit: times and host facts are left out."""
+    with open(folder / METRICS, newline="") as file:
+        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+    summary = json.loads((folder / SUMMARY).read_text())
+    del summary["speed"], summary["name"]
+    weights = {name: tensor.tolist() for name, tensor in checkpoints.load_state(folder / LAST)["model"].items()}
+    return rows, summary, weights, (folder / BEST).read_bytes()
+
+
+def times_of_writing(folder: Path) -> dict[Path, int]:
+    """When each file of weights below `folder` was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
