@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hw_caption import backbone, data, feature_store, metrics, results
-from hw_caption.data import CaptionData, Inputs
+from hw_caption.consensus import Consensus
+from hw_caption.data import CaptionData, Inputs, Split
 from hw_caption.feature_store import Pixels
 from hw_caption.images import VIEWS
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention, Encoder
@@ -21,14 +22,14 @@ from hw_caption.presets import CAPTION_FILES, LARGEST_GRADIENT, SOURCE, TITLES
 from hw_caption.sources import Captions
 from hw_caption.train import HOMEWORK, decoder_kind
 from hw_caption.vocabulary import Vocabulary
-from hw_caption.writing import Writer
+from hw_caption.writing import Writer, describe
 from hw_common import distributed
 from hw_common.errors import UserError
 from hw_common.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.source_files import SourceFile
 from hw_common.training import Fitted, Row
 
-VOCABULARY = "vocabulary.json"
+VOCABULARY, CONSENSUS = "vocabulary.json", "consensus.safetensors"
 _WEIGHTS_SEED = 42  # of --weights none: all runs share one random encoder, whatever their seed
 
 
@@ -43,9 +44,10 @@ def load_encoder(arguments: argparse.Namespace) -> Encoder:
     return Encoder(backbone.load_trunk(arguments.weights, arguments.data_dir, _WEIGHTS_SEED))
 
 
-def make_writer(arguments: argparse.Namespace, model: Captioner, vocabulary: Vocabulary, longest: int) -> Writer:
-    """Writes with `model` as `arguments` say, captions of up to `longest` words with their end."""
-    return Writer(model, vocabulary, longest, arguments.beam, VIEWS if arguments.augment else 1)
+def _make_consensus(model: Captioner, inputs: Inputs, train: Split, vocabulary: Vocabulary) -> Consensus:
+    """Chooses captions by the training images."""
+    references = [[tuple(vocabulary.encode(caption)[1:-1]) for caption in captions] for captions in train.captions]
+    return Consensus(describe(model, inputs, train.names), references)
 
 
 @dataclass
@@ -105,7 +107,9 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     inputs, encoder, hashes = _open_inputs(arguments, found, device)
     model = build_model(arguments, len(found.vocabulary), encoder).to(device)
     _announce(arguments, found, model)
-    writer = make_writer(arguments, model, found.vocabulary, found.longest - 1)
+    chooses = arguments.decoding == "consensus"
+    consensus = _make_consensus(model, inputs, found.train, found.vocabulary) if chooses else None
+    writer = Writer(model, found.vocabulary, found.longest - 1, arguments.beam, consensus)
     task = _Task(arguments, found, inputs, {**found.hashes, **hashes}, writer, images)
     batches = data.caption_batches(
         found.train, found.vocabulary, inputs, arguments.batch_size,
@@ -134,6 +138,11 @@ def weights_metadata(arguments: argparse.Namespace, vocabulary: Vocabulary) -> d
     return {"homework": HOMEWORK, "decoder": decoder_kind(arguments), "vocabulary": vocabulary.sha256}
 
 
+def consensus_metadata(vocabulary: Vocabulary) -> dict[str, str]:
+    """Whose captions these are: what the file of a consensus says about itself."""
+    return {"homework": HOMEWORK, "vocabulary": vocabulary.sha256}
+
+
 def _open_inputs(
     arguments: argparse.Namespace, found: CaptionData, device: torch.device
 ) -> tuple[Inputs, nn.Module, dict[str, str]]:
@@ -142,9 +151,10 @@ def _open_inputs(
         encoder = load_encoder(arguments).requires_grad_(True)
         pixels = Pixels(found.images, arguments.image_size)
         return pixels, encoder, {"images": _hash(found.images), "encoder": backbone.weights_sha256(encoder.trunk)}
+    turned = arguments.augment or arguments.decoding == "consensus"
     store = feature_store.ensure(
         found.images, found.label, arguments.weights, results_dir=arguments.results_dir, data_dir=arguments.data_dir,
-        size=arguments.image_size, views=VIEWS if arguments.augment else 1, seed=_WEIGHTS_SEED, device=device,
+        size=arguments.image_size, views=VIEWS if turned else 1, seed=_WEIGHTS_SEED, device=device,
     )  # fmt: skip
     return store, nn.Identity(), store.hashes
 
@@ -198,6 +208,8 @@ def _draw(task: _Task, folder: Path, fitted: Fitted) -> None:
     kind = decoder_kind(arguments)
     what = f"{found.name}, {SOURCE}"
     found.vocabulary.save(folder / VOCABULARY)
+    if writer.consensus is not None:
+        writer.consensus.save(folder / CONSENSUS, consensus_metadata(found.vocabulary))
     results.draw_curves(folder, kind, fitted.rows, task.hashes, what)
     # The latest test was that of the best epoch.
     results.write_captions(folder / CAPTION_FILES[kind], found.test.names, task.written[arguments.decoding])

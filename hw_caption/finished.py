@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from hw_caption import backbone, train
-from hw_caption.experiment import VOCABULARY, build_model, load_encoder, make_writer, weights_metadata
+from hw_caption.consensus import Consensus
+from hw_caption.experiment import (
+    CONSENSUS,
+    VOCABULARY,
+    build_model,
+    consensus_metadata,
+    load_encoder,
+    weights_metadata,
+)
 from hw_caption.feature_store import Pixels
 from hw_caption.models import Encoder
 from hw_caption.vocabulary import Vocabulary
@@ -92,7 +100,10 @@ def open_finished(folder: Path, beam: int | None = None) -> Finished:
         raise UserError(
             f"--weights {arguments.weights} in {run.folder / CONFIG} are not those that it was trained with"
         )
-    arguments.beam = beam or arguments.beam
-    writer = make_writer(arguments, model.eval(), vocabulary, longest)
+    consensus = None
+    if arguments.decoding == "consensus":
+        path, whose = run.folder / CONSENSUS, consensus_metadata(vocabulary)
+        consensus = Consensus.load(path, whose, len(vocabulary), backbone.REGION_SIZE)
+    writer = Writer(model.eval(), vocabulary, longest, beam or arguments.beam, consensus)
     own = None if arguments.finetune_encoder else encoder
     return Finished(run, writer, arguments.decoding, arguments.image_size, own)

@@ -9,11 +9,9 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 Caption = Sequence[str]
 References = Sequence[Sequence[Caption]]
-_LONGEST = 4  # words in an n-gram
+LONGEST = 4  # words of an n-gram
 
 
 def evaluate(references: References, captions: Sequence[Caption]) -> dict[str, float]:
@@ -51,27 +49,32 @@ def count_ngrams(caption: Caption, n: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(caption[start:] for start in range(n)), strict=False))
 
 
+def most_ngrams(references: Sequence[Caption], n: int) -> Counter[tuple[str, ...]]:
+    """How often each sequence of `n` words occurs in that of `references` where it occurs most."""
+    most: Counter[tuple[str, ...]] = Counter()
+    for reference in references:
+        most |= count_ngrams(reference, n)
+    return most
+
+
 def corpus_bleu(references: References, captions: Sequence[Caption]) -> tuple[float, ...]:
     """Corpus BLEU-1 to BLEU-4 without smoothing (Papineni et al. 2002).
 
     Counts are summed over all captions before they are divided; the brevity penalty compares the captions with the
     references of the closest length, the shorter ones of equals.
     """
-    found, possible = [0] * _LONGEST, [0] * _LONGEST
+    found, possible = [0] * LONGEST, [0] * LONGEST
     length = reference_length = 0
     for refs, caption in zip(references, captions, strict=True):
         length += len(caption)
         reference_length += min((abs(len(ref) - len(caption)), len(ref)) for ref in refs)[1]
-        for n in range(1, _LONGEST + 1):
+        for n in range(1, LONGEST + 1):
             counts = count_ngrams(caption, n)
-            most = Counter()
-            for ref in refs:
-                most |= count_ngrams(ref, n)
-            found[n - 1] += (counts & most).total()
+            found[n - 1] += (counts & most_ngrams(refs, n)).total()
             possible[n - 1] += counts.total()
     brevity_penalty = math.exp(min(0.0, 1 - reference_length / length)) if length else 0.0
     precisions = [a / b if b else 0.0 for a, b in zip(found, possible, strict=True)]
-    return tuple(brevity_penalty * math.prod(precisions[:n]) ** (1 / n) for n in range(1, _LONGEST + 1))
+    return tuple(brevity_penalty * math.prod(precisions[:n]) ** (1 / n) for n in range(1, LONGEST + 1))
 
 
 def rouge_l(references: References, captions: Sequence[Caption]) -> float:
@@ -109,7 +112,7 @@ def cider_d(references: References, captions: Sequence[Caption]) -> float:
     mean over the references and over n from 1 to 4 is multiplied by 10. With one image, no n-gram is rare: 0.
     """
     totals = [0.0] * len(captions)
-    for n in range(1, _LONGEST + 1):
+    for n in range(1, LONGEST + 1):
         counts = [[count_ngrams(ref, n) for ref in refs] for refs in references]
         images_with = Counter(ngram for of_image in counts for ngram in set().union(*of_image))
 
@@ -121,7 +124,7 @@ def cider_d(references: References, captions: Sequence[Caption]) -> float:
             for ref, ref_counts in zip(references[image], counts[image], strict=True):
                 shape = math.exp(-((len(caption) - len(ref)) ** 2) / (2 * 6**2))
                 totals[image] += shape * _clipped_cosine(own, weigh(ref_counts)) / len(references[image])
-    return 10 * sum(totals) / (_LONGEST * len(captions))
+    return 10 * sum(totals) / (LONGEST * len(captions))
 
 
 def _clipped_cosine(own: dict[tuple[str, ...], float], ref: dict[tuple[str, ...], float]) -> float:
@@ -129,29 +132,3 @@ def _clipped_cosine(own: dict[tuple[str, ...], float], ref: dict[tuple[str, ...]
     product = sum(min(own[ngram], weight) * weight for ngram, weight in ref.items() if ngram in own)
     lengths = math.sqrt(sum(w * w for w in own.values()) * sum(w * w for w in ref.values()))
     return product / lengths if lengths else 0.0
-
-
-def similarities(captions: Sequence[Caption]) -> np.ndarray:
-    """BLEU-4 of each of N captions against each other as its only reference: (caption, reference), from 0 to 1.
-
-    A tenth of a match is counted where there is none, so that a missing 4-gram does not hide all that is right. A
-    caption without words has 0.
-    """
-    lengths = np.array([len(caption) for caption in captions])
-    products = np.ones((len(captions), len(captions)))
-    for n in range(1, _LONGEST + 1):
-        counts = _count_matrix([count_ngrams(caption, n) for caption in captions])
-        for row, own in zip(products, counts, strict=True):  # all rows at once would take N² · n-grams numbers
-            row *= np.maximum(0.1, np.minimum(own, counts).sum(axis=1)) / max(1, own.sum())
-    brevity = np.exp(np.minimum(0.0, 1 - lengths / np.maximum(1, lengths)[:, None]))
-    return products ** (1 / _LONGEST) * brevity * (lengths > 0)[:, None]
-
-
-def _count_matrix(counts: Sequence[Counter]) -> np.ndarray:
-    """How often each caption has each n-gram that occurs in any of them: (captions, n-grams) int32."""
-    columns = {ngram: column for column, ngram in enumerate(dict.fromkeys(g for of_one in counts for g in of_one))}
-    matrix = np.zeros((len(counts), len(columns)), dtype=np.int32)
-    for row, of_one in zip(matrix, counts, strict=True):
-        for ngram, count in of_one.items():
-            row[columns[ngram]] = count
-    return matrix

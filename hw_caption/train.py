@@ -50,7 +50,8 @@ def parser() -> cli.Parser:
         writing,
         "decoding",
         choices=("greedy", "beam", "consensus"),
-        help="of the captions that are kept; consensus takes the one of many that is most like the others",
+        help="of the captions that are kept; consensus takes, of all that the search finds and of captions of similar "
+        "training images, what agrees most with those",
     )
     add_flag(writing, "beam", type=cli.positive_int, help="width of the beam search (default: 5; best: 20)")
     add_flag(writing, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")
@@ -67,6 +68,11 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     for name, largest in _LARGEST.items():
         if getattr(arguments, name) > largest:
             raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {getattr(arguments, name)}")
+    if arguments.finetune_encoder and arguments.decoding == "consensus":
+        raise UserError(
+            "--finetune_encoder does not go with --decoding consensus, which compares images by what the frozen "
+            "encoder sees; choose greedy or beam"
+        )
     if arguments.encoder_lr is not None and not arguments.finetune_encoder:
         raise UserError("--encoder_lr belongs to --finetune_encoder")
     if arguments.finetune_encoder and arguments.encoder_lr is None:

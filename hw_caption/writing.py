@@ -1,15 +1,16 @@
 """Captions as words, from the images of a data set or from any files, by whichever way of decoding."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hw_caption import decoding
+from hw_caption.consensus import Consensus
 from hw_caption.data import Inputs
-from hw_caption.metrics import similarities
+from hw_caption.images import VIEWS
 from hw_caption.models import Captioner
 from hw_caption.vocabulary import Vocabulary
 
@@ -25,14 +26,14 @@ class Writer:
         vocabulary: whose words it writes.
         longest: words of a caption, its end among them.
         beam: width of the beam search.
-        views: how many flips and rotations of an image `consensus` looks at: 8, or 1 if it was trained without.
+        consensus: chooses among captions, where that is asked for.
     """
 
     model: Captioner
     vocabulary: Vocabulary
     longest: int
     beam: int
-    views: int
+    consensus: Consensus | None = None
 
     def write(self, inputs: Inputs, names: Sequence[str], how: str) -> list[list[str]]:
         """The words of one caption for each of the images `names`.
@@ -54,18 +55,15 @@ class Writer:
         if how == "beam":
             found = decoding.beam_search(decoders, self._see(inputs, names), self.beam, self.longest)
             return [captions[0].tokens for captions in found]
-        candidates: list[Counter] = [Counter() for _ in names]
-        for view in range(self.views):
-            regions = self._see(inputs, names, view)
-            for decoder in decoders:
-                found = decoding.beam_search([decoder], regions, self.beam, self.longest)
-                for counts, captions in zip(candidates, found, strict=True):
-                    counts.update(tuple(caption.tokens) for caption in captions)
-        return [consensus(counts) for counts in candidates]
+        candidates: list[list[tuple[int, ...]]] = [[] for _ in names]
+        for decoder in decoders:
+            found = decoding.beam_search([decoder], self._see(inputs, names), self.beam, self.longest)
+            for several, captions in zip(candidates, found, strict=True):
+                several += [tuple(caption.tokens) for caption in captions]
+        return self.consensus.choose(describe(self.model, inputs, names), candidates)
 
-    def _see(self, inputs: Inputs, names: Sequence[str], view: int = 0) -> Tensor:
-        device = next(self.model.parameters()).device
-        return self.model.encoder(inputs.take(names, [view] * len(names)).to(device))
+    def _see(self, inputs: Inputs, names: Sequence[str]) -> Tensor:
+        return _regions(self.model, inputs, names, view=0)
 
     def look(self, inputs: Inputs, name: str, caption: Sequence[str]) -> np.ndarray | None:
         """Where the decoders look before each word of `caption`: (words, rows, columns); None without attention."""
@@ -77,10 +75,17 @@ class Writer:
         return looks.view(-1, side, side).cpu().numpy()
 
 
-def consensus(candidates: Counter[tuple[int, ...]]) -> tuple[int, ...]:
-    """Of many captions of an image, given with how often each was found, the one that is most like all of them.
+def describe(model: Captioner, inputs: Inputs, names: Sequence[str]) -> Tensor:
+    """What images look like as a whole, (B, encoder_dim) float32: the mean of their regions.
 
-    It is the one with the least expected loss if the truth is one of them (minimum Bayes risk; Kumar and Byrne 2004).
+    Of all flips and rotations too, since an aerial image has no upper edge.
     """
-    captions, counts = list(candidates), np.array(list(candidates.values()))
-    return captions[int((similarities(captions) @ counts).argmax())]
+    parts = [names[first : first + _IMAGES_AT_ONCE] for first in range(0, len(names), _IMAGES_AT_ONCE)]
+    with torch.inference_mode():
+        views = [[_regions(model, inputs, part, view).float().mean(dim=1) for view in range(VIEWS)] for part in parts]
+    return torch.cat([torch.stack(of_part).mean(dim=0) for of_part in views]).cpu()
+
+
+def _regions(model: Captioner, inputs: Inputs, names: Sequence[str], view: int) -> Tensor:
+    device = next(model.parameters()).device
+    return model.encoder(inputs.take(names, [view] * len(names)).to(device))

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections import Counter
 
 import pytest
 import torch
@@ -10,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_caption.decoding import beam_search, follow, greedy
-from hw_caption.metrics import similarities
 from hw_caption.models import Decoder, DecoderWithAttention
 from hw_caption.vocabulary import END, PAD, START, UNKNOWN
-from hw_caption.writing import consensus
 
 torch.set_num_threads(1)
 
@@ -172,25 +169,3 @@ def test_a_caption_may_be_empty(kind):
     [decoder] = make(kind, seed=0)
     decoder.fc.bias.data[END] = 100.0
     assert greedy([decoder], features(1), 5)[0].tokens == beam_search([decoder], features(1), 2, 5)[0][0].tokens == []
-
-
-# Consensus
-
-
-captions = st.lists(st.integers(4, 7), max_size=5).map(tuple)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.dictionaries(captions, st.integers(1, 4), min_size=1, max_size=5))
-def test_consensus_is_most_like_all_candidates(counts):
-    chosen = consensus(Counter(counts))
-
-    def likeness(one):  # as if each candidate stood there as often as it was found
-        return sum(similarities([one, other])[0, 1] for other in Counter(counts).elements())
-
-    assert likeness(chosen) == pytest.approx(max(map(likeness, counts)))
-
-
-def test_consensus_goes_with_the_many():
-    alone, many = (4, 5, 6, 7, 8), [(9, 10, 11, 12, 13), (9, 10, 11, 12, 14)]
-    assert consensus(Counter({alone: 2, many[0]: 1, many[1]: 2})) == many[1]

@@ -167,26 +167,6 @@ def test_cider_d_by_hand():
     assert metrics.cider_d(references, [words("b b c"), words("a")]) == pytest.approx(one / 2)
 
 
-# Likeness, for consensus decoding
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=7), min_size=1, max_size=5))
-def test_likeness_is_nltks_smoothed_bleu(several):
-    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-
-    smooth = SmoothingFunction(epsilon=0.1).method1
-    found = metrics.similarities(several)
-    for (i, one), (j, other) in itertools.product(enumerate(several), repeat=2):
-        shared = set(one) & set(other)  # without a word in common NLTK says 0, whatever the smoothing
-        expected = sentence_bleu([other], one, smoothing_function=smooth) if shared else None
-        assert found[i, j] == pytest.approx(expected, abs=1e-9) if shared else found[i, j] <= 0.1
-
-
-def test_a_caption_without_words_is_like_no_other():
-    assert metrics.similarities([[], CAT])[0].tolist() == [0, 0]
-
-
 # All together
 
 
