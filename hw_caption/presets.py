@@ -31,7 +31,7 @@ PLAIN: Mapping[str, Any] = MappingProxyType({
     "beam": 5,
 })  # fmt: skip
 # Chosen by cross-validation over Sydney's training images, with a look at the validation images: longer training and
-# more decoders make single captions no better, but what they find in a wide search has better ones to choose.
+# more decoders make single captions no better, but a wide search finds better ones, which `consensus` chooses.
 BEST: Mapping[str, Any] = MappingProxyType({
     **PLAIN,
     "epochs": 15,

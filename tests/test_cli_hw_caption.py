@@ -225,6 +225,7 @@ def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):
     ("flags", "message"),
     [
         (["--encoder_lr", "0.1"], "--encoder_lr belongs to --finetune_encoder"),
+        (["--recipe", "best", "--finetune_encoder"], "--finetune_encoder does not go with --decoding consensus"),
         (["--members", "101"], "--members: expected a whole number from 1 to 100, got 101"),
         (["--beam", "0"], "--beam: expected a whole number from 1"),
         (["--beam", "100000"], "--beam: expected a whole number from 1 to 1000"),
