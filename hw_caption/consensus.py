@@ -22,8 +22,8 @@ from hw_common.errors import UserError
 
 Words = tuple[int, ...]  # numbers of a caption's words, without START and END
 
-# Chosen by cross-validation over stretches of Sydney's training images. Neighbours in the data set are neighbours on the
-# ground, and its splits are stretches too: with images left out at random, less smoothing looks better than it is.
+# Chosen by cross-validation over stretches of Sydney's training images. Neighbours in the data set are neighbours on
+# the ground, and its splits are stretches too: with images left out at random, less smoothing looks better than it is.
 _RIDGE = 1.0
 _NEAREST = 50  # images whose own captions are candidates too
 _MOST_IMAGES = 20_000  # their kernel matrix has 3.2 GB
