@@ -3,9 +3,12 @@
 Shapes: B clips, L queries, T keys, D the width, H heads.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from hw_asr.presets import Sizes
 
@@ -31,7 +34,7 @@ class MultiHeadAttention(nn.Module):
         Args:
             x: (B, L, D), the queries.
             source: what `keys_and_values` made of what is attended to; None for x itself.
-            mask: (B, 1, 1, T) or (B, 1, L, T) bool, True where a query may look; None for everywhere.
+            mask: (B, 1, 1, T) bool, True for the keys of each clip, which come first; None for all.
             causal: whether query i sees keys 0 to i only.
 
         Returns:
@@ -39,7 +42,10 @@ class MultiHeadAttention(nn.Module):
         """
         queries, (keys, values) = self._split(self.query(x)), source or self.keys_and_values(x)
         if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and not causal:
-            looked = _weights(queries, keys, mask) @ values  # up to twice as fast, there, as torch's kernel
+            if x.shape[1] == 1:  # while a text is written
+                looked = _weights(queries, keys, mask) @ values
+            else:
+                looked = ClipByClip.apply(queries, keys, values, mask)
         else:
             looked = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal)
         return self.out(looked.transpose(1, 2).flatten(2))
@@ -54,6 +60,50 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, H, L, D / H)
+
+
+class ClipByClip(torch.autograd.Function):
+    """Scaled dot-product attention for bfloat16 on a CPU: up to 1.7 times as fast there as torch's kernel.
+
+    The weights of one clip fit into the processor's cache, those of a batch do not: they fill hundreds of megabytes. So
+    clips take turns, and the backward pass computes their weights again. What is padding is not computed at all.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """As `F.scaled_dot_product_attention`; queries: (B, H, L, D / H), mask: (B, 1, 1, T) of the first keys."""
+        counts = [keys.shape[2]] * len(keys) if mask is None else mask.sum(dim=3).flatten().tolist()
+        queries = (queries * queries.shape[3] ** -0.5).contiguous()
+        looked = torch.empty_like(queries)
+        for clip, own in enumerate(counts):
+            weights = _weights_of_clip(queries[clip], keys[clip, :, :own])
+            torch.bmm(weights, values[clip, :, :own], out=looked[clip])
+        ctx.save_for_backward(queries, keys, values, looked)
+        ctx.counts = counts
+        return looked
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """gradient: with respect to what `forward` returned."""
+        queries, keys, values, looked = ctx.saved_tensors
+        of_queries = torch.empty_like(queries)
+        of_keys, of_values = (torch.zeros_like(part, memory_format=torch.contiguous_format) for part in (keys, values))
+        # The sum over the keys of a weight times its gradient, which the softmax's gradient needs.
+        means = (gradient * looked).sum(dim=3, keepdim=True)
+        for clip, own in enumerate(ctx.counts):
+            weights = _weights_of_clip(queries[clip], keys[clip, :, :own])
+            torch.bmm(weights.transpose(1, 2), gradient[clip], out=of_values[clip, :, :own])
+            of_weights = gradient[clip] @ values[clip, :, :own].transpose(1, 2)
+            of_scores = weights.mul_(of_weights.sub_(means[clip]))
+            torch.bmm(of_scores, keys[clip, :, :own], out=of_queries[clip])
+            torch.bmm(of_scores.transpose(1, 2), queries[clip], out=of_keys[clip, :, :own])
+        return of_queries.mul_(queries.shape[3] ** -0.5), of_keys, of_values, None
+
+
+def _weights_of_clip(queries: Tensor, keys: Tensor) -> Tensor:
+    """(H, L, D / H) scaled, and (H, T, D / H); returns (H, L, T)."""
+    return (queries @ keys.transpose(1, 2)).softmax(dim=2)
 
 
 def _weights(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:

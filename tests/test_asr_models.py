@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hw_asr.attention import MultiHeadAttention
+from hw_asr.attention import ClipByClip, MultiHeadAttention
 from hw_asr.generation import generate
 from hw_asr.models import build_model, sinusoids
 from hw_asr.presets import PRESETS, Sizes
@@ -164,6 +164,33 @@ def test_attention_is_torchs(heads, width, queries, lengths):
     future = torch.ones(queries, queries, dtype=torch.bool).triu(1)
     torch.testing.assert_close(ours(x, causal=True), theirs(x, x, x, attn_mask=future)[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(ours(x), theirs(x, x, x)[0], atol=1e-5, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    heads=st.integers(1, 2),
+    queries=st.integers(1, 4),
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    everywhere=st.booleans(),
+)
+def test_attention_clip_by_clip_is_attention_and_its_gradient(heads, queries, lengths, everywhere):
+    sizes = [(len(lengths), heads, count, 3) for count in (queries, max(lengths), max(lengths))]
+    parts = [torch.randn(size, dtype=torch.double, requires_grad=True) for size in sizes]
+    mask = None if everywhere else (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])[:, None, None]
+    expected = nn.functional.scaled_dot_product_attention(*parts, mask)
+    torch.testing.assert_close(ClipByClip.apply(*parts, mask), expected)
+    assert torch.autograd.gradcheck(lambda *parts: ClipByClip.apply(*parts, mask), parts)
+
+
+def test_attention_in_bfloat16_is_that_of_float32_up_to_rounding():
+    ours, x = MultiHeadAttention(8, 2), torch.randn(2, 5, 8)
+    mask = (torch.arange(5) < torch.tensor([[5], [3]]))[:, None, None]
+    expected = ours(x, mask=mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, one = ours(x, mask=mask), ours(x[:, :1], ours.keys_and_values(x), mask)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.05)
+    torch.testing.assert_close(one.float(), expected[:, :1], atol=0.02, rtol=0.05)
 
 
 @every_decoder
