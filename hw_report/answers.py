@@ -77,6 +77,10 @@ def _ist_2021_22() -> Iterator[Answer]:
         number = _in_row("final_test_bleu4", decoder=decoder, way="greedy")
         what = f"Sydney, test BLEU-4, {decoder}, from CIFAR-10's weights"
         yield Answer(f"{sheet} {question}", compare, "curves", what, record, number, f"caption.{decoder}")
+    best, record = "python -m hw_caption.compare --only vanilla --recipe best", "hw_caption-best-sydney-cifar10"
+    number = _in_row("final_test_bleu4", way="consensus")
+    what = "Sydney, test BLEU-4, recommended, from CIFAR-10's weights"
+    yield Answer(f"{sheet} 3.1", f"{best} --seeds 42 43 44", "curves", what, record, number, "caption.attention")
     yield Answer(f"{sheet} 3.1(c)", "python -m hw_caption.train --use_attention", "captions")
 
 

@@ -17,8 +17,11 @@ RECORDS = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "re
 
 
 def means(row):
-    """Every mean ± standard deviation in a row of a table."""
-    return [f"{row[name]:.4f} ± {row[name + '_std']:.4f}" for name in row if name + "_std" in row]
+    """Every mean ± standard deviation in a row of a table; of one seed, the number alone."""
+    names = [name for name in row if f"{name}_std" in row]
+    if row.get("seeds") == 1:
+        return [f" {row[name]:.4f} " for name in names]
+    return [f"{row[name]:.4f} ± {row[f'{name}_std']:.4f}" for name in names]
 
 
 def chosen_rows(summary):
