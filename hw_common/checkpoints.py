@@ -40,6 +40,8 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} does not say whose weights it holds: {error}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"cannot read weights from {path}: there is no such file") from error
     except OSError as error:
         raise UserError(f"cannot read weights from {path}: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
