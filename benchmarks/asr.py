@@ -12,7 +12,8 @@ its 64 in training (--course_batch), which takes 7 GB, and with 4 in generation,
 98 characters for each clip, so that stopping early does not count.
 
 Clips are noise, as long as LJSpeech's, or those of --dataset_dir (`hw_asr.synthesize` makes such). Peak memory is that
-of a process that trains on the 64 longest.
+of a process that trains on twelve batches in random order, the 64 longest clips among them: after batches of many sizes
+a process holds half as much again as the largest step needs.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import contextlib
 import functools
 import io
 import itertools
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -110,9 +111,11 @@ def short_middling_long(clips: data.Split | Noise) -> Chosen:
     return Chosen(data.speech_batches(clips, BATCH, CPU), chosen)
 
 
-def longest(clips: data.Split | Noise) -> Chosen:
+def mixed(clips: data.Split | Noise) -> Chosen:
+    """Twelve batches of an epoch, with that of the longest clips in the middle."""
     order = sorted(range(len(clips.frames)), key=lambda clip: clips.frames[clip])
-    return Chosen(data.speech_batches(clips, BATCH, CPU), [order[-BATCH:]])
+    groups = batches_of_similar_length(clips.frames, BATCH, seed=0, epoch=0)[:11]
+    return Chosen(data.speech_batches(clips, BATCH, CPU), [*groups[:6], order[-BATCH:], *groups[6:]])
 
 
 def course_batch(clips: data.Split | Noise, count: int) -> tuple[Tensor, Tensor]:
@@ -210,8 +213,8 @@ def compare_generation(preset: str, decoder: str, clips: data.Split | Noise, arg
 
 
 def measure_memory(preset: str, decoder: str, arguments: argparse.Namespace) -> None:
-    """Trains on the longest clips in a process of its own."""
-    flags = ["--part", "longest", "--preset", preset, "--decoder", decoder, "--threads", str(arguments.threads)]
+    """Trains a while in a process of its own."""
+    flags = ["--part", "steps", "--preset", preset, "--decoder", decoder, "--threads", str(arguments.threads)]
     flags += ["--dataset_dir", str(arguments.dataset_dir)] if arguments.dataset_dir else []
     for precision in arguments.precision:
         command = [sys.executable, __file__, *flags, "--precision", precision]
@@ -222,14 +225,16 @@ def measure_memory(preset: str, decoder: str, arguments: argparse.Namespace) -> 
         )
 
 
-def train_on_the_longest(preset: str, decoder: str, clips: data.Split | Noise, precision: str) -> None:
-    our_training(build_model(preset, decoder), longest(clips), precision)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+def train_a_while(preset: str, decoder: str, clips: data.Split | Noise, precision: str) -> None:
+    our_training(build_model(preset, decoder), mixed(clips), precision)
+    # Not getrusage's peak, which a process inherits from the one that started it.
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    print(int(kilobytes) / 1e6)
 
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("training", "generation", "memory", "longest")
+    parts = ("training", "generation", "memory", "steps")
     flags.add_argument("--part", nargs="+", choices=parts, default=parts[:3])
     flags.add_argument("--preset", nargs="+", choices=tuple(PRESETS), default=tuple(PRESETS))
     flags.add_argument("--decoder", nargs="+", choices=tuple(TITLES), default=tuple(TITLES))
@@ -251,7 +256,7 @@ def main() -> None:
                 elif part == "memory":
                     measure_memory(preset, decoder, arguments)
                 else:
-                    train_on_the_longest(preset, decoder, clips, arguments.precision[0])
+                    train_a_while(preset, decoder, clips, arguments.precision[0])
 
 
 if __name__ == "__main__":

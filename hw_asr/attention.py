@@ -40,6 +40,7 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B, L, D).
         """
+        x = _lowered(x)
         queries, (keys, values) = self._split(self.query(x)), source or self.keys_and_values(x)
         if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and not causal:
             if x.shape[1] == 1:  # while a text is written
@@ -52,6 +53,7 @@ class MultiHeadAttention(nn.Module):
 
     def keys_and_values(self, z: Tensor) -> KeysAndValues:
         """The keys and values of `z` (B, T, D)."""
+        z = _lowered(z)
         return self._split(self.key(z)), self._split(self.value(z))
 
     def weights(self, x: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
@@ -60,6 +62,12 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, H, L, D / H)
+
+
+def _lowered(x: Tensor) -> Tensor:
+    """`x` in autocast's dtype, if that is on: cast once, where each of three projections would make and keep a copy."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class ClipByClip(torch.autograd.Function):
