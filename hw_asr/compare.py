@@ -1,6 +1,5 @@
 """`python -m hw_asr.compare`: the sheet's two decoders against one another, over several seeds."""
 
-import sys
 from collections.abc import Sequence
 
 from hw_asr import train
@@ -37,17 +36,15 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     Raises:
         UserError: a flag is wrong, or is one that the comparison sets itself.
     """
-    own, flags = parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    comparison.parse_flags(train.COMMAND, flags, _OF_A_ROW)
+    own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
     arguments = train.COMMAND.parse(flags)
     name = own.name or f"compare-{arguments.name.replace(f'-{arguments.decoder}-', '-', 1)}"
     decoders = [own.only] if own.only else list(TITLES)
     return Comparison(
-        by="hw_asr.compare",
         command=train.COMMAND,
         rows={decoder: ["--decoder", decoder] for decoder in decoders},
         report=report,
-        seeds=sorted(set(own.seeds)),
+        seeds=own.seeds,
         jobs=own.jobs,
         name=name,
         trainings=name,

@@ -1,6 +1,5 @@
 """`python -m hw_caption.compare`: the sheet's two decoders against one another, over several seeds."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -43,18 +42,16 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     Raises:
         UserError: a flag is wrong, or is one that the comparison sets itself.
     """
-    own, flags = parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    comparison.parse_flags(train.COMMAND, flags, _OF_A_ROW)
+    own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
     arguments = train.COMMAND.parse(flags)
     data = arguments.name.removesuffix(f"-{train.decoder_kind(arguments)}-{arguments.recipe}")
     name = own.name or f"compare-{data}-{arguments.recipe}"
     common = comparison.common_arguments(arguments, (*_OF_A_ROW, "show"))
     return Comparison(
-        by="hw_caption.compare",
         command=train.COMMAND,
         rows={decoder: _FLAGS[decoder] for decoder in ([own.only] if own.only else TITLES)},
         report=_report,
-        seeds=sorted(set(own.seeds)),
+        seeds=own.seeds,
         jobs=own.jobs,
         name=name,
         trainings=name,

@@ -1,6 +1,7 @@
 """Comparisons: several trainings of one command, each with every seed, and one folder for what they say together."""
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,6 @@ class Comparison:
     """A checked comparison.
 
     Attributes:
-        by: what stands behind `python -m`, for example "hw_ocr.compare".
         command: trains.
         rows: what is compared: by name, the flags that train it.
         report: writes table, figures and summary and returns the last; gets the comparison's folder, the finished
@@ -37,7 +37,6 @@ class Comparison:
         grown: arguments that may change from call to call, beside `seeds` and `jobs`.
     """
 
-    by: str
     command: TrainingCommand
     rows: Mapping[str, Sequence[str]]
     report: Callable[[Run, Mapping[str, Sequence[Run]], Sequence[int]], dict[str, Any]]
@@ -67,7 +66,8 @@ class Comparison:
             Stopped: on Ctrl-C or SIGTERM, after the running trainings have saved.
         """
         again = {"seeds": self.seeds, "jobs": self.jobs, **self.grown}
-        folder = open_folder(self.folder, "comparison", self.by, {**self.common, "name": self.name}, again)
+        by = f"{self.command.homework}.compare"
+        folder = open_folder(self.folder, "comparison", by, {**self.common, "name": self.name}, again)
         try:
             wanted = {  # seed by seed, so that an interrupted comparison has all rows with the first seeds
                 self.run_name(row, seed): [*self.flags, *flags, "--seed", str(seed)]
@@ -91,22 +91,31 @@ def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
     add_flag(parser, "name", type=cli.run_name, help=name)
 
 
-def parse_flags(command: TrainingCommand, flags: Sequence[str], of_a_row: Iterable[str]) -> argparse.Namespace:
-    """What `command` makes of the flags that all trainings have in common, before it fills in further defaults.
+def parse(
+    parser: cli.Parser, command: TrainingCommand, argv: Sequence[str] | None, of_a_row: Iterable[str]
+) -> tuple[argparse.Namespace, list[str], argparse.Namespace]:
+    """Parses the comparison's own flags, and what it does not know as flags of the trainings.
 
     Args:
+        parser: of the former, `add_flags` among them.
         command: trains.
-        flags: for it.
+        argv: the command line; None for this process's.
         of_a_row: arguments in which the rows differ.
+
+    Returns:
+        The comparison's arguments, each seed once; the flags of all trainings; and what `command` makes of these before
+        it fills in the defaults that depend on others.
 
     Raises:
         UserError: a flag is wrong, or is one that the comparison sets itself.
     """
+    own, flags = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    own.seeds = sorted(set(own.seeds))
     arguments, given = cli.parse(command.parser(), flags)
     for name in (*of_a_row, *_OF_A_RUN):
         if name in given:
             raise UserError(f"--{name} belongs to a single training; the comparison sets it itself")
-    return arguments
+    return own, flags, arguments
 
 
 def common_arguments(arguments: argparse.Namespace, of_a_row: Iterable[str]) -> dict[str, Any]:

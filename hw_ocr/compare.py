@@ -1,6 +1,5 @@
 """`python -m hw_ocr.compare`: the report's networks against one another, over several seeds."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -54,16 +53,14 @@ def parse(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
     Raises:
         UserError: a flag is wrong, or is one that the comparison sets itself.
     """
-    own, flags = parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    arguments = comparison.parse_flags(train.COMMAND, flags, _OF_A_ROW)
+    own, flags, arguments = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
     name = own.name or f"compare-{arguments.dataset}"
     return {
         what: Comparison(
-            by="hw_ocr.compare",
             command=train.COMMAND,
             rows=_rows(what, arguments.dataset),
             report=report,
-            seeds=sorted(set(own.seeds)),
+            seeds=own.seeds,
             jobs=own.jobs,
             name=f"{name}-{what}",
             trainings=name,

@@ -1,7 +1,6 @@
 """`python -m hw_transfer.compare`: trains both scenarios of the sheet and puts them side by side."""
 
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -65,17 +64,15 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     Raises:
         UserError: a flag is wrong, or is one that the comparison sets itself.
     """
-    own, flags = parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    comparison.parse_flags(train.COMMAND, flags, _OF_A_ROW)
+    own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
     arguments = train.COMMAND.parse(flags)
     name = own.name or arguments.dataset
     scenarios = list(dict.fromkeys(own.scenarios))
     return Comparison(
-        by="hw_transfer.compare",
         command=train.COMMAND,
         rows={scenario: SCENARIOS[scenario] for scenario in scenarios},
         report=_report,
-        seeds=sorted(set(own.seeds)),
+        seeds=own.seeds,
         jobs=own.jobs,
         name=name,
         trainings=name,
