@@ -53,12 +53,16 @@ class Consensus:
         self.references = references
         self._mean = descriptors.double().mean(dim=0)
         self._spread = descriptors.double().std(dim=0, correction=0) + 1e-6
+        self._directions = self._direct(descriptors)
         kernel = self._kernel(descriptors)
         self._factor = torch.linalg.cholesky(kernel + _RIDGE * torch.eye(len(kernel), dtype=torch.double))
         self._said_of: dict[Words, list[int]] = {}  # caption -> images that it is a reference of
-        self._having: dict[tuple[Words, int], np.ndarray] = self._index()
-        self._lengths = [sorted({len(caption) for caption in captions}) for captions in references]
+        for image, captions in enumerate(references):
+            for caption in set(captions):
+                self._said_of.setdefault(caption, []).append(image)
+        self._having = self._index()
         self._bleu = functools.lru_cache(_REMEMBERED)(self._compute_bleu)
+        self._brevity = functools.cache(self._compute_brevity)
 
     def choose(self, descriptors: Tensor, found: Sequence[Sequence[Words]]) -> list[Words]:
         """The caption of each image with the largest expected BLEU-4.
@@ -78,10 +82,9 @@ class Consensus:
 
     def _kernel(self, descriptors: Tensor) -> Tensor:
         """How similar images are to the training images, from exp(−4) to 1: (B, N) float64."""
-        directions = self._directions(descriptors) @ self._directions(self.descriptors).T
-        return (2 * directions - 2).exp()
+        return (2 * self._direct(descriptors) @ self._directions.T - 2).exp()
 
-    def _directions(self, descriptors: Tensor) -> Tensor:
+    def _direct(self, descriptors: Tensor) -> Tensor:
         return torch.nn.functional.normalize((descriptors.double() - self._mean) / self._spread, dim=1)
 
     def _say(self, kernel: Tensor) -> Tensor:
@@ -94,11 +97,9 @@ class Consensus:
         return weights + (1 - weights.sum(dim=1, keepdim=True)) / len(self.references)
 
     def _index(self) -> dict[tuple[Words, int], np.ndarray]:
-        """The images that have a reference in which an n-gram occurs so often; fills `_said_of` too."""
+        """The images that have a reference in which an n-gram occurs so often."""
         having: dict[tuple[Words, int], list[int]] = {}
         for image, captions in enumerate(self.references):
-            for caption in set(captions):
-                self._said_of.setdefault(caption, []).append(image)
             for n in range(1, metrics.LONGEST + 1):
                 for ngram, most in metrics.most_ngrams(captions, n).items():
                     for times in range(1, most + 1):
@@ -123,9 +124,10 @@ class Consensus:
             score[image] = metrics.course_bleu([others], [caption]) if others else 0.0
         return score
 
-    def _brevity(self, length: int) -> np.ndarray:
+    def _compute_brevity(self, length: int) -> np.ndarray:
         """BLEU's brevity penalty of captions of so many words, for each training image."""
-        closest = np.array([min(lengths, key=lambda other: (abs(other - length), other)) for lengths in self._lengths])
+        lengths = ([len(caption) for caption in captions] for captions in self.references)
+        closest = np.array([min(of_image, key=lambda other: (abs(other - length), other)) for of_image in lengths])
         return np.exp(np.minimum(0, 1 - closest / max(1, length)))
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:

@@ -120,13 +120,14 @@ def ensure(
     caches = []
     for view in range(views):
         folder = home.with_name(f"{home.name}-view{view}") if view else home
-        caches.append(RowCache(folder, _recipe(digest, size, view), backbone.REGION_SIZE))
-        with caches[-1].locked():
-            missing = {key: image for key, image in by_key.items() if not caches[-1].holds(key)}
-            if damaged := len(caches[-1].damaged):
+        cache = RowCache(folder, _recipe(digest, size, view), backbone.REGION_SIZE)
+        with cache.locked():
+            missing = {key: image for key, image in by_key.items() if not cache.holds(key)}
+            if damaged := len(cache.damaged):
                 print(f"{folder}: the features of {damaged} images are damaged; they are computed anew")
             if missing:
-                _compute(caches[-1], missing, encoder, size, view)
+                _compute(cache, missing, encoder, size, view)
+        caches.append(cache)
     together = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
     return FeatureStore(caches, keys, (side, side), {"images": together, "encoder": digest})
 

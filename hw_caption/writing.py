@@ -49,26 +49,23 @@ class Writer:
         return [self.vocabulary.decode(words) for words in captions]
 
     def _write_some(self, inputs: Inputs, names: Sequence[str], how: str) -> list[Sequence[int]]:
-        decoders = self.model.decoders
+        decoders, regions = self.model.decoders, _see(self.model, inputs, names)
         if how == "greedy":
-            return [caption.tokens for caption in decoding.greedy(decoders, self._see(inputs, names), self.longest)]
+            return [caption.tokens for caption in decoding.greedy(decoders, regions, self.longest)]
         if how == "beam":
-            found = decoding.beam_search(decoders, self._see(inputs, names), self.beam, self.longest)
+            found = decoding.beam_search(decoders, regions, self.beam, self.longest)
             return [captions[0].tokens for captions in found]
         candidates: list[list[tuple[int, ...]]] = [[] for _ in names]
         for decoder in decoders:
-            found = decoding.beam_search([decoder], self._see(inputs, names), self.beam, self.longest)
+            found = decoding.beam_search([decoder], regions, self.beam, self.longest)
             for several, captions in zip(candidates, found, strict=True):
                 several += [tuple(caption.tokens) for caption in captions]
         return self.consensus.choose(describe(self.model, inputs, names), candidates)
 
-    def _see(self, inputs: Inputs, names: Sequence[str]) -> Tensor:
-        return _regions(self.model, inputs, names, view=0)
-
     def look(self, inputs: Inputs, name: str, caption: Sequence[str]) -> np.ndarray | None:
         """Where the decoders look before each word of `caption`: (words, rows, columns); None without attention."""
         numbers = self.vocabulary.encode(caption)[1:-1]
-        looks = decoding.follow(self.model.decoders, self._see(inputs, [name]), numbers)
+        looks = decoding.follow(self.model.decoders, _see(self.model, inputs, [name]), numbers)
         if looks is None:
             return None
         side = round(looks.shape[1] ** 0.5)
@@ -82,10 +79,11 @@ def describe(model: Captioner, inputs: Inputs, names: Sequence[str]) -> Tensor:
     """
     parts = [names[first : first + _IMAGES_AT_ONCE] for first in range(0, len(names), _IMAGES_AT_ONCE)]
     with torch.inference_mode():
-        views = [[_regions(model, inputs, part, view).float().mean(dim=1) for view in range(VIEWS)] for part in parts]
+        views = [[_see(model, inputs, part, view).float().mean(dim=1) for view in range(VIEWS)] for part in parts]
     return torch.cat([torch.stack(of_part).mean(dim=0) for of_part in views]).cpu()
 
 
-def _regions(model: Captioner, inputs: Inputs, names: Sequence[str], view: int) -> Tensor:
+def _see(model: Captioner, inputs: Inputs, names: Sequence[str], view: int = 0) -> Tensor:
+    """The regions of images, (B, R, encoder_dim), each turned as `view` says."""
     device = next(model.parameters()).device
     return model.encoder(inputs.take(names, [view] * len(names)).to(device))

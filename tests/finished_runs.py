@@ -1,9 +1,15 @@
-"""What a run folder holds, as values that compare with `==`."""
+"""What a run folder holds, as values that compare with `==`, and a signal that keeps a run from being finished."""
 
 import csv
 import json
+import os
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from hw_common import checkpoints
 from hw_common.runs import BEST, LAST, METRICS, SUMMARY
@@ -22,3 +28,20 @@ def numbers_of(folder: Path) -> tuple[Any, ...]:
 def times_of_writing(folder: Path) -> dict[Path, int]:
     """When each file of weights below `folder` was written."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+def interrupt(patch: pytest.MonkeyPatch, module: ModuleType, names: Sequence[str], number: int) -> None:
+    """Ctrl-C at the `number`-th call of any of the functions `names` of `module`, counted together."""
+    calls = []
+
+    def interrupting(function: Callable) -> Callable:
+        def call_it(*arguments: Any) -> Any:
+            calls.append(function)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGINT)
+            return function(*arguments)
+
+        return call_it
+
+    for name in names:
+        patch.setattr(module, name, interrupting(getattr(module, name)))

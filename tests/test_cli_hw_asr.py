@@ -12,7 +12,7 @@ import asr_files
 import numpy as np
 import pytest
 import torch
-from finished_runs import numbers_of, times_of_writing
+from finished_runs import interrupt, numbers_of, times_of_writing
 from PIL import Image
 
 from hw_asr import compare, data, evaluation, experiment, plots, reproduce, similarity, text, train, transcribe
@@ -125,20 +125,8 @@ def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
     clips, tmp_path, monkeypatch, quick_figures, flags, call
 ):
     whole = train_tiny(clips, tmp_path / "whole", *flags, "--name", "run") / "run"
-    calls = []
-
-    def interrupting(function):
-        def call_it(*arguments):
-            calls.append(function)
-            if len(calls) == call:
-                os.kill(os.getpid(), signal.SIGINT)
-            return function(*arguments)
-
-        return call_it
-
     with monkeypatch.context() as patch:
-        for name in ("training_loss", "evaluate"):
-            patch.setattr(experiment, name, interrupting(getattr(experiment, name)))
+        interrupt(patch, experiment, ("training_loss", "evaluate"), call)
         with pytest.raises(Stopped, match="Go on with: python -m hw_asr.train --resume"):
             train_tiny(clips, tmp_path, *flags, "--name", "run")
     folder = tmp_path / "hw_asr" / "run"

@@ -12,7 +12,7 @@ import cnn_files
 import numpy as np
 import pytest
 import torch
-from finished_runs import numbers_of
+from finished_runs import interrupt, numbers_of
 from PIL import Image
 
 from hw_attention_theory import claims, experiment, measure, parameter_counts, plots, reproduce, scaling, train, verify
@@ -128,20 +128,8 @@ def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
 ):
     flags = ["--attention", attention, "--name", "run"]
     whole = train_tiny(data_dir, tmp_path / "whole", *flags) / "run"
-    calls = []
-
-    def interrupting(function):
-        def call_it(*arguments):
-            calls.append(function)
-            if len(calls) == call:
-                os.kill(os.getpid(), signal.SIGINT)
-            return function(*arguments)
-
-        return call_it
-
     with monkeypatch.context() as patch:
-        for name in ("loss_function", "evaluate"):
-            patch.setattr(experiment, name, interrupting(getattr(experiment, name)))
+        interrupt(patch, experiment, ("loss_function", "evaluate"), call)
         with pytest.raises(Stopped, match="Go on with: python -m hw_attention_theory.train --resume"):
             train_tiny(data_dir, tmp_path, *flags)
     folder = tmp_path / FOLDER / "run"
