@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hw_asr.presets import Sizes
+from hw_common.dropout import Dropout
 
 KeysAndValues = tuple[Tensor, Tensor]  # (B, H, T, D / H) each
 
@@ -134,7 +135,7 @@ class SubBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(sizes.width)
         self.module = module
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
         self.outer_norm = nn.LayerNorm(sizes.width) if sizes.outer_norm else nn.Identity()
 
     def forward(self, x: Tensor, *more: object, **options: object) -> Tensor:

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hw_common.dropout import Dropout
+
 
 class FashionCNN(nn.Module):
     """ist-2021-22-hw2 Q2.2: two convolution blocks, three affine layers; 769 930 parameters for ten classes.
@@ -19,7 +21,7 @@ class FashionCNN(nn.Module):
         self.convblock1 = nn.Sequential(nn.Conv2d(1, 16, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
         self.convblock2 = nn.Sequential(nn.Conv2d(16, 32, kernel_size=3), nn.ReLU(), nn.MaxPool2d(2))
         self.fc1 = nn.Linear(32 * 6 * 6, 600)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.fc2 = nn.Linear(600, 120)
         self.fc3 = nn.Linear(120, classes)
 
@@ -53,7 +55,7 @@ class OctCNN(nn.Module):
         self.conv2 = nn.Conv2d(8, 16, kernel_size=3, stride=stride)
         self.pool = nn.Identity() if no_maxpool else nn.MaxPool2d(2)
         self.fc1 = nn.Linear(16 * 6 * 6, 320)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.fc2 = nn.Linear(320, 120)
         self.fc3 = nn.Linear(120, classes)
 

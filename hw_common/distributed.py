@@ -64,6 +64,11 @@ def share(count: int) -> slice:
     return slice(_rows[0], _rows[1])
 
 
+def latest_rows() -> tuple[int, int, int]:
+    """What the latest `share` was: this process's first row, the one behind its last, and the rows of all processes."""
+    return _rows
+
+
 def weight() -> float:
     """What each row of the latest `share` counts in a sum over processes, so that it counts once in all."""
     first, last, count = _rows
@@ -78,26 +83,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
-    """Wraps `model` so that its gradients are averaged over the processes and its dropout does not depend on them."""
+    """Wraps `model` so that its gradients are averaged over the processes."""
     if world_size() == 1:
         return model
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
-                setattr(parent, name, _DropoutOfWholeBatch(child.p))
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
-
-
-class _DropoutOfWholeBatch(nn.Dropout):
-    """Draws the mask of the whole batch in every process and uses this process's rows of it.
-
-    So each example meets the same mask, and the generator ends in the same state, however many processes there are.
-    """
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Applies dropout to `values`: (rows of this process, …)."""
-        if not self.training or self.p == 0:
-            return values
-        first, last, count = _rows
-        mask = values.new_empty((count, *values.shape[1:])).bernoulli_(1 - self.p).div_(1 - self.p)
-        return values * mask[first:last]

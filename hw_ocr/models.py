@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from hw_common.dropout import Dropout
 from hw_ocr.crf import LinearChainCRF
 
 CLASSES = 26
@@ -69,7 +70,7 @@ class BidirectionalLSTM(nn.Module):
         sizes = [inputs] + [2 * hidden] * (layers - 1)
         self.forwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
         self.backwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, T, inputs), mask: (B, T) bool; returns (B, T, 2 hidden), arbitrary in the padding."""
@@ -108,7 +109,7 @@ class BiLSTM(nn.Module):
     def __init__(self, hidden: int = 128, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
         self.layer1 = nn.Sequential(nn.Linear(16 * 8, hidden), nn.Tanh())
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layer2 = BidirectionalLSTM(hidden, hidden, layers, dropout)
         self.output_layer = nn.Linear(2 * hidden, CLASSES)
 
@@ -132,7 +133,7 @@ class ConvBiLSTM(nn.Module):
         super().__init__()
         self.layer1 = nn.Sequential(nn.Conv2d(1, 16, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(2))
         self.layer2 = nn.Sequential(nn.Linear(8 * 4 * 16, hidden), nn.Tanh())
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layer3 = BidirectionalLSTM(hidden, hidden, layers, dropout)
         self.output_layer = nn.Linear(2 * hidden, CLASSES)
 

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from hw_common import checkpoints, determinism, distributed
 from hw_common.batching import Batches
+from hw_common.dropout import Dropout
 from hw_common.runs import BEST, LAST, METRICS, SCHEMA, Run
 from hw_common.training import Fitted, fit
 
@@ -72,7 +73,7 @@ def train(
 ) -> tuple[nn.Module, Fitted]:
     """Trains a new model from seed 7; `settings` replace those of `fit`."""
     determinism.set_up(7, "cpu", threads=1)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    model = nn.Sequential(nn.Linear(3, 4), Dropout(0.5), nn.Linear(4, 2))
     if optimizer == "adam":
         chosen: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     else:
