@@ -1,19 +1,19 @@
 """Speed of the captioner against the course's way, as ratios within one run.
 
-    python benchmarks/caption.py [--rounds 15] [--threads 1] [--precision fp32 bf16]
+    python benchmarks/caption.py [--rounds 7] [--threads 1] [--precision fp32 bf16]
 
 The course's way: one LSTMCell and one vocabulary projection for each word, with attention also the encoder's projection
-anew for each word; Adam and the clamping of the gradient as its training loop has them; captions written one image at a
-time. Ours is what `hw_caption.train` runs. Same sizes (Sydney's: vocabulary 190, 49 regions of 512, captions of 8 to 22
-words with START and END), same numbers, same threads; the two take turns, and the medians of the rounds' ratios are
-printed.
+anew for each word; torch's dropout; Adam and the clamping of the gradient as its training loop has them; captions
+written one image at a time. Ours is what `hw_caption.train` runs. Sizes are Sydney's: vocabulary 190, 49 regions of
+512, captions as long as its training captions, in random order for the course and with those of similar length together
+for us. Same captions, same threads; the two take turns, and the medians of the rounds' ratios are printed.
 """
 
 import argparse
 import contextlib
 import io
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,14 @@ from hw_caption.experiment import loss_function
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention
 from hw_caption.presets import LARGEST_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
+from hw_common.batching import batches_of_similar_length
 from hw_common.experiment import make_optimizer
 from hw_common.timing import ratio, take_turns
 from hw_common.training import fit
 
-VOCABULARY, REGIONS, LONGEST, TEST_IMAGES = 190, 49, 22, 58
+VOCABULARY, REGIONS, LONGEST, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
+# How many of Sydney's training captions have 7, 8, … 22 words with START and END.
+COUNTS = (1, 0, 87, 119, 277, 225, 271, 313, 331, 428, 210, 128, 46, 27, 10, 12)
 USUAL = 11  # words in a caption of Sydney
 GOALS = {("attention", 8): 3.0, ("attention", 64): 4.5, ("vanilla", 8): 3.0, "greedy": 5.0}
 DECODERS = {"vanilla": Decoder, "attention": DecoderWithAttention}
@@ -39,23 +42,29 @@ Batch = tuple[Tensor, Tensor, Tensor]
 class Examples:
     """Batches of random images and captions, in memory: what `fit` wants."""
 
-    def __init__(self, count: int, batch_size: int) -> None:
+    def __init__(self, groups: Sequence[Sequence[int]], lengths: Tensor) -> None:
+        """The captions with these `lengths`, in these `groups`."""
         generator = torch.Generator().manual_seed(1)
-        self.batches: list[Batch] = []
-        for _ in range(count):
-            lengths = torch.randint(8, LONGEST + 1, (batch_size,), generator=generator)
-            words = torch.randint(UNKNOWN + 1, VOCABULARY, (batch_size, LONGEST), generator=generator)
-            words[:, 0] = START
-            words[torch.arange(batch_size), lengths - 1] = END
-            words *= torch.arange(LONGEST) < lengths[:, None]
-            regions = torch.randn(batch_size, REGIONS, 512, generator=generator).relu()
-            self.batches.append((regions, words[:, : lengths.max()], lengths))
+        words = torch.randint(UNKNOWN + 1, VOCABULARY, (len(lengths), LONGEST), generator=generator)
+        words[:, 0] = START
+        words[torch.arange(len(lengths)), lengths - 1] = END
+        words *= torch.arange(LONGEST) < lengths[:, None]
+        regions = torch.randn(len(lengths), REGIONS, 512, generator=generator).relu()
+        self.batches = [(regions[rows], words[rows, : lengths[rows].max()], lengths[rows]) for rows in groups]
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def epoch(self, epoch: int, start: int = 0) -> list[Batch]:  # noqa: D102
         return self.batches[start:]
+
+
+def like_sydney(batch_size: int) -> tuple[Examples, Examples]:
+    """The same captions for the course and for us."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = 7 + torch.multinomial(torch.tensor(COUNTS).float(), CAPTIONS, replacement=True, generator=generator)
+    similar = batches_of_similar_length(lengths.tolist(), batch_size, seed=1, epoch=0)
+    return Examples(torch.arange(CAPTIONS).split(batch_size), lengths), Examples(similar, lengths)
 
 
 def course_step(decoder: Decoder, word: Tensor, hidden: Tensor, cell: Tensor, regions: Tensor) -> tuple[Tensor, ...]:
@@ -137,11 +146,13 @@ def quietly(call: Callable[[], None]) -> Callable[[], None]:
 
 
 def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: int) -> None:
-    examples = Examples(max(1, 64 // batch_size), batch_size)
+    in_random_order, of_similar_length = like_sydney(batch_size)
     decoders = {name: DECODERS[kind](VOCABULARY) for name in ("course", *precisions)}
-    calls = {"course": lambda: course_training(decoders["course"], examples)}
+    decoders["course"].dropout = nn.Dropout(0.5)
+    calls = {"course": lambda: course_training(decoders["course"], in_random_order)}
     for precision in precisions:
-        calls[precision] = quietly(lambda precision=precision: our_training(decoders[precision], examples, precision))
+        ours = lambda precision=precision: our_training(decoders[precision], of_similar_length, precision)  # noqa: E731
+        calls[precision] = quietly(ours)
     seconds = take_turns(calls, rounds, warm_up=1)
     for precision in precisions:
         goal = GOALS.get((kind, batch_size)) if precision == precisions[-1] else None
@@ -149,10 +160,10 @@ def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: 
 
 
 def compare_greedy(kind: str, rounds: int) -> None:
-    decoder, examples = DECODERS[kind](VOCABULARY), Examples(30, 64)
+    decoder, (examples, _) = DECODERS[kind](VOCABULARY), like_sydney(64)
     sentence = torch.tensor([START, *range(UNKNOWN + 1, UNKNOWN + 1 + USUAL), END])
     examples.batches = [
-        (r, sentence.expand(len(r), -1), torch.full_like(n, len(sentence))) for r, _, n in examples.batches
+        (r, sentence.expand(len(r), -1), torch.full_like(n, len(sentence))) for r, _, n in 4 * examples.batches
     ]
     quietly(lambda: our_training(decoder, examples, "fp32", lr=5e-3))()  # so that it writes that many words
     decoder.eval()
@@ -165,7 +176,7 @@ def compare_greedy(kind: str, rounds: int) -> None:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rounds", type=int, default=15)
+    flags.add_argument("--rounds", type=int, default=7)
     flags.add_argument("--threads", type=int, default=torch.get_num_threads())
     flags.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     arguments = flags.parse_args()

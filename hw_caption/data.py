@@ -14,7 +14,7 @@ from torch import Tensor
 from hw_caption import sample, sources
 from hw_caption.sources import Captions
 from hw_caption.vocabulary import PAD, Vocabulary
-from hw_common.batching import Batches, Tensors
+from hw_common.batching import SequenceBatches, Tensors
 from hw_common.errors import UserError
 from hw_common.source_files import SourceFile
 
@@ -129,22 +129,20 @@ class Inputs(Protocol):
 class CaptionBatches:
     """Mini-batches of an image and one of its captions, this process's share of each; made by `caption_batches`."""
 
-    def __init__(self, split: Split, examples: Batches, inputs: Inputs, device: torch.device) -> None:
+    def __init__(self, split: Split, examples: SequenceBatches, inputs: Inputs, device: torch.device) -> None:
         self._names = split.names
         self._examples = examples
         self._inputs = inputs
         self._device = device
-        self.rows = examples.rows
 
     def __len__(self) -> int:
-        """Steps in an epoch; the last one may have fewer rows."""
+        """Steps in an epoch; one of them may have fewer rows."""
         return len(self._examples)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
         """The batches of `epoch` from step `start` on: the same ones, whether or not those before were asked for."""
-        for captions, lengths, images, views, widths in self._examples.epoch(epoch, start):
+        for captions, lengths, images, views in self._examples.epoch(epoch, start):
             inputs = self._inputs.take([self._names[image] for image in images.tolist()], views.tolist())
-            captions = captions[:, : widths[0].item()]
             yield inputs.to(self._device), captions.to(self._device), lengths.to(self._device)
 
 
@@ -156,12 +154,12 @@ def caption_batches(
     *,
     device: torch.device,
     seed: int = 0,
-    shuffle: bool = False,
     augment: bool = False,
 ) -> CaptionBatches:
     """Mini-batches (inputs (B, …) float32, captions (B, T) int64, lengths (B,) int64) with a row for each caption.
 
     A caption is START, its words, END, and PAD up to the longest in the batch; its length counts START and END.
+    Captions of similar length come together, in random order, because a batch takes as long as its longest one.
 
     Args:
         split: images and captions.
@@ -170,7 +168,6 @@ def caption_batches(
         batch_size: over all processes.
         device: where the batches are to be.
         seed: with the epoch, fixes the order and the views.
-        shuffle: for training.
         augment: each image is flipped or rotated at random, anew in each epoch.
     """
     encoded = [vocabulary.encode(caption) for captions in split.captions for caption in captions]
@@ -180,11 +177,9 @@ def caption_batches(
         row[: len(numbers)] = torch.tensor(numbers)
     images = torch.tensor([image for image, captions in enumerate(split.captions) for _ in captions])
 
-    def prepare(rows: Tensors, generator: torch.Generator) -> Tensors:
-        views = torch.randint(inputs.views if augment else 1, (len(rows[0]),), generator=generator)
-        # The longest in the whole batch and not in this process's share, so that dropout masks agree.
-        widths = torch.cat([part.max().repeat(len(part)) for part in rows[1].split(batch_size)])
-        return *rows, views, widths
+    def collate(indices: list[int], generator: torch.Generator) -> Tensors:
+        rows = torch.tensor(indices)
+        views = torch.randint(inputs.views if augment else 1, rows.shape, generator=generator)
+        return captions[rows, : lengths[rows].max()], lengths[rows], images[rows], views
 
-    examples = Batches((captions, lengths, images), batch_size, seed, prepare, shuffle)
-    return CaptionBatches(split, examples, inputs, device)
+    return CaptionBatches(split, SequenceBatches(lengths.tolist(), batch_size, collate, seed), inputs, device)

@@ -113,7 +113,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     task = _Task(arguments, found, inputs, {**found.hashes, **hashes}, writer, images)
     batches = data.caption_batches(
         found.train, found.vocabulary, inputs, arguments.batch_size,
-        device=device, seed=arguments.seed, shuffle=True, augment=arguments.augment,
+        device=device, seed=arguments.seed, augment=arguments.augment,
     )  # fmt: skip
     optimizer = _make_optimizer(arguments, model)
     return Experiment(

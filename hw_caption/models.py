@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from hw_caption.loop import AttentionLoop
+from hw_common.dropout import Dropout
 
 
 class Encoder(nn.Module):
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, embed_dim)
         self.decode_step = nn.LSTMCell(embed_dim, decoder_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.fc = nn.Linear(decoder_dim, vocab_size)
         self.init_h = nn.Linear(encoder_dim, decoder_dim)
         self.init_c = nn.Linear(encoder_dim, decoder_dim)
@@ -182,14 +182,10 @@ class Attention(nn.Module):
         """
         if projected is None:
             projected = self.encoder_att(regions)
-        energy = _tanh(projected + self.decoder_att(hidden)[:, None])  # (B, R, attention_dim)
-        weights = self.full_att(energy).squeeze(2).softmax(dim=1)
+        # tanh(x) is 2 sigmoid(2x) - 1, and on a CPU the sigmoid is three times as fast; the -1 is nothing to softmax.
+        energy = (projected + self.decoder_att(hidden)[:, None]).mul_(2).sigmoid_()  # (B, R, attention_dim)
+        weights = (2 * self.full_att(energy)).squeeze(2).softmax(dim=1)
         return torch.bmm(weights[:, None], regions).squeeze(1), weights
-
-
-def _tanh(values: Tensor) -> Tensor:
-    """The tangent by way of the sigmoid: on a CPU torch's own takes three times as long, a tenth of a step."""
-    return torch.sigmoid(2 * values).mul(2).sub(1)
 
 
 class DecoderWithAttention(Decoder):
@@ -239,8 +235,10 @@ class DecoderWithAttention(Decoder):
         A loop over the steps has to remain, since the attention asks with the state before. It keeps only what depends
         on that state, and leaves out the captions that have ended.
         """
-        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        regions = regions[packed.sorted_indices]
+        lengths, order = lengths.to(words.device).sort(descending=True, stable=True)
+        steps, rows = (torch.arange(words.shape[1], device=words.device)[:, None] < lengths).nonzero(as_tuple=True)
+        places = order[rows] * words.shape[1] + steps  # in the flattened captions, of the first words, the second, …
+        regions = regions[order]
         hidden, cell = self.init_hidden_state(regions)
         attention, step = self.attention, self.decode_step
         projected = attention.encoder_att(regions) + attention.decoder_att.bias
@@ -248,14 +246,14 @@ class DecoderWithAttention(Decoder):
         score = attention.full_att.weight[0] + 0 * attention.full_att.bias
         low = hidden.dtype  # under autocast; what is summed up over the steps stays as precise as the weights
         numbers = (
-            self.embedding(packed.data), step.weight_ih, step.weight_hh, step.bias_ih + step.bias_hh, hidden, cell,
-            regions, projected, attention.decoder_att.weight, score,
+            self.embedding(words.flatten()[places]), step.weight_ih, step.weight_hh, step.bias_ih + step.bias_hh,
+            hidden, cell, regions, projected, attention.decoder_att.weight, score,
         )  # fmt: skip
         with torch.autocast(regions.device.type, enabled=False):
             exact = (tensor.to(step.weight_hh.dtype) for tensor in numbers)
-            states = AttentionLoop.apply(*exact, packed.batch_sizes.tolist(), low)
-        packed = PackedSequence(states, *packed[1:])
-        return pad_packed_sequence(packed, batch_first=True, total_length=words.shape[1])[0]
+            states = AttentionLoop.apply(*exact, torch.bincount(steps).tolist(), low)
+        padded = states.new_zeros(words.numel(), states.shape[1]).index_copy(0, places, states)
+        return padded.view(*words.shape, -1)
 
 
 class Captioner(nn.Module):
