@@ -21,12 +21,14 @@ import contextlib
 import functools
 import io
 import itertools
+import multiprocessing
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,7 @@ from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, TITLES
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.batching import SequenceBatches, Tensors, batches_of_similar_length, generator_for
 from hw_common.experiment import make_optimizer
+from hw_common.memory import keep_freed
 from hw_common.timing import ratio, take_turns
 from hw_common.training import autocast, fit
 
@@ -142,7 +145,8 @@ def course_training(model: SpeechToText, batch: tuple[Tensor, Tensor]) -> None:
 
 
 def our_training(model: SpeechToText, batches: Chosen, precision: str) -> None:
-    """One step with each batch."""
+    """One step with each batch, with the memory as `hw_asr.train` has it."""
+    keep_freed()
     plain = train.COMMAND.parse(["--dataset", "sample"])
     loss = functools.partial(training_loss, plain, Listening(None, CHARACTERS))
     optimizer = make_optimizer("adamw", model.parameters(), 1e-3, 0.01)
@@ -177,22 +181,56 @@ def compare(title: str, seconds: dict[str, list[float]], ours: str, per_call: tu
     )
 
 
+class Worker:
+    """A process of its own, since `hw_asr.train` changes what becomes of freed memory and the course does not.
+
+    Args:
+        make: called there, with `arguments`; what it returns is what the worker calls.
+        arguments: for `make`.
+    """
+
+    def __init__(self, make: Callable[..., Callable[..., None]], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, _set_up, (torch.get_num_threads(), make, arguments))
+
+    def __call__(self, *arguments: object) -> None:  # noqa: D102
+        self._pool.submit(_call, *arguments).result()
+
+    def stop(self) -> None:  # noqa: D102
+        self._pool.shutdown()
+
+
+def _set_up(threads: int, make: Callable[..., Callable[..., None]], arguments: tuple[object, ...]) -> None:
+    global _made
+    torch.set_num_threads(threads)
+    _made = make(*arguments)
+
+
+def _call(*arguments: object) -> None:
+    _made(*arguments)
+
+
+def course_step(preset: str, decoder: str, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
+    model = build_model(preset, decoder)
+    return lambda: course_training(model, batch)
+
+
+def our_steps(preset: str, decoder: str, dataset_dir: Path | None, results: Path) -> Callable[[str], None]:
+    model, batches = build_model(preset, decoder), short_middling_long(clips_for(preset, dataset_dir, results))
+    return lambda precision: our_training(model, batches, precision)
+
+
 def compare_training(preset: str, decoder: str, clips: data.Split | Noise, arguments: argparse.Namespace) -> None:
-    model, batches = build_model(preset, decoder), short_middling_long(clips)
-    batch = course_batch(clips, arguments.course_batch)
-    for precision in arguments.precision:
-        our_training(model, Chosen(batches.batches, batches.groups[:1]), precision)  # to warm up
-    seconds = take_turns(
-        {
-            "course": lambda: course_training(model, batch),
-            **{p: functools.partial(our_training, model, batches, p) for p in arguments.precision},
-        },
-        arguments.rounds,
-        warm_up=0,
-    )
+    with tempfile.TemporaryDirectory() as results:
+        course = Worker(course_step, preset, decoder, course_batch(clips, arguments.course_batch))
+        ours = Worker(our_steps, preset, decoder, arguments.dataset_dir, Path(results))
+        calls = {"course": course, **{p: functools.partial(ours, p) for p in arguments.precision}}
+        seconds = take_turns(calls, arguments.rounds, warm_up=1)
+        course.stop()
+        ours.stop()
     for precision in arguments.precision:
         title = f"training, {preset}, {decoder}, {precision}"
-        compare(title, seconds, precision, (len(batch[0]), BATCH * len(batches)), GOALS[precision])
+        compare(title, seconds, precision, (arguments.course_batch, 3 * BATCH), GOALS[precision])
 
 
 def compare_generation(preset: str, decoder: str, clips: data.Split | Noise, arguments: argparse.Namespace) -> None:

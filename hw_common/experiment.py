@@ -16,6 +16,7 @@ from hw_common import checkpoints, determinism, distributed, runs
 from hw_common.batching import EpochBatches
 from hw_common.commands import TrainingCommand
 from hw_common.errors import Stopped, signal_of
+from hw_common.memory import keep_freed
 from hw_common.runs import LAST, Run
 from hw_common.training import Fitted, LossFunction, Row, autocast, fit
 
@@ -72,6 +73,7 @@ def run_experiment(
         Stopped: on SIGINT or SIGTERM, after saving.
     """
     device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
+    keep_freed()
     distributed.start(device)
     try:
         experiment = prepare(arguments, device)
