@@ -21,14 +21,12 @@ import contextlib
 import functools
 import io
 import itertools
-import multiprocessing
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +45,7 @@ from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.batching import SequenceBatches, Tensors, batches_of_similar_length, generator_for
 from hw_common.experiment import make_optimizer
 from hw_common.memory import keep_freed
-from hw_common.timing import ratio, take_turns
+from hw_common.timing import Worker, ratio, take_turns
 from hw_common.training import autocast, fit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -179,35 +177,6 @@ def compare(title: str, seconds: dict[str, list[float]], ours: str, per_call: tu
         f"{title:45} {faster:5.1f} times as fast ({each[0]:.0f} → {each[1]:.1f} ms)  goal {goal:g}: {verdict}",
         flush=True,
     )
-
-
-class Worker:
-    """A process of its own, since `hw_asr.train` changes what becomes of freed memory and the course does not.
-
-    Args:
-        make: called there, with `arguments`; what it returns is what the worker calls.
-        arguments: for `make`.
-    """
-
-    def __init__(self, make: Callable[..., Callable[..., None]], *arguments: object) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, _set_up, (torch.get_num_threads(), make, arguments))
-
-    def __call__(self, *arguments: object) -> None:  # noqa: D102
-        self._pool.submit(_call, *arguments).result()
-
-    def stop(self) -> None:  # noqa: D102
-        self._pool.shutdown()
-
-
-def _set_up(threads: int, make: Callable[..., Callable[..., None]], arguments: tuple[object, ...]) -> None:
-    global _made
-    torch.set_num_threads(threads)
-    _made = make(*arguments)
-
-
-def _call(*arguments: object) -> None:
-    _made(*arguments)
 
 
 def course_step(preset: str, decoder: str, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:

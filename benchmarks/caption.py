@@ -11,6 +11,7 @@ for us. Same captions, same threads; the two take turns, and the medians of the 
 
 import argparse
 import contextlib
+import functools
 import io
 import statistics
 from collections.abc import Callable, Sequence
@@ -26,7 +27,8 @@ from hw_caption.presets import LARGEST_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
 from hw_common.batching import batches_of_similar_length
 from hw_common.experiment import make_optimizer
-from hw_common.timing import ratio, take_turns
+from hw_common.memory import keep_freed
+from hw_common.timing import Worker, ratio, take_turns
 from hw_common.training import fit
 
 VOCABULARY, REGIONS, LONGEST, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
@@ -137,23 +139,32 @@ def compare(title: str, seconds: dict[str, list[float]], ours: str, goal: float 
     print(f"{title:38} {faster:.2f} times as fast ({times} ms)  {verdict}", flush=True)
 
 
-def quietly(call: Callable[[], None]) -> Callable[[], None]:
-    def quiet() -> None:
+def quietly(call: Callable[..., None]) -> Callable[..., None]:
+    def quiet(*arguments: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            call()
+            call(*arguments)
 
     return quiet
 
 
+def course_way(kind: str, batch_size: int) -> Callable[[], None]:
+    decoder, (examples, _) = DECODERS[kind](VOCABULARY), like_sydney(batch_size)
+    decoder.dropout = nn.Dropout(0.5)
+    return lambda: course_training(decoder, examples)
+
+
+def our_way(kind: str, batch_size: int) -> Callable[[str], None]:
+    keep_freed()  # as every training does
+    decoder, (_, examples) = DECODERS[kind](VOCABULARY), like_sydney(batch_size)
+    return quietly(lambda precision: our_training(decoder, examples, precision))
+
+
 def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: int) -> None:
-    in_random_order, of_similar_length = like_sydney(batch_size)
-    decoders = {name: DECODERS[kind](VOCABULARY) for name in ("course", *precisions)}
-    decoders["course"].dropout = nn.Dropout(0.5)
-    calls = {"course": lambda: course_training(decoders["course"], in_random_order)}
-    for precision in precisions:
-        ours = lambda precision=precision: our_training(decoders[precision], of_similar_length, precision)  # noqa: E731
-        calls[precision] = quietly(ours)
+    course, ours = Worker(course_way, kind, batch_size), Worker(our_way, kind, batch_size)
+    calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
     seconds = take_turns(calls, rounds, warm_up=1)
+    course.stop()
+    ours.stop()
     for precision in precisions:
         goal = GOALS.get((kind, batch_size)) if precision == precisions[-1] else None
         compare(f"training, {kind}, batch {batch_size}, {precision}", seconds, precision, goal)

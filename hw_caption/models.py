@@ -151,7 +151,8 @@ class Decoder(nn.Module):
         hidden = self.hidden_states(regions, captions[:, :-1], lengths - 1)
         hidden = self.dropout(hidden)  # before the selection, so that each process can draw the whole batch's mask
         counts = torch.arange(captions.shape[1] - 1, device=captions.device) < (lengths - 1)[:, None]
-        return self.fc(hidden[counts]), captions[:, 1:][counts]
+        places = counts.flatten().nonzero().squeeze(1)  # of the words that are followed by one, in all of them
+        return self.fc(hidden.flatten(0, 1).index_select(0, places)), captions[:, 1:].flatten()[places]
 
 
 class Attention(nn.Module):

@@ -1,9 +1,13 @@
 """Comparing how long things take on a machine that is never quiet."""
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+import torch
 
 
 def take_turns(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
@@ -30,3 +34,34 @@ def take_turns(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int
 def ratio(seconds: Mapping[str, list[float]], of: str, to: str) -> float:
     """The median over the rounds of time `of` one call divided by time `to` another."""
     return statistics.median(a / b for a, b in zip(seconds[of], seconds[to], strict=True))
+
+
+class Worker:
+    """A process of its own for one of the ways that are compared, where the other's settings do not reach it.
+
+    Args:
+        make: called there, with `arguments`; what it returns is what calling the worker calls.
+        arguments: for `make`.
+    """
+
+    def __init__(self, make: Callable[..., Callable[..., None]], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, _set_up, (torch.get_num_threads(), make, arguments))
+
+    def __call__(self, *arguments: Any) -> None:
+        """Calls it, and waits until it is done."""
+        self._pool.submit(_call, *arguments).result()
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self._pool.shutdown()
+
+
+def _set_up(threads: int, make: Callable[..., Callable[..., None]], arguments: tuple[Any, ...]) -> None:
+    global _made
+    torch.set_num_threads(threads)
+    _made = make(*arguments)
+
+
+def _call(*arguments: Any) -> None:
+    _made(*arguments)

@@ -1,8 +1,11 @@
 """Calls take turns, warm-up rounds are not counted, and a ratio is taken within each round."""
 
-import pytest
+import os
 
-from hw_common.timing import ratio, take_turns
+import pytest
+import torch
+
+from hw_common.timing import Worker, ratio, take_turns
 
 
 def test_calls_take_turns_and_warm_up_is_not_counted():
@@ -15,3 +18,27 @@ def test_calls_take_turns_and_warm_up_is_not_counted():
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios():
     assert ratio({"a": [1, 40, 9], "b": [1, 10, 3]}, of="a", to="b") == pytest.approx(3)
+
+
+def _collector(first):
+    seen = [first]
+
+    def call(*more):
+        seen.extend(more)
+        if "fail" in more:
+            raise ValueError(f"{os.getpid()} {seen} {torch.get_num_threads()}")
+
+    return call
+
+
+def test_a_worker_calls_in_one_process_of_its_own():
+    worker = Worker(_collector, "made")
+    try:
+        worker("one")
+        with pytest.raises(ValueError) as error:
+            worker("two", "fail")
+    finally:
+        worker.stop()
+    process, said = str(error.value).split(" ", 1)
+    assert int(process) != os.getpid()
+    assert said == f"['made', 'one', 'two', 'fail'] {torch.get_num_threads()}"
