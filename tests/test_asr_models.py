@@ -219,7 +219,8 @@ def test_an_alignment_is_where_the_decoder_looks(decoder):
     filler=st.sampled_from(FILLERS),
 )
 def test_a_clip_says_the_same_whatever_it_is_batched_with(preset, decoder, lengths, characters, filler):
-    model, spectrograms = tiny(preset, decoder), clips(lengths)
+    # In double precision, since these weights make rounding errors larger; at full size, single precision will do.
+    model, spectrograms = tiny(preset, decoder).double(), [clip.double() for clip in clips(lengths)]
     tokens = torch.randint(4, 9, (len(lengths), characters))
     tokens[:, 0] = START
     with torch.inference_mode():
@@ -227,10 +228,10 @@ def test_a_clip_says_the_same_whatever_it_is_batched_with(preset, decoder, lengt
         texts = generate([model], *batch(spectrograms, filler), longest=8)
         for i, clip in enumerate(spectrograms):
             alone = model(clip[None], None, tokens[[i]])[0]
-            assert (together[i] - alone).abs().max() <= 1e-5
+            assert (together[i] - alone).abs().max() <= 1e-9
             [text] = generate([model], clip[None], None, longest=8)
             assert texts[i].tokens == text.tokens
-            assert texts[i].score == pytest.approx(text.score, abs=1e-5)
+            assert texts[i].score == pytest.approx(text.score, abs=1e-6)
 
 
 @every_decoder
