@@ -20,6 +20,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import types
@@ -33,6 +34,7 @@ import tiny
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
+from tqdm import tqdm
 
 from hw_common import checkpoints, figures, files, training
 from hw_common.runs import BEST, CONFIG, LAST, Run
@@ -167,6 +169,8 @@ def fork(results: Path, calls: Calls) -> int:
     """Starts a session in a process of its own and returns its number."""
     child = os.fork()
     if child == 0:
+        # tqdm's own lock is one for all processes, and who is killed while holding it holds it for ever.
+        tqdm.set_lock(threading.RLock())
         status = 1
         try:
             with watched(calls):
