@@ -189,14 +189,15 @@ def our_steps(preset: str, decoder: str, dataset_dir: Path | None, results: Path
     return lambda precision: our_training(model, batches, precision)
 
 
-def compare_training(preset: str, decoder: str, clips: data.Split | Noise, arguments: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as results:
-        course = Worker(course_step, preset, decoder, course_batch(clips, arguments.course_batch))
-        ours = Worker(our_steps, preset, decoder, arguments.dataset_dir, Path(results))
-        calls = {"course": course, **{p: functools.partial(ours, p) for p in arguments.precision}}
-        seconds = take_turns(calls, arguments.rounds, warm_up=1)
-        course.stop()
-        ours.stop()
+def compare_training(
+    preset: str, decoder: str, clips: data.Split | Noise, results: Path, arguments: argparse.Namespace
+) -> None:
+    course = Worker(course_step, preset, decoder, course_batch(clips, arguments.course_batch))
+    ours = Worker(our_steps, preset, decoder, arguments.dataset_dir, results)
+    calls = {"course": course, **{p: functools.partial(ours, p) for p in arguments.precision}}
+    seconds = take_turns(calls, arguments.rounds, warm_up=1)
+    course.stop()
+    ours.stop()
     for precision in arguments.precision:
         title = f"training, {preset}, {decoder}, {precision}"
         compare(title, seconds, precision, (arguments.course_batch, 3 * BATCH), GOALS[precision])
@@ -257,7 +258,7 @@ def main() -> None:
             clips = clips_for(preset, arguments.dataset_dir, Path(results))
             for part, decoder in itertools.product(arguments.part, arguments.decoder):
                 if part == "training":
-                    compare_training(preset, decoder, clips, arguments)
+                    compare_training(preset, decoder, clips, Path(results), arguments)
                 elif part == "generation":
                     compare_generation(preset, decoder, clips, arguments)
                 elif part == "memory":

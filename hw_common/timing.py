@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-import torch
-
 
 def take_turns(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
     """Seconds of each of `calls` in each of `rounds`.
@@ -45,6 +43,8 @@ class Worker:
     """
 
     def __init__(self, make: Callable[..., Callable[..., None]], *arguments: Any) -> None:
+        import torch  # slow, and commands that only take turns can do without
+
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, context, _set_up, (torch.get_num_threads(), make, arguments))
 
@@ -58,6 +58,8 @@ class Worker:
 
 
 def _set_up(threads: int, make: Callable[..., Callable[..., None]], arguments: tuple[Any, ...]) -> None:
+    import torch
+
     global _made
     torch.set_num_threads(threads)
     _made = make(*arguments)
