@@ -78,7 +78,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, count_padding: bool) -> Tenso
 
 
 def ctc_loss(heard: Tensor, positions: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """CTC (Graves et al., 2006) of the characters between START and STOP, with EMPTY as its blank.
+    """CTC (Graves et al., 2006) of the characters between START and STOP, with EMPTY as its blank, summed over clips.
 
     Args:
         heard: (B, T, V) logits.
@@ -92,6 +92,7 @@ def ctc_loss(heard: Tensor, positions: Tensor, tokens: Tensor, lengths: Tensor) 
         positions,
         lengths - 2,
         blank=text.EMPTY,
+        reduction="sum",
         zero_infinity=True,  # of a clip that is too short for its text
     )
 

@@ -103,6 +103,8 @@ def training_loss(
 ) -> tuple[Tensor, int, dict[str, Tensor]]:
     """What `fit` minimizes: mean cross-entropy of the next character, with label smoothing, and CTC if it is asked for.
 
+    Both are sums over a batch's characters divided by their number: so a batch may be shared by several processes.
+
     Args:
         arguments: of the command: whether padding is counted, as in the course, and the weight of CTC.
         listening: how clips are heard.
@@ -115,11 +117,11 @@ def training_loss(
     output = model(spectrograms, listening.ends(frames), tokens[:, :-1])
     logits, heard = output if arguments.ctc else (output, None)
     count = tokens[:, 1:].numel() if arguments.count_padding else int((lengths - 1).sum())
-    loss = cross_entropy(logits, tokens[:, 1:], arguments.count_padding) / count
+    loss = cross_entropy(logits, tokens[:, 1:], arguments.count_padding)
     if heard is not None:
         positions = -(-frames // (2 * arguments.first_stride))
         loss = loss + arguments.ctc * ctc_loss(heard, positions, tokens, lengths)
-    return loss, count, {}
+    return loss / count, count, {}
 
 
 def _summarize(

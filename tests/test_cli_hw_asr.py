@@ -204,6 +204,23 @@ def test_losses_with_and_without_padding():
         assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("flags", [["--ctc", "0"], ["--ctc", "0.5"], ["--preset", "notebook"]], ids=lambda f: f[-1])
+def test_processes_that_share_a_batch_share_its_loss(clips, tmp_path, flags):
+    arguments = train.COMMAND.parse([*tiny_flags(clips, tmp_path), *flags])
+    torch.manual_seed(0)
+    model, listening = experiment.network_of(arguments), evaluation.Listening.of(arguments)
+    texts = [torch.tensor(text.encode(words)) for words in ("one", "one two three", "ten")]
+    tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=text.EMPTY)
+    batch = torch.randn(3, 80, 99), torch.tensor([60, 99, 80]), tokens, torch.tensor([len(words) for words in texts])
+    (whole, count, _), *parts = (
+        experiment.training_loss(arguments, listening, model, tuple(tensor[rows] for tensor in batch))
+        for rows in (slice(None), slice(1), slice(1, None))
+    )
+    losses, counts = zip(*((loss.item(), number) for loss, number, _ in parts), strict=True)
+    assert sum(counts) == count
+    assert np.average(losses, weights=counts) == pytest.approx(whole.item(), rel=1e-5)
+
+
 def test_texts_are_compared_as_in_the_course():
     said = text.encode("one two")
     ended, cut_off = Written(said[1:-1], -0.1, True), Written(text.encode("one tw")[1:-1], -0.1, False)
