@@ -86,15 +86,18 @@ def ctc_loss(heard: Tensor, positions: Tensor, tokens: Tensor, lengths: Tensor) 
         tokens: (B, L) from START on.
         lengths: (B,) of the texts, START and STOP included.
     """
-    return F.ctc_loss(
-        heard.float().log_softmax(dim=2).transpose(0, 1),
-        tokens[:, 1:],
-        positions,
-        lengths - 2,
+    log_probabilities = heard.float().log_softmax(dim=2).transpose(0, 1)
+    # On the CPU, since on a GPU the gradient differs from run to run.
+    loss = F.ctc_loss(
+        log_probabilities.cpu(),
+        tokens[:, 1:].cpu(),
+        positions.cpu(),
+        lengths.cpu() - 2,
         blank=text.EMPTY,
         reduction="sum",
         zero_infinity=True,  # of a clip that is too short for its text
     )
+    return loss.to(heard.device)
 
 
 def evaluate(model: SpeechToText, clips: Split, listening: Listening, part: str) -> Row:
@@ -104,8 +107,8 @@ def evaluate(model: SpeechToText, clips: Split, listening: Listening, part: str)
         model: under inference_mode.
         clips: a split.
         listening: how clips are heard and how much is written.
-        part: the numbers are called <part>_loss (as in the course: means over 98 positions, padding counted),
-            <part>_loss_without_padding, <part>_jaccard and so on.
+        part: the numbers are called <part>_loss (padding counted as in the course: at least 98 positions a clip, and
+            those of the longest text of its batch), <part>_loss_without_padding, <part>_jaccard and so on.
     """
     device = next(model.parameters()).device
     order = sorted(range(len(clips)), key=lambda i: clips.frames[i])

@@ -1,7 +1,8 @@
 """The sheet's speech recognizer: an encoder of spectrograms, and two decoders that write characters (Q3, Figure 1).
 
-Shapes: B clips, F frames of a spectrogram, T = ceil(F / 2) positions behind the encoder, L characters, D the width,
-V characters of the alphabet. What lies behind a clip's end never reaches its output: clips are padded with anything.
+Shapes: B clips, F frames of a spectrogram, T positions behind the encoder (half as many, rounded up; a quarter if its
+first convolution has stride 2), L characters, D the width, V characters of the alphabet. What lies behind a clip's end
+never reaches its output: clips are padded with anything.
 """
 
 import math
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from hw_asr.attention import CrossAttentionBlock, EncoderBlock, KeysAndValues, attention
 from hw_asr.presets import PRESETS, Sizes
+from hw_common.lstm import LSTM
 
 _LONGEST_PERIOD = 3000  # positions, of the slowest sinusoid
 
@@ -143,7 +145,7 @@ class TextDecoderRecurrent(TextDecoder):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
         self.embedding_norm = nn.LayerNorm(sizes.width)
-        self.lstm = nn.LSTM(sizes.width, sizes.width, batch_first=True)
+        self.lstm = LSTM(sizes.width, sizes.width, batch_first=True)
 
     def read(self, tokens: Tensor) -> Tensor:
         """See `TextDecoder`."""

@@ -38,7 +38,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     _announce(arguments, digits, model)
     batches = data.batches(digits.train, arguments.batch_size, device, arguments.seed, shuffle=True)
     optimizer = make_optimizer(arguments.optimizer, model.parameters(), arguments.lr, arguments.l2_decay)
-    memory_before = _peak_memory()
+    memory_before = _peak_memory(device)
     return Experiment(
         model=model,
         batches=batches,
@@ -89,6 +89,7 @@ def _summarize(
     final, best = last_and_best(
         model, fitted, arguments.precision, lambda: evaluate(model, digits.test, arguments.batch_size, "test")
     )
+    peak = _peak_memory(next(model.parameters()).device)
     parts = {"training": digits.train, "validation": digits.val, "test": digits.test}
     return {
         "homework": HOMEWORK,
@@ -107,8 +108,8 @@ def _summarize(
             "training_seconds": round(fitted.seconds, 2),
             "images_per_second": round(arguments.epochs * len(digits.train) / fitted.seconds, 1),
             "threads": torch.get_num_threads(),
-            "peak_memory_mb": round(_peak_memory() / 1e6, 1),
-            "training_memory_mb": round((_peak_memory() - memory_before) / 1e6, 1),
+            "peak_memory_mb": round(peak / 1e6, 1),
+            "training_memory_mb": round((peak - memory_before) / 1e6, 1),
         },
     }
 
@@ -118,9 +119,9 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _peak_memory() -> int:
+def _peak_memory(device: torch.device) -> int:
     """The most bytes that the GPU has held, or without one, this process."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else peak_bytes()
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_bytes()
 
 
 def _report(summary: dict[str, Any]) -> list[str]:

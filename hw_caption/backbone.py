@@ -35,7 +35,7 @@ def load_trunk(weights: str, data_dir: Path, seed: int = 42) -> nn.Sequential:
     from torchvision.models import resnet18  # slow to import
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # and not those of GPUs
         network = resnet18(weights=None)
     network.fc = nn.Identity()
     pretrained = load_pretrained(weights, data_dir)

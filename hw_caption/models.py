@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hw_caption.loop import AttentionLoop
 from hw_common.dropout import Dropout
+from hw_common.lstm import lstm_precision
 
 
 class Encoder(nn.Module):
@@ -131,10 +132,12 @@ class Decoder(nn.Module):
         weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         # What nn.LSTM calls: one kernel for all steps, with the weights of `decode_step`. No words are left out: packed
         # sequences would keep a CPU from its fast kernel.
-        states, _, _ = torch.lstm(
-            self.embedding(words), (hidden[None], memory[None]), weights,
-            has_biases=True, num_layers=1, dropout=0.0, train=self.training, bidirectional=False, batch_first=True,
-        )  # fmt: skip
+        start = tuple(state[None].to(cell.weight_hh.dtype) for state in (hidden, memory))
+        with lstm_precision(words.device):
+            states, _, _ = torch.lstm(
+                self.embedding(words), start, weights,
+                has_biases=True, num_layers=1, dropout=0.0, train=self.training, bidirectional=False, batch_first=True,
+            )  # fmt: skip
         return states
 
     def teacher_forced(self, regions: Tensor, captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -120,7 +120,8 @@ def _open_run(
     command: TrainingCommand, arguments: argparse.Namespace, hashes: Mapping[str, str], device: torch.device
 ) -> tuple[Run | None, dict[str, Any] | None]:
     """The run folder (main process only) and, where there is something to go on from, the state to go on from."""
-    host = {"device": device.type, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    host = {"device": kind, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
     if arguments.resume is None:
         if not distributed.is_main():
             return None, None

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_common.dropout import Dropout
+from hw_common.lstm import LSTM
 from hw_ocr.crf import LinearChainCRF
 
 CLASSES = 26
@@ -68,8 +69,8 @@ class BidirectionalLSTM(nn.Module):
     def __init__(self, inputs: int, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
         sizes = [inputs] + [2 * hidden] * (layers - 1)
-        self.forwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
-        self.backwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
+        self.forwards = nn.ModuleList(LSTM(size, hidden, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(LSTM(size, hidden, batch_first=True) for size in sizes)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -35,6 +35,16 @@ def test_a_gpu_that_is_not_there_is_the_users_error(monkeypatch):
     assert determinism.set_up(0, "auto", threads=1).type == "cpu"
 
 
+def test_each_process_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for device in ("auto", "cuda"):
+        with pytest.raises(UserError, match=r"2 processes for 1 GPU\(s\); start 1, or use --device cpu"):
+            determinism.set_up(0, device, threads=1)
+    assert determinism.set_up(0, "cpu", threads=1).type == "cpu"
+
+
 def test_generators_go_on_from_a_checkpoint_as_if_nothing_had_happened(tmp_path):
     draw()  # leaves the second of a pair of normal numbers waiting in Python's and NumPy's generators
     checkpoints.save_state(tmp_path / "s", determinism.generator_states())
