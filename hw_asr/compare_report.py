@@ -36,6 +36,7 @@ def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int])
         "name": run.folder.name,
         **{key: first[key] for key in ("homework", "dataset", "data", "preset")},
         "recipe": next(iter(trained.values()))[0].arguments["recipe"],
+        "padding_counted_in_training": first["padding_counted_in_training"],
         "data_hashes": next(iter(trained.values()))[0].config["data"],
         "seeds": list(seeds),
         "table": table,
@@ -77,7 +78,7 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} | {row['training_seconds']:.0f} |")
         if row["published_test_loss"] is not None:
             cells = [row.get(f"published_test_{name}") for name in _COLUMNS.values()]
-            shown = ["" if cell is None else f"{cell:.4f}" for cell in cells]
+            shown = ["" if number is None else f"{number:.4f}" for number in cells]
             lines.append(f"| {TITLES[row['decoder']]}, published | | {' | '.join(shown)} | |")
     return "\n".join(lines) + "\n"
 

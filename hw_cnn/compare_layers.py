@@ -78,6 +78,7 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
         numbers = {
             "linear": _differences(nn.Linear(8, 16), MyLinear(8, 16), torch.randn(len(inputs), 8)),
             "convolution": _differences(nn.Conv2d(3, 8, 5), MyConv2d(3, 8, 5), inputs),
+            "centred_convolution": _differences(nn.Conv2d(3, 8, 5, padding=2), MyConv2d(3, 8, 5, padding=2), inputs),
             "network": {"after_copying": (ours(inputs) - theirs(inputs)).abs().mean().item()},
         }
         accuracy = {
@@ -91,6 +92,7 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
         "mean_absolute_difference": numbers,
         "accuracy": accuracy,
         "seconds_for_inference": {name: statistics.median(values) for name, values in seconds.items()},
+        "mean_seconds_for_inference": {name: statistics.fmean(values) for name, values in seconds.items()},
         "ratio_own_default": ratio(seconds, of="own", to="default"),
         "rounds": rounds,
         "threads": torch.get_num_threads(),
@@ -108,7 +110,7 @@ def _table(result: dict[str, Any]) -> str:
     lines = [f"{result['data']}, {result['images']} test images"]
     for layer, values in result["mean_absolute_difference"].items():
         shown = ", ".join(f"{value:.2e} {name.replace('_', ' ')}" for name, value in values.items())
-        lines.append(f"mean absolute difference, {layer}: {shown}")
+        lines.append(f"mean absolute difference, {layer.replace('_', ' ')}: {shown}")
     accuracy, seconds = result["accuracy"], result["seconds_for_inference"]
     lines.append(f"accuracy: {accuracy['default']:.3f} default, {accuracy['own']:.3f} own")
     lines.append(

@@ -187,15 +187,17 @@ def equivariance(finished: Finished, test: Split, *, seed: int, images: int = 20
         for x in (pixels, shifted)
     )
     rows = []
+    shifts_along = convolutions(finished.model)[before[0][0]].stride in (1, (1, 1))  # the first convolution's maps
     for (layer, first), (_, second) in zip(before, after, strict=True):
         row: dict[str, Any] = {"layer": layer, "change": _relative_change(first, second)}
-        if layer == before[0][0] and convolutions(finished.model)[layer].stride in (1, (1, 1)):
+        if layer == before[0][0] and shifts_along:
             row["change_when_shifted_along"] = _relative_change(first[..., 2:-3], second[..., 3:-2])
         rows.append(row)
         along = row.get("change_when_shifted_along")
         print(f"{layer}: change {row['change']:.4f}" + (f", shifted along {along:.2e}" if along is not None else ""))
     folder, stem = finished.run.folder, finished.run.free_stem("equivariance")
-    paths = figures.save(_draw_shift(finished, pixels[0], shifted[0], before[:2], after[:2]), folder, stem)
+    drawn = _draw_shift(finished, pixels[0], shifted[0], before[:2], after[:2], shifts_along)
+    paths = figures.save(drawn, folder, stem)
     files.write_json(
         folder / f"{stem}.json", {"images": len(chosen), "shift": "one pixel to the right", "layers": rows}
     )
@@ -214,6 +216,7 @@ def _draw_shift(
     shifted: Tensor,
     before: NamedMaps,
     after: NamedMaps,
+    shifts_along: bool,
 ) -> Any:
     along = "difference when\nshifted along"
     pictures = [x.permute(1, 2, 0).float().mean(dim=2) for x in (image, shifted)]
@@ -226,7 +229,8 @@ def _draw_shift(
     for number, (_, first, second) in enumerate(rows):
         cells += [first.numpy(), second.numpy(), _on_common_scale(second - first, first)]
         titles += ["before", "after the shift", "difference"]
-        if number < 2:  # the image and the first convolution: pooling moves in steps of two pixels
+        # The image, and the first convolution if its stride is 1: pooling moves in steps of two pixels.
+        if number == 0 or (number == 1 and shifts_along):
             cells.append(_on_common_scale(second[:, 1:] - first[:, :-1], first))
             titles.append(along)
         else:

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def _parameter(fan_in: int, *shape: int) -> nn.Parameter:
+def _parameter(fan_in: int, *shape: int, device: torch.device | str | None = None) -> nn.Parameter:
     """Uniform on ±1/√fan_in, as torch initializes its layers."""
     bound = 1 / math.sqrt(fan_in)
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+    return nn.Parameter(torch.empty(shape, device=device).uniform_(-bound, bound))
 
 
 class MyLinear(nn.Module):
@@ -22,12 +22,13 @@ class MyLinear(nn.Module):
     Args:
         in_features: size of a sample.
         out_features: size of its output.
+        device: where the parameters are made; None for torch's default.
     """
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, in_features: int, out_features: int, device: torch.device | str | None = None) -> None:
         super().__init__()
-        self.weight = _parameter(in_features, out_features, in_features)
-        self.bias = _parameter(in_features, out_features)
+        self.weight = _parameter(in_features, out_features, in_features, device=device)
+        self.bias = _parameter(in_features, out_features, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, in_features); returns (…, out_features)."""

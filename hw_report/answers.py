@@ -72,15 +72,16 @@ def _ist_2021_22() -> Iterator[Answer]:
         yield Answer(f"{sheet} 2.2", sweep, "curves", what, record, number, f"fashion.lr{lr:g}")
     kernels = 'python -m hw_cnn.train --lr 0.01 -conv_1_name "convblock1[0]" -conv_2_name "convblock2[0]"'
     yield Answer(f"{sheet} 2.3", kernels, "kernels-*")
-    compare, record = "python -m hw_caption.compare --seeds 42 43 44", "hw_caption-compare-sydney-cifar10"
+    compare = "python -m hw_caption.compare --weights WEIGHTS --seeds 42 43 44"
+    record = "hw_caption-compare-sydney-cifar10"
     for question, decoder in (("3.1(a)", "vanilla"), ("3.1(b)", "attention")):
         number = _in_row("final_test_bleu4", decoder=decoder, way="greedy")
         what = f"Sydney, test BLEU-4, {decoder}, from CIFAR-10's weights"
         yield Answer(f"{sheet} {question}", compare, "curves", what, record, number, f"caption.{decoder}")
-    best, record = "python -m hw_caption.compare --only vanilla --recipe best", "hw_caption-best-sydney-cifar10"
+    best, record = f"{compare} --only vanilla --recipe best", "hw_caption-best-sydney-cifar10"
     number = _in_row("final_test_bleu4", way="consensus")
     what = "Sydney, test BLEU-4, recommended, from CIFAR-10's weights"
-    yield Answer(f"{sheet} 3.1", f"{best} --seeds 42 43 44", "curves", what, record, number, "caption.attention")
+    yield Answer(f"{sheet} 3.1", best, "curves", what, record, number, "caption.attention")
     yield Answer(f"{sheet} 3.1(c)", "python -m hw_caption.train --use_attention", "captions")
 
 
@@ -93,8 +94,9 @@ def _ist_2023_24() -> Iterator[Answer]:
     yield Answer(f"{sheet} 2.1", sweep, "curves", what, published="oct.maxpool")
     without = "python -m hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01"
     yield Answer(f"{sheet} 2.2", without, "curves", what, published="oct.no-maxpool")
+    yield Answer(f"{sheet} 2.3", "python -m hw_cnn.train --dataset octmnist --dry_run")
     for question, decoder in (("3.1", "lstm"), ("3.2", "transformer")):
-        command = f"python -m hw_asr.train --decoder {decoder}"
+        command = f"python -m hw_asr.train --preset notebook --decoder {decoder}"
         drawn = "curves, similarities, predictions, alignment"
         yield Answer(
             f"{sheet} {question}",
@@ -109,11 +111,13 @@ def _ist_2023_24() -> Iterator[Answer]:
 
 def _convnets() -> Iterator[Answer]:
     sheet = "convnets-2024-a2"
+    yield Answer(f"{sheet} 1.0, 1.1", "python -m hw_cnn.train --dataset cifar10", "curves")
     for recipe, flags, record, lr in (
         ("plain", "--lrs 0.005", "hw_cnn-cifar-plain", 0.005),
         ("recommended", "--recipe best --lrs 0.05", "hw_cnn-cifar-best", 0.05),
     ):
-        command = f"python -m hw_cnn.sweep --dataset cifar10 {flags} --seeds 42 43 44 --choose_by best"
+        data = "--dataset folder --data_dir FOLDER"
+        command = f"python -m hw_cnn.sweep {data} {flags} --seeds 42 43 44 --choose_by best"
         number = _in_row("best_test_accuracy", lr=lr)
         yield Answer(
             f"{sheet} 1.2", command, "curves", f"CIFAR-10 (JPEG copies), test accuracy, {recipe}", record, number
@@ -125,7 +129,7 @@ def _convnets() -> Iterator[Answer]:
 
 def _eecs545() -> Iterator[Answer]:
     sheet = "eecs545-w20-hw4"
-    yield Answer(f"{sheet} 1, 2(a), 3(a), 4(a), 4(b)", "python -m hw_numpy.check")
+    yield Answer(f"{sheet} 1, 2(a, b), 3(a, b), 4(a–c)", "python -m hw_numpy.check")
     for question, model in (("2(c)", "softmax"), ("3(c)", "cnn")):
         train, what = f"python -m hw_numpy.train --model {model}", "MNIST, test accuracy"
         yield Answer(
@@ -137,7 +141,10 @@ def _eecs545() -> Iterator[Answer]:
         f"{sheet} 4(d)", train, "curves, captions", "Flickr8k's captions, last training loss", record,
         lambda summary: mean(summary, "last_epoch_loss"), "captions.last-loss",
     )  # fmt: skip
-    compare, record = "python -m hw_transfer.compare --seeds 42 43 44", "hw_transfer-hymenoptera"
+    for question, mode in (("5(a–c)", "finetune"), ("5(a, b, d)", "freeze")):
+        yield Answer(f"{sheet} {question}", f"python -m hw_transfer.train --mode {mode}", "curves, predictions")
+    compare = "python -m hw_transfer.compare --weights WEIGHTS --precision bf16 --seeds 42 43 44"
+    record = "hw_transfer-hymenoptera"
     for scenario in ("finetune", "freeze"):
         number = _in_row("best_validation_accuracy", scenario=scenario)
         yield Answer(
@@ -149,6 +156,7 @@ def _eecs545() -> Iterator[Answer]:
 def _dsl() -> Iterator[Answer]:
     sheet, compare = "dsl-2019-hw3", "python -m hw_ocr.compare --seeds 42 43 44 --only"
     yield Answer(f"{sheet} 1.1", "python -m hw_ocr.invariance RUN", "invariance")
+    yield Answer(f"{sheet} 1.2, 1.3", "python -m hw_ocr.train --model cnn", "curves, confusion, kernels-*")
     for layers in (2, 3, 4, 5):
         number = _in_row("final_test_accuracy", row=f"cnn{layers}")
         yield Answer(

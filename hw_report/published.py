@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from hw_asr import presets as asr
 from hw_caption import presets as caption
 from hw_ocr import presets as ocr
 
@@ -15,6 +16,11 @@ _OCR = {
 _CAPTION = {
     f"caption.{decoder}": (f"{value:.3f}", "test BLEU-4, the better of two groups, ImageNet's weights")
     for decoder, value in caption.PUBLISHED.items()
+}
+_ASR = {
+    f"asr.{decoder}.{name.replace('_', '-')}": (value, "test loss" if name == "loss" else "test similarity")
+    for decoder, numbers in asr.PUBLISHED.items()
+    for name, value in numbers.items()
 }
 # By question: the number, and what it is.
 PUBLISHED: Mapping[str, tuple[str, str]] = MappingProxyType({
@@ -32,12 +38,6 @@ PUBLISHED: Mapping[str, tuple[str, str]] = MappingProxyType({
     **_OCR,
     **_CAPTION,
     "ocr.best": ("0.9920", "test accuracy by letter, a BiLSTM of two layers with 256 units"),
-    "asr.lstm.loss": ("1.1828", "test loss"),
-    "asr.lstm.jaccard": ("0.7149", "test similarity"),
-    "asr.lstm.cosine": ("0.8324", "test similarity"),
-    "asr.lstm.damerau-levenshtein": ("0.5087", "test similarity"),
+    **_ASR,
     "asr.transformer.loss": ("1.1604 ± 0.0003", "test loss, twelve reports"),
-    "asr.transformer.jaccard": ("0.7652", "test similarity"),
-    "asr.transformer.cosine": ("0.8657", "test similarity"),
-    "asr.transformer.damerau-levenshtein": ("0.6335", "test similarity"),
 })  # fmt: skip

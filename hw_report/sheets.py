@@ -24,6 +24,7 @@ class Sheet:
         packages: the homeworks that answer it.
         experiments: names of what its report tells about.
         extra: further files that are turned in, paths in the repository.
+        note: what whoever turns it in has to know.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Sheet:
     packages: tuple[str, ...]
     experiments: tuple[str, ...]
     extra: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def source(self) -> Path:
@@ -57,6 +59,8 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             ("hw_cnn",),
             ("cifar",),
             ("notebooks/convnets_2024_a2.ipynb",),
+            "The sheet wants a notebook that presents the results: `notebooks/convnets_2024_a2.ipynb` has no outputs "
+            "yet, so run all of its cells and save it before it is turned in.",
         ),
         Sheet("dsl-2019-hw3", "Homework 3", "Deep Structured Learning, IST, 2019", ("hw_ocr",), ("ocr",)),
         Sheet(
@@ -65,6 +69,9 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             "EECS 545 Machine Learning, Winter 2020",
             ("hw_numpy", "hw_transfer"),
             ("softmax", "cnn", "captions", "transfer"),
+            note="The starter code's files have its names, in `hw_numpy/` and `hw_transfer/`, but for three: "
+            "autograder.py is `hw_numpy/check.py`, digit_classification.py `hw_numpy/train.py`, image_captioning.py "
+            "`hw_numpy/caption.py`.",
         ),
         Sheet(
             "ist-2021-22-hw2",

@@ -18,7 +18,7 @@ _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
 _README = """\
 # {sheet}: {course}, {title}
 
-`{sheet}.pdf` has the answers; this folder has the code behind them. It needs Python 3.11 or newer.
+`{sheet}.pdf` has the answers; this folder has the code behind them. It needs Python 3.11 or newer.{note}
 
     python3 -m venv .venv && . .venv/bin/activate
     pip install --require-hashes -r requirements.lock
@@ -89,6 +89,7 @@ def _readme(sheet: Sheet) -> str:
         sheet=sheet.name,
         course=sheet.course,
         title=sheet.title,
+        note=f"\n\n{sheet.note}" if sheet.note else "",
         commands="\n".join(f"    {command}" for command in commands),
     )
 
