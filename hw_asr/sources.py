@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import hashlib
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from hw_asr import text
 from hw_common import fetch
 from hw_common.cli import add_flag
 from hw_common.errors import UserError
-from hw_common.source_files import Find, SourceFile, find_in, is_inside
+from hw_common.source_files import Find, SourceFile, find_in, is_inside, label_of
 
 # What people call each data set.
 DATASETS: Mapping[str, str] = MappingProxyType({"ljspeech": "LJSpeech", "digits": "spoken digits", "sample": "sample"})
@@ -89,8 +88,8 @@ def open_source(dataset: str, data_dir: Path, dataset_dir: Path | None) -> Sourc
         UserError: it is missing and cannot be downloaded, or does not hold what it should.
     """
     if dataset_dir is not None:
-        label = re.sub(r"[^\w.+-]+", "_", re.sub(r"\.tar(\.\w+)?$", "", dataset_dir.resolve().name)).strip(".-")[:60]
-        return read(dataset_dir, label or "dataset", label or "dataset")
+        label = label_of(dataset_dir)
+        return read(dataset_dir, label, label)
     path = {"ljspeech": _ljspeech, "digits": _digits, "sample": lambda data_dir: SAMPLE}[dataset](data_dir)
     return read(path, DATASETS[dataset], dataset)
 

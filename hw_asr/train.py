@@ -7,6 +7,7 @@ from hw_asr.presets import PRESETS, TITLES, defaults
 from hw_common import cli
 from hw_common.cli import add_flag
 from hw_common.commands import TrainingCommand
+from hw_common.source_files import label_of
 
 HOMEWORK = "hw_asr"
 _WIDEST_BEAM = 50  # a run folder from elsewhere must not fill the memory
@@ -41,7 +42,7 @@ def parser() -> cli.Parser:
     add_flag(group, "decoder", choices=tuple(TITLES), default="lstm", help="Question 1 (default: lstm) or 2")
     add_flag(group, "preset", choices=tuple(PRESETS), default="sheet", help="as the sheet prints it, or the notebook's")
     add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the course's; best: ours")
-    add_flag(group, "dropout", type=cli.probability, help="behind every module of a sub-block (default: 0)")
+    add_flag(group, "dropout", type=cli.fraction, help="behind every module of a sub-block (default: 0)")
     add_flag(group, "first_stride", type=int, choices=(1, 2), help="of the first convolution; 2 is faster (default: 1)")
     add_flag(group, "beam", type=beam_width, help="width of a beam search on the test clips (default: greedy search)")
     training = cli.add_training_flags(flags, optimizers=("adamw", "adam", "sgd"))
@@ -54,7 +55,7 @@ def parser() -> cli.Parser:
     add_flag(training, "spec_augment", action=argparse.BooleanOptionalAction, help="SpecAugment")
     add_flag(training, "join", action=argparse.BooleanOptionalAction, help="join every other clip with a second one")
     add_flag(training, "tempo", action=argparse.BooleanOptionalAction, help="make clips faster or slower")
-    add_flag(training, "ctc", type=cli.probability, help="weight of a CTC loss on the encoder's output (default: 0)")
+    add_flag(training, "ctc", type=cli.fraction, help="weight of a CTC loss on the encoder's output (default: 0)")
     cli.add_run_flags(flags)
     return flags
 
@@ -66,7 +67,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     if arguments.name is None:
-        dataset = arguments.dataset if arguments.dataset_dir is None else "own"
+        dataset = arguments.dataset if arguments.dataset_dir is None else label_of(arguments.dataset_dir)
         arguments.name = f"{dataset}-{arguments.decoder}-{arguments.preset}-{arguments.recipe}"
     return arguments
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from hw_caption.sources import Captions
 from hw_caption.vocabulary import PAD, Vocabulary
 from hw_common.batching import SequenceBatches, Tensors
 from hw_common.errors import UserError
-from hw_common.source_files import SourceFile
+from hw_common.source_files import SourceFile, label_of
 
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -91,7 +90,7 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
         found, label = sample.source(), "sample"
     else:
         path = dataset_dir or sources.locate(dataset, data_dir)
-        found, label = sources.read(path), _label(path)
+        found, label = sources.read(path), label_of(path)
     splits = {split: _cut(found, split, label) for split in sources.SPLITS}
     vocabulary = Vocabulary.from_captions(itertools.chain.from_iterable(splits["train"].captions), min_count)
     for split, part in splits.items():
@@ -99,11 +98,6 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
             raise UserError(f"{label}: no word of the {_WORDS[split]} captions is in the vocabulary")
     hashes = {f"{label}/{found.captions_file}": hashlib.sha256(found.content).hexdigest()}
     return CaptionData(found.name or label.capitalize(), label, **splits, vocabulary=vocabulary, hashes=hashes)
-
-
-def _label(path: Path) -> str:
-    """The name of a folder or archive as a part of other file names: the same for both."""
-    return re.sub(r"[^\w.+-]+", "_", path.resolve().name.removesuffix(".tar")).strip(".-")[:60] or "dataset"
 
 
 def _cut(found: sources.Source, split: str, label: str) -> Split:

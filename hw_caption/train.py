@@ -1,8 +1,6 @@
 """`python -m hw_caption.train`: trains one of the sheet's decoders; this file is its command line."""
 
 import argparse
-import re
-from pathlib import Path
 
 from hw_caption import features
 from hw_caption.presets import RECIPES
@@ -10,6 +8,7 @@ from hw_common import cli
 from hw_common.cli import add_flag
 from hw_common.commands import TrainingCommand
 from hw_common.errors import UserError
+from hw_common.source_files import label_of
 
 HOMEWORK = "hw_caption"
 _LARGEST = {"beam": 1000, "members": 100}  # a run folder from elsewhere must not fill the memory
@@ -39,7 +38,7 @@ def parser() -> cli.Parser:
     add_flag(group, "min_count", type=cli.positive_int, default=1, help="rarer words become <unk> (default: 1)")
     add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help="plain: the course's; best: ours")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "dropout", type=cli.probability, help="between the LSTM and the vocabulary (0.5)")
+    add_flag(training, "dropout", type=cli.fraction, help="between the LSTM and the vocabulary (0.5)")
     add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
     add_flag(training, "members", type=cli.positive_int, help="decoders, trained side by side, that write together")
@@ -78,14 +77,9 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     if arguments.finetune_encoder and arguments.encoder_lr is None:
         arguments.encoder_lr = arguments.lr / 10
     if arguments.name is None:
-        data = arguments.dataset if arguments.dataset_dir is None else _label(arguments.dataset_dir)
+        data = arguments.dataset if arguments.dataset_dir is None else label_of(arguments.dataset_dir)
         arguments.name = f"{data}-{decoder_kind(arguments)}-{arguments.recipe}"
     return arguments
-
-
-def _label(path: Path) -> str:
-    """The name of a folder or archive as a part of a run's name."""
-    return re.sub(r"[^\w.+-]+", "_", path.resolve().name.removesuffix(".tar")).strip(".-")[:60] or "dataset"
 
 
 def decoder_kind(arguments: argparse.Namespace) -> str:

@@ -75,16 +75,3 @@ class Vocabulary:
         if tuple(words[: len(SPECIALS)]) != SPECIALS or len(set(words)) != len(words) or len(words) > _LARGEST:
             raise UserError(f"{path} is damaged: expected different words, the first of them {' '.join(SPECIALS)}")
         return cls(tuple(words))
-
-    def check_same(self, other: "Vocabulary", path: Path) -> None:
-        """Refuses `other`, which was read from `path`, unless its words have the same numbers.
-
-        Raises:
-            UserError: names the first difference.
-        """
-        for number, (own, found) in enumerate(itertools.zip_longest(self.words, other.words)):
-            if own != found:
-                raise UserError(
-                    f"{path} is the vocabulary of another run or of other captions: word {number} is "
-                    f"{json.dumps(found)}, expected {json.dumps(own)} ({len(other)} words, expected {len(self)})"
-                )

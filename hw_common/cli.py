@@ -118,7 +118,7 @@ positive_int = _number(int, lambda value: 0 < value < 2**31, "a whole number fro
 non_negative_int = _number(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
 positive_float = _number(float, lambda value: value > 0, "a number above 0")
 non_negative_float = _number(float, lambda value: value >= 0, "a number of 0 or more")
-probability = _number(float, lambda value: 0 <= value < 1, "a probability from 0 up to, but not including, 1")
+fraction = _number(float, lambda value: 0 <= value < 1, "a number from 0 up to, but not including, 1")
 
 
 def run_name(text: str) -> str:
@@ -151,17 +151,12 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     return group
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags about a run folder that every homework shares."""
+def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, shared evenly") -> None:
+    """The flags about a run folder that every homework shares; `threads` says how many are the default."""
     group = parser.add_argument_group("run")
     add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
     add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
-    add_flag(
-        group,
-        "threads",
-        type=positive_int,
-        help="CPU threads per process (default: all cores, shared evenly)",
-    )
+    add_flag(group, "threads", type=positive_int, help=f"CPU threads per process (default: {threads})")
     add_flag(
         group,
         "data_dir",
@@ -207,7 +202,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = 141
     except (Exception, KeyboardInterrupt) as error:
         status, message = _explain(error)
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # under torchrun, the main process says it once
+        # Under torchrun, the main process says it once; but memory may be short in another one only.
+        if os.environ.get("LOCAL_RANK", "0") == "0" or _is_out_of_memory(error):
             print(" ".join(message.split()), file=sys.stderr)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -228,8 +224,12 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 128 + signal_of(error), "interrupted"
     if isinstance(error, OSError) and error.strerror is not None:
         return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+    if _is_out_of_memory(error):
         return 2, "error: out of memory; try a smaller --batch_size"
     if os.environ.get("LOCAL_RANK", "0") != "0":  # most likely the main process ended, and says why
         return 2, ""
     raise error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing it

@@ -5,6 +5,7 @@ Whatever names them comes from a file too, so `is_inside` decides which names ar
 
 import lzma
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -18,6 +19,11 @@ LARGEST_FILE = 200_000_000  # bytes
 LARGEST_PACKED = 500_000_000  # bytes of all files in a compressed archive, which is held in memory
 _PACKED = {"r:gz": b"\x1f\x8b", "r:bz2": b"BZh", "r:xz": b"\xfd7zXZ\x00"}
 _DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError, zlib.error, lzma.LZMAError)
+
+
+def label_of(path: Path) -> str:
+    """The name of a data set's folder or archive as a part of other file names: the same for both."""
+    return re.sub(r"[^\w.+-]+", "_", re.sub(r"\.tar(\.\w+)?$", "", path.resolve().name)).strip(".-")[:60] or "dataset"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def parser() -> cli.Parser:
     )
     rules = ("sgd", "sgd_momentum", "rmsprop", "adam")
     add_flag(training, "update_rule", "optimizer", choices=rules, default="adam", help="default: adam")
-    cli.add_run_flags(flags)
+    cli.add_run_flags(flags, threads="1, since steps are too short to share")
     return flags
 
 

@@ -73,7 +73,7 @@ def parser() -> cli.Parser:
         default=1e-3,
         help="standard deviation of the weights at the start (default: 0.001)",
     )
-    cli.add_run_flags(flags)
+    cli.add_run_flags(flags, threads="cnn all cores; softmax has one, its steps are too short to share")
     return flags
 
 
@@ -82,6 +82,8 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     refuse_torch_flags(arguments)
     if arguments.model == "softmax" and arguments.filter_sizes is not None:
         raise UserError("--filter_sizes belongs to --model cnn: softmax has no filters")
+    if arguments.model == "softmax" and arguments.threads not in (None, 1):
+        raise UserError(f"--threads {arguments.threads} belongs to --model cnn: softmax's steps are too short to share")
     for name, value in DEFAULTS[arguments.model].items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)

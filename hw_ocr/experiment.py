@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hw_common import distributed, figures, files
-from hw_common.batching import Batches
+from hw_common.batching import EpochBatches
 from hw_common.errors import UserError
 from hw_common.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training import Fitted, Row
@@ -70,7 +70,7 @@ def weights_metadata(arguments: argparse.Namespace) -> dict[str, str]:
     return {"homework": HOMEWORK, "network": title(arguments)}
 
 
-def training_batches(arguments: argparse.Namespace, letters: Letters, device: torch.device) -> Batches:
+def training_batches(arguments: argparse.Namespace, letters: Letters, device: torch.device) -> EpochBatches:
     """The shuffled, possibly augmented mini-batches of letters or words that `arguments` describe, on `device`."""
     if arguments.batch_size < distributed.world_size():
         raise UserError(f"--batch_size {arguments.batch_size} is less than one example for each process")

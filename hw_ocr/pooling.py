@@ -107,7 +107,7 @@ def measure(collected: Mapping[str, Maps]) -> list[dict[str, Any]]:
     """How much each kind of map differs from that of the unchanged letter, as means over the letters.
 
     `values_changed`: the share of the values which differ by more than 5 % of the letter's largest, among those that
-    the letter has any influence on, before or after. `relative_change`: norm of the difference by norm of the map.
+    are larger than that, before or after. `relative_change`: norm of the difference by norm of the map.
     """
     measured = []
     for (layer, stage), before in collected[ORIGINAL].items():

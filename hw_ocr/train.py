@@ -42,7 +42,7 @@ def parser() -> cli.Parser:
     add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the report's; best: ours")
     add_flag(group, "hidden", type=cli.positive_int, help="LSTM: units in each direction (default: 128)")
     add_flag(group, "layers", type=cli.positive_int, help="LSTM: layers (default: 1)")
-    add_flag(group, "dropout", type=cli.probability, help="LSTM: before, between and behind its layers (default: 0)")
+    add_flag(group, "dropout", type=cli.fraction, help="LSTM: before, between and behind its layers (default: 0)")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random shifts by one pixel")

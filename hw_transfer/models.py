@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from torchvision.models.resnet import BasicBlock, ResNet
 
-FEATURES = 512
 # Channel means and deviations of ImageNet, on a scale of 0 to 1: what networks trained on it expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -1,4 +1,4 @@
-"""Where pictures come from: folders, archives that are read in place, and the sample's painter."""
+"""Where pictures come from: folders, and archives that are read in place."""
 
 import tarfile
 import zipfile

@@ -60,7 +60,7 @@ def parser() -> cli.Parser:
         help="freeze: compute what goes into the last layer once, from the middle of each picture (no augmentation)",
     )
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
-    add_flag(training, "momentum", type=cli.probability, help="of sgd (default: 0.9)")
+    add_flag(training, "momentum", type=cli.fraction, help="of sgd (default: 0.9)")
     add_flag(training, "step_size", type=cli.positive_int, help="epochs after which the rate falls (default: 7) …")
     add_flag(training, "gamma", type=cli.positive_float, help="… to this part of itself (default: 0.1)")
     cli.add_run_flags(flags)

@@ -20,7 +20,7 @@ def parser():
     flags = cli.Parser("python -m hw_tiny.train", "Trains.\n\n  laid out as written")
     cli.add_flag(flags, "use_attention", action="store_true")
     cli.add_flag(flags, "augment", action=argparse.BooleanOptionalAction)
-    cli.add_flag(flags, "dropout", type=cli.probability, default=0.5)
+    cli.add_flag(flags, "dropout", type=cli.fraction, default=0.5)
     cli.add_flag(flags, "sizes", type=cli.positive_int, nargs="+")
     cli.add_training_flags(flags, optimizers=("sgd", "adam"))
     cli.add_run_flags(flags)
@@ -63,8 +63,8 @@ def test_argv_of_the_process_is_the_default(parser, monkeypatch):
         (["--lr", "inf"], "--lr: expected a number above 0, got 'inf'"),
         (["--lr", "fast"], "--lr: expected a number above 0, got 'fast'"),
         (["--l2_decay", "-0.1"], "--l2_decay: expected a number of 0 or more, got '-0.1'"),
-        (["--dropout", "1.5"], "--dropout: expected a probability from 0 .* got '1.5'"),
-        (["--dropout", "1"], "--dropout: expected a probability"),
+        (["--dropout", "1.5"], "--dropout: expected a number from 0 .* got '1.5'"),
+        (["--dropout", "1"], "--dropout: expected a number from 0 up to, but not including, 1"),
         (["--batch_size", "0"], "--batch_size: expected a whole number from 1 to 2147483647, got '0'"),
         (["--epochs", "2.5"], "--epochs: expected a whole number from 1 to 2147483647, got '2.5'"),
         (["--epochs", "9" * 400], "--epochs: expected a whole number from 1 to 2147483647, got '9"),
@@ -84,7 +84,7 @@ def test_nonsense_is_refused_in_one_line(parser, argv, complaint):
 
 @given(st.text(max_size=8))
 def test_number_types_accept_a_number_or_refuse(text):
-    for kind in (cli.positive_int, cli.non_negative_float, cli.probability):
+    for kind in (cli.positive_int, cli.non_negative_float, cli.fraction):
         try:
             assert kind(text) >= 0
         except argparse.ArgumentTypeError as refused:

@@ -166,7 +166,7 @@ def test_the_sheets_defaults():
         (["--preset", "paper"], "--preset: invalid choice: 'paper'"),
         (["--beam", "0"], "--beam: expected a whole number from 1"),
         (["--beam", "51"], "--beam: expected a whole number from 1 to 50, got '51'"),
-        (["--dropout", "1"], "--dropout: expected a probability"),
+        (["--dropout", "1"], "--dropout: expected a number from 0 up to, but not including, 1"),
         (["--dataset", "sample", "--dataset_dir", "x"], "--dataset sample is built in"),
         (["--join", "yes"], "unrecognized arguments: yes"),
     ],
@@ -377,7 +377,7 @@ def test_a_comparison_runs_once_and_can_be_extended(clips, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "_draw", lambda *arguments: None)
         summary = compare_tiny(clips, tmp_path, "--seeds", "2", "1")
-    folder, name = tmp_path / "hw_asr", "compare-own-sheet-plain"
+    folder, name = tmp_path / "hw_asr", f"compare-{clips.name.replace(' ', '_')}-sheet-plain"
     trained = {f"{name}-{decoder}-seed{seed}" for decoder in ("lstm", "transformer") for seed in (1, 2)}
     assert {path.name for path in folder.iterdir()} == {name, "spectrograms", *trained}
     figures_of_it = {f"{stem}.{suffix}" for stem in ("curves", "similarities") for suffix in ("png", "pdf")}

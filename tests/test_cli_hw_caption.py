@@ -229,7 +229,7 @@ def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):
         (["--members", "101"], "--members: expected a whole number from 1 to 100, got 101"),
         (["--beam", "0"], "--beam: expected a whole number from 1"),
         (["--beam", "100000"], "--beam: expected a whole number from 1 to 1000"),
-        (["--dropout", "1"], "--dropout: expected a probability"),
+        (["--dropout", "1"], "--dropout: expected a number from 0 up to, but not including, 1"),
         (["--decoding", "magic"], "--decoding: invalid choice: 'magic'"),
         (["--show"], "--show: expected at least one argument"),
         (["--image_size", "100"], "--image_size: expected a multiple of 32"),

@@ -76,7 +76,7 @@ def refusal(command, *flags):
         (["--crf", "--dropout", "0.1"], "--dropout belongs to the LSTMs"),
         (["--model", "bilstm", "--hidden", "1025"], "--hidden: expected a whole number from 1 to 1024, got 1025"),
         (["--model", "bilstm", "--layers", "9"], "--layers: expected a whole number from 1 to 8, got 9"),
-        (["--model", "bilstm", "--dropout", "1"], "--dropout: expected a probability"),
+        (["--model", "bilstm", "--dropout", "1"], "--dropout: expected a number from 0 up to, but not including, 1"),
         (["--batch_size", "0"], "--batch_size: expected a whole number from 1"),
         (["--recipe", "better"], "--recipe: invalid choice: 'better'"),
         (["--crf", "yes"], "unrecognized arguments: yes"),

@@ -271,7 +271,7 @@ def flag_refusal(*argv, command=train.COMMAND.parse):
         (["--cache_features"], "--cache_features belongs to --mode freeze"),
         (["--cache_features", "--mode", "finetune"], "--cache_features belongs to --mode freeze"),
         (["--momentum", "0.5", "--optimizer", "adam"], "--momentum belongs to --optimizer sgd"),
-        (["--momentum", "1"], "--momentum: expected a probability"),
+        (["--momentum", "1"], "--momentum: expected a number from 0 up to, but not including, 1"),
         (["--weights", ""], "--weights: expected imagenet, none, or the path of a file"),
         (["--step_size", "0"], "--step_size: expected a whole number from 1"),
         (["--gamma", "0"], "--gamma: expected a number above 0, got '0'"),

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import normalize
 from hw_common.batching import Batches
 from hw_common.pretrained import Pretrained
 from hw_transfer import transfer_learning
-from hw_transfer.models import FEATURES, FrozenResNet18, ResNet18
+from hw_transfer.models import FrozenResNet18, ResNet18
 from hw_transfer.presets import Recipe
 
 torch.set_num_threads(1)
@@ -51,14 +51,14 @@ def test_the_network_is_torchvisions_on_normalized_pictures(pretrained, build):
     expected = normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
         torch.testing.assert_close(model(images), reference.eval()(expected), atol=1e-5, rtol=1e-5)
-        assert model.features(images).shape == (2, FEATURES)
+        assert model.features(images).shape == (2, 512)
 
 
 def test_parameters_of_two_classes():
     model, frozen = ResNet18(2), FrozenResNet18(2)
     assert sum(p.numel() for p in model.parameters()) == 11_177_538
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 11_177_538
-    assert sum(p.numel() for p in frozen.parameters() if p.requires_grad) == 2 * FEATURES + 2
+    assert sum(p.numel() for p in frozen.parameters() if p.requires_grad) == 2 * 512 + 2
 
 
 def test_a_new_last_layer_has_random_weights_that_follow_the_seed(pretrained):
