@@ -1,7 +1,5 @@
 """Images of digits as sequences of pixels, row by row: MNIST, or scikit-learn's small digits as a sample."""
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +8,9 @@ import torch
 from torch import Tensor
 
 from hw_attention_theory.presets import SIDES
-from hw_common import digits, idx
+from hw_common import digits
 from hw_common.batching import Batches, Tensors
-
-CLASSES = 10
+from hw_common.digits import Digits
 
 
 @dataclass(frozen=True)
@@ -32,46 +29,20 @@ class Sequences:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
-class Digits:
-    """A data set.
-
-    Attributes:
-        name: what people call it.
-        train: for training.
-        val: for choosing.
-        test: for reporting.
-        hashes: SHA-256 of each data file (of the pixels and labels, for the sample).
-    """
-
-    name: str
-    train: Sequences
-    val: Sequences
-    test: Sequences
-    hashes: Mapping[str, str]
-
-
 def load(dataset: str, data_dir: Path, side: int) -> Digits:
-    """Reads `dataset`; MNIST is downloaded on first use, and its last 5 000 of 60 000 training images validate.
+    """Reads `dataset` in parts of `Sequences`; MNIST is downloaded on first use.
 
     Args:
         dataset: "mnist" or "sample".
-        data_dir: has MNIST/raw with the four files, gzipped or not, as torchvision leaves them.
+        data_dir: see `digits.mnist`.
         side: height and width that images are brought to, as means of square blocks of pixels; one of SIDES.
 
     Raises:
         UserError: a file is missing and cannot be downloaded, is damaged, or does not hold what it should.
     """
-    if dataset == "sample":
-        parts = [((255 * images).round().astype(np.uint8), labels) for images, labels in digits.load()]
-        digest = hashlib.sha256(b"".join(array.tobytes() for part in parts for array in part)).hexdigest()
-        return Digits("sample digits", *(_read_pixels(*part, side) for part in parts), {"digits": digest})
-    source = idx.load("MNIST", data_dir, SIDES["mnist"][0])
-    idx.check_labels(source, CLASSES)
-    images, labels = source.train
-    kept = len(labels) - max(1, len(labels) // 12)
-    parts = (images[:kept], labels[:kept]), (images[kept:], labels[kept:]), source.test
-    return Digits("MNIST", *(_read_pixels(*part, side) for part in parts), source.hashes)
+    if dataset == "mnist":
+        return digits.mnist(data_dir, SIDES["mnist"][0]).convert(lambda images, y: _read_pixels(images, y, side))
+    return digits.sample().convert(lambda images, y: _read_pixels((255 * images).round().astype(np.uint8), y, side))
 
 
 def _read_pixels(images: np.ndarray, labels: np.ndarray, side: int) -> Sequences:

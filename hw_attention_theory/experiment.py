@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hw_attention_theory import data, plots
-from hw_attention_theory.data import Digits, Sequences
+from hw_attention_theory.data import Sequences
 from hw_attention_theory.measure import peak_bytes
 from hw_attention_theory.models import PixelClassifier, SoftmaxSelfAttention, TaylorLinearAttention
 from hw_attention_theory.presets import HOMEWORK, SOURCES, TITLES
 from hw_common import distributed
+from hw_common.digits import CLASSES, Digits
 from hw_common.errors import UserError
 from hw_common.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.training import Fitted, Row
@@ -22,7 +23,7 @@ def build_model(arguments: argparse.Namespace) -> PixelClassifier:
     """The network that `arguments` describe."""
     attention = SoftmaxSelfAttention() if arguments.attention == "softmax" else TaylorLinearAttention(arguments.terms)
     sizes = {name: getattr(arguments, name) for name in ("n", "d", "heads", "blocks")}
-    return PixelClassifier(arguments.side**2, data.CLASSES, attention=attention, **sizes)
+    return PixelClassifier(arguments.side**2, CLASSES, attention=attention, **sizes)
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from hw_common.digits import CLASSES, Digits
 from hw_common.errors import UserError
 from hw_common.runs import BEST, Run, available_cores
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
 from hw_numpy.command import limit_threads, open_run
-from hw_numpy.data import Digits
 from hw_numpy.softmax import SoftmaxClassifier
 from hw_numpy.solver import Solver
 from hw_numpy.train import COMMAND, HOMEWORK
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     candidates = make_candidates(arguments, digits, host["threads"])
     print(
         f"{digits.name}: {len(digits.train[1])} training, {len(digits.val[1])} validation, "
-        f"{len(digits.test[1])} test images in {data.CLASSES} classes\n"
+        f"{len(digits.test[1])} test images in {CLASSES} classes\n"
         f"network {arguments.model}, {len(candidates)} to choose from; {arguments.epochs} epochs of "
         f"{arguments.update_rule}, learning rate {arguments.lr:g}, batch {arguments.batch_size}, seed {arguments.seed}"
     )
