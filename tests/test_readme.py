@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import report_runs
 
 from hw_common import record
 from hw_common.errors import UserError
@@ -48,6 +49,15 @@ def test_every_mean_in_the_readme_stands_in_a_record():
     recorded = {numbers for table in tables for row in table for numbers in means(row)}
     published = {text for text, _ in PUBLISHED.values()}
     assert set(re.findall(r"\d\.\d+ ± \d\.\d+", README)) <= recorded | published
+
+
+def test_the_samples_accuracies_are_those_of_a_build():
+    runs = json.loads(report_runs.KEPT.read_text())
+    pooled, strided = (
+        runs[f"hw_cnn/sample-oct-{name}"]["summary.json"]["final"]["test_accuracy"]
+        for name in ("lr0.1-seed42", "no_maxpool")
+    )
+    assert f"`make reproduce` gives {pooled:.3f} and {strided:.3f} (one seed)" in README
 
 
 @pytest.mark.parametrize("name", RECORDS)
