@@ -42,7 +42,7 @@ class Worker:
         arguments: for `make`.
     """
 
-    def __init__(self, make: Callable[..., Callable[..., None]], *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
         import torch  # slow, and commands that only take turns can do without
 
         context = multiprocessing.get_context("spawn")
@@ -57,7 +57,7 @@ class Worker:
         self._pool.shutdown()
 
 
-def _set_up(threads: int, make: Callable[..., Callable[..., None]], arguments: tuple[Any, ...]) -> None:
+def _set_up(threads: int, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
     import torch
 
     global _made
