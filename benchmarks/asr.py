@@ -192,12 +192,12 @@ def our_steps(preset: str, decoder: str, dataset_dir: Path | None, results: Path
 def compare_training(
     preset: str, decoder: str, clips: data.Split | Noise, results: Path, arguments: argparse.Namespace
 ) -> None:
-    course = Worker(course_step, preset, decoder, course_batch(clips, arguments.course_batch))
-    ours = Worker(our_steps, preset, decoder, arguments.dataset_dir, results)
-    calls = {"course": course, **{p: functools.partial(ours, p) for p in arguments.precision}}
-    seconds = take_turns(calls, arguments.rounds, warm_up=1)
-    course.stop()
-    ours.stop()
+    with (
+        Worker(course_step, preset, decoder, course_batch(clips, arguments.course_batch)) as course,
+        Worker(our_steps, preset, decoder, arguments.dataset_dir, results) as ours,
+    ):
+        calls = {"course": course, **{p: functools.partial(ours, p) for p in arguments.precision}}
+        seconds = take_turns(calls, arguments.rounds, warm_up=1)
     for precision in arguments.precision:
         title = f"training, {preset}, {decoder}, {precision}"
         compare(title, seconds, precision, (arguments.course_batch, 3 * BATCH), GOALS[precision])

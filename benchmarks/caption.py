@@ -160,11 +160,9 @@ def our_way(kind: str, batch_size: int) -> Callable[[str], None]:
 
 
 def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: int) -> None:
-    course, ours = Worker(course_way, kind, batch_size), Worker(our_way, kind, batch_size)
-    calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
-    seconds = take_turns(calls, rounds, warm_up=1)
-    course.stop()
-    ours.stop()
+    with Worker(course_way, kind, batch_size) as course, Worker(our_way, kind, batch_size) as ours:
+        calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
+        seconds = take_turns(calls, rounds, warm_up=1)
     for precision in precisions:
         goal = GOALS.get((kind, batch_size)) if precision == precisions[-1] else None
         compare(f"training, {kind}, batch {batch_size}, {precision}", seconds, precision, goal)

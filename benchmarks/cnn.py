@@ -1,6 +1,6 @@
 """Training speed of hw_cnn against the straightforward loop, as ratios within one run.
 
-    python benchmarks/cnn.py [--rounds 7] [--images 4096] [--threads 2] [--accuracy]
+    python benchmarks/cnn.py [--batch_size 8 64 256] [--rounds 7] [--images 4096] [--threads 2] [--accuracy]
 
 The straightforward loop is what a first solution looks like: TensorDataset of floats, DataLoader, contiguous tensors,
 fp32, nn.Dropout, zero_grad / backward / step / loss.item(). Ours is `hw_common.training.fit` as `hw_cnn.train` calls
@@ -109,6 +109,7 @@ def our_way(batch_size: int, count: int) -> Callable[[str], nn.Module]:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--batch_size", nargs="+", type=int, default=[8, 64, 256])
     flags.add_argument("--rounds", type=int, default=7)
     flags.add_argument("--images", type=int, default=4096, help="a round at batch 8; four times as many at larger ones")
     flags.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -116,13 +117,11 @@ def main() -> None:
     arguments = flags.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"{torch.get_num_threads()} threads, median of {arguments.rounds} rounds")
-    for batch_size in (8, 64, 256):
+    for batch_size in arguments.batch_size:
         count = arguments.images * (1 if batch_size == 8 else 4)
-        naive, our = Worker(naive_way, batch_size, count), Worker(our_way, batch_size, count)
-        calls = {"naive": naive, **{precision: functools.partial(our, precision) for precision in ("fp32", "bf16")}}
-        seconds = take_turns(calls, arguments.rounds, warm_up=1)
-        naive.stop()
-        our.stop()
+        with Worker(naive_way, batch_size, count) as naive, Worker(our_way, batch_size, count) as our:
+            calls = {"naive": naive, **{precision: functools.partial(our, precision) for precision in ("fp32", "bf16")}}
+            seconds = take_turns(calls, arguments.rounds, warm_up=1)
         for precision in ("fp32", "bf16"):
             faster = ratio(seconds, of="naive", to=precision)
             goal = GOALS.get((batch_size, precision))

@@ -91,7 +91,7 @@ def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, 
     images, labels = batch
     outputs = model(images)
     criterion = getattr(model, "module", model).criterion
-    return criterion(outputs, labels), len(labels), {"accuracy": (outputs.detach().argmax(1) == labels).sum()}
+    return criterion(outputs, labels), len(labels), {"accuracy": torch.count_nonzero(outputs.argmax(1) == labels)}
 
 
 def evaluate(model: nn.Module, split: Split, arguments: argparse.Namespace, prefix: str = "") -> Row:

@@ -200,6 +200,8 @@ def make_optimizer(
     """The optimizer of `--optimizer sgd|adam|adamw` (fused: one kernel for all parameters); momentum is Nesterov's."""
     common = {"lr": lr, "weight_decay": l2_decay, "fused": True}
     if name == "sgd":
+        # One operation for each parameter is all that plain SGD does; to prepare the fused kernel takes longer.
+        common["fused"] = momentum > 0 or l2_decay > 0
         return torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, **common)
 

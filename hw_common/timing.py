@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 
 def take_turns(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
@@ -37,6 +37,8 @@ def ratio(seconds: Mapping[str, list[float]], of: str, to: str) -> float:
 class Worker:
     """A process of its own for one of the ways that are compared, where the other's settings do not reach it.
 
+    A context manager: at the end of the block the process ends.
+
     Args:
         make: called there, with `arguments`; what it returns is what calling the worker calls.
         arguments: for `make`.
@@ -52,8 +54,10 @@ class Worker:
         """Calls it, and waits until it is done."""
         self._pool.submit(_call, *arguments).result()
 
-    def stop(self) -> None:
-        """Ends the process."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
 
 

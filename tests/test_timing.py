@@ -32,13 +32,12 @@ def _collector(first):
 
 
 def test_a_worker_calls_in_one_process_of_its_own():
-    worker = Worker(_collector, "made")
-    try:
+    with Worker(_collector, "made") as worker:
         worker("one")
         with pytest.raises(ValueError) as error:
             worker("two", "fail")
-    finally:
-        worker.stop()
     process, said = str(error.value).split(" ", 1)
     assert int(process) != os.getpid()
     assert said == f"['made', 'one', 'two', 'fail'] {torch.get_num_threads()}"
+    with pytest.raises(RuntimeError):  # its process has ended
+        worker("three")
