@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hw_caption.loop import AttentionLoop
+from hw_common import lstm
 from hw_common.dropout import Dropout
-from hw_common.lstm import lstm_precision
 
 
 class Encoder(nn.Module):
@@ -127,18 +127,9 @@ class Decoder(nn.Module):
             words: (B, T) int64.
             lengths: (B,), how many of the words count; the states after the others mean nothing.
         """
-        cell = self.decode_step
-        hidden, memory = self.init_hidden_state(regions)
-        weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-        # What nn.LSTM calls: one kernel for all steps, with the weights of `decode_step`. No words are left out: packed
-        # sequences would keep a CPU from its fast kernel.
-        start = tuple(state[None].to(cell.weight_hh.dtype) for state in (hidden, memory))
-        with lstm_precision(words.device):
-            states, _, _ = torch.lstm(
-                self.embedding(words), start, weights,
-                has_biases=True, num_layers=1, dropout=0.0, train=self.training, bidirectional=False, batch_first=True,
-            )  # fmt: skip
-        return states
+        # No words are left out: packed sequences would keep a CPU from its fast kernel.
+        start = self.init_hidden_state(regions)
+        return lstm.all_steps(self.decode_step, self.embedding(words), start, self.training)
 
     def teacher_forced(self, regions: Tensor, captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """All steps over whole captions at once: the same numbers as `forward` word by word, several times as fast.
