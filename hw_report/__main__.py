@@ -34,8 +34,8 @@ done again, and what was interrupted goes on.
 """
 
 _SUBMISSION = """\
-Writes RESULTS_DIR/submissions/<sheet>/NAME.zip: the PDF of runs that are there (see build) with the group's name, and
-the code that belongs to the sheet, which runs on its own after unpacking.
+Writes RESULTS_DIR/submissions/<sheet>/NAME.zip: the PDF of runs that are there (see build) with the group's name, the
+notebook with its outputs where the sheet wants one, and the code behind them, which runs on its own after unpacking.
 
   python -m hw_report submission dsl-2019-hw3 --group group12 --profile full
 """

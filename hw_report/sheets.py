@@ -23,8 +23,9 @@ class Sheet:
         course: and year.
         packages: the homeworks that answer it.
         experiments: names of what its report tells about.
-        extra: further files that are turned in, paths in the repository.
         note: what whoever turns it in has to know.
+        notebook: a notebook that is turned in with its outputs, path in the repository.
+        notebook_shows: key of the run that it presents.
     """
 
     name: str
@@ -32,8 +33,9 @@ class Sheet:
     course: str
     packages: tuple[str, ...]
     experiments: tuple[str, ...]
-    extra: tuple[str, ...] = ()
     note: str = ""
+    notebook: str = ""
+    notebook_shows: str = ""
 
     @property
     def source(self) -> Path:
@@ -58,9 +60,8 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             "convnets, 2024",
             ("hw_cnn",),
             ("cifar",),
-            ("notebooks/convnets_2024_a2.ipynb",),
-            "The sheet wants a notebook that presents the results: `notebooks/convnets_2024_a2.ipynb` has no outputs "
-            "yet, so run all of its cells and save it before it is turned in.",
+            notebook="notebooks/convnets_2024_a2.ipynb",
+            notebook_shows="cifar.best",
         ),
         Sheet("dsl-2019-hw3", "Homework 3", "Deep Structured Learning, IST, 2019", ("hw_ocr",), ("ocr",)),
         Sheet(

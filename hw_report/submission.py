@@ -1,4 +1,4 @@
-"""`python -m hw_report submission`: the zip to turn in, with a sheet's PDF and the code that belongs to it."""
+"""`python -m hw_report submission`: the zip to turn in, with a sheet's PDF, its notebook and the code behind them."""
 
 import io
 import zipfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hw_common import files
 from hw_common.errors import UserError
-from hw_report import document
+from hw_report import document, notebook
 from hw_report.build import Settings
 from hw_report.collect import NotThere
 from hw_report.sheets import REPOSITORY, Sheet
@@ -33,7 +33,9 @@ On built-in samples, without downloads; `--profile full` takes the sheet's own d
 
 
 def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
-    """Writes RESULTS_DIR/submissions/<sheet>/<group>.zip, the same bytes for the same runs and code; returns its path.
+    """Writes RESULTS_DIR/submissions/<sheet>/<group>.zip and returns its path.
+
+    The same runs and code give the same bytes, but for the times that a notebook measures.
 
     Args:
         sheet: to turn in.
@@ -41,15 +43,20 @@ def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
         settings: whose runs the PDF tells about.
 
     Raises:
-        UserError: typst is missing, or the runs or the code are not all there.
+        UserError: typst is missing, the runs or the code are not all there, or a notebook's cell failed.
     """
     document.check([sheet])
+    content = code(sheet)
     try:
         collected = settings.collect_all(sheet)
     except NotThere as error:
         build = f"python -m hw_report build {sheet.name} --profile {settings.profile}"
         raise UserError(f"{error} (or all that is missing, with: {build})") from error
-    content = {f"{sheet.name}.pdf": document.render(sheet, settings.profile, collected, group), **code(sheet)}
+    content[f"{sheet.name}.pdf"] = document.render(sheet, settings.profile, collected, group)
+    if sheet.notebook:
+        [run] = [c.numbers[sheet.notebook_shows].run for c in collected.values() if sheet.notebook_shows in c.numbers]
+        print(f"running {sheet.notebook}; it shows {run.folder}", flush=True)
+        content[sheet.notebook] = notebook.with_outputs(REPOSITORY / sheet.notebook, run).encode()
     path = settings.results_dir / "submissions" / sheet.name / f"{group}.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, _zip({f"{group}/{name}": data for name, data in content.items()}))
@@ -63,7 +70,7 @@ def code(sheet: Sheet) -> dict[str, bytes]:
         UserError: a package or file is missing.
     """
     found = {"README.md": _readme(sheet).encode()}
-    for name in (*_SHARED, *sheet.extra):
+    for name in filter(None, (*_SHARED, sheet.notebook)):
         path = REPOSITORY / name
         if not path.is_file():
             raise UserError(f"{path} is missing; get it back with: git checkout -- {name}")

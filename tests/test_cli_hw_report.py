@@ -1,5 +1,6 @@
 """`python -m hw_report` through its real entry point, on a toy sheet."""
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ from report_toys import calls, order
 
 from hw_common import cli, files
 from hw_common.errors import UserError
+from hw_report import notebook, sheets
 from hw_report.__main__ import main
 from hw_report.build import Settings
 
@@ -164,6 +166,18 @@ def test_a_submission_has_the_same_bytes_and_the_groups_name(toys):
     submit(toys, "toy-a", "--group", "b")
     pdf = {group: zipfile.ZipFile(path.with_stem(group)).read(f"{group}/toy-a.pdf") for group in "ab"}
     assert pdf["a"] != pdf["b"]
+
+
+def test_a_submission_has_the_notebook_with_its_outputs(toys, monkeypatch, capsys):
+    build(toys, "toy-a")
+    path = "notebooks/convnets_2024_a2.ipynb"
+    sheet = dataclasses.replace(report_toys.SHEETS["toy-a"], notebook=path, notebook_shows="toy")
+    monkeypatch.setitem(sheets.SHEETS, "toy-a", sheet)
+    monkeypatch.setattr(notebook, "with_outputs", lambda source, run: f"{source.name} shows {run.folder.name}")
+    submit(toys, "toy-a", "--group", "a")
+    with zipfile.ZipFile(toys / "submissions" / "toy-a" / "a.zip") as archive:
+        assert archive.read(f"a/{path}") == b"convnets_2024_a2.ipynb shows sample-toy"
+    assert f"running {path}; it shows {toys}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("group", ["../up", "a/b", "", ".hidden", "two words", "C:", "x" * 200])

@@ -1,4 +1,4 @@
-"""The notebook of convnets-2024-a2: it runs from top to bottom, from any folder, and is committed without outputs."""
+"""The notebook of convnets-2024-a2: it runs from top to bottom; committed without outputs, turned in with them."""
 
 import os
 import subprocess
@@ -9,6 +9,11 @@ import nbformat
 import pytest
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
+
+from hw_common import files
+from hw_common.errors import UserError
+from hw_common.runs import Run
+from hw_report.notebook import with_outputs
 
 ROOT = Path(__file__).parent.parent
 PATH = ROOT / "notebooks" / "convnets_2024_a2.ipynb"
@@ -21,17 +26,33 @@ def notebook():
     return nbformat.read(PATH, as_version=4)
 
 
-@pytest.fixture
-def kernel(tmp_path, monkeypatch):
-    """Name of a kernel of this very interpreter, whatever kernels this machine knows; it imports this checkout."""
-    write_kernel_spec(tmp_path / "jupyter" / "kernels" / "this-python")
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
-    return "this-python"
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Where a kernel of this very interpreter is, whatever kernels this machine knows; it imports this checkout."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    write_kernel_spec(folder / "kernels" / "this-python")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder))
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            patch.setenv(name, "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(environment, tmp_path_factory):
+    """The notebook after it has trained a network, run in another folder, and its results."""
+    notebook = nbformat.read(PATH, as_version=4)
+    results, elsewhere = tmp_path_factory.mktemp("some results"), tmp_path_factory.mktemp("elsewhere")
+    settings = nbformat.v4.new_code_cell(f"EPOCHS = IMAGES = EACH = 1\nRESULTS_DIR = Path({str(results)!r})")
+    notebook.cells.insert(cell(notebook, "settings") + 1, settings)
+    NotebookClient(
+        notebook, timeout=120, kernel_name="this-python", resources={"metadata": {"path": str(elsewhere)}}
+    ).execute()
+    assert not any(elsewhere.iterdir())
+    return notebook, results
 
 
 def cell(notebook, name):
@@ -39,25 +60,55 @@ def cell(notebook, name):
     return found
 
 
-def test_it_runs_from_top_to_bottom_in_another_folder(notebook, kernel, tmp_path):
-    results = tmp_path / "some results"
-    settings = nbformat.v4.new_code_cell(f"EPOCHS = IMAGES = EACH = 1\nRESULTS_DIR = Path({str(results)!r})")
-    notebook.cells.insert(cell(notebook, "settings") + 1, settings)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    NotebookClient(
-        notebook, timeout=120, kernel_name=kernel, resources={"metadata": {"path": str(elsewhere)}}
-    ).execute()
+def shown(notebook):
+    """The text and the number of pictures that its cells put out; nothing went wrong."""
+    outputs = [output for one in notebook.cells for output in one.get("outputs", ())]
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return "".join(output.get("text", "") for output in outputs), len(pictures)
+
+
+def test_it_runs_from_top_to_bottom_in_another_folder(trained):
+    notebook, results = trained
     [run] = (results / "hw_cnn").iterdir()
     assert {path.name for path in run.glob("*.png")} >= FIGURES
-    shown = [output for one in notebook.cells for output in one.get("outputs", ())]
-    pictures = [output for output in shown if "image/png" in output.get("data", {})]
-    assert len(pictures) == len(FIGURES) + 1  # and the first training images
-    text = "".join(output.get("text", "") for output in shown)
+    text, pictures = shown(notebook)
+    assert pictures == len(FIGURES) + 1  # and the first training images
     assert "sample digits: 1200 training, 300 validation, 297 test images" in text and "64058 parameters" in text
     assert "test accuracy 0." in text and "own / default" in text
-    assert [output.text for output in shown if output.get("name") == "stderr"] == []
-    assert not any(elsewhere.iterdir())
+
+
+def test_it_is_turned_in_with_the_outputs_of_the_reports_run(trained):
+    [folder] = (trained[1] / "hw_cnn").iterdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    text = with_outputs(PATH, Run.open(folder, "hw_cnn"))
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    said, pictures = shown(notebook)
+    accuracy = files.read_json(folder / "summary.json")["final"]["test_accuracy"]
+    assert f"test accuracy {accuracy:.4f}" in said and pictures == len(FIGURES) + 1
+    settings = notebook.cells[cell(notebook, "settings")].source.splitlines()
+    assert settings[:2] == ['DATASET = "sample"  # or "cifar10"', "EPOCHS = 1"] and settings[-1].startswith(
+        "RUN = None"
+    )
+    assert str(folder) not in text and str(ROOT) not in text
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_cell_that_fails_is_told_in_one_line(environment, tmp_path):
+    new = nbformat.v4
+    cells = [
+        new.new_code_cell("from pathlib import Path", id="settings"),
+        new.new_code_cell("Path(DATA_DIR / '1').stat()"),
+    ]
+    nbformat.write(new.new_notebook(cells=cells), tmp_path / "small.ipynb")
+    config = {"homework": "hw_cnn", "command": "toy", "arguments": {}}
+    run = Run.create(tmp_path, config, "run")
+    run.config["arguments"] |= {"dataset": "sample", "epochs": 1, "lr": 0.1, "seed": 1, "data_dir": str(tmp_path)}
+    with pytest.raises(UserError, match=r"small\.ipynb stopped with FileNotFoundError: .*No such file.*/1'$") as error:
+        with_outputs(tmp_path / "small.ipynb", run)
+    assert "\n" not in str(error.value)
+    run.close()
 
 
 def test_it_finds_a_package_that_is_not_installed(notebook, tmp_path):
