@@ -80,23 +80,23 @@ def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
     Raises:
         UserError: an argument is unknown or its value is not allowed.
     """
-    argv = []
+    return parser.parse_args([word for name, value in saved.items() for word in flag(parser, name, value)])
+
+
+def flag(parser: Parser, name: str, value: Any) -> list[str]:
+    """How one types that the argument `name` of `parser` is `value`; nothing, where that goes without saying.
+
+    Raises:
+        UserError: there is no such argument.
+    """
     known = {action.dest: action for action in parser._actions if action.dest != "help"}  # argparse names no other way
-    for name, value in saved.items():
-        if name not in known:
-            raise UserError(f"there is no argument --{name}")
-        if value is None or (value is False and not isinstance(known[name], argparse.BooleanOptionalAction)):
-            continue
-        if value is False:
-            argv.append(f"--no-{name}")
-            continue
-        if value is True:
-            argv.append(f"--{name}")
-        elif isinstance(value, list):
-            argv += [f"--{name}", *map(str, value)]
-        else:
-            argv.append(f"--{name}={value}")
-    return parser.parse_args(argv)
+    if name not in known:
+        raise UserError(f"there is no argument --{name}")
+    if value is None or (value is False and not isinstance(known[name], argparse.BooleanOptionalAction)):
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
 
 
 def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:

@@ -13,6 +13,11 @@ from hw_common import cli
 from hw_common.errors import UserError
 from hw_common.runs import CONFIG, Run, check_same_arguments
 
+# Arguments that say where and how a run is made, not what it becomes.
+_OF_ONE_MACHINE = {
+    "data_dir", "results_dir", "name", "resume", "device", "threads", "tensorboard", "overwrite", "dry_run",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class TrainingCommand:
@@ -64,6 +69,18 @@ class TrainingCommand:
             return self.resolve(cli.parse_saved(self.parser(), {**run.arguments, "resume": None}))
         except UserError as error:
             raise UserError(f"{run.folder / CONFIG} is damaged: {error}") from error
+
+    def flags_of(self, run: Run) -> list[str]:
+        """The flags that train the same as `run` on any machine, as few as will do.
+
+        Raises:
+            UserError: as `parse_saved`.
+        """
+        flags: list[str] = []
+        for name, value in vars(self.parse_saved(run)).items():
+            if name not in _OF_ONE_MACHINE and vars(self.parse(flags))[name] != value:
+                flags += cli.flag(self.parser(), name, value)
+        return flags
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Trains as the command line says.

@@ -61,6 +61,7 @@ def parser() -> cli.Parser:
     builds.add_argument("sheets", nargs="*", metavar="SHEET", help="default: all")
     submits.add_argument("sheet", metavar="SHEET", help="to turn in")
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
+    add_flag(submits, "data_dir", type=Path, help="where a notebook finds its data (default: where its run found them)")
     for command in (shown, builds, submits):
         add_flag(command, "results_dir", type=Path, default=Path("results"), help="default: results")
     for command in (builds, submits):
@@ -140,9 +141,10 @@ def _build(arguments: argparse.Namespace) -> None:
 
 def _submission(arguments: argparse.Namespace) -> None:
     [sheet] = choose([arguments.sheet])
-    settings = Settings(arguments.profile, arguments.results_dir, use=dict(arguments.use))
+    options = {"data_dir": arguments.data_dir}
+    settings = Settings(arguments.profile, arguments.results_dir, options, dict(arguments.use))
     print(submit(sheet, arguments.group, settings))
-    if settings.profile == "sample":
+    if any(numbers.sample for found in settings.collect_all(sheet).values() for numbers in found.numbers.values()):
         print("its PDF tells about runs on built-in samples; --profile full takes those on the sheet's data")
 
 

@@ -47,6 +47,25 @@ class Settings:
         """The whole command line, as one types it."""
         return shlex.join(["python", "-m", *self.command_line(command)])
 
+    def build_by_hand(self, sheet: Sheet) -> str:
+        """The command line that builds `sheet`, as one types it."""
+        line = ["python", "-m", "hw_report", "build", sheet.name, "--profile", self.profile]
+        line += ["--results_dir", str(self.results_dir)]
+        if self.use:
+            line += ["--use", *(f"{name}={path}" for name, path in self.use.items())]
+        return shlex.join(line)
+
+    def check_use(self, sheets: Sequence[Sheet]) -> None:
+        """Finds out whether `use` names experiments of `sheets` only.
+
+        Raises:
+            UserError: it does not.
+        """
+        known = {experiment.name for sheet in sheets for experiment in sheet.its_experiments()}
+        if foreign := self.use.keys() - known:
+            one = min(foreign)
+            raise UserError(f"--use {one}: these sheets have no such experiment, only {', '.join(sorted(known))}")
+
     def collect(self, experiment: Experiment) -> Collector:
         """What an experiment left behind.
 
@@ -59,7 +78,7 @@ class Settings:
         collector = Collector(experiment.homework, folder, self.by_hand(experiment.command), own is not None)
         try:
             experiment.collect(collector)
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise UserError(
                 f"a {type(error).__name__} in the summaries of {folder}*: {error} is not as {experiment.homework} "
                 f"writes it; make them anew with: {collector.anew(folder)}"
@@ -80,9 +99,7 @@ def build(sheets: Sequence[Sheet], settings: Settings) -> list[Path]:
         Stopped: on Ctrl-C or SIGTERM, after the running command has saved.
     """
     document.check(sheets)
-    known = {experiment.name for sheet in sheets for experiment in sheet.its_experiments()}
-    if foreign := settings.use.keys() - known:
-        raise UserError(f"--use {min(foreign)}: these sheets have no such experiment, only {', '.join(sorted(known))}")
+    settings.check_use(sheets)
     failures = _run(_missing_commands(sheets, settings), settings)
     paths = []
     for sheet in sheets:

@@ -46,17 +46,19 @@ def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
         UserError: typst is missing, the runs or the code are not all there, or a notebook's cell failed.
     """
     document.check([sheet])
+    settings.check_use([sheet])
     content = code(sheet)
     try:
         collected = settings.collect_all(sheet)
     except NotThere as error:
-        build = f"python -m hw_report build {sheet.name} --profile {settings.profile}"
-        raise UserError(f"{error} (or all that is missing, with: {build})") from error
+        raise UserError(f"{error} (or all that is missing, with: {settings.build_by_hand(sheet)})") from error
     content[f"{sheet.name}.pdf"] = document.render(sheet, settings.profile, collected, group)
     if sheet.notebook:
         [run] = [c.numbers[sheet.notebook_shows].run for c in collected.values() if sheet.notebook_shows in c.numbers]
         print(f"running {sheet.notebook}; it shows {run.folder}", flush=True)
-        content[sheet.notebook] = notebook.with_outputs(REPOSITORY / sheet.notebook, run).encode()
+        content[sheet.notebook] = notebook.with_outputs(
+            REPOSITORY / sheet.notebook, run, settings.options.get("data_dir")
+        ).encode()
     path = settings.results_dir / "submissions" / sheet.name / f"{group}.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, _zip({f"{group}/{name}": data for name, data in content.items()}))

@@ -173,7 +173,7 @@ def test_a_submission_has_the_notebook_with_its_outputs(toys, monkeypatch, capsy
     path = "notebooks/convnets_2024_a2.ipynb"
     sheet = dataclasses.replace(report_toys.SHEETS["toy-a"], notebook=path, notebook_shows="toy")
     monkeypatch.setitem(sheets.SHEETS, "toy-a", sheet)
-    monkeypatch.setattr(notebook, "with_outputs", lambda source, run: f"{source.name} shows {run.folder.name}")
+    monkeypatch.setattr(notebook, "with_outputs", lambda source, run, data: f"{source.name} shows {run.folder.name}")
     submit(toys, "toy-a", "--group", "a")
     with zipfile.ZipFile(toys / "submissions" / "toy-a" / "a.zip") as archive:
         assert archive.read(f"a/{path}") == b"convnets_2024_a2.ipynb shows sample-toy"

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 from hw_common import files
 from hw_common.errors import UserError
-from hw_common.runs import Run
+from hw_common.runs import SCHEMA, Run
 from hw_report.notebook import with_outputs
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +46,9 @@ def trained(environment, tmp_path_factory):
     """The notebook after it has trained a network, run in another folder, and its results."""
     notebook = nbformat.read(PATH, as_version=4)
     results, elsewhere = tmp_path_factory.mktemp("some results"), tmp_path_factory.mktemp("elsewhere")
-    settings = nbformat.v4.new_code_cell(f"EPOCHS = IMAGES = EACH = 1\nRESULTS_DIR = Path({str(results)!r})")
+    flags = "--dataset sample --network cifar --epochs 1 --optimizer adam --lr 0.002"
+    changed = f"FLAGS = {flags!r}\nIMAGES = EACH = 1\nRESULTS_DIR = Path({str(results)!r})"
+    settings = nbformat.v4.new_code_cell(changed)
     notebook.cells.insert(cell(notebook, "settings") + 1, settings)
     NotebookClient(
         notebook, timeout=120, kernel_name="this-python", resources={"metadata": {"path": str(elsewhere)}}
@@ -88,27 +90,55 @@ def test_it_is_turned_in_with_the_outputs_of_the_reports_run(trained):
     accuracy = files.read_json(folder / "summary.json")["final"]["test_accuracy"]
     assert f"test accuracy {accuracy:.4f}" in said and pictures == len(FIGURES) + 1
     settings = notebook.cells[cell(notebook, "settings")].source.splitlines()
-    assert settings[:2] == ['DATASET = "sample"  # or "cifar10"', "EPOCHS = 1"] and settings[-1].startswith(
-        "RUN = None"
-    )
+    trains_the_same = "FLAGS = '--dataset=sample --network=cifar --epochs=1 --lr=0.002 --optimizer=adam'"
+    assert settings[0].startswith(trains_the_same) and settings[-1].startswith("RUN = None")
     assert str(folder) not in text and str(ROOT) not in text
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_cell_that_fails_is_told_in_one_line(environment, tmp_path):
-    new = nbformat.v4
-    cells = [
-        new.new_code_cell("from pathlib import Path", id="settings"),
-        new.new_code_cell("Path(DATA_DIR / '1').stat()"),
-    ]
-    nbformat.write(new.new_notebook(cells=cells), tmp_path / "small.ipynb")
-    config = {"homework": "hw_cnn", "command": "toy", "arguments": {}}
-    run = Run.create(tmp_path, config, "run")
-    run.config["arguments"] |= {"dataset": "sample", "epochs": 1, "lr": 0.1, "seed": 1, "data_dir": str(tmp_path)}
-    with pytest.raises(UserError, match=r"small\.ipynb stopped with FileNotFoundError: .*No such file.*/1'$") as error:
-        with_outputs(tmp_path / "small.ipynb", run)
-    assert "\n" not in str(error.value)
+@pytest.fixture
+def finished(tmp_path):
+    """The folder of a run that has finished, and nothing in it."""
+    run = Run.create(
+        tmp_path, {"schema": SCHEMA, "homework": "hw_cnn", "command": "hw_cnn.train", "arguments": {}}, "run"
+    )
     run.close()
+    return run.folder
+
+
+def change(folder, **arguments):
+    """The run in `folder` with other arguments."""
+    config = files.read_json(folder / "config.json")
+    files.write_json(folder / "config.json", {**config, "arguments": arguments})
+    return Run.open(folder, "hw_cnn")
+
+
+def test_a_cell_that_fails_is_told_in_one_line(finished, tmp_path):
+    run = change(finished, dataset="sample", network="cifar", data_dir=str(tmp_path))
+    new = nbformat.v4
+    settings = new.new_code_cell("from pathlib import Path", id="settings")
+    cells = [settings, new.new_code_cell("Path(DATA_DIR / '1').stat()")]
+    nbformat.write(new.new_notebook(cells=cells), tmp_path / "small.ipynb")
+    for data_dir, where in ((None, tmp_path), (Path("/other"), "/other")):
+        says = rf"small\.ipynb stopped with FileNotFoundError: .*No such file.*'{where}/1'$"
+        with pytest.raises(UserError, match=says) as error:
+            with_outputs(tmp_path / "small.ipynb", run, data_dir)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dataset", ['x"; import os; os.abort() #', "x\\u12", "\\1", 7])
+def test_what_a_config_says_is_not_run(finished, dataset):
+    with pytest.raises(UserError, match=r"config\.json is damaged: --dataset: invalid choice"):
+        with_outputs(PATH, change(finished, dataset=dataset, data_dir="data"))
+
+
+def test_the_kernel_ends_with_the_notebook(finished, tmp_path):
+    settings = nbformat.v4.new_code_cell("from pathlib import Path", id="settings")
+    nbformat.write(nbformat.v4.new_notebook(cells=[settings]), tmp_path / "a.ipynb")
+    with_outputs(tmp_path / "a.ipynb", change(finished, dataset="sample", data_dir="data"))
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    commands = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children.read_text().split()]
+    assert not [command for command in commands if b"ipykernel" in command]
 
 
 def test_it_finds_a_package_that_is_not_installed(notebook, tmp_path):
