@@ -12,8 +12,8 @@ from hw_common.source_files import SourceFile
 VIEWS = 8
 
 
-def decode(image: SourceFile, size: int | None = None) -> np.ndarray:
-    """An image as (size, size, 3) uint8 in RGB, or in its own height and width where `size` is None.
+def decode(image: SourceFile, size: int) -> np.ndarray:
+    """An image as (size, size, 3) uint8 in RGB.
 
     Grey images get three equal channels, transparent ones lie on black. Resizing is bilinear with antialiasing and
     does not keep the proportions.
@@ -24,14 +24,14 @@ def decode(image: SourceFile, size: int | None = None) -> np.ndarray:
     return decode_bytes(image.read(), image.where, size)
 
 
-def decode_bytes(content: bytes, where: str, size: int | None) -> np.ndarray:
+def decode_bytes(content: bytes, where: str, size: int) -> np.ndarray:
     """What `decode` does, with bytes that are read already; `where` names them in messages."""
     with image_files.opened(content, where) as picture:
         if picture.has_transparency_data:  # resized with it: the colour of what is transparent must not shine through
             picture = picture.convert("RGBA")
         else:
             picture = picture.convert("RGB")
-        if size is not None and picture.size != (size, size):
+        if picture.size != (size, size):
             picture = picture.resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(image_files.on_background(picture, "black"))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
@@ -15,6 +16,7 @@ from hw_common import figures
 
 _COLUMNS = 7  # pictures in a row of an attention figure
 _LINE = 88  # characters
+_LONGEST_STEM = 60  # characters of an image's name in that of a file, of at most four bytes each
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def training_curves(
 
 def captions(folder: Path, shown: Sequence[Shown], what: str) -> None:
     """Each image beside its generated caption and its references (ist-2021-22-hw2 Q3.1c), as captions.png and .pdf."""
+    with mpl.rc_context(figures.AS_WRITTEN):
+        figures.save(_captions(shown, what), folder, "captions")
+
+
+def _captions(shown: Sequence[Shown], what: str) -> Figure:
     figure = Figure(figsize=(9.5, 2.3 * len(shown) + 0.5), layout="constrained")
     figure.suptitle(what, fontsize=11)
     grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(1, 3.4))
@@ -81,21 +88,31 @@ def captions(folder: Path, shown: Sequence[Shown], what: str) -> None:
         for reference in image.references:
             lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
         right.text(0, below, "\n".join(lines), fontsize=9, va="top", linespacing=1.5, transform=right.transAxes)
-    figures.save(figure, folder, "captions")
+    return figure
 
 
-def attention(folder: Path, image: Shown, what: str) -> None:
+def stems(names: Sequence[str]) -> list[str]:
+    """Names of files for the attention figures of these images; no two are the same, and none is too long."""
+    found: list[str] = []
+    for name in names:
+        stem = "attention-" + re.sub(r"[^\w.+-]", "_", name)[:_LONGEST_STEM]
+        taken = sum(other == stem or other.startswith(f"{stem}~") for other in found)
+        found.append(f"{stem}~{taken + 1}" if taken else stem)
+    return found
+
+
+def attention(folder: Path, stem: str, image: Shown, what: str) -> None:
     """Where the decoder looks before it writes each word: bright regions count, with the share of the brightest one.
 
     Args:
-        folder: gets attention-<image>, as .png and .pdf.
+        folder: gets the figure, as .png and .pdf.
+        stem: what it is called there.
         image: with `looks`.
         what: data and sheet, for the title.
     """
     pictures = [image.pixels, *(_lit(image.pixels, look) for look in image.looks)]
     title = f"Where it looks before each word: bright regions count; % is the share of the brightest one\n{what}"
     words = [f"{word} {look.max():.0%}" for word, look in zip(image.caption, image.looks, strict=True)]
-    stem = "attention-" + re.sub(r"[^\w.+-]", "_", image.name)
     columns = min(_COLUMNS, len(pictures))
     figure = figures.image_grid(pictures, columns, title=title, titles=[image.name, *words], cell=1.25)
     figures.save(figure, folder, stem)

@@ -73,9 +73,9 @@ def draw_images(
         looks = writer.look(inputs, image.name, caption)
         shown.append(Shown(image.name, decode(image, _DRAWN), caption, references, bleu, looks))
     plots.captions(folder, shown, what)
-    for image in shown:
+    for image, stem in zip(shown, plots.stems([image.name for image in shown]), strict=True):
         if image.looks is not None:
-            plots.attention(folder, image, what)
+            plots.attention(folder, stem, image, what)
 
 
 def draw_curves(
@@ -95,7 +95,10 @@ def draw_curves(
     sibling = folder.with_name(folder.name.replace(kind, other))
     if sibling == folder or not (sibling / METRICS).is_file():
         return
-    run = Run.open(sibling, HOMEWORK)
+    try:
+        run = Run.open(sibling, HOMEWORK)
+    except UserError:  # damaged, or none: no reason to stop at this run's end
+        return
     if run.is_finished and run.config.get("data") == dict(hashes):
         rows_of = {kind: rows, other: files.read_csv(sibling / METRICS)}
         plots.training_curves(folder, {TITLES[name]: [rows_of[name]] for name in TITLES}, what, "curves-both")

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -30,7 +31,8 @@ Trains at every learning rate with every seed and picks the rate with the best m
   python -m hw_cnn.sweep --dataset sample --epochs 5
 
 Each trial is an ordinary run folder. The same command again goes on where an interrupted sweep was. Several machines
-share a sweep through --storage: postgresql://…, mysql://…, redis://… or the path of a journal file on a shared disk.
+share a sweep through --storage: the path of a journal file on a shared disk, or postgresql://…, mysql://…, redis://…,
+which need their drivers (pip install psycopg2-binary, pymysql or redis).
 Each machine needs a --results_dir of its own.
 """
 COMMAND = "hw_cnn.sweep"
@@ -108,6 +110,11 @@ def parse(argv: Sequence[str] | None) -> Sweep:
     expected = train.COMMAND.parse(flags)
     name = own.name or f"sweep-{expected.name.rpartition('-lr')[0]}"
     lrs, seeds = sorted(set(own.lrs)), sorted(set(own.seeds))
+    for one, other in itertools.pairwise(lrs):
+        if trial_name(name, one, 0) == trial_name(name, other, 0):
+            raise UserError(
+                f"--lrs: {one} and {other} are the same to six digits, and so would be their folders' names"
+            )
     return Sweep(lrs, seeds, own.jobs, own.choose_by, own.storage, name, flags, expected)
 
 
@@ -200,7 +207,7 @@ def _run_missing(sweep: Sweep, study: "SharedStudy", folder: Path) -> list[str]:
             return {"summary": summary, "hashes": run.config["data"], "rows": rows}
 
         if waiting:
-            study.run(sweep.grid, waiting, sweep.jobs, train_one)
+            study.run(sweep.grid, sweep.jobs, train_one)
     return failures
 
 

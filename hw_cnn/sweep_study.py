@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from hw_cnn.sweep_report import Trials
 from hw_common.errors import UserError
+from hw_common.runs import without_password
 
 _HEARTBEAT_SECONDS = 30
 Grid = Sequence[tuple[float, int]]
@@ -61,7 +62,7 @@ class SharedStudy:
         self._study.set_user_attr("flags", own)
 
     def enqueue_missing(self, grid: Grid) -> int:
-        """Frees the trials of dead processes, queues what nobody has done or is doing; returns the queue's length."""
+        """Frees dead processes' trials, queues what nobody has done or is doing; returns how many of `grid` wait."""
         with _no_warnings():
             storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
@@ -72,14 +73,19 @@ class SharedStudy:
         for lr, seed in grid:
             if {"lr": lr, "seed": seed} not in known:
                 self._study.enqueue_trial({"lr": lr, "seed": seed})
-        return len(self._study.get_trials(states=(TrialState.WAITING,)))
+        return sum(key in grid for key in self._queue())
 
-    def run(self, grid: Grid, count: int, jobs: int, train: Callable[[float, int], Mapping[str, Any]]) -> None:
-        """Takes up to `count` trials from the queue, `jobs` at a time.
+    def _queue(self) -> list[tuple[float, int]]:
+        """Learning rate and seed of all trials that wait, those of other machines' grids too."""
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        fixed = [trial.system_attrs["fixed_params"] for trial in waiting if "fixed_params" in trial.system_attrs]
+        return [(parameters["lr"], parameters["seed"]) for parameters in fixed]
+
+    def run(self, grid: Grid, jobs: int, train: Callable[[float, int], Mapping[str, Any]]) -> None:
+        """Takes trials from the queue, `jobs` at a time, until none of `grid` is left in it.
 
         Args:
-            grid: the sweep's trials; others are left alone.
-            count: the queue's length.
+            grid: the sweep's trials; others go back to the end of the queue.
             jobs: trials side by side.
             train: (learning rate, seed) to what is kept of the trial; its "summary" has the accuracy. It raises
                 TrialFailed for a trial that failed.
@@ -88,14 +94,19 @@ class SharedStudy:
         def objective(trial: optuna.Trial) -> float:
             lr, seed = trial.suggest_float("lr", 0, sys.float_info.max), trial.suggest_int("seed", 0, 2**31)
             trial.set_user_attr("worker", self._worker)
-            if (lr, seed) not in grid or self._is_taken(trial):
+            if (lr, seed) not in grid:
+                if "fixed_params" in self._study.get_trials(deepcopy=False)[trial.number].system_attrs:  # was queued
+                    self._study.enqueue_trial({"lr": lr, "seed": seed})
+                raise optuna.TrialPruned
+            if self._is_taken(trial):
                 raise optuna.TrialPruned
             kept = train(lr, seed)
             for key, value in kept.items():
                 trial.set_user_attr(key, value)
             return kept["summary"]["final"]["validation_accuracy"]
 
-        self._study.optimize(objective, n_trials=count, n_jobs=jobs, catch=(TrialFailed,))
+        while set(queue := self._queue()) & set(grid):
+            self._study.optimize(objective, n_trials=len(queue), n_jobs=jobs, catch=(TrialFailed,))
 
     def _is_taken(self, trial: optuna.Trial) -> bool:
         """Whether a machine that started at the same moment queued, and somebody does, the same trial."""
@@ -149,4 +160,4 @@ def _open_storage(address: str) -> storages.BaseStorage:
         with _no_warnings():
             return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
     except Exception as error:  # whatever the storage's driver raises
-        raise UserError(f"cannot open the storage {address}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot open the storage {without_password(address)}: {str(error).splitlines()[0]}") from error

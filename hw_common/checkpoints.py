@@ -38,7 +38,7 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
                 if found.get(name) != expected:
                     raise UserError(f"{path} holds weights for {name} {found.get(name)!r}, expected {expected!r}")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} does not say whose weights it holds: {error}") from error
     except FileNotFoundError as error:
         raise UserError(f"cannot read weights from {path}: there is no such file") from error

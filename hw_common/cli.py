@@ -4,6 +4,7 @@ Nothing here imports torch: a wrong argument is answered before the slow imports
 """
 
 import argparse
+import io
 import math
 import os
 import re
@@ -181,7 +182,12 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
     )
     add_flag(group, "overwrite", action="store_true", help="replace the run folder of that name")
     add_flag(group, "tensorboard", action="store_true", help="also write TensorBoard events into the run folder")
-    add_flag(group, "dry_run", action="store_true", help="check data and model with one step, write nothing")
+    add_flag(
+        group,
+        "dry_run",
+        action="store_true",
+        help="check data and model with one step, make no run folder",
+    )
 
 
 def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +200,9 @@ def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and turns everything a user can cause into one line and an exit status."""
     before = signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # and not closed; a file's name may be in no encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -232,4 +241,5 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing it
+    torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+    return isinstance(error, MemoryError) or torchs

@@ -51,10 +51,12 @@ class TrainingCommand:
         check_same_arguments(run, given)
         own = self.parse_saved(run)
         own.resume = arguments.resume
-        for name in ("data_dir", "tensorboard", "dry_run"):
+        for name in ("data_dir", "results_dir", "tensorboard", "dry_run"):
             if name in given:
                 setattr(own, name, given[name])
         own.threads = run.config.get("host", {}).get("threads")  # the same bits need the same number
+        if own.threads is not None and (not isinstance(own.threads, int) or own.threads < 1):
+            raise UserError(f"{run.folder / CONFIG} is damaged: threads {own.threads!r}, expected a whole number")
         return own
 
     def parse_saved(self, run: Run) -> argparse.Namespace:
@@ -115,7 +117,8 @@ class TrainingCommand:
             arguments = self.parse(flags)
             check_same_arguments(run, vars(arguments))
             if not run.is_finished:
-                self.main(["--resume", str(folder), "--data_dir", str(arguments.data_dir)])
+                where = ["--data_dir", str(arguments.data_dir), "--results_dir", str(results_dir)]
+                self.main(["--resume", str(folder), *where])
         else:
             self.main([*flags, "--overwrite"])  # of what a kill may have left where it had just begun
         return Run.open(folder, self.homework)

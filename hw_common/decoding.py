@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hw_common.errors import UserError
+
 
 class Writer(Protocol):
     """Something that writes sequences side by side and remembers what it has written."""
@@ -122,7 +124,10 @@ def beam_search(
     found = _read(tokens, total.flatten(), alphabet)
     width = total.shape[1]
     grouped = [found[i * width : (i + 1) * width] for i in range(count)]
-    return [[written for written in group if written.score > -math.inf] for group in grouped]
+    possible = [[written for written in group if written.score > -math.inf] for group in grouped]
+    if not all(possible):
+        raise UserError("the network's scores are no numbers: its training has diverged; try a smaller --lr")
+    return possible
 
 
 def _read(tokens: Tensor, totals: Tensor, alphabet: Alphabet) -> list[Written]:

@@ -161,7 +161,7 @@ def _dry_run(arguments: argparse.Namespace, experiment: Experiment, device: torc
     experiment.optimizer.step()
     numbers = evaluate_once(model, arguments.precision, lambda: experiment.evaluate(model))
     if distributed.is_main():
-        print(f"dry run: one step on {count} examples, loss {loss.item():.4f}; everything fits, nothing was written")
+        print(f"dry run: one step on {count} examples, loss {loss.item():.4f}; everything fits, no run was made")
     return numbers
 
 

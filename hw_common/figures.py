@@ -26,6 +26,7 @@ _STYLE = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
+AS_WRITTEN = {"text.parse_math": False}  # names and captions of the user's own may hold dollar signs
 _GAP = 0.1  # between maps, in their widths and heights
 GREY, HEAT, SIGNED = "gray", "viridis", "PuOr"
 
@@ -60,7 +61,7 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
     """
     with mpl.rc_context(_STYLE):
         figure = _figure(4.6 * len(panels), 3.4)
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
         for axes, (ylabel, series) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
         ):
@@ -134,7 +135,7 @@ def image_grid(
         cell: width of an image in inches.
     """
     rows = math.ceil(len(images) / columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context({**_STYLE, **AS_WRITTEN}):
         figure = _figure(max(columns * cell + 0.1, 4.5), rows * (cell + (0.32 if titles else 0.08)) + 0.5)
         figure.suptitle(title, fontsize=9)
         for i, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
@@ -172,7 +173,7 @@ def heatmap_grid(
     """
     low, high = limits or (min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
     rows, (height, width) = math.ceil(len(maps) / columns), maps[0].shape
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context({**_STYLE, **AS_WRITTEN}):
         figure = _figure(max(columns * cell + (0.9 if colour_bar else 0.1), 4.5), rows * (cell + 0.08) + 0.5)
         figure.suptitle(title, fontsize=9)
         # All in one coordinate system: one for each map would take ten times as long to draw.

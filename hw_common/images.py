@@ -34,6 +34,8 @@ def opened(source: Path | bytes, name: str | Path | None = None) -> Iterator[Ima
                 raise UserError(f"{name} is an EPS file, which would have to be run to be seen; convert it to PNG")
             if image.width * image.height > LARGEST_IMAGE:
                 raise UserError(f"{name} has {image.width}×{image.height} pixels, more than the limit of 50 million")
+            if image.mode in ("I", "F") or image.mode.startswith("I;32"):  # what is white in them, nobody knows
+                raise UserError(f"{name} has pixels of 32 bits; convert it to 8 or 16 bits")
             if image.mode.startswith("I;16"):  # Pillow clips these at 255 instead of scaling
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             yield image

@@ -40,7 +40,10 @@ def record(folder: Path, into: Path) -> Path:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
-    homework = files.read_json(folder / CONFIG).get("homework")
+    config = files.read_json(folder / CONFIG)
+    homework = config.get("homework") if isinstance(config, dict) else None
+    if not isinstance(homework, str) or not homework.isidentifier():
+        raise UserError(f"{folder / CONFIG} is damaged: it names no homework")
     run = Run.open(folder, homework)
     path = into / f"{homework}-{folder.resolve().name}.json"
     facts = {key: run.config.get(key) for key in ("command", "data", "versions", "git", "host", "started")}

@@ -13,6 +13,7 @@ Nothing here imports torch, so that a wrong run folder is refused at once.
 import datetime
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -35,7 +36,7 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "captum", "optuna"
 _PLACES = {"data_dir", "dataset_dir", "results_dir", "resume", "storage"}  # arguments that are paths of one machine
 _FILES = {"weights"}  # arguments that may be paths, whose last part tells something
 # Arguments that say where things are and not what is computed: they may change between start and resume.
-_FREE_ON_RESUME = {"resume", "data_dir", "overwrite", "tensorboard", "dry_run"}
+_FREE_ON_RESUME = {"resume", "data_dir", "results_dir", "overwrite", "tensorboard", "dry_run"}
 
 
 class Run:
@@ -64,6 +65,7 @@ class Run:
             folder = parent / name
             if overwrite and folder.exists():
                 run = cls(folder, config)
+                run._check_is_one()
                 run._claim()
                 run._clear()
             else:
@@ -98,6 +100,9 @@ class Run:
             raise UserError(f"{folder / CONFIG} is damaged: it holds no arguments")
         if config.get("schema") != SCHEMA:
             raise UserError(f"{folder / CONFIG} has schema {config.get('schema')!r}, expected {SCHEMA}")
+        for key in ("data", "host"):
+            if not isinstance(config.get(key, {}), dict):
+                raise UserError(f"{folder / CONFIG} is damaged: its {key} is no object")
         if config.get("homework") != homework:
             raise UserError(f"{folder} is a run of {config.get('homework')!r}, expected one of {homework!r}")
         return cls(folder, config)
@@ -121,12 +126,18 @@ class Run:
         files.remove_stale(self.folder)
         files.check_writable(self.folder)
 
-    def _clear(self) -> None:
-        entries = [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
-        if entries and not (self.folder / CONFIG).is_file():
+    def _check_is_one(self) -> None:
+        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # all that a process leaves that is killed at once
+        if any(e.name != begun for e in self._entries()) and not (self.folder / CONFIG).is_file():
             raise UserError(
                 f"{self.folder} is in the way: it is not a run folder (it has no {CONFIG}) and is not replaced"
             )
+
+    def _entries(self) -> list[Path]:
+        return [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
+
+    def _clear(self) -> None:
+        entries = self._entries()
         for entry in sorted(entries, key=lambda entry: entry.name == CONFIG):  # last, so that a kill can be repeated
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -260,6 +271,11 @@ def check_same_host(run: Run, host: Mapping[str, Any]) -> None:
             )
 
 
+def without_password(value: Any) -> Any:
+    """`value`, with stars for the password of any address in it."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", value) if isinstance(value, str) else value
+
+
 def describe(
     homework: str, command: str, arguments: Mapping[str, Any], data_hashes: Mapping[str, str], host: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -268,13 +284,13 @@ def describe(
         "schema": SCHEMA,
         "homework": homework,
         "command": command,
-        "arguments": {name: _plain(value) for name, value in arguments.items()},
+        "arguments": {name: without_password(_plain(value)) for name, value in arguments.items()},
         "data": dict(data_hashes),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
         "git": _git_revision(),
         "host": {"machine": platform.machine(), "cores": available_cores(), **host},
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "argv": sys.argv[1:],
+        "argv": [without_password(word) for word in sys.argv[1:]],
     }
 
 

@@ -3,21 +3,25 @@
 Whatever names them comes from a file too, so `is_inside` decides which names are looked for.
 """
 
+import bz2
+import gzip
+import io
 import lzma
 import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from hw_common.errors import UserError
 
 LARGEST_FILE = 200_000_000  # bytes
-LARGEST_PACKED = 500_000_000  # bytes of all files in a compressed archive, which is held in memory
-_PACKED = {"r:gz": b"\x1f\x8b", "r:bz2": b"BZh", "r:xz": b"\xfd7zXZ\x00"}
+LARGEST_PACKED = 500_000_000  # bytes of what a compressed archive unpacks to, which is held in memory
+_PACKED = {gzip.open: b"\x1f\x8b", bz2.open: b"BZh", lzma.open: b"\xfd7zXZ\x00"}
 _DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError, zlib.error, lzma.LZMAError)
 
 
@@ -73,8 +77,8 @@ def find_in(path: Path, root_files: tuple[str, ...]) -> Find:
     try:
         with open(path, "rb") as file:
             start = file.read(6)
-        packed = next((mode for mode, magic in _PACKED.items() if start.startswith(magic)), None)
-        readers = _members(path) if packed is None else _packed_members(path, packed)
+        unpack = next((opener for opener, magic in _PACKED.items() if start.startswith(magic)), None)
+        readers = _members(path) if unpack is None else _packed_members(path, unpack)
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged or no tar archive: {error}") from error
     parents = [PurePosixPath(name).parent for name in readers if PurePosixPath(name).name in root_files]
@@ -99,30 +103,31 @@ def _find_in_archive(
 
 
 def _members(path: Path) -> Mapping[str, Callable[[], bytes]]:
-    """Each file of a plain tar archive: its table of contents says where the bytes begin."""
-    with tarfile.open(path, "r:") as archive:
-        return {
-            str(PurePosixPath(member.name)): partial(_read, path, member.offset_data, member.size)
-            for member in archive
-            if member.isreg() and not member.issparse()
-        }
+    """Each file of a plain tar archive."""
+    with open(path, "rb") as file:
+        return {name: partial(_read, path, offset, size) for name, offset, size in _contents(file)}
 
 
-def _packed_members(path: Path, mode: str) -> Mapping[str, Callable[[], bytes]]:
+def _packed_members(path: Path, unpack: Callable[[Path], IO[bytes]]) -> Mapping[str, Callable[[], bytes]]:
     """Each file of a compressed tar archive, unpacked into memory."""
-    contents: dict[str, bytes] = {}
-    left = LARGEST_PACKED
-    with tarfile.open(path, mode) as archive:
+    with unpack(path) as file:
+        archive = memoryview(file.read(LARGEST_PACKED + 1))  # at its end, gzip compares its checksum
+    if len(archive) > LARGEST_PACKED:
+        raise UserError(f"{path} holds more than {LARGEST_PACKED} bytes; unpack it and name its folder")
+    contents = list(_contents(io.BytesIO(archive)))
+    if any(offset + size > len(archive) for _, offset, size in contents):
+        raise UserError(f"{path} is cut short")
+    return {name: partial(bytes, archive[offset : offset + size]) for name, offset, size in contents}
+
+
+def _contents(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
+    """Name, place and size of each file in a tar archive that is not packed."""
+    with tarfile.open(fileobj=file, mode="r:") as archive:
         for member in archive:
-            if not member.isreg() or member.issparse():
-                continue
-            left -= member.size
-            if left < 0:
-                raise UserError(f"{path} holds more than {LARGEST_PACKED} bytes; unpack it and name its folder")
-            contents[str(PurePosixPath(member.name))] = archive.extractfile(member).read()
-        while archive.fileobj.read(2**20):  # to the end, where gzip has its checksum
-            pass
-    return {name: partial(bytes, content) for name, content in contents.items()}
+            if member.size < 0:  # tarfile would go back by it, and round for ever
+                raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
+            if member.isreg() and not member.issparse():
+                yield str(PurePosixPath(member.name)), member.offset_data, member.size
 
 
 def _read(path: Path, offset: int = 0, size: int | None = None) -> bytes:

@@ -309,6 +309,9 @@ class _Trainer:
             if state["metadata"] != dict(self.metadata):
                 raise ValueError(f"it was saved for {state['metadata']}, expected {dict(self.metadata)}")
             self.at = _Progress(**state["progress"])
+            for name, value in vars(_Progress()).items():
+                if not isinstance(getattr(self.at, name), (int, float) if isinstance(value, float) else type(value)):
+                    raise ValueError(f"its {name} is {getattr(self.at, name)!r}")
             self.best_weights = state["best"]
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])

@@ -125,17 +125,18 @@ def _train(arguments: argparse.Namespace, run: Run, solver: CaptioningSolver) ->
     seconds = _restore(path, metadata, solver) if path.is_file() else []
     started = saved = time.monotonic()
     snapshot: dict[str, ndarray] = {}
+    rows: list[dict[str, float]] = []
 
     def save() -> None:
         if snapshot:
             arrays.save(path, snapshot, metadata)
-            run.write_metrics(_rows(solver, snapshot["seconds"]))
+            run.write_metrics(rows)
 
     def after_epoch() -> None:
-        nonlocal started, saved, snapshot
+        nonlocal started, saved, snapshot, rows
         seconds.append(time.monotonic() - started)
         # Costs nothing, and stays as it is: a step replaces arrays and changes none.
-        snapshot = {**solver.state(), "seconds": np.array(seconds)}
+        rows, snapshot = _rows(solver, seconds), {**solver.state(), "seconds": np.array(seconds)}
         if solver.epoch % max(1, arguments.epochs // 10) == 0:
             print(f"epoch {solver.epoch}/{arguments.epochs}  training loss {solver.epoch_losses()[-1]:.4f}", flush=True)
         if time.monotonic() - saved > _SAVE_EVERY:
@@ -153,9 +154,9 @@ def _train(arguments: argparse.Namespace, run: Run, solver: CaptioningSolver) ->
     return seconds
 
 
-def _rows(solver: CaptioningSolver, seconds: ndarray) -> list[dict[str, float]]:
+def _rows(solver: CaptioningSolver, seconds: list[float]) -> list[dict[str, float]]:
     """A row per epoch that has its seconds, as in metrics.csv."""
-    columns = zip(solver.epoch_losses(), seconds.tolist(), strict=True)
+    columns = zip(solver.epoch_losses(), seconds, strict=True)
     return [{"epoch": n, "training_loss": loss, "seconds": time} for n, (loss, time) in enumerate(columns, start=1)]
 
 
@@ -262,4 +263,4 @@ def _dry_run(solver: CaptioningSolver) -> None:
     features, captions = next(solver.batches())
     loss, _ = solver.model.loss(features, captions)
     solver.model.sample(features, max_length=2)
-    print(f"dry run: one step on {len(captions)} captions, loss {loss:.4f}; everything fits, nothing was written")
+    print(f"dry run: one step on {len(captions)} captions, loss {loss:.4f}; everything fits, no run was made")

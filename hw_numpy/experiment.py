@@ -203,4 +203,4 @@ def _dry_run(candidates: Sequence[Candidate]) -> None:
         X, y = next(candidate.solver.batches())
         loss, _ = candidate.solver.model.loss(X, y)
         print(f"dry run, {candidate.title}: loss {loss:.4f} on a batch of {len(y)} images")
-    print("everything fits, nothing was written")
+    print("everything fits, no run was made")

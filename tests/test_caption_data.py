@@ -101,7 +101,7 @@ def test_an_archive_is_read_in_place(tmp_path):
     where.chmod(0o500)
     before = caption_files.snapshot(where)
     found = data.load("sydney", where)
-    assert images.decode(found.images[0]).shape == (9, 7, 3)
+    assert images.decode(found.images[0], 8).shape == (8, 8, 3)
     assert caption_files.snapshot(where) == before
 
 
@@ -266,7 +266,6 @@ def test_two_processes_share_each_batch_at_its_full_width(tmp_path, monkeypatch)
 def test_every_mode_becomes_rgb(tmp_path, mode, suffix):
     (tmp_path / "x").write_bytes(caption_files.picture(mode=mode, suffix=suffix))
     image = images.SourceFile.from_path(tmp_path / "x")
-    assert images.decode(image).shape == (9, 7, 3)
     assert images.decode(image, 32).shape == (32, 32, 3)
     assert images.decode(image, 32).dtype == np.uint8
 
@@ -277,7 +276,7 @@ def test_transparent_pixels_are_black_whatever_colour_they_hide(tmp_path):
     colour = np.full((4, 4, 4), 200, np.uint8)
     colour[:2, :, 3], colour[2:, :, 3] = 255, 0
     Image.fromarray(colour, "RGBA").save(tmp_path / "x.png")
-    decoded = images.decode(images.SourceFile.from_path(tmp_path / "x.png"))
+    decoded = images.decode(images.SourceFile.from_path(tmp_path / "x.png"), 4)
     assert decoded[:2].tolist() == [[[200] * 3] * 4] * 2 and not decoded[2:].any()
 
 

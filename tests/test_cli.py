@@ -153,6 +153,11 @@ def raising(error):
         (raising(Stopped(signal.SIGTERM, "saved")), 143, "saved\n"),
         (raising(KeyboardInterrupt()), 130, "interrupted\n"),
         (raising(FileNotFoundError(2, "No such file", "a")), 2, "error: No such file: a\n"),
+        (
+            raising(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")),
+            2,
+            "error: out of memory; try a smaller --batch_size\n",
+        ),
         (raising(OSError(28, "No space left on device")), 2, "error: No space left on device\n"),
     ],
 )

@@ -161,7 +161,7 @@ def test_the_sheets_images_are_shown_where_there_are_any(tmp_path):
 def test_a_dry_run_leaves_nothing_but_features(scenes, tmp_path, capsys):
     train.main(flags_of(scenes, tmp_path, "--dry_run"))
     assert run_folders(tmp_path) == {}
-    assert "everything fits, nothing was written" in capsys.readouterr().out
+    assert "everything fits, no run was made" in capsys.readouterr().out
 
 
 def test_a_signal_saves_and_resume_ends_with_the_same_bits(scenes, tmp_path, monkeypatch, undrawn):

@@ -114,7 +114,7 @@ def test_a_taken_name_is_not_overwritten_unless_asked(tmp_path):
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
     train_tiny(tmp_path, "--dry_run")
     assert list(tmp_path.iterdir()) == []
-    assert "nothing was written" in capsys.readouterr().out
+    assert "no run was made" in capsys.readouterr().out
 
 
 def test_tensorboard_events_are_written(tmp_path):

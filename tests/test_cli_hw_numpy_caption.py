@@ -168,6 +168,24 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(course, finished, tmp_
     assert numbers_of(folder) == numbers_of(finished[cell])
 
 
+def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, tmp_path, monkeypatch, no_figures):
+    plain = captioning.CaptioningSolver.state
+
+    def state_then_interrupt(self):
+        if self.epoch == 3:
+            raise KeyboardInterrupt
+        return plain(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(captioning.CaptioningSolver, "state", state_then_interrupt)
+        with pytest.raises(Stopped):
+            train_tiny(course, tmp_path, "--cell_type", "rnn")
+    folder = only_run(tmp_path)
+    assert len(files.read_csv(folder / "metrics.csv")) == 2
+    caption.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(finished["rnn"])
+
+
 def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_path, monkeypatch, no_figures):
     """Nothing can be done once a process is killed: the state that was saved some seconds ago has to do."""
     with monkeypatch.context() as patch:

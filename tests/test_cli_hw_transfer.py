@@ -186,7 +186,7 @@ def test_a_picture_folder_through_the_command(tmp_path, no_figures, monkeypatch)
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
     train_tiny(tmp_path, "--dry_run")
     assert list(tmp_path.iterdir()) == []
-    assert "nothing was written" in capsys.readouterr().out
+    assert "no run was made" in capsys.readouterr().out
 
 
 def test_finetune_is_refused_in_several_processes(monkeypatch):

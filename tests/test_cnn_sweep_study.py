@@ -31,9 +31,9 @@ def trained(done, hashes="same"):
 def test_two_machines_do_each_trial_once(tmp_path, journal):
     first, second, done = machine(tmp_path, journal), machine(tmp_path, journal, "b"), []
     assert first.enqueue_missing(GRID) == 3
-    first.run(GRID, 2, 1, trained(done))
+    first.run(GRID[:2], 1, trained(done))
     assert second.enqueue_missing(GRID) == 1
-    second.run(GRID, 1, 1, trained(done))
+    second.run(GRID, 1, trained(done))
     assert sorted(done) == GRID
     assert first.complete(GRID).keys() == second.complete(GRID).keys() == set(GRID)
     assert first.enqueue_missing(GRID) == 0
@@ -55,8 +55,17 @@ def test_a_trial_that_was_queued_twice_is_done_once(tmp_path, journal):
     study, done = machine(tmp_path, journal), []
     study.enqueue_missing(GRID[:1])
     study._study.enqueue_trial({"lr": 0.1, "seed": 1})  # by a machine that started at the same moment
-    study.run(GRID, 2, 1, trained(done))
+    study.run(GRID, 1, trained(done))
     assert done == GRID[:1]
+
+
+def test_the_trials_of_a_larger_grid_are_left_alone(tmp_path, journal):
+    small, large, done = machine(tmp_path, journal), machine(tmp_path, journal, "b"), []
+    assert large.enqueue_missing(GRID) == 3 and small.enqueue_missing(GRID[2:]) == 1
+    small.run(GRID[2:], 1, trained(done))
+    assert done == GRID[2:]
+    large.run(GRID, 1, trained(done))
+    assert sorted(done) == GRID and large.complete(GRID).keys() == set(GRID)
 
 
 def test_a_failed_trial_is_tried_again_next_time(tmp_path, journal):
@@ -64,7 +73,8 @@ def test_a_failed_trial_is_tried_again_next_time(tmp_path, journal):
         raise TrialFailed
 
     study = machine(tmp_path, journal)
-    study.run(GRID, study.enqueue_missing(GRID), 1, fail)
+    assert study.enqueue_missing(GRID) == 3
+    study.run(GRID, 1, fail)
     assert study.complete(GRID) == {}
     assert study.enqueue_missing(GRID) == 3
 
@@ -74,7 +84,7 @@ def test_other_flags_and_other_data_are_refused(tmp_path, journal):
     with pytest.raises(UserError, match="was started with --epochs 1, not 2; choose another --name"):
         machine(tmp_path, journal, "b", epochs=2)
     study.enqueue_missing(GRID)
-    study.run(GRID, 1, 1, trained(done))
-    study.run(GRID, 1, 1, trained(done, hashes="other"))
+    study.run(GRID[:1], 1, trained(done))
+    study.run(GRID, 1, trained(done, hashes="other"))
     with pytest.raises(UserError, match="was trained on other data files than the first"):
         study.complete(GRID)

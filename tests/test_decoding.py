@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_common.decoding import Alphabet, beam_search, greedy
+from hw_common.errors import UserError
 
 START, END, PAD = 0, 1, 2
 ALPHABET = Alphabet(START, END, PAD)
@@ -127,6 +128,13 @@ def test_a_sequence_that_has_ended_costs_no_more():
     lengths = [len(written.tokens) + written.has_ended for written in found]
     assert len(set(lengths)) > 2  # or the test would say nothing
     assert table.steps == [sum(length > place for length in lengths) for place in range(max(lengths))]
+
+
+def test_scores_that_are_no_numbers_are_named():
+    writer = Table(0, 2, 1.0)
+    writer.step = lambda tokens: torch.full((len(tokens), len(LETTERS) + 3), math.nan)
+    with pytest.raises(UserError, match="scores are no numbers: its training has diverged"):
+        beam_search(writer, 2, ALPHABET, 3, 4, CPU)
 
 
 @pytest.mark.parametrize("beam", [None, 1, 3])

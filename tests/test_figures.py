@@ -51,6 +51,14 @@ def test_image_grid_shows_each_image_and_leaves_the_rest_empty():
     assert [axes.get_ylabel() for axes in figure.axes] == ["first", "", "second", ""]
 
 
+def test_dollar_signs_are_no_formulas(tmp_path):
+    name = "$5_or_$6"  # as a formula, it could not even be drawn
+    grid = figures.image_grid([np.eye(2)], 1, title=name, titles=[name], row_labels=[name])
+    lines = figures.curves({"loss": {"a": ([1, 2], [3, 4])}}, "epoch", name)
+    for stem, figure in (("grid", grid), ("lines", lines)):
+        assert len(figures.save(figure, tmp_path, stem)) == 2
+
+
 def test_heatmap_grid_has_one_scale_for_all_maps():
     figure = figures.heatmap_grid([np.eye(2), 3 * np.eye(2)], 2, title="sample", colour_bar="weight")
     maps, bar = figure.axes

@@ -22,6 +22,15 @@ def test_sixteen_bits_become_eight():
         assert np.asarray(image).tolist() == [[0, 0, 1, 255]]
 
 
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_thirty_two_bits_are_refused(mode):
+    with (
+        pytest.raises(UserError, match="deep has pixels of 32 bits; convert it to 8 or 16 bits"),
+        images.opened(encoded(Image.new(mode, (2, 2)), "TIFF"), "deep"),
+    ):
+        pass
+
+
 def test_what_is_transparent_lies_on_the_background():
     image = Image.fromarray(np.array([[[200, 0, 0, 255], [200, 0, 0, 0]]], dtype=np.uint8))
     assert np.asarray(images.on_background(image, "white")).tolist() == [[[200, 0, 0], [255, 255, 255]]]

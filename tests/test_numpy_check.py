@@ -202,10 +202,11 @@ def test_state_kept_outside_the_cache_is_found(tmp_path):
         ("import os; os._exit(3)", "importing the file ends the process with status 3"),
         ("while True: pass", "importing the file takes longer than 1 s"),
         ("import no_such_package", "importing the file raises ModuleNotFoundError: No module named 'no_such_package'"),
+        ("from hw_numpy.softmax import *", "importing the file raises ModuleNotFoundError: No module named 'hw_numpy"),
         ("class Evil(Exception):\n    def __str__(self): raise self\nraise Evil", "importing the file raises Evil"),
         ("raise ValueError('\\x1b[31m' + 'x' * 1000)", "importing the file raises ValueError:  [31mxxx"),
     ],
-    ids=["syntax", "exit", "hard exit", "loop", "missing package", "evil exception", "control characters"],
+    ids=["syntax", "exit", "hard exit", "loop", "missing package", "ours", "evil exception", "control characters"],
 )
 def test_file_that_cannot_be_imported_fails_as_a_whole(tmp_path, text, says):
     (tmp_path / "softmax.py").write_text(text)

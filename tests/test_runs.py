@@ -11,7 +11,8 @@ import tiny
 
 from hw_common import files, runs
 from hw_common.errors import UserError
-from hw_common.runs import CONFIG, LAST, SUMMARY, Run
+from hw_common.record import record
+from hw_common.runs import CONFIG, LAST, SUMMARY, Run, without_password
 
 
 @pytest.fixture
@@ -40,10 +41,12 @@ def test_overwrite_starts_from_an_empty_folder_of_that_name(tmp_path, folder):
 def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path):
     mine = tmp_path / tiny.HOMEWORK / "run"
     mine.mkdir(parents=True)
-    (mine / "thesis.txt").touch()
+    names = [".notes.tmp", "thesis.txt"]
+    for name in names:
+        (mine / name).touch()
     with pytest.raises(UserError, match="is not a run folder"):
         Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True)
-    assert (mine / "thesis.txt").exists()
+    assert sorted(entry.name for entry in mine.iterdir()) == names
 
 
 def test_overwrite_takes_a_folder_whose_process_was_killed_before_it_wrote_anything(tmp_path):
@@ -204,3 +207,31 @@ def test_available_cores_counts_those_this_process_may_use():
         pytest.skip("this system has no affinity")
     first = min(os.sched_getaffinity(0))
     assert subprocess.check_output([sys.executable, "-c", code.replace("{0}", f"{{{first}}}")], text=True) == "1\n"
+
+
+@pytest.mark.parametrize(("key", "value"), [("host", None), ("host", [1]), ("data", "all of it")])
+def test_a_config_whose_parts_are_no_objects_is_damaged(folder, key, value):
+    files.write_json(folder / CONFIG, {**tiny.CONFIG, key: value})
+    with pytest.raises(UserError, match=f"damaged: its {key} is no object"):
+        Run.open(folder, tiny.HOMEWORK)
+
+
+def test_passwords_are_not_written_down():
+    address = "postgresql://user:secret@host:5432/x?a=b:c@d"
+    assert without_password(address) == "postgresql://user:***@host:5432/x?a=b:c@d"
+    assert without_password(f"--storage={address}") == "--storage=postgresql://user:***@host:5432/x?a=b:c@d"
+    for plain in ("postgresql://user@host/x", "results/a:b@c", 7, None):
+        assert without_password(plain) == plain
+    config = runs.describe("h", "c", {"storage": address}, {}, {})
+    assert config["arguments"] == {"storage": without_password(address)}
+
+
+def test_a_record_of_a_config_that_names_other_places_is_refused(tmp_path, folder):
+    (folder / SUMMARY).write_text("{}")
+    for homework in ("../../escaped", "", 7, None):
+        files.write_json(folder / CONFIG, {**tiny.CONFIG, "homework": homework})
+        with pytest.raises(UserError, match="damaged: it names no homework"):
+            record(folder, tmp_path)
+    (folder / CONFIG).write_text("[]")
+    with pytest.raises(UserError, match="damaged: it names no homework"):
+        record(folder, tmp_path)

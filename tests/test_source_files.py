@@ -111,6 +111,24 @@ def test_archives_that_would_fill_the_memory(folder, monkeypatch):
         find_in(pack(folder, "w:gz"), ())
 
 
+def test_long_names_count_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(source_files, "LARGEST_PACKED", 100_000)
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("x" * 200_000))
+    with pytest.raises(UserError, match="holds more than 100000 bytes"):
+        find_in(tmp_path / "x.tar.gz", ())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_sizes_below_zero_end_the_reading(tmp_path, packed):
+    first, second = tarfile.TarInfo("a"), tarfile.TarInfo("b")
+    second.size = -512
+    content = b"".join(member.tobuf(tarfile.GNU_FORMAT) for member in (first, second)) + bytes(1024)
+    (tmp_path / "x.tar").write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(UserError, match="x.tar is damaged or no tar archive: b has -512 bytes"):
+        find_in(tmp_path / "x.tar", ())
+
+
 def test_files_that_are_too_large(folder, monkeypatch):
     monkeypatch.setattr(source_files, "LARGEST_FILE", 999)
     for path in (folder, pack(folder)):

@@ -174,6 +174,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     for wrong in (
         {**state, "model": {"0.weight": torch.ones(1)}},
         {**state, "progress": {"epochs": 1}},
+        {**state, "progress": {**state["progress"], "epoch": "0"}},
         {name: value for name, value in state.items() if name != "generators"},
         {},
     ):

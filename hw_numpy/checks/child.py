@@ -6,6 +6,7 @@ answer a right one; and it is expected to die at any moment. Imports the standar
 
 import contextlib
 import importlib
+import importlib.abc
 import importlib.util
 import os
 import resource
@@ -35,6 +36,7 @@ def main(root: str) -> None:
     _limit(request["seconds"], request["memory"])
     os.register_at_fork(after_in_child=lambda: os._exit(0))  # copies would run all that is left, and fork again
     sys.path.remove(root)
+    sys.meta_path.insert(0, _Hidden())  # where it is installed, it would be found all the same
     for name in [name for name in sys.modules if name.partition(".")[0] == "hw_numpy"]:
         del sys.modules[name]
     send("ready")
@@ -55,6 +57,14 @@ def main(root: str) -> None:
         if out_of_memory:
             break  # what filled the memory may still be there
     os._exit(0)  # past whatever the student's code registered for the end
+
+
+class _Hidden(importlib.abc.MetaPathFinder):
+    """Lets nobody import our package: a student's file has to have its own solutions."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "hw_numpy":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def _answers() -> Callable[[Any], None]:
