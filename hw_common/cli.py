@@ -205,7 +205,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
-        sys.stdout.flush()
+        print(end="", flush=True)  # unlike sys.stdout.flush, also where it is closed
     except BrokenPipeError:  # `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
