@@ -147,7 +147,7 @@ def alignment(folder: Path, shown: Sequence[Shown], what: str) -> None:
         seconds = clip.spectrogram.shape[1] / FRAMES_A_SECOND
         above.imshow(clip.spectrogram, origin="lower", aspect="auto", cmap=figures.HEAT,
                      extent=(0, seconds, 0, len(clip.spectrogram)))  # fmt: skip
-        above.set_title(f"{clip.name}: {_cut(clip.target)[:48]}", fontsize=8)
+        above.set_title(f"{clip.name}: {_cut(clip.target)[:48]}", fontsize=8, parse_math=False)
         looks = clip.looks / clip.looks.max(axis=1, keepdims=True)
         below.imshow(looks, aspect="auto", cmap=figures.HEAT, interpolation="nearest",
                      extent=(0, seconds, len(looks) - 0.5, -0.5))  # fmt: skip

@@ -21,8 +21,8 @@ def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Seq
         [share], 1, title=title, limits=(0, 1), colour_bar="part of the class", cell=max(3.0, cell * len(classes))
     )
     axes = figure.axes[0]
-    axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 5 else 90)
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 5 else 90, parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(classes) <= 20:  # more numbers could not be read
