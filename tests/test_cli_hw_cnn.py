@@ -18,6 +18,7 @@ from PIL import Image
 from hw_cnn import compare_layers, explain, predict, reproduce, sweep, train
 from hw_common import cli
 from hw_common.errors import UserError
+from hw_common.runs import Run, describe
 
 REPOSITORY = Path(__file__).parent.parent
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
@@ -424,3 +425,24 @@ def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
         "error: --batch_size: expected a whole number from 1 to 2147483647, got '0' "
         "(python -m hw_cnn.train --help explains the flags)\n"
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--dataset sample",
+        "--dataset cifar10 --recipe best --no-augment --seed 7",
+        "--dataset octmnist -no_maxpool --dropout 0 --lr 0.1",
+        "--dataset folder --network cifar --padding 2 --optimizer adam --schedule cosine -conv_1_name conv1",
+    ],
+)
+def test_a_runs_flags_train_the_same(tmp_path, words):
+    here = ["--threads", "1", "--results_dir", str(tmp_path), "--name", "mine", "--data_dir", str(tmp_path)]
+    arguments = vars(train.COMMAND.parse([*words.split(), *here]))
+    config = describe("hw_cnn", "hw_cnn.train", arguments, {}, {})
+    flags = train.COMMAND.flags_of(Run(tmp_path, config))
+    again = vars(train.COMMAND.parse(flags))
+    for place in ("threads", "results_dir", "name", "data_dir"):
+        del again[place], arguments[place]
+    assert again == arguments
+    assert len(flags) <= len(words.split()) and not any("mine" in flag for flag in flags)
