@@ -1,17 +1,18 @@
-"""Files that appear whole or not at all, whatever kills the process that writes them.
+"""Files that appear whole or not at all, whatever kills the process that writes them, and however many write them.
 
 Everything that a run folder holds goes through `write_bytes`, so there is one place to get right and one to test.
 """
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hw_common.errors import UserError
 
@@ -26,21 +27,34 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _open_alone(temporary) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, path)  # before anybody else may open it
+            except BaseException:  # Ctrl-C in the middle of a write, too
+                _remove(temporary)
+                raise
         _sync_folder(path.parent)
     except OSError as error:
-        _remove(temporary)
         raise UserError(
             f"cannot write {path}: {error.strerror}; what was there before is untouched, "
             "so make room or choose another --results_dir and go on"
         ) from error
-    except BaseException:  # Ctrl-C in the middle of a write
-        _remove(temporary)
-        raise
+
+
+def _open_alone(path: Path) -> BinaryIO:
+    """Opens `path` for writing, empty, once no other process is writing it."""
+    while True:
+        file = open(path, "ab")  # noqa: SIM115
+        with contextlib.suppress(OSError):  # some network disks have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                os.ftruncate(file.fileno(), 0)
+                return file
+        file.close()  # the other process has put it into its place
 
 
 def _remove(path: Path) -> None:

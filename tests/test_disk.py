@@ -36,6 +36,9 @@ class FullFile:
     def __exit__(self, *exception):
         self.file.close()
 
+    def fileno(self):
+        return self.file.fileno()
+
     def write(self, data):
         self.file.write(data[: len(data) // 2])
         no_space()

@@ -1,6 +1,7 @@
 """Files appear whole or not at all, and what comes from a disk is not trusted."""
 
 import os
+import threading
 
 import pytest
 from hypothesis import given
@@ -112,3 +113,23 @@ def test_missing_csv_is_the_users_error(tmp_path):
 def test_sha256_is_the_published_one(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_several_write_at_once_is_always_whole(tmp_path):
+    path, torn = tmp_path / "x", []
+
+    def write(letter):
+        for _ in range(60):
+            files.write_bytes(path, letter * 300_000)
+
+    writers = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    files.write_bytes(path, b"a" * 300_000)
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        content = path.read_bytes()
+        if content != content[:1] * 300_000:
+            torn.append(len(content))
+    for writer in writers:
+        writer.join()
+    assert torn == [] and names(tmp_path) == ["x"]
