@@ -226,6 +226,7 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
         if run.is_finished:
             return run
         command += ["--resume", str(run.folder), "--data_dir", str(sweep.expected.data_dir)]
+        command += ["--results_dir", str(sweep.expected.results_dir)]
     else:
         threads = max(1, available_cores() // sweep.jobs)
         command += [*sweep.flags, "--lr", repr(lr), "--seed", str(seed), "--threads", str(threads), "--name", name]

@@ -51,7 +51,8 @@ def _what_is_missing(
         return [*flags, *share, "--overwrite"]  # of what a kill may have left where it had just begun
     run = Run.open(folder, command.homework)
     check_same_arguments(run, {**vars(arguments), "threads": run.arguments.get("threads")})
-    return [] if run.is_finished else ["--resume", str(folder), "--data_dir", str(arguments.data_dir)]
+    where = ["--data_dir", str(arguments.data_dir), "--results_dir", str(results_dir)]
+    return [] if run.is_finished else ["--resume", str(folder), *where]
 
 
 def _train_here(command: TrainingCommand, missing: Mapping[str, Sequence[str]]) -> list[str]:

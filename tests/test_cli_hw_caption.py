@@ -16,7 +16,7 @@ import torch
 from finished_runs import numbers_of
 from PIL import Image
 
-from hw_caption import caption, compare, experiment, reproduce, results, train
+from hw_caption import caption, compare, experiment, plots, reproduce, results, train
 from hw_caption.vocabulary import SPECIALS
 from hw_common import checkpoints, figures, files
 from hw_common.errors import Stopped, UserError
@@ -143,6 +143,21 @@ def test_curves_of_other_data_are_not_laid_over(runs, tmp_path, undrawn):
     assert set(os.listdir(folder)) == {"curves.png"}
     results.draw_curves(folder, "attention", rows, files.read_json(runs["vanilla"] / "config.json")["data"], "title")
     assert "curves-both.png" in os.listdir(folder)
+
+
+def test_a_damaged_run_beside_it_stops_no_run_at_its_end(runs, tmp_path, undrawn):
+    folder = Path(shutil.copytree(runs["vanilla"], tmp_path / "hw_caption" / "vanilla")).with_name("attention")
+    folder.mkdir()
+    (folder.with_name("vanilla") / "config.json").write_text("{")
+    results.draw_curves(folder, "attention", files.read_csv(runs["attention"] / "metrics.csv"), {}, "title")
+    assert set(os.listdir(folder)) == {"curves.png"}
+
+
+def test_attention_figures_have_names_of_their_own():
+    names = ["a/b.png", "a_b.png", "a$b.png", "long" * 60 + ".png", "long" * 60 + ".tif", "b.png"]
+    stems = plots.stems(names)
+    assert stems[0] == "attention-a_b.png" and stems[-1] == "attention-b.png"
+    assert len(set(stems)) == len(names) and all(len(f".{stem}.png.tmp".encode()) < 255 for stem in stems)
 
 
 def test_other_images_can_be_shown(scenes, tmp_path, undrawn):

@@ -328,6 +328,7 @@ def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
     ("flags", "message"),
     [
         (["--lr", "0.1"], "--lr belongs to a single run"),
+        (["--lrs", "0.1", "0.10000001"], "--lrs: 0.1 and 0.10000001 are the same to six digits"),
         (["--lrs", "-1"], "--lrs: expected a number above 0"),
         (["--jobs", "0"], "--jobs: expected a whole number from 1 to 2147483647"),
         (["--epoch", "1"], "unrecognized arguments: --epoch"),

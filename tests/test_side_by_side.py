@@ -77,6 +77,15 @@ def test_missing_trainings_are_done_and_finished_ones_are_not(stub, tmp_path):
     assert logs(tmp_path, "a", "b", "c") == ["trained ", "trained resumed ", "trained "]
 
 
+def test_they_go_on_where_their_folder_has_moved(stub, tmp_path):
+    side_by_side.train_all(stub, {"a": ["--do", "finish"]}, tmp_path, 2, tmp_path)
+    (tmp_path / "hw_stub" / "a" / "summary.json").unlink()
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "hw_stub").rename(tmp_path / "moved" / "hw_stub")
+    side_by_side.train_all(stub, {"a": ["--do", "finish"]}, tmp_path / "moved", 2, tmp_path)
+    assert logs(tmp_path / "moved", "a") == ["trained resumed "]
+
+
 def test_a_failed_training_does_not_stop_the_others(stub, tmp_path):
     wanted = {"a": ["--do", "fail"], "b": ["--do", "finish"], "c": ["--do", "finish"]}
     with pytest.raises(UserError, match=r"1 of 3 trainings failed: a ended with status 1: error: it went wrong \(log:"):
