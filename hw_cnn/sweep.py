@@ -16,6 +16,7 @@ from hw_cnn.sweep_report import report
 from hw_cnn.train import HOMEWORK
 from hw_common import cli, files, runs
 from hw_common.cli import add_flag
+from hw_common.commands import flags_to_resume
 from hw_common.comparison import open_folder
 from hw_common.errors import Stopped, UserError
 from hw_common.runs import CONFIG, Run, available_cores
@@ -225,8 +226,7 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
         runs.check_same_arguments(run, own)
         if run.is_finished:
             return run
-        command += ["--resume", str(run.folder), "--data_dir", str(sweep.expected.data_dir)]
-        command += ["--results_dir", str(sweep.expected.results_dir)]
+        command += flags_to_resume(run.folder, sweep.expected)
     else:
         threads = max(1, available_cores() // sweep.jobs)
         command += [*sweep.flags, "--lr", repr(lr), "--seed", str(seed), "--threads", str(threads), "--name", name]

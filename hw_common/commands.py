@@ -117,8 +117,13 @@ class TrainingCommand:
             arguments = self.parse(flags)
             check_same_arguments(run, vars(arguments))
             if not run.is_finished:
-                where = ["--data_dir", str(arguments.data_dir), "--results_dir", str(results_dir)]
-                self.main(["--resume", str(folder), *where])
+                self.main(flags_to_resume(folder, arguments))
         else:
             self.main([*flags, "--overwrite"])  # of what a kill may have left where it had just begun
         return Run.open(folder, self.homework)
+
+
+def flags_to_resume(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """The flags that go on with the run in `folder`; `arguments` say where data and results are now."""
+    where = ["--data_dir", str(arguments.data_dir), "--results_dir", str(arguments.results_dir)]
+    return ["--resume", str(folder), *where]

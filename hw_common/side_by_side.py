@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw_common.commands import TrainingCommand
+from hw_common.commands import TrainingCommand, flags_to_resume
 from hw_common.errors import UserError, signal_of
 from hw_common.runs import CONFIG, Run, available_cores, check_same_arguments
 
@@ -51,8 +51,7 @@ def _what_is_missing(
         return [*flags, *share, "--overwrite"]  # of what a kill may have left where it had just begun
     run = Run.open(folder, command.homework)
     check_same_arguments(run, {**vars(arguments), "threads": run.arguments.get("threads")})
-    where = ["--data_dir", str(arguments.data_dir), "--results_dir", str(results_dir)]
-    return [] if run.is_finished else ["--resume", str(folder), *where]
+    return [] if run.is_finished else flags_to_resume(folder, arguments)
 
 
 def _train_here(command: TrainingCommand, missing: Mapping[str, Sequence[str]]) -> list[str]:

@@ -49,7 +49,7 @@ def stub_parser():
 
 def stub_resolve(arguments: argparse.Namespace):
     return argparse.Namespace(**{name: getattr(arguments, name) for name in ("do", "name", "threads", "resume")},
-                              data_dir=arguments.data_dir or "here")  # fmt: skip
+                              data_dir=arguments.data_dir or "here", results_dir=arguments.results_dir)  # fmt: skip
 
 
 @pytest.fixture
