@@ -61,7 +61,7 @@ def parser() -> cli.Parser:
     builds.add_argument("sheets", nargs="*", metavar="SHEET", help="default: all")
     submits.add_argument("sheet", metavar="SHEET", help="to turn in")
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
-    add_flag(submits, "data_dir", type=Path, help="where a notebook finds its data (default: where its run found them)")
+    add_flag(submits, "data_dir", help="where a notebook finds its data (default: where its run found them)")
     for command in (shown, builds, submits):
         add_flag(command, "results_dir", type=Path, default=Path("results"), help="default: results")
     for command in (builds, submits):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SETTINGS = "settings"  # id of the cell that says what the notebook is about
 
 
-def with_outputs(source: Path, run: Run, data_dir: Path | None = None) -> str:
+def with_outputs(source: Path, run: Run, data_dir: str | None = None) -> str:
     """The notebook `source` with the outputs of all its cells, which show `run` in place of training one.
 
     Its cell "settings" then has the flags that `run` was trained with, so that the notebook, run again, trains the

@@ -173,10 +173,11 @@ def test_a_submission_has_the_notebook_with_its_outputs(toys, monkeypatch, capsy
     path = "notebooks/convnets_2024_a2.ipynb"
     sheet = dataclasses.replace(report_toys.SHEETS["toy-a"], notebook=path, notebook_shows="toy")
     monkeypatch.setitem(sheets.SHEETS, "toy-a", sheet)
-    monkeypatch.setattr(notebook, "with_outputs", lambda source, run, data: f"{source.name} shows {run.folder.name}")
-    submit(toys, "toy-a", "--group", "a")
+    shown = lambda source, run, data: f"{source.name} shows {run.folder.name}{data}"  # noqa: E731
+    monkeypatch.setattr(notebook, "with_outputs", shown)
+    submit(toys, "toy-a", "--group", "a", "--data_dir", " of my data")
     with zipfile.ZipFile(toys / "submissions" / "toy-a" / "a.zip") as archive:
-        assert archive.read(f"a/{path}") == b"convnets_2024_a2.ipynb shows sample-toy"
+        assert archive.read(f"a/{path}") == b"convnets_2024_a2.ipynb shows sample-toy of my data"
     assert f"running {path}; it shows {toys}" in capsys.readouterr().out
 
 
