@@ -111,13 +111,14 @@ def _members(path: Path) -> Mapping[str, Callable[[], bytes]]:
 def _packed_members(path: Path, unpack: Callable[[Path], IO[bytes]]) -> Mapping[str, Callable[[], bytes]]:
     """Each file of a compressed tar archive, unpacked into memory."""
     with unpack(path) as file:
-        archive = memoryview(file.read(LARGEST_PACKED + 1))  # at its end, gzip compares its checksum
+        archive = file.read(LARGEST_PACKED + 1)  # at its end, gzip compares its checksum
     if len(archive) > LARGEST_PACKED:
         raise UserError(f"{path} holds more than {LARGEST_PACKED} bytes; unpack it and name its folder")
-    contents = list(_contents(io.BytesIO(archive)))
+    contents = list(_contents(io.BytesIO(archive)))  # shares the bytes
     if any(offset + size > len(archive) for _, offset, size in contents):
         raise UserError(f"{path} is cut short")
-    return {name: partial(bytes, archive[offset : offset + size]) for name, offset, size in contents}
+    view = memoryview(archive)
+    return {name: partial(bytes, view[offset : offset + size]) for name, offset, size in contents}
 
 
 def _contents(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
