@@ -42,13 +42,13 @@ from hw_asr.experiment import training_loss
 from hw_asr.models import SpeechToText, build_model
 from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, TITLES
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
-from hw_common.batching import SequenceBatches, Tensors, batches_of_similar_length, generator_for
-from hw_common.experiment import make_optimizer
-from hw_common.memory import keep_freed
-from hw_common.timing import Worker, ratio, take_turns
-from hw_common.training import autocast, fit
+from hw_common.training.batches import SequenceBatches, Tensors, batches_of_similar_length, generator_for
+from hw_common.training.experiment import make_optimizer
+from hw_common.training.loop import autocast, fit
+from hw_common.training.memory import keep_freed
+from hw_common.training.timing import Worker, ratio, take_turns
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import asr_notebook  # noqa: E402
 
 CPU = torch.device("cpu")

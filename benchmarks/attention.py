@@ -16,8 +16,8 @@ from hw_attention_theory import experiment, train
 from hw_attention_theory.measure import Case, Meter
 from hw_attention_theory.models import SoftmaxSelfAttention, TaylorLinearAttention
 from hw_attention_theory.scaling_report import FIT_FROM, exponent
-from hw_common import cli
-from hw_common.timing import ratio, take_turns
+from hw_common.commands import cli
+from hw_common.training.timing import ratio, take_turns
 
 D, K = 16, 3
 LONGEST = 65536

@@ -25,11 +25,11 @@ from hw_caption.experiment import loss_function
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention
 from hw_caption.presets import LARGEST_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
-from hw_common.batching import batches_of_similar_length
-from hw_common.experiment import make_optimizer
-from hw_common.memory import keep_freed
-from hw_common.timing import Worker, ratio, take_turns
-from hw_common.training import fit
+from hw_common.training.batches import batches_of_similar_length
+from hw_common.training.experiment import make_optimizer
+from hw_common.training.loop import fit
+from hw_common.training.memory import keep_freed
+from hw_common.training.timing import Worker, ratio, take_turns
 
 VOCABULARY, REGIONS, LONGEST, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
 # How many of Sydney's training captions have 7, 8, … 22 words with START and END.

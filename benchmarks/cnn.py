@@ -3,9 +3,9 @@
     python benchmarks/cnn.py [--batch_size 8 64 256] [--rounds 7] [--images 4096] [--threads 2] [--accuracy]
 
 The straightforward loop is what a first solution looks like: TensorDataset of floats, DataLoader, contiguous tensors,
-fp32, nn.Dropout, zero_grad / backward / step / loss.item(). Ours is `hw_common.training.fit` as `hw_cnn.train` calls
-it. Same network (FashionCNN), same images, same threads; the two take turns, each in a process of its own, and the
-medians of the rounds' ratios are printed.
+fp32, nn.Dropout, zero_grad / backward / step / loss.item(). Ours is `hw_common.training.loop.fit` as `hw_cnn.train`
+calls it. Same network (FashionCNN), same images, same threads; the two take turns, each in a process of its own, and
+the medians of the rounds' ratios are printed.
 `--accuracy` also trains the sample to the end both ways with five seeds: the speed must not cost accuracy.
 """
 
@@ -25,10 +25,10 @@ from hw_cnn import data, experiment, train
 from hw_cnn.data import ImageData, Split
 from hw_cnn.models import FashionCNN
 from hw_cnn.presets import NETWORKS
-from hw_common.experiment import make_optimizer
-from hw_common.memory import keep_freed
-from hw_common.timing import Worker, ratio, take_turns
-from hw_common.training import fit
+from hw_common.training.experiment import make_optimizer
+from hw_common.training.loop import fit
+from hw_common.training.memory import keep_freed
+from hw_common.training.timing import Worker, ratio, take_turns
 
 GOALS = {(8, "fp32"): 1.1, (64, "fp32"): 1.2, (64, "bf16"): 1.7, (256, "bf16"): 2.0}
 FASHION = NETWORKS["fashion"]

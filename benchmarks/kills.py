@@ -2,10 +2,10 @@
 
     python benchmarks/kills.py --kills 2000
 
-A tiny training writes a run folder through `hw_common.files`, whose system calls are wrapped: a forked process kills
-itself at the k-th of them, or in the middle of a write. The kills are spread evenly over all calls. After each one the
-folder must hold, byte for byte, what an undisturbed run had there before or after that write, and a second start must
-clear away the rest and end with the same bits. Some more kills come from outside, at random times.
+A tiny training writes a run folder through `hw_common.runs.files`, whose system calls are wrapped: a forked process
+kills itself at the k-th of them, or in the middle of a write. The kills are spread evenly over all calls. After each
+one the folder must hold, byte for byte, what an undisturbed run had there before or after that write, and a second
+start must clear away the rest and end with the same bits. Some more kills come from outside, at random times.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 import tiny
 from matplotlib.figure import Figure
@@ -36,8 +36,9 @@ from matplotlib.lines import Line2D
 from PIL import Image
 from tqdm import tqdm
 
-from hw_common import checkpoints, figures, files, training
-from hw_common.runs import BEST, CONFIG, LAST, Run
+from hw_common.runs import checkpoints, figures, files
+from hw_common.runs.run_folder import BEST, CONFIG, LAST, Run
+from hw_common.training import loop
 
 Content = dict[str, bytes]  # file name to bytes
 RANDOM = "random moment"
@@ -45,7 +46,7 @@ LEAST_HITS = 0.9
 
 
 class Calls:
-    """Stands in for `open` and `os` in `hw_common.files`; counts their calls and kills this process at one of them.
+    """Stands in for `open` and `os` in `hw_common.runs.files`; counts their calls, kills this process at one of them.
 
     Attributes:
         points: of each call, which write it belongs to, and whether that one makes or replaces which file.
@@ -114,7 +115,7 @@ class _File:
 
 @contextlib.contextmanager
 def watched(calls: Calls) -> Any:
-    """While inside, `hw_common.files` does what it does through `calls`."""
+    """While inside, `hw_common.runs.files` does what it does through `calls`."""
     files.open, files.os = calls.open_file, calls
     try:
         yield
@@ -275,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU does not survive a fork
-    training.time = types.SimpleNamespace(perf_counter=lambda: 0.0)  # so that the same run writes the same bytes
+    loop.time = types.SimpleNamespace(perf_counter=lambda: 0.0)  # so that the same run writes the same bytes
     generator = random.Random(arguments.seed)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # faster than a disk
     with tempfile.TemporaryDirectory(dir=memory) as folder, open(os.devnull, "w") as nowhere:

@@ -13,7 +13,7 @@ from torch import nn
 
 from hw_cnn.layers import MyConv2d, MyLinear
 from hw_cnn.models import CifarCNN
-from hw_common.timing import ratio, take_turns
+from hw_common.training.timing import ratio, take_turns
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from numpy import ndarray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from hw_common.timing import ratio, take_turns
+from hw_common.training.timing import ratio, take_turns
 from hw_numpy import layers
 from hw_numpy.cnn import ConvNet
 from hw_numpy.solver import Solver, keep_freed_memory

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 import torchcrf
 from torch import Tensor, nn
 
-from hw_common import cli
-from hw_common.experiment import make_optimizer
-from hw_common.timing import ratio, take_turns
-from hw_common.training import fit
+from hw_common.commands import cli
+from hw_common.training.experiment import make_optimizer
+from hw_common.training.loop import fit
+from hw_common.training.timing import ratio, take_turns
 from hw_ocr import data, experiment, train
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import Letters, OcrData

@@ -11,7 +11,7 @@ import io
 import tempfile
 
 from hw_cnn import sweep
-from hw_common.timing import ratio, take_turns
+from hw_common.training.timing import ratio, take_turns
 
 
 def main() -> None:

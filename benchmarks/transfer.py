@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hw_common.batching import Batches
-from hw_common.timing import ratio, take_turns
+from hw_common.training.batches import Batches
+from hw_common.training.timing import ratio, take_turns
 from hw_transfer.data import Split, evaluation_batches, training_batches
 from hw_transfer.models import FrozenResNet18
 from hw_transfer.presets import Recipe

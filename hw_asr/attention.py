@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hw_asr.presets import Sizes
-from hw_common.dropout import Dropout
+from hw_common.training.dropout import Dropout
 
 KeysAndValues = tuple[Tensor, Tensor]  # (B, H, T, D / H) each
 

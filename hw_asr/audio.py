@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hw_common.errors import UserError
-from hw_common.source_files import SourceFile
+from hw_common.data.dataset_files import SourceFile
+from hw_common.runs.errors import UserError
 
 LONGEST = 600.0  # seconds of sound in any file
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 192_000  # samples a second

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from hw_asr import train
 from hw_asr.compare_report import report
 from hw_asr.presets import TITLES
-from hw_common import cli, comparison
-from hw_common.cli import add_flag
-from hw_common.comparison import Comparison
+from hw_common.commands import cli, comparison
+from hw_common.commands.cli import add_flag
+from hw_common.commands.comparison import Comparison
 
 _DESCRIPTION = """\
 Trains the LSTM and the Transformer decoder with every seed and tabulates mean and standard deviation of their losses,

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hw_asr.presets import PUBLISHED, SOURCE, TITLES
-from hw_common import files
-from hw_common.runs import METRICS, Run
-from hw_common.seeds import cell, in_words, over_seeds
+from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.runs import files
+from hw_common.runs.run_folder import METRICS, Run
 
 _NAMES = ("loss", "loss_without_padding", "jaccard", "cosine", "damerau_levenshtein", "cer", "wer")
 _COLUMNS = {  # of the table in Markdown: numbers of the test clips

@@ -8,10 +8,11 @@ from typing import Any
 
 from hw_asr import similarity, text
 from hw_asr.train import HOMEWORK
-from hw_common import cli, runs
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
-from hw_common.runs import Run
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import run_folder
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
 
 COMMAND = "hw_asr.compare_similarities"
 _DESCRIPTION = """\
@@ -165,7 +166,7 @@ def _cell(value: str | float) -> str:
 
 
 def _write(rows: Sequence[dict[str, Any]], results_dir: Path) -> None:
-    config = runs.describe(HOMEWORK, COMMAND, {"results_dir": results_dir, "name": NAME}, {}, {})
+    config = run_folder.describe(HOMEWORK, COMMAND, {"results_dir": results_dir, "name": NAME}, {}, {})
     run = Run.create(results_dir, config, NAME, overwrite=True)
     try:
         run.write_summary({"name": NAME, "homework": HOMEWORK, "pairs": list(rows)})

@@ -11,8 +11,8 @@ from hw_asr import sources, spectrograms, text
 from hw_asr.audio import Settings
 from hw_asr.spec_augment import change_tempo, spec_augment
 from hw_asr.spectrograms import Spectrograms
-from hw_common.batching import SequenceBatches, Tensors
-from hw_common.errors import UserError
+from hw_common.runs.errors import UserError
+from hw_common.training.batches import SequenceBatches, Tensors
 
 Clip = tuple[np.ndarray, list[int]]  # a spectrogram (mels, frames), and the tokens of what is said
 _PERCENT = {"train": 75, "val": 5}  # in the order of the file; the rest is for testing

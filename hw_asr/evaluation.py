@@ -12,8 +12,8 @@ from hw_asr.data import Split
 from hw_asr.generation import generate
 from hw_asr.models import SpeechToText
 from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, Sizes
-from hw_common.decoding import Written
-from hw_common.training import Row
+from hw_common.training.decoding import Written
+from hw_common.training.loop import Row
 
 LABEL_SMOOTHING = 0.1
 COUNTED_TOKENS = text.NOTEBOOK_LONGEST + 2  # that the course pads every transcript to

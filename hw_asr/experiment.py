@@ -18,11 +18,11 @@ from hw_asr.pieces import FRAMES_A_SECOND
 from hw_asr.presets import SOURCE, TITLES
 from hw_asr.text import START, decode
 from hw_asr.train import HOMEWORK
-from hw_common import distributed
-from hw_common.batching import SequenceBatches
-from hw_common.errors import UserError
-from hw_common.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
-from hw_common.training import Fitted
+from hw_common.runs.errors import UserError
+from hw_common.training import distributed
+from hw_common.training.batches import SequenceBatches
+from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
+from hw_common.training.loop import Fitted
 
 _SHOWN = 12  # predictions in a figure
 

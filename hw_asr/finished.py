@@ -13,10 +13,10 @@ from hw_asr.evaluation import Listening
 from hw_asr.experiment import network_of, weights_metadata
 from hw_asr.models import SpeechToText
 from hw_asr.text import START, STOP
-from hw_common import checkpoints
-from hw_common.decoding import Written
-from hw_common.errors import UserError
-from hw_common.runs import BEST, Run
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST, Run
+from hw_common.training.decoding import Written
 
 _LONGEST = 60.0  # seconds: a run folder from elsewhere must not fill the memory
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from hw_asr.models import SpeechToText
 from hw_asr.text import EMPTY, START, STOP
-from hw_common import decoding
-from hw_common.decoding import Alphabet, Written
+from hw_common.training import decoding
+from hw_common.training.decoding import Alphabet, Written
 
 _ALPHABET = Alphabet(START, STOP, EMPTY)
 _NEVER = [START, EMPTY]

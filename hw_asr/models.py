@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hw_asr.attention import CrossAttentionBlock, EncoderBlock, KeysAndValues, attention
 from hw_asr.presets import PRESETS, Sizes
-from hw_common.lstm import LSTM
+from hw_common.training.lstm import LSTM
 
 _LONGEST_PERIOD = 3000  # positions, of the slowest sinusoid
 

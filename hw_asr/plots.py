@@ -11,7 +11,7 @@ from rapidfuzz.distance import Levenshtein
 
 from hw_asr.pieces import FRAMES_A_SECOND
 from hw_asr.similarity import SIMILARITIES
-from hw_common import figures
+from hw_common.runs import figures
 
 Runs = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]
 SIMILARITY_TITLES = {"jaccard": "Jaccard", "cosine": "cosine", "damerau_levenshtein": "Damerau-Levenshtein"}

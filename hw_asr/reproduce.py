@@ -9,9 +9,9 @@ from pathlib import Path
 
 from hw_asr import compare, compare_similarities, train
 from hw_asr.presets import TITLES
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.runs import SUMMARY
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs.run_folder import SUMMARY
 
 _DESCRIPTION = """\
 Trains both decoders of ist-2023-24-hw2 Question 3 with the sheet's settings, compares them and draws all figures.

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hw_asr import text
-from hw_common import fetch
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
-from hw_common.source_files import Find, SourceFile, find_in, is_inside, label_of
+from hw_common.commands.cli import add_flag
+from hw_common.data import download
+from hw_common.data.dataset_files import Find, SourceFile, find_in, is_inside, label_of
+from hw_common.runs.errors import UserError
 
 # What people call each data set.
 DATASETS: Mapping[str, str] = MappingProxyType({"ljspeech": "LJSpeech", "digits": "spoken digits", "sample": "sample"})
@@ -109,7 +109,7 @@ def _ljspeech(data_dir: Path) -> Path:
     if not folder.is_dir():
         if archive.is_file():
             print(f"unpacking {archive}, which takes minutes", flush=True)
-            fetch.unpack(archive, _ROOT)
+            download.unpack(archive, _ROOT)
         else:
             _download(folder)
     return folder

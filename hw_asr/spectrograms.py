@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from hw_asr import audio
 from hw_asr.audio import Settings
-from hw_common.errors import Stopped, signal_of
-from hw_common.parallel import in_parallel
-from hw_common.row_cache import RowCache
-from hw_common.source_files import SourceFile
+from hw_common.data.dataset_files import SourceFile
+from hw_common.data.feature_cache import RowCache
+from hw_common.data.thread_map import in_parallel
+from hw_common.runs.errors import Stopped, signal_of
 
 HOMEWORK = "hw_asr"
 _VERSION = 1  # of what audio.py computes

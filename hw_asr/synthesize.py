@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from hw_asr import sources
 from hw_asr.audio import resample
-from hw_common import cli, files
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 
 _DESCRIPTION = """\
 Speaks sentences with espeak-ng (from Debian: apt install espeak-ng) and writes them in LJSpeech's layout.

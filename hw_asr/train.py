@@ -4,10 +4,10 @@ import argparse
 
 from hw_asr import sources
 from hw_asr.presets import PRESETS, TITLES, defaults
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.commands import TrainingCommand
-from hw_common.source_files import label_of
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.data.dataset_files import label_of
 
 HOMEWORK = "hw_asr"
 _WIDEST_BEAM = 50  # a run folder from elsewhere must not fill the memory

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hw_asr import train
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 _DESCRIPTION = """\
 Writes down what is said in each sound file, with the best weights of the run folder RUN.

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from hw_attention_theory.presets import SIDES
-from hw_common import digits
-from hw_common.batching import Batches, Tensors
-from hw_common.digits import Digits
+from hw_common.data import digits
+from hw_common.data.digits import Digits
+from hw_common.training.batches import Batches, Tensors
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from hw_attention_theory.data import Sequences
 from hw_attention_theory.measure import peak_bytes
 from hw_attention_theory.models import PixelClassifier, SoftmaxSelfAttention, TaylorLinearAttention
 from hw_attention_theory.presets import HOMEWORK, SOURCES, TITLES
-from hw_common import distributed
-from hw_common.digits import CLASSES, Digits
-from hw_common.errors import UserError
-from hw_common.experiment import Experiment, last_and_best, make_optimizer, make_schedule
-from hw_common.training import Fitted, Row
+from hw_common.data.digits import CLASSES, Digits
+from hw_common.runs.errors import UserError
+from hw_common.training import distributed
+from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
+from hw_common.training.loop import Fitted, Row
 
 
 def build_model(arguments: argparse.Namespace) -> PixelClassifier:

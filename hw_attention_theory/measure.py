@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hw_common.errors import UserError
+from hw_common.runs.errors import UserError
 
 _ENOUGH_SECONDS = 1.0  # of rounds
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hw_attention_theory.folders import new_folder
 from hw_attention_theory.presets import SOURCES
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 if TYPE_CHECKING:
     from torch import nn

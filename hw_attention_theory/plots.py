@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_common import figures
+from hw_common.runs import figures
 
 
 def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], what: str) -> None:

@@ -10,11 +10,12 @@ from types import MappingProxyType
 
 from hw_attention_theory import parameter_counts, scaling, train, verify
 from hw_attention_theory.presets import HOMEWORK, TITLES
-from hw_common import cli, files
-from hw_common.cli import add_flag
-from hw_common.errors import Stopped, UserError, signal_of
-from hw_common.runs import CONFIG, Run
-from hw_common.side_by_side import train_all
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.train_all import train_all
+from hw_common.runs import files
+from hw_common.runs.errors import Stopped, UserError, signal_of
+from hw_common.runs.run_folder import CONFIG, Run
 
 _DESCRIPTION = """\
 Counts parameters, checks all claims, trains a classifier of pixel sequences with both attentions and measures how they

@@ -9,10 +9,11 @@ from hw_attention_theory.folders import check_own, new_folder
 from hw_attention_theory.measure import Case, Meter
 from hw_attention_theory.presets import HOMEWORK
 from hw_attention_theory.scaling_report import report
-from hw_common import cli, files, runs
-from hw_common.cli import add_flag
-from hw_common.errors import Stopped, UserError, signal_of
-from hw_common.runs import CONFIG, Run
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import files, run_folder
+from hw_common.runs.errors import Stopped, UserError, signal_of
+from hw_common.runs.run_folder import CONFIG, Run
 
 COMMAND = "hw_attention_theory.scaling"
 POINTS = "points.json"
@@ -59,7 +60,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     arguments = parser().parse_args(argv)
     arguments.dimensions, arguments.terms = sorted(set(arguments.dimensions)), sorted(set(arguments.terms))
-    arguments.threads = arguments.threads or runs.available_cores()
+    arguments.threads = arguments.threads or run_folder.available_cores()
     if not 256 <= arguments.max_length <= _LONGEST:
         raise UserError(f"--max_length: expected a whole number from 256 to {_LONGEST}, got {arguments.max_length}")
     for terms in arguments.terms:
@@ -107,7 +108,7 @@ def _open(arguments: argparse.Namespace) -> Run:
         return new_folder(arguments.results_dir, arguments.name, COMMAND, kept, {"threads": arguments.threads})
     run = Run.reopen(folder, HOMEWORK)
     try:
-        runs.check_same_arguments(run, kept)
+        run_folder.check_same_arguments(run, kept)
     except UserError as error:
         run.close()
         raise UserError(f"{error}; choose another --name, or --overwrite") from error

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hw_attention_theory.presets import SOURCES
-from hw_common import files
-from hw_common.runs import Run
+from hw_common.runs import files
+from hw_common.runs.run_folder import Run
 
 Points = Sequence[Mapping[str, Any]]
 FIT_FROM = 1024  # positions; below, the cost of calling anything at all shows

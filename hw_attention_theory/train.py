@@ -4,10 +4,10 @@ import argparse
 import math
 
 from hw_attention_theory.presets import DATASETS, DEFAULTS, HOMEWORK, SAMPLE, SIDES, TERMS, TITLES
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.commands import TrainingCommand
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs.errors import UserError
 
 # A run folder from elsewhere must not fill the memory.
 _LARGEST = {"n": 1024, "d": 64, "heads": 16, "blocks": 24, "terms": 7}

@@ -6,8 +6,9 @@ from typing import Any
 
 from hw_attention_theory.folders import new_folder
 from hw_attention_theory.presets import TERMS
-from hw_common import cli, files
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import files
 
 COMMAND = "hw_attention_theory.verify"
 _NORMS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # ‖q‖‖k‖ of the figure

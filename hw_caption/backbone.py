@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hw_common.pretrained import load_backbone, load_pretrained
+from hw_common.training.pretrained import load_backbone, load_pretrained
 
 REGION_SIZE = 512  # numbers per region
 STRIDE = 32  # pixels per region, in each direction

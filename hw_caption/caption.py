@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 _LARGEST_BEAM = 1000
 _DESCRIPTION = """\
@@ -58,7 +58,7 @@ def caption(folder: Path, paths: Sequence[Path], beam: int | None = None) -> lis
         UserError: `folder` is no finished run, or one of the files is no image.
     """
     from hw_caption.finished import open_finished  # imports torch, hence after the arguments are checked
-    from hw_common.source_files import SourceFile
+    from hw_common.data.dataset_files import SourceFile
 
     finished = open_finished(folder, beam)
     different = list(dict.fromkeys(paths))

@@ -6,11 +6,12 @@ from typing import Any
 
 from hw_caption import train
 from hw_caption.presets import PUBLISHED, SOURCE, TITLES
-from hw_common import cli, comparison, files
-from hw_common.cli import add_flag
-from hw_common.comparison import Comparison
-from hw_common.runs import METRICS, Run
-from hw_common.seeds import cell, in_words, over_seeds
+from hw_common.commands import cli, comparison
+from hw_common.commands.cli import add_flag
+from hw_common.commands.comparison import Comparison
+from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.runs import files
+from hw_common.runs.run_folder import METRICS, Run
 
 _DESCRIPTION = """\
 Trains the decoders without and with attention with every seed and tabulates mean and standard deviation of their

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from hw_caption import metrics
 from hw_caption.vocabulary import PAD, SPECIALS, UNKNOWN
-from hw_common import checkpoints
-from hw_common.errors import UserError
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import UserError
 
 Words = tuple[int, ...]  # numbers of a caption's words, without START and END
 

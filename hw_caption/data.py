@@ -13,9 +13,9 @@ from torch import Tensor
 from hw_caption import sample, sources
 from hw_caption.sources import Captions
 from hw_caption.vocabulary import PAD, Vocabulary
-from hw_common.batching import SequenceBatches, Tensors
-from hw_common.errors import UserError
-from hw_common.source_files import SourceFile, label_of
+from hw_common.data.dataset_files import SourceFile, label_of
+from hw_common.runs.errors import UserError
+from hw_common.training.batches import SequenceBatches, Tensors
 
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 

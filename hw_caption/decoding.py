@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hw_caption.models import Decoder, State
 from hw_caption.vocabulary import END, PAD, START, UNKNOWN
-from hw_common import decoding
-from hw_common.decoding import Alphabet, Written
+from hw_common.training import decoding
+from hw_common.training.decoding import Alphabet, Written
 
 _ALPHABET = Alphabet(START, END, PAD)
 _NEVER = [PAD, START, UNKNOWN]
@@ -60,7 +60,7 @@ def greedy(decoders: Sequence[Decoder], regions: Tensor, longest: int) -> list[W
 
 
 def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, longest: int) -> list[list[Written]]:
-    """The `beam` best captions of each image, the best one first; see `hw_common.decoding.beam_search`.
+    """The `beam` best captions of each image, the best one first; see `hw_common.training.decoding.beam_search`.
 
     Args:
         decoders: in eval mode.

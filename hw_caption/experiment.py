@@ -23,11 +23,11 @@ from hw_caption.sources import Captions
 from hw_caption.train import HOMEWORK, decoder_kind
 from hw_caption.vocabulary import Vocabulary
 from hw_caption.writing import Writer, describe
-from hw_common import distributed
-from hw_common.errors import UserError
-from hw_common.experiment import Experiment, last_and_best, make_optimizer, make_schedule
-from hw_common.source_files import SourceFile
-from hw_common.training import Fitted, Row
+from hw_common.data.dataset_files import SourceFile
+from hw_common.runs.errors import UserError
+from hw_common.training import distributed
+from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
+from hw_common.training.loop import Fitted, Row
 
 VOCABULARY, CONSENSUS = "vocabulary.json", "consensus.safetensors"
 _WEIGHTS_SEED = 42  # of --weights none: all runs share one random encoder, whatever their seed

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw_caption.sources import DATASETS
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs.errors import UserError
 
 _DESCRIPTION = """\
 Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a): ResNet-18 without its last two layers.
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     resolve(arguments)
     from hw_caption import data, feature_store  # these import torch, hence after the arguments are checked
-    from hw_common import determinism
+    from hw_common.training import determinism
 
     device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
     found = data.load(arguments.dataset, arguments.data_dir, arguments.dataset_dir)

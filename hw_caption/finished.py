@@ -21,10 +21,10 @@ from hw_caption.feature_store import Pixels
 from hw_caption.models import Encoder
 from hw_caption.vocabulary import Vocabulary
 from hw_caption.writing import Writer
-from hw_common import checkpoints
-from hw_common.errors import UserError
-from hw_common.runs import BEST, CONFIG, Run
-from hw_common.source_files import SourceFile
+from hw_common.data.dataset_files import SourceFile
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST, CONFIG, Run
 
 _LONGEST = 1000  # words: a run folder from elsewhere must not keep the machine busy for ever
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from hw_common import images as image_files
-from hw_common.parallel import in_parallel, with_bar
-from hw_common.source_files import SourceFile
+from hw_common.data import images as image_files
+from hw_common.data.dataset_files import SourceFile
+from hw_common.data.thread_map import in_parallel, with_bar
 
 VIEWS = 8
 

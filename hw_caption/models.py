@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hw_caption.loop import AttentionLoop
-from hw_common import lstm
-from hw_common.dropout import Dropout
+from hw_common.training import lstm
+from hw_common.training.dropout import Dropout
 
 
 class Encoder(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hw_common import figures
+from hw_common.runs import figures
 
 _COLUMNS = 7  # pictures in a row of an attention figure
 _LINE = 88  # characters

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hw_caption import compare, train
 from hw_caption.presets import TITLES
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 _DESCRIPTION = """\
 Trains both decoders of ist-2021-22-hw2 Question 3 and our recommendation, and draws all figures.

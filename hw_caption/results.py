@@ -10,10 +10,10 @@ from hw_caption.plots import Shown
 from hw_caption.presets import SHOWN, TITLES
 from hw_caption.train import HOMEWORK
 from hw_caption.writing import Writer
-from hw_common import files
-from hw_common.errors import UserError
-from hw_common.runs import METRICS, Run
-from hw_common.source_files import SourceFile
+from hw_common.data.dataset_files import SourceFile
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import METRICS, Run
 
 _DRAWN = 320  # height and width of an image in a figure, in pixels
 

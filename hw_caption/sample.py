@@ -17,9 +17,10 @@ import numpy as np
 
 from hw_caption import sources
 from hw_caption.scenes import Scene, render
-from hw_common import cli, files
-from hw_common.errors import UserError
-from hw_common.source_files import SourceFile
+from hw_common.commands import cli
+from hw_common.data.dataset_files import SourceFile
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 
 NAME = "sample scenes"
 _DESCRIPTION = """\

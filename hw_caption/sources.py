@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hw_common.errors import UserError
-from hw_common.source_files import Find, SourceFile, find_in, is_inside
+from hw_common.data.dataset_files import Find, SourceFile, find_in, is_inside
+from hw_common.runs.errors import UserError
 
 # Each data set with the names that its folder, or its tar archive without the suffix, may have.
 DATASETS: Mapping[str, tuple[str, ...]] = MappingProxyType({

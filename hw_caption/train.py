@@ -4,11 +4,11 @@ import argparse
 
 from hw_caption import features
 from hw_caption.presets import RECIPES
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.commands import TrainingCommand
-from hw_common.errors import UserError
-from hw_common.source_files import label_of
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.data.dataset_files import label_of
+from hw_common.runs.errors import UserError
 
 HOMEWORK = "hw_caption"
 _LARGEST = {"beam": 1000, "members": 100}  # a run folder from elsewhere must not fill the memory

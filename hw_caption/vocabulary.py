@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hw_common import files
-from hw_common.errors import UserError
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIALS = ("<pad>", "<start_seq>", "<end_seq>", "<unk>")

@@ -4,10 +4,11 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hw_common import cli, files
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
-from hw_common.timing import ratio, take_turns
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+from hw_common.training.timing import ratio, take_turns
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

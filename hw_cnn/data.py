@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hw_cnn.presets import Network
 from hw_cnn.sources import READERS, read_folder
-from hw_common.batching import Batches, Tensors
-from hw_common.errors import UserError
+from hw_common.runs.errors import UserError
+from hw_common.training.batches import Batches, Tensors
 
 # ist-2023-24: the course's test set is the first 182/55/42/250 test images of classes 0-3.
 _COURSE_OCT_COUNTS = (182, 55, 42, 250)

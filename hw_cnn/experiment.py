@@ -12,10 +12,11 @@ from hw_cnn.data import ImageData, Split
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import NETWORKS
 from hw_cnn.train import HOMEWORK
-from hw_common import distributed, figures
-from hw_common.errors import UserError
-from hw_common.experiment import Experiment, last_and_best, make_optimizer, make_schedule
-from hw_common.training import Fitted, Row
+from hw_common.runs import figures
+from hw_common.runs.errors import UserError
+from hw_common.training import distributed
+from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
+from hw_common.training.loop import Fitted, Row
 
 _EVALUATION_BATCH = 1000
 _SUBSET = "test_accuracy_course_subset"

@@ -6,8 +6,8 @@ Feature maps and Grad-CAM (convnets-2024-a2, Tasks 3.3 and 3.4), and equivarianc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hw_cnn.data import Split, to_input
 from hw_cnn.finished import Finished
 from hw_cnn.models import convolutions, sheet_name
-from hw_common import figures, files
+from hw_common.runs import figures, files
 
 NamedMaps = list[tuple[str, Tensor]]
 

@@ -11,9 +11,9 @@ from hw_cnn import data, train
 from hw_cnn.data import ImageData
 from hw_cnn.experiment import build_model, weights_metadata
 from hw_cnn.presets import NETWORKS, Network
-from hw_common import checkpoints
-from hw_common.errors import UserError
-from hw_common.runs import BEST, Run
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST, Run
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hw_common import images
-from hw_common.errors import UserError
-from hw_common.parallel import in_parallel, with_bar
+from hw_common.data import images
+from hw_common.data.thread_map import in_parallel, with_bar
+from hw_common.runs.errors import UserError
 
 
 def decode(path: Path, channels: int, size: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_common.dropout import Dropout
+from hw_common.training.dropout import Dropout
 
 
 class FashionCNN(nn.Module):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 _DESCRIPTION = """\
 Prints the most probable class of each image file and its probability, with the best weights of the run folder RUN.

@@ -11,9 +11,10 @@ from typing import Any
 from hw_cnn import train
 from hw_cnn.presets import NETWORKS
 from hw_cnn.sweep import trial_name
-from hw_common import cli, files
-from hw_common.cli import add_flag
-from hw_common.runs import Run
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import files
+from hw_common.runs.run_folder import Run
 
 _DESCRIPTION = """\
 Trains the networks of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 and convnets-2024-a2 and draws all their figures.

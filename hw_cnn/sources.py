@@ -14,8 +14,9 @@ import numpy as np
 
 from hw_cnn.images import decode_all, find_classes, list_images
 from hw_cnn.presets import Network
-from hw_common import fetch, files, idx
-from hw_common.errors import UserError
+from hw_common.data import download, idx
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 
 _FASHION_CLASSES = (
     "T-shirt/top",
@@ -83,7 +84,7 @@ def _load_octmnist(data_dir: Path) -> Source:
     if not path.is_file():
         from medmnist import INFO  # slow to import
 
-        fetch.place(data_dir, [fetch.Download(path.name, [INFO["octmnist"]["url"]], INFO["octmnist"]["MD5"])])
+        download.place(data_dir, [download.Download(path.name, [INFO["octmnist"]["url"]], INFO["octmnist"]["MD5"])])
     parts = []
     try:
         with zipfile.ZipFile(path) as archive:
@@ -114,8 +115,8 @@ def _load_cifar10(data_dir: Path) -> Source:
     from torchvision.datasets import CIFAR10  # slow to import
 
     if not (data_dir / CIFAR10.base_folder).is_dir():
-        [archive] = fetch.place(data_dir, [fetch.Download(CIFAR10.filename, [CIFAR10.url], CIFAR10.tgz_md5)])
-        fetch.unpack(archive, CIFAR10.base_folder)
+        [archive] = download.place(data_dir, [download.Download(CIFAR10.filename, [CIFAR10.url], CIFAR10.tgz_md5)])
+        download.unpack(archive, CIFAR10.base_folder)
     try:
         # These files are pickles: torchvision compares each one's hash with the published one before it opens any.
         train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)

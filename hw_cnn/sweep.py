@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from hw_cnn import train
 from hw_cnn.sweep_report import report
 from hw_cnn.train import HOMEWORK
-from hw_common import cli, files, runs
-from hw_common.cli import add_flag
-from hw_common.commands import flags_to_resume
-from hw_common.comparison import open_folder
-from hw_common.errors import Stopped, UserError
-from hw_common.runs import CONFIG, Run, available_cores
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.comparison import open_folder
+from hw_common.commands.training_command import flags_to_resume
+from hw_common.runs import files, run_folder
+from hw_common.runs.errors import Stopped, UserError
+from hw_common.runs.run_folder import CONFIG, Run, available_cores
 
 if TYPE_CHECKING:
     from hw_cnn.sweep_study import SharedStudy
@@ -204,7 +205,7 @@ def _run_missing(sweep: Sweep, study: "SharedStudy", folder: Path) -> list[str]:
             summary = run.summary()
             bar.update()
             tqdm.write(f"lr {lr:g}, seed {seed}: validation accuracy {summary['final']['validation_accuracy']:.4f}")
-            rows = files.read_csv(run.folder / runs.METRICS)
+            rows = files.read_csv(run.folder / run_folder.METRICS)
             return {"summary": summary, "hashes": run.config["data"], "rows": rows}
 
         if waiting:
@@ -223,7 +224,7 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
     if (sweep.parent / name / CONFIG).is_file():
         run = Run.open(sweep.parent / name, HOMEWORK)
         own = {**vars(sweep.expected), "lr": lr, "seed": seed, "name": name, "threads": run.arguments.get("threads")}
-        runs.check_same_arguments(run, own)
+        run_folder.check_same_arguments(run, own)
         if run.is_finished:
             return run
         command += flags_to_resume(run.folder, sweep.expected)

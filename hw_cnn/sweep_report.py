@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_common import files
-from hw_common.errors import UserError
-from hw_common.runs import Run
-from hw_common.seeds import cell, deviation, over_seeds
+from hw_common.commands.over_seeds import cell, deviation, over_seeds
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
 
 # (learning rate, seed) -> {"summary": summary.json of the trial, "rows": its metrics.csv, "hashes": of its data}
 Trials = dict[tuple[float, int], Mapping[str, Any]]
@@ -93,7 +93,7 @@ def _markdown(table: Sequence[Mapping[str, float]]) -> str:
 
 
 def _draw(folder: Path, summary: Mapping[str, Any], trials: Mapping[tuple[float, int], Mapping[str, Any]]) -> None:
-    from hw_common import figures  # slow to import
+    from hw_common.runs import figures  # slow to import
 
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     spread: dict[str, dict[str, tuple[list[float], list[float]]]] = {}

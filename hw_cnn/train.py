@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hw_cnn.presets import DATASETS, NETWORKS, Network
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.commands import TrainingCommand
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs.errors import UserError
 
 HOMEWORK = "hw_cnn"
 _DESCRIPTION = """\

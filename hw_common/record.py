@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_common import cli, files
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
-from hw_common.runs import CONFIG, SUMMARY, Run
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import CONFIG, SUMMARY, Run
 
 _DESCRIPTION = """\
 Writes results/record/<homework>-<name>.json for each finished run or sweep: its summary, arguments, data hashes,

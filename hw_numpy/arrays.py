@@ -9,10 +9,10 @@ import safetensors
 import safetensors.numpy
 from numpy import ndarray
 
-from hw_common import files
-from hw_common.errors import UserError
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 
-_METADATA = "written for"  # as in hw_common.checkpoints, which reads these files too
+_METADATA = "written for"  # as in hw_common.runs.checkpoints, which reads these files too
 
 
 def save(path: Path, arrays: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:

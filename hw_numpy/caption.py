@@ -2,8 +2,8 @@
 
 import argparse
 
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 from hw_numpy.command import NumpyCommand, refuse_torch_flags
 from hw_numpy.train import HOMEWORK
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from hw_common import figures
+from hw_common.runs import figures
 
 _COLUMNS = 4
 _CELL = 2.3  # inches

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from hw_common.errors import UserError
-from hw_common.runs import Run
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
 from hw_numpy import arrays, caption_plots, coco_files, coco_utils
 from hw_numpy.caption import COMMAND, HOMEWORK
 from hw_numpy.captioning_solver import CaptioningSolver

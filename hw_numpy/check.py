@@ -1,63 +1,9 @@
-"""`python -m hw_numpy.check [FOLDER]`: grades a folder's layers and networks function by function (eecs545-w20-hw4)."""
+"""`python -m hw_numpy.check` is the old name of `python -m hw_check`, kept for those who have it in a script.
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
-from hw_common import cli
-from hw_common.cli import add_flag
-
-_DESCRIPTION = """\
-Grades layers.py, softmax.py, cnn.py, rnn_layers.py and rnn.py in FOLDER (default: our own) with the sheet's points.
-
-  python -m hw_numpy.check                          our own files: full points
-  python -m hw_numpy.check submissions/student_17   somebody's
-
-Every function is called with random shapes and numbers, and compared with ours and with centred differences of its own.
-Full points: all right. Three quarters: right, but an argument is changed in place or float32 is lost. Half: nothing but
-special cases is wrong. What fails only because of a mistake in a function below it gets full points, and a note.
-
-The files run in processes of their own with limits on time and memory, so that a mistake costs one function and not
-the report. That is no sandbox: check code that you would not run otherwise in a container.
-Exit status: 0 everything passed, 1 something failed, 2 wrong use.
+python -m hw_numpy.check submissions/student_17   the same as python -m hw_check submissions/student_17
 """
 
-
-def parser() -> cli.Parser:
-    """All flags."""
-    flags = cli.Parser("python -m hw_numpy.check", _DESCRIPTION, usage="%(prog)s [FOLDER] [flags]")
-    flags.add_argument(
-        "folder", type=Path, nargs="?", default=Path(__file__).parent, metavar="FOLDER", help="holds the files to grade"
-    )
-    add_flag(flags, "seed", type=cli.non_negative_int, default=0, help="draws shapes and numbers (default: 0)")
-    add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="each function may take (default: 10)")
-    add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
-    return flags
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the report; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    from hw_numpy.checks import report  # imports NumPy, hence after the arguments are checked
-    from hw_numpy.checks.grading import grade
-
-    rows, file = [], ""
-    if not arguments.json:
-        print(report.HEADER)
-    for row in grade(arguments.folder, arguments.seed, arguments.seconds):
-        rows.append(row)
-        if arguments.json:
-            continue
-        if row.file != file:
-            file = row.file
-            print(arguments.folder / file)
-        print(report.line(row), flush=True)
-    if arguments.json:
-        print(json.dumps(report.as_json(rows, arguments.seed), indent=2, ensure_ascii=False))
-    else:
-        print(report.total(rows))
-    return 0 if report.is_complete(rows) else 1
-
+import runpy
 
 if __name__ == "__main__":
-    cli.run_command(main)
+    runpy.run_module("hw_check", run_name="__main__", alter_sys=True)  # homeworks do not import the checker

@@ -12,10 +12,10 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
-from hw_common.runs import available_cores
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import available_cores
 from hw_numpy import coco_files
 from hw_numpy.coco_files import END, NULL, PARTS, SPECIAL_WORDS, START, UNKNOWN
 from hw_numpy.coco_sources import Example, Source, read_examples
@@ -246,7 +246,7 @@ def _load_network(weights: str, data_dir: Path, threads: int | None) -> "nn.Modu
     import torch
     from torchvision.models import resnet18
 
-    from hw_common.pretrained import load_backbone, load_pretrained
+    from hw_common.training.pretrained import load_backbone, load_pretrained
 
     pretrained = load_pretrained(weights, data_dir)
     torch.set_num_threads(threads or available_cores())

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 from numpy import ndarray
 
-from hw_common import files
-from hw_common.errors import UserError
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 
 CAPTIONS, VOCABULARY, SOURCE = "coco2014_captions.h5", "coco2014_vocab.json", "coco2014_source.json"
 NULL, START, END, UNKNOWN = SPECIAL_WORDS = ("<NULL>", "<START>", "<END>", "<UNK>")

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hw_common.errors import UserError
+from hw_common.runs.errors import UserError
 
 KARPATHY, FLICKR = "dataset.json", "captions.txt"
 _PARTS = {"train": "train", "restval": "train", "val": "val"}  # of Karpathy's splits; test is left out

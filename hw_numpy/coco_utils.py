@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from hw_common import files
-from hw_common.errors import UserError
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 from hw_numpy import coco_files
 from hw_numpy.coco_files import CAPTIONS, END, NULL, PARTS, START, VOCABULARY
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hw_common import runs
-from hw_common.commands import TrainingCommand
-from hw_common.errors import Stopped, UserError, signal_of
-from hw_common.runs import Run
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs import run_folder
+from hw_common.runs.errors import Stopped, UserError, signal_of
+from hw_common.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def limit_threads(threads: int | None) -> int:
     """Lets NumPy's matrix products use `threads` threads, by default one for each core; returns how many."""
     from threadpoolctl import threadpool_limits
 
-    threads = threads or runs.available_cores()
+    threads = threads or run_folder.available_cores()
     threadpool_limits(threads)
     return threads
 
@@ -77,7 +77,7 @@ def open_run(
         Stopped: on SIGINT or SIGTERM inside.
     """
     if arguments.resume is None:
-        config = runs.describe(command.homework, command.name, vars(arguments), hashes, host)
+        config = run_folder.describe(command.homework, command.name, vars(arguments), hashes, host)
         run = Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite)
     else:
         run = Run.reopen(arguments.resume, command.homework)
@@ -86,8 +86,8 @@ def open_run(
         return any(run.folder.glob("*.safetensors"))
 
     try:
-        runs.check_same_data(run, hashes)
-        runs.check_same_host(run, host)
+        run_folder.check_same_data(run, hashes)
+        run_folder.check_same_host(run, host)
         yield run
     except KeyboardInterrupt as interrupt:
         how = f"the finished epochs are saved. Go on with: {run.resume_command}"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from hw_common import digits
-from hw_common.digits import Digits
+from hw_common.data import digits
+from hw_common.data.digits import Digits
 
 SIDE = 28  # height and width of an image, in pixels
 

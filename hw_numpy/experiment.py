@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hw_common.digits import CLASSES, Digits
-from hw_common.errors import UserError
-from hw_common.runs import BEST, Run, available_cores
+from hw_common.data.digits import CLASSES, Digits
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST, Run, available_cores
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
 from hw_numpy.command import limit_threads, open_run

@@ -12,8 +12,9 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from hw_common import files, images
-from hw_common.errors import UserError
+from hw_common.data import images
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 
 LARGEST_FILE = 20_000_000  # bytes
 _SHOWN_SIZE = 512  # pixels

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hw_common import figures
+from hw_common.runs import figures
 
 Rows = Sequence[Mapping[str, float]]
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw_common import cli, files
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
-from hw_common.runs import Run
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
 from hw_numpy import caption, train
 
 _DESCRIPTION = """\

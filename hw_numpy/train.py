@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs.errors import UserError
 from hw_numpy.command import NumpyCommand, refuse_torch_flags
 
 HOMEWORK = "hw_numpy"

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from hw_common import cli, comparison
-from hw_common.cli import add_flag
-from hw_common.comparison import Comparison
+from hw_common.commands import cli, comparison
+from hw_common.commands.cli import add_flag
+from hw_common.commands.comparison import Comparison
 from hw_ocr import train
 from hw_ocr.compare_report import report
 from hw_ocr.presets import CONV_LAYERS

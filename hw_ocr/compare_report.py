@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hw_common import files
-from hw_common.runs import Run
-from hw_common.seeds import cell, in_words, over_seeds
+from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.runs import files
+from hw_common.runs.run_folder import Run
 from hw_ocr.presets import PUBLISHED
 
 _METRICS = tuple(f"{part}_{unit}" for part in ("validation", "test") for unit in ("accuracy", "word_accuracy"))

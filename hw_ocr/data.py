@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hw_common.batching import Batches, SequenceBatches, Tensors
-from hw_common.errors import UserError
+from hw_common.runs.errors import UserError
+from hw_common.training.batches import Batches, SequenceBatches, Tensors
 from hw_ocr.sources import FOLDS, READERS, Table
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"

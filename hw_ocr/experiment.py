@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_common import distributed, figures, files
-from hw_common.batching import EpochBatches
-from hw_common.errors import UserError
-from hw_common.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
-from hw_common.training import Fitted, Row
+from hw_common.runs import figures, files
+from hw_common.runs.errors import UserError
+from hw_common.training import distributed
+from hw_common.training.batches import EpochBatches
+from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
+from hw_common.training.loop import Fitted, Row
 from hw_ocr import data, plots
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hw_common import checkpoints
-from hw_common.errors import UserError
-from hw_common.runs import BEST, Run
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST, Run
 from hw_ocr import train
 from hw_ocr.experiment import build_model, decode, on_words, title, weights_metadata
 from hw_ocr.models import WithCRF

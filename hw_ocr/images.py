@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hw_common import images
-from hw_common.errors import UserError
+from hw_common.data import images
+from hw_common.runs.errors import UserError
 from hw_ocr.sources import HEIGHT, WIDTH
 
 _LEAST_CONTRAST = 32  # grey levels between paper and ink

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 _DESCRIPTION = """\
 Shifts letters by one and two pixels and rotates them by 10 and 20 degrees, and measures how much the feature maps of
@@ -28,7 +28,7 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints a table, writes numbers and figure into the run folder."""
     arguments = parser().parse_args(argv)
-    from hw_common import files
+    from hw_common.runs import files
     from hw_ocr import pooling  # imports torch, hence after the arguments are checked
     from hw_ocr.finished import open_finished
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from hw_common.dropout import Dropout
-from hw_common.lstm import LSTM
+from hw_common.training.dropout import Dropout
+from hw_common.training.lstm import LSTM
 from hw_ocr.crf import LinearChainCRF
 
 CLASSES = 26

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from hw_common import figures
+from hw_common.runs import figures
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import ALPHABET, Letters
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_common import figures
-from hw_common.errors import UserError
+from hw_common.runs import figures
+from hw_common.runs.errors import UserError
 from hw_ocr import data
 from hw_ocr.finished import Finished
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_common import cli
-from hw_common.cli import add_flag
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 
 _DESCRIPTION = """\
 Reads the letter or word in each image file, with the best weights of the run folder RUN.

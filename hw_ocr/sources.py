@@ -10,8 +10,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from hw_common import fetch, files
-from hw_common.errors import UserError
+from hw_common.data import download
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 from hw_ocr.sample import render
 
 FOLDS = 10
@@ -24,7 +25,7 @@ _BLOCK = 2**20
 _LONGEST_WORD = 100  # letters; the original's longest has 14
 # The file as its author describes it at https://ai.stanford.edu/~btaskar/ocr, who publishes no hash of it. gzip's own
 # checksum, which reading to the end compares, and the published counts are what a download is checked against.
-_ORIGINAL = fetch.Download("letter.data.gz", ["https://ai.stanford.edu/~btaskar/ocr/letter.data.gz"], md5=None)
+_ORIGINAL = download.Download("letter.data.gz", ["https://ai.stanford.edu/~btaskar/ocr/letter.data.gz"], md5=None)
 _ORIGINAL_LETTERS, _ORIGINAL_WORDS = 52_152, 6_877
 
 
@@ -69,7 +70,7 @@ def _load_ocr(data_dir: Path, seed: int) -> Source:
         path = folder / _ORIGINAL.name
     downloaded = not path.is_file()
     if downloaded:
-        fetch.place(folder, [_ORIGINAL])
+        download.place(folder, [_ORIGINAL])
     try:
         table = parse(read(path), str(path))
         found = len(table.labels), len(table.lengths)

@@ -2,10 +2,10 @@
 
 import argparse
 
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.commands import TrainingCommand
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs.errors import UserError
 from hw_ocr.presets import CONV_LAYERS, DATASETS, RECOMMENDED, TITLES, defaults
 
 HOMEWORK = "hw_ocr"

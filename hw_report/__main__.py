@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs.errors import UserError
 from hw_report import document, table
 from hw_report.build import Settings, build, duration
 from hw_report.sheets import SHEETS, choose

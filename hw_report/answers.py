@@ -129,7 +129,7 @@ def _convnets() -> Iterator[Answer]:
 
 def _eecs545() -> Iterator[Answer]:
     sheet = "eecs545-w20-hw4"
-    yield Answer(f"{sheet} 1, 2(a, b), 3(a, b), 4(a–c)", "python -m hw_numpy.check")
+    yield Answer(f"{sheet} 1, 2(a, b), 3(a, b), 4(a–c)", "python -m hw_check")
     for question, model in (("2(c)", "softmax"), ("3(c)", "cnn")):
         train, what = f"python -m hw_numpy.train --model {model}", "MNIST, test accuracy"
         yield Answer(

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hw_common import files
-from hw_common.errors import Stopped, UserError, signal_of
+from hw_common.runs import files
+from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_report import document
 from hw_report.collect import Collector, NotThere
 from hw_report.sheets import Sheet

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hw_common import files
-from hw_common.errors import UserError
-from hw_common.runs import CONFIG, SCHEMA, SUMMARY, Run
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import CONFIG, SCHEMA, SUMMARY, Run
 
 FIGURE_SUFFIX = ".pdf"
 SAMPLE = "sample"  # what a summary's "dataset" says of a built-in sample

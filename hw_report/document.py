@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_common import files
-from hw_common.errors import UserError
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 from hw_report.collect import FIGURE_SUFFIX, Collector, Numbers, read_record
 from hw_report.published import PUBLISHED
 from hw_report.sheets import Sheet

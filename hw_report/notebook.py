@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_cnn.train import COMMAND
-from hw_common.errors import UserError
-from hw_common.runs import Run
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from hw_common.errors import UserError
+from hw_common.runs.errors import UserError
 from hw_report.sources import EXPERIMENTS, Experiment
 
 REPOSITORY = Path(__file__).resolve().parent.parent

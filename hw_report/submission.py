@@ -5,8 +5,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from hw_common import files
-from hw_common.errors import UserError
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
 from hw_report import document, notebook
 from hw_report.build import Settings
 from hw_report.collect import NotThere

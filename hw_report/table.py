@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hw_common import files
-from hw_common.errors import UserError
-from hw_common.runs import SUMMARY
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import SUMMARY
 from hw_report.answers import Answer, answers
 from hw_report.collect import NotThere, read_record
 from hw_report.published import PUBLISHED

@@ -6,11 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hw_common import cli, comparison, files
-from hw_common.cli import add_flag
-from hw_common.comparison import Comparison
-from hw_common.runs import METRICS, Run
-from hw_common.seeds import cell, deviation, over_seeds
+from hw_common.commands import cli, comparison
+from hw_common.commands.cli import add_flag
+from hw_common.commands.comparison import Comparison
+from hw_common.commands.over_seeds import cell, deviation, over_seeds
+from hw_common.runs import files
+from hw_common.runs.run_folder import METRICS, Run
 from hw_transfer import train
 from hw_transfer.presets import SOURCE
 from hw_transfer.train import HOMEWORK
@@ -136,7 +137,7 @@ def _markdown(summary: Mapping[str, Any]) -> str:
 
 def _draw(folder: Path, summary: Mapping[str, Any], finished: Mapping[str, Sequence[Run]]) -> None:
     """The scenarios' curves in one figure: mean over the seeds, with their deviation as a band."""
-    from hw_common import figures  # slow to import
+    from hw_common.runs import figures  # slow to import
 
     def panels(reduce: Callable[[Sequence[float]], float]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
         return {

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from hw_common.batching import Batches, Tensors
+from hw_common.training.batches import Batches, Tensors
 from hw_transfer import sample, sources
 from hw_transfer.images import decode_all
 from hw_transfer.presets import DATASETS

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hw_common import checkpoints, distributed, figures
-from hw_common.batching import Batches
-from hw_common.errors import UserError
-from hw_common.experiment import Experiment
-from hw_common.pretrained import Pretrained, load_pretrained
-from hw_common.runs import BEST
-from hw_common.training import Fitted, autocast
+from hw_common.runs import checkpoints, figures
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST
+from hw_common.training import distributed
+from hw_common.training.batches import Batches
+from hw_common.training.experiment import Experiment
+from hw_common.training.loop import Fitted, autocast
+from hw_common.training.pretrained import Pretrained, load_pretrained
 from hw_transfer import data, plots, transfer_learning
 from hw_transfer.data import PictureData
 from hw_transfer.models import ResNet18
@@ -84,7 +85,7 @@ class _Training:
         )
 
     def experiment(self) -> Experiment:
-        """What `hw_common.experiment` runs."""
+        """What `hw_common.training.experiment` runs."""
         self._announce()
         optimizer, scheduler = transfer_learning.make_optimizer_and_schedule(self.learner, len(self.train), self.recipe)
         weights = {"weights": self.pretrained.sha256} if self.pretrained is not None else {}

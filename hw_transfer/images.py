@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hw_common import images
-from hw_common.errors import UserError
-from hw_common.parallel import in_parallel, with_bar
+from hw_common.data import images
+from hw_common.data.thread_map import in_parallel, with_bar
+from hw_common.runs.errors import UserError
 
 # The sheet's photos are about 500×375: they stay whole. Random crops to 224 take half of them or more, on average.
 SHORTER_SIDE = 384

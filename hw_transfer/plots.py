@@ -8,8 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hw_common import figures
-from hw_common.batching import generator_for
+from hw_common.runs import figures
+from hw_common.training.batches import generator_for
 
 
 def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> None:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.runs import BEST
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.runs.run_folder import BEST
 from hw_transfer import compare, train
 
 _DESCRIPTION = """\

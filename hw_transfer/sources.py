@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from hw_common import fetch
-from hw_common.errors import UserError
+from hw_common.data import download
+from hw_common.runs.errors import UserError
 from hw_transfer.images import PictureFile
 
 SPLITS = ("train", "val")
 _NAME = "hymenoptera_data"
 # As the sheet's course has it; the published hash of the file.
-_DOWNLOAD = fetch.Download(
+_DOWNLOAD = download.Download(
     f"{_NAME}.zip", [f"https://download.pytorch.org/tutorial/{_NAME}.zip"], "5f8c32a6554f6acb4d649776e7735e48"
 )
 _LARGEST_ARCHIVE = 2**30  # bytes when unpacked; hymenoptera has 50 million
@@ -53,7 +53,7 @@ def find(dataset: str, data_dir: Path) -> Listing:
     for suffix in (".zip", ".tar", ".tar.gz"):
         if (data_dir / f"{_NAME}{suffix}").is_file():
             return list_archive(data_dir / f"{_NAME}{suffix}")
-    return list_archive(*fetch.place(data_dir, [_DOWNLOAD]))
+    return list_archive(*download.place(data_dir, [_DOWNLOAD]))
 
 
 def list_folder(folder: Path) -> Listing:

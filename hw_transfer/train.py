@@ -4,10 +4,10 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from hw_common import cli
-from hw_common.cli import add_flag
-from hw_common.commands import TrainingCommand
-from hw_common.errors import UserError
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs.errors import UserError
 from hw_transfer.presets import DATASETS, Recipe
 
 HOMEWORK = "hw_transfer"

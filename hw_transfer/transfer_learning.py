@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from hw_common import distributed
-from hw_common.batching import Batches
-from hw_common.experiment import make_optimizer
-from hw_common.pretrained import Pretrained, load_backbone
-from hw_common.training import Fitted, Row, fit
+from hw_common.training import distributed
+from hw_common.training.batches import Batches
+from hw_common.training.experiment import make_optimizer
+from hw_common.training.loop import Fitted, Row, fit
+from hw_common.training.pretrained import Pretrained, load_backbone
 from hw_transfer import plots
 from hw_transfer.models import FrozenResNet18, ResNet18
 from hw_transfer.presets import Recipe

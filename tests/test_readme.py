@@ -9,7 +9,7 @@ import pytest
 import report_runs
 
 from hw_common import record
-from hw_common.errors import UserError
+from hw_common.runs.errors import UserError
 from hw_report.published import PUBLISHED
 
 REPOSITORY = Path(__file__).parent.parent

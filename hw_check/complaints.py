@@ -1,0 +1,91 @@
+"""Says what is wrong with a function, in words: the errors it raised, or the first guess that explains its numbers."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from hw_check import hints
+from hw_check.compare import Result
+from hw_check.sheet import Function
+
+
+def complaints(function: Function, results: Sequence[Result]) -> Iterator[str]:
+    """What is wrong, the most important first."""
+    broken = [result for result in results if result.problem]
+    if broken:
+        yield broken[0].problem + _where(broken, results)
+    wrong = dict.fromkeys(name for result in results for name in result.wrong)
+    reasons: dict[str, list[str]] = {}
+    for name in wrong:
+        reasons.setdefault(_reason(function, name, results), []).append(name)
+    for reason, names in reasons.items():
+        yield f"{', '.join(names)}: {reason}"
+    if wrong:
+        return  # the rest would only distract
+    lost = dict.fromkeys(name for result in results for name in result.lost_type)
+    if lost:
+        yield f"{', '.join(lost)}: not of the input's type (float32 must stay float32: zeros_like, or dtype=x.dtype)"
+    changed = dict.fromkeys(name for result in results for name in result.changed)
+    if changed:
+        yield f"changes its argument {', '.join(changed)} in place: work on a copy"
+
+
+def _where(failing: Sequence[Result], results: Sequence[Result]) -> str:
+    """In which cases alone it fails, unless in all or in plain ones."""
+    if len(failing) == len(results) or any(result.case.plain for result in failing):
+        return ""
+    titles = dict.fromkeys(result.case.title for result in failing)
+    advice = f": {hints.ADVICE[title]}" if len(titles) == 1 and (title := next(iter(titles))) in hints.ADVICE else ""
+    return f" (only with {', '.join(titles)}{advice})"
+
+
+def _reason(function: Function, name: str, results: Sequence[Result]) -> str:
+    """The first explanation that fits every case in which `name` is wrong."""
+    failing = [result for result in results if name in result.wrong]
+    for result in failing:
+        if name in result.odd:
+            return result.odd[name] + _where(failing, results)
+    specific = _guesses(function, name, results)
+    if specific:
+        return specific
+    lists = [list(hints.general(r.values[name], r.right[name], r.case.sizes)) for r in failing]
+    common = [text for text in lists[0] if all(text in other for other in lists)]
+    if common:
+        return common[0] + _where(failing, results)
+    if lists[0] and any("shape" in text for text in lists[0]):
+        return lists[0][0] + _where(failing, results)
+    return _numbers(failing[0], name) + _where(failing, results)
+
+
+def _numbers(result: Result, name: str) -> str:
+    value, right = result.values[name], result.right[name]
+    if right.ndim == 0 and value.ndim == 0:
+        return f"is {float(value):.6g}, expected {float(right):.6g}"
+    return "differs, in a way that we have no name for"
+
+
+def _guesses(function: Function, name: str, results: Sequence[Result]) -> str:
+    """What makes `name` come out as it did in every case in double precision, right ones included."""
+    if function.guesses is None:
+        return ""
+    telling: dict[str, None] = {}
+    refuted: set[str] = set()
+    for result in results:
+        if name not in result.values or result.case.dtype != "float64":
+            continue
+        fits: dict[str, bool] = {}
+        for text, guess in _guesses_for(function, name, result):
+            fits[text] = fits.get(text, False) or hints.same(result.values[name], guess)
+        refuted.update(text for text, fit in fits.items() if not fit)
+        telling.update((text, None) for text, fit in fits.items() if fit and name in result.wrong)
+    return next((text for text in telling if text not in refuted), "")
+
+
+def _guesses_for(function: Function, name: str, result: Result) -> Iterator[tuple[str, np.ndarray]]:
+    """The guesses about one output, and how it comes out with them."""
+    for output, text, wrongly in function.guesses(*result.case.inputs):
+        if output == name:
+            try:
+                yield text, np.asarray(wrongly())
+            except ValueError:  # with these shapes, that mistake raises an error
+                continue

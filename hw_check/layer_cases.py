@@ -1,0 +1,145 @@
+"""Inputs for the functions of layers.py (eecs545-w20-hw4 Q1, Q2a and Q3a)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+from numpy.random import Generator
+
+from hw_check.cases import Layer, Special
+from hw_numpy import layers
+
+
+def _fc(rng: Generator, N: int, D: int, M: int) -> tuple[Any, ...]:
+    return rng.normal(size=(N, D)), rng.normal(size=(D, M)), rng.normal(size=M)
+
+
+def _away_from_zero(rng: Generator, shape: tuple[int, ...]) -> ndarray:
+    return rng.uniform(0.1, 2, shape) * rng.choice([-1, 1], shape)
+
+
+def _relu(rng: Generator, N: int, D: int) -> tuple[Any, ...]:
+    return (_away_from_zero(rng, (N, D)),)
+
+
+def _relu_with_zeros(rng: Generator, N: int, D: int) -> tuple[Any, ...]:
+    return (_away_from_zero(rng, (N, D)) * rng.choice([0.0, 1.0], (N, D)),)
+
+
+def _relu_of_images(rng: Generator, N: int, D: int) -> tuple[Any, ...]:
+    return (_away_from_zero(rng, (N, D, 2, 3)),)
+
+
+def _either_gradient_at_zero(x: ndarray, dout: ndarray) -> list[Mapping[str, ndarray]]:
+    return [{"dx": dout * (x >= 0)}]
+
+
+def _conv(rng: Generator, N: int, C: int, F: int, H: int, W: int, h: int, w: int) -> tuple[Any, ...]:
+    return rng.normal(size=(N, C, H, W)), rng.normal(size=(F, C, h, w))
+
+
+def _pool(rng: Generator, N: int, C: int, H: int, W: int, h: int, w: int, s: int) -> tuple[Any, ...]:
+    """No two numbers are equal or nearly so: centred differences must not change the largest one."""
+    x = rng.permutation(N * C * H * W).reshape(N, C, H, W) / 10 - N * C * H * W / 20 + 0.05
+    return x, {"pool_height": h, "pool_width": w, "stride": s}
+
+
+def _pool_negative(rng: Generator, **sizes: int) -> tuple[Any, ...]:
+    x, pool_param = _pool(rng, **sizes)
+    return x - x.max() - 1, pool_param
+
+
+def _pool_ties(rng: Generator, **sizes: int) -> tuple[Any, ...]:
+    x, pool_param = _pool(rng, **sizes)
+    return rng.integers(0, 2, x.shape).astype(float), pool_param
+
+
+def windows(x: ndarray, pool_param: Mapping[str, int]) -> list[tuple[int, int, tuple[slice, ...]]]:
+    """Row and column of every output pixel, and the window of x that belongs to it."""
+    h, w, s = (pool_param[name] for name in ("pool_height", "pool_width", "stride"))
+    rows, columns = (x.shape[2] - h) // s + 1, (x.shape[3] - w) // s + 1
+    everything = slice(None)
+    return [
+        (i, j, (everything, everything, slice(i * s, i * s + h), slice(j * s, j * s + w)))
+        for i in range(rows)
+        for j in range(columns)
+    ]
+
+
+def spread_over_ties(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share: str) -> ndarray:
+    """Gradient of max-pooling where the largest pixels of a window share it.
+
+    Args:
+        x: (N, C, H, W).
+        pool_param: as for `max_pool_forward`.
+        dout: (N, C, H'', W'').
+        share: "first", "last", "equal", or "all" (each gets the whole, which is wrong).
+    """
+    dx = np.zeros_like(x)
+    for i, j, window in windows(x, pool_param):
+        ties = (x[window] == x[window].max(axis=(2, 3), keepdims=True)).astype(float)
+        flat = ties.reshape(*ties.shape[:2], -1)
+        if share == "equal":
+            flat /= flat.sum(axis=2, keepdims=True)
+        elif share == "first":
+            flat[...] = (np.cumsum(flat, axis=2) == 1) & (flat > 0)
+        elif share == "last":
+            flat[...] = (np.cumsum(flat[..., ::-1], axis=2)[..., ::-1] == 1) & (flat > 0)
+        dx[window] += flat.reshape(ties.shape) * dout[:, :, i, j][:, :, None, None]
+    return dx
+
+
+def _any_share(x: ndarray, pool_param: Mapping[str, int], dout: ndarray) -> list[Mapping[str, ndarray]]:
+    return [{"dx": spread_over_ties(x, pool_param, dout, share)} for share in ("last", "equal")]
+
+
+def _softmax(rng: Generator, N: int, C: int) -> tuple[Any, ...]:
+    return rng.normal(scale=2, size=(N, C)), rng.integers(0, C, N)
+
+
+def _large_scores(rng: Generator, N: int, C: int) -> tuple[Any, ...]:
+    x, y = _softmax(rng, N, C)
+    return x + rng.choice([-2000.0, 2000.0], (N, 1)), y
+
+
+FC = Layer(
+    layers, "fc_forward", "fc_backward", ("x", "w", "b"), ("out",), ("dx", "dw", "db"), (("NDM", 2, 7),), _fc
+)  # fmt: skip
+RELU = Layer(
+    layers, "relu_forward", "relu_backward", ("x",), ("out",), ("dx",), (("ND", 3, 8),), _relu,
+    (
+        Special("four axes", _relu_of_images),
+        Special("zeros in x", _relu_with_zeros, smooth=False, alternatives=_either_gradient_at_zero),
+    ),
+)  # fmt: skip
+CONV = Layer(
+    layers, "conv_forward", "conv_backward", ("x", "w"), ("out",), ("dx", "dw"),
+    (("NCF", 2, 5), ("HW", 6, 9), ("hw", 2, 4)), _conv,
+    (
+        Special("one channel", sizes={"C": 1}),
+        Special("1×1 kernel", sizes={"h": 1, "w": 1}),
+        Special("kernel as large as the image", sizes={"H": 3, "W": 4, "h": 3, "w": 4}),
+    ),
+)  # fmt: skip
+_TWO_BY_TWO = {"H": 6, "W": 8, "h": 2, "w": 2, "s": 2}
+POOL = Layer(
+    layers, "max_pool_forward", "max_pool_backward", ("x", "pool_param"), ("out",), ("dx",),
+    (("NC", 2, 4), ("HW", 6, 9), ("hw", 2, 3), ("s", 3, 4)), _pool,  # at random, windows never overlap
+    (
+        Special("2×2 windows", sizes=_TWO_BY_TWO, plain=True),
+        Special("3×3 windows", sizes={"H": 9, "W": 6, "h": 3, "w": 3, "s": 3}, plain=True),
+        Special("overlapping windows", sizes={"H": 7, "W": 9, "h": 3, "w": 3, "s": 2}),
+        Special("overlapping windows", sizes={"H": 6, "W": 5, "h": 2, "w": 3, "s": 1}),
+        Special("gaps between windows", sizes={"H": 8, "W": 5, "h": 2, "w": 2, "s": 3}),
+        Special("image not a multiple of the stride", sizes={"H": 7, "W": 5, "h": 2, "w": 2, "s": 2}),
+        Special("negative numbers", _pool_negative, _TWO_BY_TWO),
+        Special("ties", _pool_ties, _TWO_BY_TWO, smooth=False, alternatives=_any_share),
+    ),
+)  # fmt: skip
+SOFTMAX = Layer(
+    layers, "softmax_loss", None, ("x", "y"), ("loss", "dx"), (), (("NC", 2, 8),), _softmax,
+    (Special("large scores", _large_scores, smooth=False),),
+)  # fmt: skip
+
+LAYERS = (FC, RELU, CONV, SOFTMAX, POOL)

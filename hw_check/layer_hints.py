@@ -1,0 +1,222 @@
+"""Wrong answers made on purpose, for the functions of layers.py: see hints.py."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+from numpy import ndarray
+
+from hw_check.hints import Guess
+from hw_check.layer_cases import spread_over_ties, windows
+from hw_numpy import layers
+
+NO_BIAS = "the bias b is not added"
+BIAS_TWICE = "the bias b is added twice"
+
+
+def _fc_forward(x: ndarray, w: ndarray, b: ndarray) -> Iterator[Guess]:
+    yield "out", NO_BIAS, lambda: x @ w
+    yield "out", BIAS_TWICE, lambda: x @ w + 2 * b
+    yield "out", "w is transposed where it should not be", lambda: x @ w.T + b
+    yield "out", "the bias b is subtracted", lambda: x @ w - b
+
+
+def _fc_backward(x: ndarray, w: ndarray, b: ndarray, dout: ndarray) -> Iterator[Guess]:
+    yield "dx", "w is used where its transpose was meant", lambda: dout @ w
+    yield "dw", "x is used where its transpose was meant", lambda: x @ dout
+    yield "dw", "dw and its transpose are mixed up: expected xᵀ dout", lambda: dout.T @ x
+    yield "db", "summed over the outputs, expected over the batch", lambda: dout.sum(axis=1)
+    yield "db", "only the first sample's gradient: expected the sum over the batch", lambda: dout[0]
+    yield "db", "summed over everything, expected over the batch", lambda: np.full(b.shape, dout.sum())
+    yield "db", "all ones: dout is not used", lambda: np.ones(b.shape)
+
+
+def _relu_forward(x: ndarray) -> Iterator[Guess]:
+    yield "out", "it is the absolute value", lambda: np.abs(x)
+    yield "out", "min instead of max", lambda: np.minimum(x, 0)
+    yield "out", "negative numbers pass", lambda: x
+    for slope in (0.01, 0.1, 0.2):
+        yield "out", f"it is a leaky ReLU of slope {slope}", lambda slope=slope: np.where(x > 0, x, slope * x)
+    yield "out", "1 instead of x where x is positive", lambda: (x > 0).astype(float)
+    yield "out", "clipped at 1", lambda: np.clip(x, 0, 1)
+
+
+def _relu_backward(x: ndarray, dout: ndarray) -> Iterator[Guess]:
+    yield "dx", "the mask of x > 0 is missing: dout passes everywhere", lambda: dout
+    yield "dx", "the sign of dout decides, expected that of x", lambda: dout * (dout > 0)
+    yield "dx", "the sign of dout decides as well, expected that of x alone", lambda: dout * (dout > 0) * (x > 0)
+    yield "dx", "passes where x is negative: the mask is inverted", lambda: dout * (x < 0)
+    yield "dx", "multiplied by x: expected 1 where x is positive", lambda: dout * np.maximum(x, 0)
+    yield "dx", "dout is not used", lambda: (x > 0).astype(float)
+    yield "dx", "x where it is positive: expected dout there", lambda: np.maximum(x, 0)
+
+
+def _conv_forward(x: ndarray, w: ndarray) -> Iterator[Guess]:
+    forward = layers.conv_forward
+    yield (
+        "out",
+        "the kernel is flipped (true convolution): the sheet's layer filters",
+        lambda: forward(x, w[:, :, ::-1, ::-1])[0],
+    )
+    yield "out", "the kernel is flipped upside down", lambda: forward(x, w[:, :, ::-1])[0]
+    yield "out", "the kernel is flipped left to right", lambda: forward(x, w[..., ::-1])[0]
+    yield "out", "height and width of the kernel are swapped", lambda: forward(x, w.swapaxes(2, 3))[0]
+    yield "out", "only the first channel counts: expected the sum over channels", lambda: forward(x[:, :1], w[:, :1])[0]
+    yield "out", "only the last channel counts: = where += was meant", lambda: forward(x[:, -1:], w[:, -1:])[0]
+    yield "out", "averaged over channels: expected the sum", lambda: forward(x, w)[0] / x.shape[1]
+    yield "out", "every sample gets the first sample's output", lambda: np.repeat(forward(x, w)[0][:1], len(x), 0)
+    yield "out", "an absolute value or ReLU is applied", lambda: np.maximum(forward(x, w)[0], 0)
+
+
+def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
+    cache = layers.conv_forward(x, w)[1]
+    flipped = layers.conv_forward(x, w[:, :, ::-1, ::-1])[1]
+    yield (
+        "dx",
+        "the kernel is not flipped: dx is a full convolution, or lays the kernel itself under each pixel",
+        lambda: layers.conv_backward(dout, flipped)[0],
+    )
+    overwritten = "= where += was meant: what filters and output pixels send to one input pixel adds up"
+    yield "dx", overwritten, lambda: _last_patch(x, w, dout)
+    yield "dx", overwritten, lambda: _last_patch(x, w[-1:], dout[:, -1:])
+    yield (
+        "dx",
+        "only one filter's part: expected the sum over filters",
+        lambda: layers.conv_backward(dout[:, -1:], (x, w[-1:]))[0],
+    )
+    yield "dw", "flipped: dw is x filtered with dout", lambda: layers.conv_backward(dout, cache)[1][:, :, ::-1, ::-1]
+    yield (
+        "dw",
+        "only the last sample's part: expected the sum over the batch",
+        lambda: layers.conv_backward(dout[-1:], (x[-1:], w))[1],
+    )
+    yield (
+        "dw",
+        "only the first sample's part: expected the sum over the batch",
+        lambda: layers.conv_backward(dout[:1], (x[:1], w))[1],
+    )
+    for samples in (slice(None), slice(-1, None)):
+        yield (
+            "dw",
+            "only the last output pixel's part: = where += was meant",
+            lambda samples=samples: np.einsum(
+                "nchw,nf->fchw", x[samples, :, -w.shape[2] :, -w.shape[3] :], dout[samples, :, -1, -1]
+            ),
+        )
+
+
+def _last_patch(x: ndarray, w: ndarray, dout: ndarray) -> ndarray:
+    """The gradient of a convolution's input if every patch overwrites what stood there."""
+    dx = np.zeros_like(x)
+    for i in range(dout.shape[2]):
+        for j in range(dout.shape[3]):
+            patch = np.einsum("nf,fchw->nchw", dout[:, :, i, j], w)
+            dx[:, :, i : i + w.shape[2], j : j + w.shape[3]] = patch
+    return dx
+
+
+def _max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[Guess]:
+    def pool(x: ndarray = x, **changes: int) -> ndarray:
+        return layers.max_pool_forward(x, {**pool_param, **changes})[0]
+
+    height, width = pool_param["pool_height"], pool_param["pool_width"]
+    yield "out", "the stride is ignored: windows move by their own size", lambda: pool(stride=max(height, width))
+    yield "out", "the stride is ignored: windows move by one pixel", lambda: pool(stride=1)
+    yield "out", "the smallest number of a window, expected the largest", lambda: -pool(-x)
+    yield "out", "the average of a window, expected the largest number", lambda: _average(x, pool_param)
+    yield "out", "pool_height and pool_width are swapped", lambda: pool(pool_height=width, pool_width=height)
+    yield "out", "never below zero: the search must begin with a pixel of the window", lambda: np.maximum(pool(), 0)
+    yield "out", "the largest absolute value", lambda: pool(np.abs(x))
+
+
+def _average(x: ndarray, pool_param: Mapping[str, int]) -> ndarray:
+    height, width, stride = (pool_param[name] for name in ("pool_height", "pool_width", "stride"))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (height, width), (2, 3))
+    return windows[:, :, ::stride, ::stride].mean(axis=(4, 5))
+
+
+def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray) -> Iterator[Guess]:
+    for share in ("first", "all"):
+        yield (
+            "dx",
+            "windows overwrite one another (= where += was meant): overlapping windows add up",
+            lambda share=share: _overwritten(x, pool_param, dout, share, whole_windows=True),
+        )
+        yield (
+            "dx",
+            "where windows overlap, only one counts (= where += was meant): they add up",
+            lambda share=share: _overwritten(x, pool_param, dout, share, whole_windows=False),
+        )
+    yield (
+        "dx",
+        "every one of several equal maxima gets the whole gradient: it must be shared or go to one",
+        lambda: spread_over_ties(x, pool_param, dout, "all"),
+    )
+    yield (
+        "dx",
+        "spread over the whole window, as of average pooling, without being divided",
+        lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "all"),
+    )
+    yield (
+        "dx",
+        "spread over the whole window, as of average pooling",
+        lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "equal"),
+    )
+    yield "dx", "goes to the smallest number of a window", lambda: spread_over_ties(-x, pool_param, dout, "first")
+    yield "dx", "multiplied by x", lambda: spread_over_ties(x, pool_param, dout, "first") * x
+
+
+def _overwritten(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share: str, whole_windows: bool) -> ndarray:
+    """The gradient if a later window replaces what earlier ones left: in all of its pixels, or in its largest one."""
+    dx = np.zeros_like(x)
+    for i, j, window in windows(x, pool_param):
+        size = dict(zip(("pool_height", "pool_width", "stride"), (*x[window].shape[2:], 1), strict=True))
+        largest = spread_over_ties(x[window], size, np.ones((*x.shape[:2], 1, 1)), share) > 0
+        before = np.zeros_like(dx[window]) if whole_windows else dx[window]
+        dx[window] = np.where(largest, dout[:, :, i, j][:, :, None, None], before)
+    return dx
+
+
+def softmax_guesses(x: ndarray, y: ndarray, weights: ndarray) -> Iterator[Guess]:
+    """For cross entropy over the last axis.
+
+    Args:
+        x: (…, C) scores.
+        y: (…) classes.
+        weights: (…) how much each sample counts in the loss.
+    """
+    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
+    p = shifted / shifted.sum(axis=-1, keepdims=True)
+    one_hot, w = np.eye(x.shape[-1])[y], weights[..., None]
+    right = (p * one_hot).sum(axis=-1)
+    logs = np.log(right)
+    yield "loss", "the logarithm is missing", lambda: (weights * right).sum()
+    yield "loss", "has the wrong sign", lambda: (weights * logs).sum()
+    yield "loss", "logarithm to base 2, expected the natural one", lambda: -(weights * logs).sum() / np.log(2)
+    yield "loss", "the logarithm of the sum of exponentials is missing", lambda: -(w * x * one_hot).sum()
+    yield "dx", "1 is not subtracted at the right class", lambda: p * w
+    yield "dx", "the probabilities are missing", lambda: -one_hot * w
+    yield "dx", "1 is added at the right class, expected subtracted", lambda: (p + one_hot) * w
+    for scores in (np.exp(x), shifted):
+        for text, q in (
+            ("softmax over the wrong axis: expected over each sample's scores", scores / scores.sum(0, keepdims=True)),
+            ("softmax over all samples together: expected over each sample's scores", scores / scores.sum()),
+        ):
+            yield "loss", text, lambda q=q: -(w * one_hot * np.log(q)).sum()
+            yield "dx", text, lambda q=q: (q - one_hot) * w
+
+
+def _softmax_loss(x: ndarray, y: ndarray) -> Iterator[Guess]:
+    yield from softmax_guesses(x, y, np.full(len(y), 1 / len(y)))
+
+
+GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
+    "fc_forward": _fc_forward,
+    "fc_backward": _fc_backward,
+    "relu_forward": _relu_forward,
+    "relu_backward": _relu_backward,
+    "conv_forward": _conv_forward,
+    "conv_backward": _conv_backward,
+    "max_pool_forward": _max_pool_forward,
+    "max_pool_backward": _max_pool_backward,
+    "softmax_loss": _softmax_loss,
+}

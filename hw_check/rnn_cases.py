@@ -1,0 +1,114 @@
+"""Inputs for the functions of rnn_layers.py (eecs545-w20-hw4 Q4)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from hw_check.cases import Layer, Special
+from hw_numpy import rnn_layers
+
+
+def _weights(rng: Generator, D: int, H: int, gates: int) -> tuple[Any, ...]:
+    shapes = (D, gates * H), (H, gates * H), (gates * H,)
+    return tuple(rng.normal(scale=0.5, size=shape) for shape in shapes)
+
+
+def _rnn_step(rng: Generator, N: int, D: int, H: int) -> tuple[Any, ...]:
+    return rng.normal(size=(N, D)), rng.normal(size=(N, H)), *_weights(rng, D, H, 1)
+
+
+def _rnn(rng: Generator, T: int, N: int, D: int, H: int) -> tuple[Any, ...]:
+    return rng.normal(size=(T, N, D)), rng.normal(size=(N, H)), *_weights(rng, D, H, 1)
+
+
+def _lstm_step(rng: Generator, N: int, D: int, H: int) -> tuple[Any, ...]:
+    return rng.normal(size=(N, D)), rng.normal(size=(N, H)), rng.normal(size=(N, H)), *_weights(rng, D, H, 4)
+
+
+def _lstm(rng: Generator, T: int, N: int, D: int, H: int) -> tuple[Any, ...]:
+    return rng.normal(size=(T, N, D)), rng.normal(size=(N, H)), *_weights(rng, D, H, 4)
+
+
+def _embedding(rng: Generator, N: int, T: int, D: int, V: int) -> tuple[Any, ...]:
+    return rng.choice(V, (N, T), replace=False), rng.normal(size=(V, D))
+
+
+def _repeated_words(rng: Generator, N: int, T: int, D: int, V: int) -> tuple[Any, ...]:
+    return rng.integers(0, V, (N, T)), rng.normal(size=(V, D))
+
+
+def _temporal_fc(rng: Generator, N: int, T: int, D: int, M: int) -> tuple[Any, ...]:
+    return rng.normal(size=(N, T, D)), rng.normal(size=(D, M)), rng.normal(size=M)
+
+
+def _temporal_softmax(rng: Generator, N: int, T: int, V: int) -> tuple[Any, ...]:
+    mask = rng.random((N, T)) < 0.6
+    mask[0, :2] = True, False  # something counts and something does not, whatever is drawn
+    return rng.normal(scale=2, size=(N, T, V)), rng.integers(0, V, (N, T)), mask
+
+
+def _mask_of_length_one(rng: Generator, N: int, T: int, V: int) -> tuple[Any, ...]:
+    x, y, _ = _temporal_softmax(rng, N, T, V)
+    return x, y, np.arange(T) == np.zeros((N, 1), int)
+
+
+def _nothing_masked(rng: Generator, N: int, T: int, V: int) -> tuple[Any, ...]:
+    x, y, _ = _temporal_softmax(rng, N, T, V)
+    return x, y, np.ones((N, T), bool)
+
+
+def _whole_caption_masked(rng: Generator, N: int, T: int, V: int) -> tuple[Any, ...]:
+    x, y, mask = _temporal_softmax(rng, N, T, V)
+    mask[-1] = False
+    return x, y, mask
+
+
+def _large_scores(rng: Generator, N: int, T: int, V: int) -> tuple[Any, ...]:
+    x, y, mask = _temporal_softmax(rng, N, T, V)
+    return x + rng.choice([-2000.0, 2000.0], (N, T, 1)), y, mask
+
+
+_STEP_INPUTS, _STEP_GRADIENTS = ("x", "prev_h", "Wx", "Wh", "b"), ("dx", "dprev_h", "dWx", "dWh", "db")
+_INPUTS, _GRADIENTS = ("x", "h0", "Wx", "Wh", "b"), ("dx", "dh0", "dWx", "dWh", "db")
+_LSTM_INPUTS = ("x", "prev_h", "prev_c", "Wx", "Wh", "b")
+_LSTM_GRADIENTS = ("dx", "dprev_h", "dprev_c", "dWx", "dWh", "db")
+_ONE = {"N": "batch of one", "T": "one step"}
+_NDH, _TNDH = (("NDH", 2, 6),), (("TNDH", 2, 6),)
+
+RNN_STEP = Layer(
+    rnn_layers, "rnn_step_forward", "rnn_step_backward", _STEP_INPUTS, ("next_h",), _STEP_GRADIENTS, _NDH, _rnn_step
+)
+RNN = Layer(
+    rnn_layers, "rnn_forward", "rnn_backward", _INPUTS, ("h",), _GRADIENTS, _TNDH, _rnn, one=_ONE,
+    replace=("rnn_step_forward", "rnn_step_backward"),
+)  # fmt: skip
+LSTM_STEP = Layer(
+    rnn_layers, "lstm_step_forward", "lstm_step_backward", _LSTM_INPUTS, ("next_h", "next_c"), _LSTM_GRADIENTS, _NDH,
+    _lstm_step,
+)  # fmt: skip
+LSTM = Layer(
+    rnn_layers, "lstm_forward", "lstm_backward", _INPUTS, ("h",), _GRADIENTS, _TNDH, _lstm, one=_ONE,
+    replace=("lstm_step_forward", "lstm_step_backward"),
+)  # fmt: skip
+EMBEDDING = Layer(
+    rnn_layers, "word_embedding_forward", "word_embedding_backward", ("x", "W"), ("out",), ("dW",),
+    (("NTD", 2, 5), ("V", 26, 29)), _embedding,
+    (Special("repeated words", _repeated_words, {"V": 3}),),
+)  # fmt: skip
+TEMPORAL_FC = Layer(
+    rnn_layers, "temporal_fc_forward", "temporal_fc_backward", ("x", "w", "b"), ("out",), ("dx", "dw", "db"),
+    (("NTDM", 2, 6),), _temporal_fc, one=_ONE,
+)  # fmt: skip
+TEMPORAL_SOFTMAX = Layer(
+    rnn_layers, "temporal_softmax_loss", None, ("x", "y", "mask"), ("loss", "dx"), (), (("NTV", 3, 7),),
+    _temporal_softmax,
+    (
+        Special("masks of length one", _mask_of_length_one),
+        Special("nothing masked", _nothing_masked),
+        Special("a caption that is all masked", _whole_caption_masked),
+        Special("large scores", _large_scores, smooth=False),
+    ),
+)  # fmt: skip
+
+LAYERS = (TEMPORAL_FC, TEMPORAL_SOFTMAX, RNN_STEP, RNN, EMBEDDING, LSTM_STEP, LSTM)

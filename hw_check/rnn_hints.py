@@ -1,0 +1,229 @@
+"""Wrong answers made on purpose, for the functions of rnn_layers.py: see hints.py."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy import ndarray
+
+from hw_check.hints import Guess
+from hw_check.layer_hints import BIAS_TWICE, NO_BIAS, softmax_guesses
+from hw_numpy import rnn_layers
+
+_STEP = ("dx", "dprev_h", "dWx", "dWh", "db")
+_WHOLE = ("dx", "dh0", "dWx", "dWh", "db")
+
+
+def _rnn_step_forward(x: ndarray, h: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
+    a = x @ Wx + h @ Wh + b
+    yield "next_h", "tanh is missing", lambda: a
+    yield "next_h", NO_BIAS, lambda: np.tanh(a - b)
+    yield "next_h", BIAS_TWICE, lambda: np.tanh(a + b)
+    yield "next_h", "prev_h Wh is missing", lambda: np.tanh(x @ Wx + b)
+    yield "next_h", "x Wx is missing", lambda: np.tanh(h @ Wh + b)
+    yield "next_h", "the logistic function instead of tanh", lambda: 1 / (1 + np.exp(-a))
+    yield "next_h", "ReLU instead of tanh", lambda: np.maximum(a, 0)
+    yield "next_h", "Wh is transposed", lambda: np.tanh(x @ Wx + h @ Wh.T + b)
+
+
+def _step_gradients(da: ndarray, x: ndarray, h: ndarray, Wx: ndarray, Wh: ndarray) -> dict[str, Callable[[], ndarray]]:
+    """Gradients of a step from `da`, that before tanh."""
+    values = (lambda: da @ Wx.T, lambda: da @ Wh.T, lambda: x.T @ da, lambda: h.T @ da, lambda: da.sum(axis=0))
+    return dict(zip(_STEP, values, strict=True))
+
+
+def _rnn_step_backward(
+    x: ndarray, h: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray, dnext_h: ndarray
+) -> Iterator[Guess]:
+    a = x @ Wx + h @ Wh + b
+    derivatives = {
+        "the derivative of tanh, 1 − next_h², is missing": 1.0,
+        "the derivative of tanh is 1 − next_h², not 1 − next_h": 1 - np.tanh(a),
+        "the derivative of tanh is 1 − next_h², not next_h²": np.tanh(a) ** 2,
+        "the derivative of tanh is 1 − next_h², not of the logistic function": np.tanh(a) * (1 - np.tanh(a)),
+        "tanh is applied twice: next_h is its value already": 1 - np.tanh(np.tanh(a)) ** 2,
+        "the square is of next_h, not of what goes into tanh": 1 - a**2,
+    }
+    for text, derivative in derivatives.items():
+        for name, value in _step_gradients(dnext_h * derivative, x, h, Wx, Wh).items():
+            yield name, text, value
+    da = dnext_h * (1 - np.tanh(a) ** 2)
+    yield "dprev_h", "Wh is used where its transpose was meant", lambda: da @ Wh
+    yield "dx", "Wx is used where its transpose was meant", lambda: da @ Wx
+    yield "dWh", "next_h is used where prev_h was meant", lambda: np.tanh(a).T @ da
+    yield "dWh", "transposed", lambda: da.T @ h
+
+
+def _rnn_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
+    def run(x: ndarray = x, h0: ndarray = h0, b: ndarray = b) -> ndarray:
+        return rnn_layers.rnn_forward(x, h0, Wx, Wh, b)[0]
+
+    yield "h", "h0 is ignored: the first step begins with zeros", lambda: run(h0=np.zeros_like(h0))
+    yield (
+        "h",
+        "every step begins with h0: the hidden state is not passed on",
+        lambda: np.stack([rnn_layers.rnn_step_forward(step, h0, Wx, Wh, b)[0] for step in x]),
+    )
+    yield "h", NO_BIAS, lambda: run(b=np.zeros_like(b))
+    yield "h", "goes backwards in time", lambda: run(x[::-1])[::-1]
+    yield "h", "the states before each step, expected those after it", lambda: np.concatenate([h0[None], run()[:-1]])
+    yield "h", "time and batch are mixed up: x is (T, N, D)", lambda: run(x.swapaxes(0, 1)).swapaxes(0, 1)
+    yield "h", "only the last state is kept", lambda: run()[-1]
+
+
+def _rnn_backward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray, dh: ndarray) -> Iterator[Guess]:
+    h = rnn_layers.rnn_forward(x, h0, Wx, Wh, b)[0]
+    states = np.concatenate([h0[None], h[:-1]])
+
+    def by_step(da: ndarray) -> list[tuple[ndarray, ...]]:
+        return [
+            (d @ Wx.T, d @ Wh.T, step.T @ d, prev.T @ d, d.sum(axis=0))
+            for d, step, prev in zip(da, x, states, strict=True)
+        ]
+
+    def combine(steps: list[tuple[ndarray, ...]]) -> dict[str, ndarray]:
+        dx, dprev, dWx, dWh, db = zip(*steps, strict=True)
+        return dict(zip(_WHOLE, (np.stack(dx), dprev[0], sum(dWx), sum(dWh), sum(db)), strict=True))
+
+    da, carried = np.empty_like(h), np.zeros_like(h0)
+    for t in reversed(range(len(x))):
+        da[t] = (dh[t] + carried) * (1 - h[t] ** 2)
+        carried = da[t] @ Wh.T
+    alone = combine(by_step(dh * (1 - h**2)))
+    for name, value in alone.items():
+        yield name, "what comes back from later steps (dprev_h) is not added to dh", lambda value=value: value
+    steps = by_step(da)
+    for number, name in ((2, "dWx"), (3, "dWh"), (4, "db")):
+        for t, which in ((0, "first"), (-1, "last")):
+            text = f"only the {which} step's part (= where += was meant): the steps add up"
+            yield name, text, lambda number=number, t=t: steps[t][number]
+    yield "dh0", "the last step's dprev_h: expected the first step's", lambda: steps[-1][1]
+    yield "dh0", "the derivative at the first step is missing", lambda: dh[0] @ Wh.T
+    yield "dh0", "dh of the first step: expected what reaches the state before it", lambda: dh[0]
+    yield "dWh", "h is used where the states before each step were meant", lambda: np.einsum("tnh,tnk->hk", h, da)
+
+
+def _word_embedding_forward(x: ndarray, W: ndarray) -> Iterator[Guess]:
+    yield "out", "one word too far", lambda: W[(x + 1) % len(W)]
+    yield "out", "one word too early", lambda: W[x - 1]
+
+
+def _word_embedding_backward(x: ndarray, W: ndarray, dout: ndarray) -> Iterator[Guess]:
+    def assigned(order: int) -> ndarray:
+        dW = np.zeros_like(W)
+        dW[x.ravel()[::order]] = dout.reshape(-1, W.shape[1])[::order]
+        return dW
+
+    text = "a word that occurs several times counts once (dW[x] = or += dout): use np.add.at"
+    yield "dW", text, lambda: assigned(1)
+    yield "dW", text, lambda: assigned(-1)
+    yield (
+        "dW",
+        "averaged over a word's places: expected the sum",
+        lambda: _added(x, W, dout) / np.maximum(np.bincount(x.ravel(), minlength=len(W)), 1)[:, None],
+    )
+
+
+def _added(x: ndarray, W: ndarray, dout: ndarray) -> ndarray:
+    dW = np.zeros_like(W)
+    np.add.at(dW, x, dout)
+    return dW
+
+
+def _temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> Iterator[Guess]:
+    yield "out", NO_BIAS, lambda: x @ w
+    yield "out", BIAS_TWICE, lambda: x @ w + 2 * b
+    yield "out", "w is transposed where it should not be", lambda: x @ w.T + b
+
+
+def _temporal_fc_backward(x: ndarray, w: ndarray, b: ndarray, dout: ndarray) -> Iterator[Guess]:
+    yield "dx", "w is used where its transpose was meant", lambda: dout @ w
+    yield "db", "not summed over the batch", lambda: dout.sum(axis=1)
+    yield "db", "summed over the batch alone: expected over the steps as well", lambda: dout.sum(axis=0)
+    for t, which in ((0, "first"), (-1, "last")):
+        text = f"only the {which} step's part: the steps add up"
+        yield "dw", text, lambda t=t: x[:, t].T @ dout[:, t]
+        yield "db", text, lambda t=t: dout[:, t].sum(axis=0)
+
+
+def _temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> Iterator[Guess]:
+    N, T = y.shape
+    everything = np.ones((N, T), bool)
+    for text, weights in (
+        ("the mask is ignored", everything / N),
+        ("the mask is inverted", ~mask / N),
+        ("averaged over what the mask leaves: expected summed over time, averaged over the batch", mask / mask.sum()),
+        ("averaged over time as well: expected the sum over time", mask / (N * T)),
+        ("the mask is ignored, and averaged over time", everything / (N * T)),
+        ("each caption is averaged over its own length", mask / (N * np.maximum(mask.sum(axis=1, keepdims=True), 1))),
+        ("it lacks the factor 1/N: expected averaged over the batch", mask.astype(float)),
+    ):
+        yield "loss", text, lambda weights=weights: _cross_entropy(x, y, weights)[0]
+        yield "dx", text, lambda weights=weights: _cross_entropy(x, y, weights)[1]
+    yield from softmax_guesses(x, y, mask / N)
+
+
+def _cross_entropy(x: ndarray, y: ndarray, weights: ndarray) -> tuple[ndarray, ndarray]:
+    """Loss and gradient, every step counted as `weights` (N, T) says."""
+    shifted = x - x.max(axis=2, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
+    one_hot = np.eye(x.shape[2])[y]
+    return -(weights[..., None] * one_hot * logs).sum(), weights[..., None] * (np.exp(logs) - one_hot)
+
+
+def _lstm_step_forward(x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
+    for name in ("next_h", "next_c"):
+        for text, tweaked in _lstm_tweaks(x, h, c, Wx, Wh, b):
+            yield name, text, lambda tweaked=tweaked, name=name: tweaked[name == "next_c"]
+
+
+def _lstm_tweaks(
+    x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray
+) -> Iterator[tuple[str, tuple[ndarray, ndarray]]]:
+    """What went wrong, and next_h and next_c as they then come out."""
+    a = np.split(x @ Wx + h @ Wh + b, 4, axis=1)
+    i, f, o = (1 / (1 + np.exp(-part)) for part in a[:3])
+    g, right = np.tanh(a[3]), rnn_layers.lstm_step_forward
+    yield NO_BIAS, right(x, h, c, Wx, Wh, 0 * b)[:2]
+    yield "the forget gate is not used", (o * np.tanh(c + i * g), c + i * g)
+    yield "the input gate is not used", (o * np.tanh(f * c + g), f * c + g)
+    yield "prev_c is ignored", (o * np.tanh(i * g), i * g)
+    yield "tanh of next_c is missing", (o * (f * c + i * g), f * c + i * g)
+    columns = np.arange(len(b)).reshape(4, -1)
+    for order, letters in (((0, 1, 3, 2), "i, f, g, o"), ((1, 0, 2, 3), "f, i, o, g"), ((0, 2, 1, 3), "i, o, f, g")):
+        chosen = columns[list(order)].ravel()
+        yield (
+            f"the gates are taken in the order {letters}: expected i, f, o, g",
+            right(x, h, c, Wx[:, chosen], Wh[:, chosen], b[chosen])[:2],
+        )
+
+
+def _lstm_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
+    yield (
+        "h",
+        "h0 is ignored: the first step begins with zeros",
+        lambda: rnn_layers.lstm_forward(x, np.zeros_like(h0), Wx, Wh, b)[0],
+    )
+    yield "h", "the cell state begins with h0: expected zeros", lambda: _lstm_from(x, h0, h0, Wx, Wh, b)
+
+
+def _lstm_from(x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> ndarray:
+    states = []
+    for step in x:
+        h, c, _ = rnn_layers.lstm_step_forward(step, h, c, Wx, Wh, b)
+        states.append(h)
+    return np.stack(states)
+
+
+GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
+    "rnn_step_forward": _rnn_step_forward,
+    "rnn_step_backward": _rnn_step_backward,
+    "rnn_forward": _rnn_forward,
+    "rnn_backward": _rnn_backward,
+    "word_embedding_forward": _word_embedding_forward,
+    "word_embedding_backward": _word_embedding_backward,
+    "temporal_fc_forward": _temporal_fc_forward,
+    "temporal_fc_backward": _temporal_fc_backward,
+    "temporal_softmax_loss": _temporal_softmax_loss,
+    "lstm_step_forward": _lstm_step_forward,
+    "lstm_forward": _lstm_forward,
+}

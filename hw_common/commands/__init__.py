@@ -1,0 +1,1 @@
+"""Command lines: flags, the training command, several trainings side by side, comparisons."""

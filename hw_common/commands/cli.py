@@ -1,0 +1,245 @@
+"""One way to declare a flag, one way to refuse a wrong one, one way for a command to end.
+
+Nothing here imports torch: a wrong argument is answered before the slow imports begin.
+"""
+
+import argparse
+import io
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hw_common.runs.errors import Stopped, Terminated, UserError, signal_of
+
+_UNSET = object()
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Shows `--learning_rate LR` instead of the six spellings that are accepted."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        spellings = [option for option in action.option_strings if option.startswith("--") and "-" not in option[2:]]
+        if not spellings:
+            return super()._format_action_invocation(action)
+        if action.nargs == 0:
+            return ", ".join(spellings)
+        return f"{', '.join(spellings)} {self._format_args(action, 'VALUE')}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line and whose help is laid out as written."""
+
+    def __init__(self, prog: str, description: str, **kwargs: Any) -> None:
+        usage = f"{prog} [flags]" if "usage" not in kwargs else kwargs.pop("usage")
+        super().__init__(
+            prog=prog, usage=usage, description=description, formatter_class=_Help, allow_abbrev=False, **kwargs
+        )
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        return []  # allow_abbrev does not cover flags with one dash
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError: the command line ends with one line and status 2."""
+        message = re.sub(r"argument \S*?(--\w+)\S*:", r"\1:", message)  # one spelling of the flag is enough
+        raise UserError(f"{message} ({self.prog} --help explains the flags)")
+
+
+def add_flag(parser: argparse._ActionsContainer, *names: str, **kwargs: Any) -> None:
+    """Registers `-use_attention`, `--use_attention` and `--use-attention` for each of `names`.
+
+    The sheets write options with one dash and with two (REFERENCE.md, trap 4). The first name is the attribute's.
+    """
+    options: dict[str, None] = {}
+    for name in names:
+        hyphenated = name.replace("_", "-")
+        options |= dict.fromkeys((f"-{name}", f"--{name}", f"-{hyphenated}", f"--{hyphenated}"))
+    if kwargs.get("action") is argparse.BooleanOptionalAction:
+        options = {option: None for option in options if option.startswith("--")}
+    parser.add_argument(*options, dest=names[0], **kwargs)
+
+
+def parse(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Parses `argv` and tells apart what was given from what is a default.
+
+    Returns:
+        All arguments, and those of them that stand in `argv`.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser.parse_args(argv)
+    marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(arguments), _UNSET)))
+    return arguments, {name: value for name, value in vars(marked).items() if value is not _UNSET}
+
+
+def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
+    """Turns the arguments of a config.json back into what `parser` would have made of them, checked as strictly.
+
+    Raises:
+        UserError: an argument is unknown or its value is not allowed.
+    """
+    return parser.parse_args([word for name, value in saved.items() for word in flag(parser, name, value)])
+
+
+def flag(parser: Parser, name: str, value: Any) -> list[str]:
+    """How one types that the argument `name` of `parser` is `value`; nothing, where that goes without saying.
+
+    Raises:
+        UserError: there is no such argument.
+    """
+    known = {action.dest: action for action in parser._actions if action.dest != "help"}  # argparse names no other way
+    if name not in known:
+        raise UserError(f"there is no argument --{name}")
+    if value is None or (value is False and not isinstance(known[name], argparse.BooleanOptionalAction)):
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
+
+
+def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
+    """An argument type that accepts what `accept` accepts and says what it expected otherwise."""
+
+    def parse_number(text: str) -> Any:
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not accept(value) or not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse_number
+
+
+positive_int = _number(int, lambda value: 0 < value < 2**31, "a whole number from 1 to 2147483647")
+non_negative_int = _number(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
+positive_float = _number(float, lambda value: value > 0, "a number above 0")
+non_negative_float = _number(float, lambda value: value >= 0, "a number of 0 or more")
+fraction = _number(float, lambda value: 0 <= value < 1, "a number from 0 up to, but not including, 1")
+
+
+def run_name(text: str) -> str:
+    """An argument type for names that become folders: no separators, not hidden, nothing a shell would trip over."""
+    if not text or text[0] in ".-" or not all(c.isalnum() or c in "._-=+," for c in text) or len(text) > 120:
+        raise argparse.ArgumentTypeError(
+            f"expected a plain folder name of letters, digits and . _ - = + (no slash, no space), got {text!r}"
+        )
+    return text
+
+
+def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str]) -> argparse._ArgumentGroup:
+    """The flags about optimization that every homework shares; None means the homework's own default.
+
+    Returns:
+        The group, for further flags.
+    """
+    group = parser.add_argument_group("training")
+    add_flag(group, "epochs", type=positive_int, help="passes over the training data")
+    add_flag(group, "batch_size", type=positive_int, help="examples per step, over all processes")
+    add_flag(group, "lr", "learning_rate", type=positive_float, help="learning rate")
+    add_flag(group, "optimizer", choices=optimizers, help="which optimizer")
+    add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
+    add_flag(
+        group,
+        "precision",
+        choices=("fp32", "bf16"),
+        help="bf16 is about twice as fast at large batches, at equal accuracy",
+    )
+    return group
+
+
+def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, shared evenly") -> None:
+    """The flags about a run folder that every homework shares; `threads` says how many are the default."""
+    group = parser.add_argument_group("run")
+    add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
+    add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
+    add_flag(group, "threads", type=positive_int, help=f"CPU threads per process (default: {threads})")
+    add_flag(
+        group,
+        "data_dir",
+        type=Path,
+        default=Path(os.environ.get("HW_DATA_DIR", "data")),
+        help="where the data sets are or will be downloaded to (default: $HW_DATA_DIR, else data)",
+    )
+    add_flag(
+        group,
+        "results_dir",
+        type=Path,
+        default=Path("results"),
+        help="run folders go to RESULTS_DIR/<homework>/<name> (default: results)",
+    )
+    add_flag(group, "name", type=run_name, help="name of the run folder; a taken name gets -2, -3, …")
+    add_flag(
+        group,
+        "resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with this interrupted run folder, with its own arguments, to the same bits",
+    )
+    add_flag(group, "overwrite", action="store_true", help="replace the run folder of that name")
+    add_flag(group, "tensorboard", action="store_true", help="also write TensorBoard events into the run folder")
+    add_flag(
+        group,
+        "dry_run",
+        action="store_true",
+        help="check data and model with one step, make no run folder",
+    )
+
+
+def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of commands that look at a finished run."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    add_flag(parser, "data_dir", type=Path, help="where its data set is now (default: where it was in training)")
+    add_flag(parser, "seed", type=non_negative_int, default=0, help="picks images (default: 0)")
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command's `main` and turns everything a user can cause into one line and an exit status."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # and not closed; a file's name may be in no encoding
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = main() or 0
+        print(end="", flush=True)  # unlike sys.stdout.flush, also where it is closed
+    except BrokenPipeError:  # `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    except (Exception, KeyboardInterrupt) as error:
+        status, message = _explain(error)
+        # Under torchrun, the main process says it once; but memory may be short in another one only.
+        if os.environ.get("LOCAL_RANK", "0") == "0" or _is_out_of_memory(error):
+            print(" ".join(message.split()), file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    sys.exit(status)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """The exit status and the line for an exception; what is a bug, and no user's doing, is raised again."""
+    if isinstance(error, UserError):
+        return 2, f"error: {error}"
+    if isinstance(error, Stopped):
+        return 128 + error.signal_number, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal_of(error), "interrupted"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
+    if _is_out_of_memory(error):
+        return 2, "error: out of memory; try a smaller --batch_size"
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # most likely the main process ended, and says why
+        return 2, ""
+    raise error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+    return isinstance(error, MemoryError) or torchs

@@ -1,0 +1,1 @@
+"""Data: where files are, download, images, archives, the feature cache."""

@@ -1,0 +1,128 @@
+"""MNIST and Fashion-MNIST as their four IDX files have them, believing nothing that the files do not bear out."""
+
+import gzip
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hw_common.data import download
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+
+_FILES = (
+    *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    *("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+)
+_MOST_IMAGES = 10**6
+_LARGEST_SIDE = 1024  # pixels
+_BLOCK = 2**20
+
+Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) uint8, labels (N,) int64
+
+
+@dataclass(frozen=True)
+class IdxFiles:
+    """What the four files hold.
+
+    Attributes:
+        folder: where they are, for messages.
+        train: all training images, in the files' order.
+        test: for reporting.
+        hashes: SHA-256 of each file.
+    """
+
+    folder: Path
+    train: Part
+    test: Part
+    hashes: Mapping[str, str]
+
+
+def load(dataset: str, data_dir: Path, side: int | None = None) -> IdxFiles:
+    """Reads the four files of `dataset`, downloading them on first use.
+
+    Args:
+        dataset: "MNIST" or "FashionMNIST", torchvision's names.
+        data_dir: has <dataset>/raw with the files, gzipped or not, as torchvision leaves them.
+        side: the height and width that images must have, in pixels; any by default.
+
+    Raises:
+        UserError: a file is missing and cannot be downloaded, is damaged, or does not hold what it should.
+    """
+    folder = data_dir / dataset / "raw"
+    arrays, hashes = {}, {}
+    for name in _FILES:
+        path = folder / name
+        if not path.is_file():
+            path = folder / f"{name}.gz"
+        if not path.is_file():
+            download.place(folder, [download for download in _downloads(dataset) if download.name == path.name])
+        arrays[name] = _read(path, side)
+        hashes[f"{dataset}/{path.name}"] = files.sha256(path)
+    train, test = (
+        _pair(folder, what, arrays[f"{what}-images-idx3-ubyte"], arrays[f"{what}-labels-idx1-ubyte"])
+        for what in ("train", "t10k")
+    )
+    return IdxFiles(folder, train, test, hashes)
+
+
+def check_labels(source: IdxFiles, classes: int = 10) -> None:
+    """Refuses files with fewer than two images in a part, or with a label that is no class.
+
+    Raises:
+        UserError: names the folder and the part.
+    """
+    for what, (_, labels) in (("train", source.train), ("t10k", source.test)):
+        if len(labels) < 2:
+            raise UserError(f"{source.folder}: {what} has {len(labels)} images, expected at least two")
+        if labels.max() >= classes:
+            raise UserError(f"{source.folder}: {what} has the label {labels.max()}, expected 0 to {classes - 1}")
+
+
+def _pair(folder: Path, what: str, images: np.ndarray, labels: np.ndarray) -> Part:
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise UserError(
+            f"{folder}: {what} images {images.shape} and labels {labels.shape} do not belong together, "
+            "expected (N, height, width) and (N,)"
+        )
+    return images, labels.astype(np.int64)
+
+
+def _downloads(dataset: str) -> list[download.Download]:
+    from torchvision import datasets  # slow to import, and only needed where a file is missing
+
+    source = getattr(datasets, dataset)
+    return [
+        download.Download(name, [f"{mirror.rstrip('/')}/{name}" for mirror in source.mirrors], md5)
+        for name, md5 in source.resources
+    ]
+
+
+def _read(path: Path, side: int | None) -> np.ndarray:
+    """Reads an IDX file of bytes, gzipped or not; the header is believed only as far as the file bears it out."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            header = file.read(4)
+            if len(header) < 4 or header[:3] != b"\0\0\x08" or header[3] not in (1, 3):
+                raise UserError(f"{path} is not an IDX file of bytes: it starts with {header.hex() or 'nothing'}")
+            sides = file.read(4 * header[3])
+            shape = np.frombuffer(sides.ljust(4 * header[3], b"\0"), dtype=">u4").astype(int)
+            if len(sides) < 4 * header[3] or not _is_believable(shape, side):
+                raise UserError(f"{path} is damaged: its header claims the shape {tuple(shape.tolist())}")
+            size = int(np.prod(shape))
+            data = bytearray()
+            while len(data) <= size and (block := file.read(min(_BLOCK, size + 1 - len(data)))):
+                data += block
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged or cut short: {error}") from error
+    if len(data) != size:
+        raise UserError(f"{path} is cut short or too long: expected {size} bytes of data, found {len(data)} or more")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _is_believable(shape: np.ndarray, side: int | None) -> bool:
+    sides = shape[1:]
+    fits = (sides > 0) & (sides <= _LARGEST_SIDE) if side is None else sides == side
+    return shape[0] <= _MOST_IMAGES and bool(fits.all())

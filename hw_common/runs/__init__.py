@@ -1,0 +1,1 @@
+"""Runs: the run folder, files that are written whole, checkpoints, figures, errors."""

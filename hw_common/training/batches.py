@@ -1,0 +1,149 @@
+"""In-memory mini-batches whose order is a function of (seed, epoch) alone.
+
+The sheets' data sets fit into memory, so a batch is a slice and not a DataLoader's list of Python objects. Rows are
+gathered and prepared (uint8 to float, augmentation) a chunk of many batches at a time, which is what makes small
+batches fast: the cost of a Python call is shared by thousands of images instead of eight.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hw_common.training import distributed
+
+Tensors = tuple[Tensor, ...]
+CHUNK_ROWS = 2048
+
+
+def generator_for(*numbers: int) -> torch.Generator:
+    """A generator that depends on `numbers` (seed, epoch, …) and on nothing else."""
+    state = 0
+    for number in numbers:  # 64-bit mixing, so that (seed 1, epoch 2) and (seed 2, epoch 1) have nothing in common
+        state = ((state ^ number) * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64
+        state ^= state >> 29
+    return torch.Generator().manual_seed(state)
+
+
+class EpochBatches(Protocol):
+    """What the training loop needs to know about batches."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
+        """The batches of `epoch` from step `start` on, this process's share of each."""
+        ...
+
+
+class Batches:
+    """Mini-batches over rows of tensors, this process's share of each.
+
+    Args:
+        tensors: (rows, …) each, for example images as uint8 and labels.
+        batch_size: rows per step over all processes.
+        seed: fixes the order and whatever `prepare` draws.
+        prepare: turns the gathered rows of a chunk into what the model takes; draws from the generator it is given.
+        shuffle: whether the order changes from epoch to epoch.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        batch_size: int,
+        seed: int = 0,
+        prepare: Callable[[Tensors, torch.Generator], Tensors] = lambda rows, generator: rows,
+        shuffle: bool = True,
+    ) -> None:
+        self.tensors = tuple(tensors)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.prepare = prepare
+        self.shuffle = shuffle
+        self.rows = len(self.tensors[0])
+        self._batches_per_chunk = max(1, CHUNK_ROWS // batch_size)
+
+    def __len__(self) -> int:
+        """Steps in an epoch; the last one may have fewer rows."""
+        return -(-self.rows // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
+        """The batches of `epoch` from step `start` on: the same ones, whether or not those before were asked for."""
+        order = torch.randperm(self.rows, generator=generator_for(self.seed, epoch)) if self.shuffle else None
+        chunk_rows = self._batches_per_chunk * self.batch_size
+        for chunk in range(start // self._batches_per_chunk, -(-len(self) // self._batches_per_chunk)):
+            rows = self._gather(order, chunk * chunk_rows, min((chunk + 1) * chunk_rows, self.rows))
+            rows = self.prepare(rows, generator_for(self.seed, epoch, chunk + 1))
+            first = max(start - chunk * self._batches_per_chunk, 0) * self.batch_size
+            for begin in range(first, len(rows[0]), self.batch_size):
+                batch = tuple(tensor[begin : begin + self.batch_size] for tensor in rows)
+                own = distributed.share(len(batch[0]))
+                yield tuple(tensor[own] for tensor in batch) if distributed.world_size() > 1 else batch
+
+    def _gather(self, order: Tensor | None, begin: int, end: int) -> Tensors:
+        if order is None:
+            return tuple(tensor[begin:end] for tensor in self.tensors)
+        return tuple(tensor[order[begin:end].to(tensor.device)] for tensor in self.tensors)
+
+
+def batches_of_similar_length(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Groups sequences so that a batch needs little padding, in an order that depends on (seed, epoch) alone.
+
+    Sequences are sorted by length after a random tie-break and a little noise, cut into batches, and the batches are
+    shuffled; each index appears once.
+
+    Args:
+        lengths: length of each sequence.
+        batch_size: sequences per batch; the batch with the longest ones may have fewer.
+        seed: with `epoch`, fixes the order.
+        epoch: see `seed`.
+    """
+    generator = generator_for(seed, epoch)
+    noise = 1 + 0.1 * torch.rand(len(lengths), generator=generator)
+    order = torch.argsort(torch.tensor(lengths, dtype=torch.float) * noise)
+    batches = [chunk.tolist() for chunk in order.split(batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+class SequenceBatches:
+    """Mini-batches of sequences of similar length, this process's share of each.
+
+    Args:
+        lengths: length of each sequence.
+        batch_size: sequences per step over all processes.
+        collate: turns the indices of a batch into padded tensors (rows, …); draws from the generator it is given.
+        seed: fixes the order and whatever `collate` draws.
+        shuffle: whether batches differ from epoch to epoch; otherwise they go from the shortest to the longest.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        collate: Callable[[list[int], torch.Generator], Tensors],
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.collate = collate
+        self.seed = seed
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
+        """The batches of `epoch` from step `start` on: the same ones, whether or not those before were asked for."""
+        if self.shuffle:
+            groups = batches_of_similar_length(self.lengths, self.batch_size, self.seed, epoch)
+        else:
+            order = torch.argsort(torch.tensor(self.lengths), stable=True)
+            groups = [group.tolist() for group in order.split(self.batch_size)]
+        for step, indices in enumerate(groups[start:], start):
+            batch = self.collate(indices, generator_for(self.seed, epoch, step + 1))
+            own = distributed.share(len(indices))  # padded to the whole batch's length, so that dropout masks agree
+            yield tuple(tensor[own] for tensor in batch) if distributed.world_size() > 1 else batch

@@ -1,0 +1,66 @@
+"""Same seed, same machine, same threads: same bits."""
+
+import os
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import available_cores
+from hw_common.training import distributed
+
+
+def set_up(seed: int, device: str, threads: int | None) -> torch.device:
+    """Seeds every generator, sets the number of threads and picks the device, for results that repeat bit for bit.
+
+    Raises:
+        UserError: a GPU is asked for and there is none, or not one for each process.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: there is no usable CUDA GPU here; use --device cpu")
+    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    chosen = torch.device("cuda", distributed.local_rank()) if use_gpu else torch.device("cpu")
+    if use_gpu:
+        processes, gpus = distributed.local_world_size(), torch.cuda.device_count()
+        if processes > gpus:
+            raise UserError(
+                f"torchrun started {processes} processes for {gpus} GPU(s); start {gpus}, or use --device cpu"
+            )
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
+        torch.cuda.set_device(chosen)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, as on a CPU
+        torch.use_deterministic_algorithms(True, warn_only=True)  # on a CPU, what we use is deterministic anyway
+        torch.backends.cuda.enable_flash_sdp(False)  # the gradients of these kernels of attention differ between runs
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, protects only against our own bugs
+    torch.set_num_threads(threads or max(1, available_cores() // distributed.local_world_size()))
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    return chosen
+
+
+def generator_states() -> dict[str, Any]:
+    """The states of every generator, as torch.load(weights_only=True) accepts them."""
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "numpy": [keys.tolist(), position, has_gauss, gauss],
+        "python": random.getstate(),
+    }
+
+
+def restore_generators(states: Mapping[str, Any]) -> None:
+    """Puts every generator where `generator_states` found it."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"])
+    keys, *rest = states["numpy"]
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), *rest))
+    random.setstate(states["python"])

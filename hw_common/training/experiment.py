@@ -1,0 +1,227 @@
+"""One training run from checked arguments to its summary: what all homeworks have in common.
+
+A homework's experiment.py holds `prepare(arguments, device) -> Experiment`; `run_experiment` does the rest.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs import checkpoints, run_folder
+from hw_common.runs.errors import Stopped, signal_of
+from hw_common.runs.run_folder import LAST, Run
+from hw_common.training import determinism, distributed
+from hw_common.training.batches import EpochBatches
+from hw_common.training.loop import Fitted, LossFunction, Row, autocast, fit
+from hw_common.training.memory import keep_freed
+
+Optimizer = torch.optim.Optimizer
+Scheduler = torch.optim.lr_scheduler.LRScheduler
+
+
+@dataclass
+class Experiment:
+    """What a homework gives to be trained.
+
+    Attributes:
+        model: on its device.
+        batches: the training data.
+        optimizer: over the model's parameters.
+        loss_function: see `hw_common.training.loop.fit`.
+        evaluate: the validation numbers of an epoch; see `fit`.
+        monitor: which of them picks the best epoch; higher is better.
+        hashes: of the data files, by name.
+        metadata: whose weights these are: what a weights file says about itself.
+        summarize: the final numbers, computed by all processes; leaves the model as it finds it.
+        draw: writes the figures into a folder, in the main process.
+        report: lines about the summary for the user.
+        scheduler: stepped after every optimizer step.
+        clip_value: largest absolute value of any element of the gradient.
+        clip_norm: largest norm of the whole gradient.
+    """
+
+    model: nn.Module
+    batches: EpochBatches
+    optimizer: Optimizer
+    loss_function: LossFunction
+    evaluate: Callable[[nn.Module], Row]
+    monitor: str
+    hashes: Mapping[str, str]
+    metadata: Mapping[str, str]
+    summarize: Callable[[Fitted], dict[str, Any]]
+    draw: Callable[[Path, Fitted, dict[str, Any]], None]
+    report: Callable[[dict[str, Any]], list[str]]
+    scheduler: Scheduler | None = None
+    clip_value: float | None = None
+    clip_norm: float | None = None
+
+
+def run_experiment(
+    command: TrainingCommand,
+    arguments: argparse.Namespace,
+    prepare: Callable[[argparse.Namespace, torch.device], Experiment],
+) -> dict[str, Any]:
+    """Trains, evaluates and draws; returns what summary.json holds (after a dry run, validation numbers).
+
+    Raises:
+        UserError: the data or the run folder cannot be used, or training diverges.
+        Stopped: on SIGINT or SIGTERM, after saving.
+    """
+    device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
+    keep_freed()
+    distributed.start(device)
+    try:
+        experiment = prepare(arguments, device)
+        if arguments.dry_run:
+            return _dry_run(arguments, experiment, device)
+        return _train(command, arguments, experiment, device)
+    finally:
+        distributed.stop()
+
+
+def _train(
+    command: TrainingCommand, arguments: argparse.Namespace, experiment: Experiment, device: torch.device
+) -> dict[str, Any]:
+    run, state = _open_run(command, arguments, experiment.hashes, device)
+    try:
+        fitted = fit(
+            experiment.model,
+            experiment.optimizer,
+            experiment.batches,
+            experiment.loss_function,
+            experiment.evaluate,
+            epochs=arguments.epochs,
+            monitor=experiment.monitor,
+            run=run,
+            resume=state,
+            metadata=experiment.metadata,
+            scheduler=experiment.scheduler,
+            clip_value=experiment.clip_value,
+            clip_norm=experiment.clip_norm,
+            precision=arguments.precision,
+            tensorboard=arguments.tensorboard,
+        )
+        return _conclude(experiment, run, fitted)
+    except BaseException:
+        if run is not None and arguments.resume is None:
+            run.discard_if_empty()
+        raise
+    finally:
+        if run is not None:
+            run.close()
+
+
+def _open_run(
+    command: TrainingCommand, arguments: argparse.Namespace, hashes: Mapping[str, str], device: torch.device
+) -> tuple[Run | None, dict[str, Any] | None]:
+    """The run folder (main process only) and, where there is something to go on from, the state to go on from."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    host = {"device": kind, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
+    if arguments.resume is None:
+        if not distributed.is_main():
+            return None, None
+        config = run_folder.describe(command.homework, command.name, vars(arguments), hashes, host)
+        return Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite), None
+    open_run = Run.reopen if distributed.is_main() else Run.open
+    run = open_run(arguments.resume, command.homework)
+    run_folder.check_same_data(run, hashes)
+    run_folder.check_same_host(run, host)
+    last = run.folder / LAST
+    return run if distributed.is_main() else None, checkpoints.load_state(last) if last.is_file() else None
+
+
+def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[str, Any]:
+    """What comes after training: all of it is done again, from last.pt, if a signal interrupts it."""
+    try:
+        summary = experiment.summarize(fitted)
+        if run is None:
+            return summary
+        experiment.draw(run.folder, fitted, summary)
+        run.write_summary({"name": run.folder.name, **summary})  # last: it marks the run as finished
+        print("\n".join([*experiment.report(summary), f"all of it is in {run.folder}"]))
+        return summary
+    except KeyboardInterrupt as interrupt:
+        how = f"; go on with: {run.resume_command}" if run is not None else ""
+        message = f"stopped after training, before the final evaluation was done{how}"
+        raise Stopped(signal_of(interrupt), message) from None
+
+
+def _dry_run(arguments: argparse.Namespace, experiment: Experiment, device: torch.device) -> Row:
+    """One training step and one validation, to see that everything fits together; writes nothing."""
+    model = experiment.model
+    batch = next(iter(experiment.batches.epoch(0)))
+    with autocast(device, arguments.precision):
+        loss, count, _ = experiment.loss_function(model, batch)
+    loss.backward()
+    experiment.optimizer.step()
+    numbers = evaluate_once(model, arguments.precision, lambda: experiment.evaluate(model))
+    if distributed.is_main():
+        print(f"dry run: one step on {count} examples, loss {loss.item():.4f}; everything fits, no run was made")
+    return numbers
+
+
+def evaluate_once(model: nn.Module, precision: str, evaluate: Callable[[], Row]) -> Row:
+    """What `evaluate` returns with `model` in eval mode, under inference_mode, at the given precision."""
+    model.eval()
+    with torch.inference_mode(), autocast(next(model.parameters()).device, precision):
+        return evaluate()
+
+
+def last_and_best(
+    model: nn.Module, fitted: Fitted, precision: str, evaluate: Callable[[], Row]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metrics of the last and of the best epoch, each with what `evaluate` adds (numbers on the test data).
+
+    Afterwards `model` holds the last epoch's weights again.
+    """
+
+    def numbers_of(row: Row) -> Row:
+        kept = {name: value for name, value in row.items() if name != "seconds"}
+        return {**kept, **evaluate_once(model, precision, evaluate)}
+
+    last = numbers_of(fitted.rows[-1])
+    if fitted.best_epoch == len(fitted.rows):
+        return last, dict(last)
+    last_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(fitted.best_weights)
+    best = numbers_of(fitted.rows[fitted.best_epoch - 1])
+    model.load_state_dict(last_weights)
+    return last, best
+
+
+def make_optimizer(
+    name: str, parameters: Iterable[Tensor] | list[dict[str, Any]], lr: float, l2_decay: float, momentum: float = 0
+) -> Optimizer:
+    """The optimizer of `--optimizer sgd|adam|adamw` (fused: one kernel for all parameters); momentum is Nesterov's."""
+    common = {"lr": lr, "weight_decay": l2_decay, "fused": True}
+    if name == "sgd":
+        # One operation for each parameter is all that plain SGD does; to prepare the fused kernel takes longer.
+        common["fused"] = momentum > 0 or l2_decay > 0
+        return torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, **common)
+
+
+def make_schedule(name: str, optimizer: Optimizer, steps: int) -> Scheduler | None:
+    """The schedule of `--schedule constant|cosine`, or "linear", over `steps`.
+
+    "cosine" warms up for a twentieth of them and ends at 0; "linear" warms up for 15 % of them from a hundredth of the
+    rate, and falls in a straight line to a hundredth.
+    """
+    if name == "constant":
+        return None
+    schedules = torch.optim.lr_scheduler
+    if name == "linear":
+        warm_up = max(1, steps * 15 // 100)
+        ramp = schedules.LinearLR(optimizer, 0.01, total_iters=warm_up)
+        fall: Scheduler = schedules.LinearLR(optimizer, 1, 0.01, max(1, steps - warm_up))
+    else:
+        warm_up = max(1, steps // 20)
+        ramp = schedules.LinearLR(optimizer, 0.05, total_iters=warm_up)
+        fall = schedules.CosineAnnealingLR(optimizer, max(1, steps - warm_up))
+    return schedules.SequentialLR(optimizer, [ramp, fall], [warm_up])

@@ -1,0 +1,344 @@
+"""The one training loop.
+
+A homework gives `fit` a model, batches, a loss and an `evaluate` function. Interrupted anywhere and resumed, a run ends
+with the same bits as one that was never interrupted.
+"""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import Stopped, UserError
+from hw_common.runs.run_folder import BEST, LAST, Run
+from hw_common.training import distributed
+from hw_common.training.batches import EpochBatches
+from hw_common.training.determinism import generator_states, restore_generators
+from hw_common.training.signals import StopNow, StopSignals
+
+# (model, batch) -> (mean loss over the batch's examples, how many examples, sums over them of what else to report)
+LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
+Row = dict[str, float]
+
+
+@dataclass
+class Fitted:
+    """What `fit` returns; the model itself holds the last epoch's weights.
+
+    Attributes:
+        rows: one per epoch, as in metrics.csv.
+        best_epoch: 1-based epoch with the best monitored value; the earliest of equals.
+        best_weights: state dict of that epoch.
+        seconds: time spent training, validation excluded, over all sessions of the run.
+    """
+
+    rows: list[Row]
+    best_epoch: int
+    best_weights: dict[str, Tensor]
+    seconds: float
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: EpochBatches,
+    loss_function: LossFunction,
+    evaluate: Callable[[nn.Module], Row],
+    *,
+    epochs: int,
+    monitor: str,
+    run: Run | None = None,
+    resume: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    precision: str = "fp32",
+    tensorboard: bool = False,
+) -> Fitted:
+    """Trains `model` for `epochs` epochs.
+
+    Args:
+        model: already on its device.
+        optimizer: over the model's parameters.
+        batches: the training data.
+        loss_function: (model, batch) to (mean loss, number of examples, {name: sum over the examples}); the mean of
+            each over the epoch is reported as `training_<name>`.
+        evaluate: model in eval mode, under inference_mode, to named numbers; summed over processes by itself.
+        epochs: how many in all, those before an interruption included.
+        monitor: which of `evaluate`'s numbers picks the best epoch; higher is better.
+        run: where checkpoints and metrics go; None writes nothing (other processes than the main one).
+        resume: the content of last.pt of an interrupted run.
+        metadata: written into best.safetensors: whose weights they are.
+        scheduler: stepped after every optimizer step.
+        clip_value: largest absolute value of any element of the gradient.
+        clip_norm: largest norm of the gradient of all parameters together.
+        precision: "fp32", or "bf16" for automatic mixed precision.
+        tensorboard: also write TensorBoard events into the run folder.
+
+    Raises:
+        Stopped: on SIGINT or SIGTERM, after finishing the step and saving.
+        UserError: the loss or a gradient is not finite (the optimizer has not stepped), or the disk is full.
+    """
+    trainer = _Trainer(
+        model=model,
+        optimizer=optimizer,
+        batches=batches,
+        loss_function=loss_function,
+        evaluate=evaluate,
+        epochs=epochs,
+        monitor=monitor,
+        run=run,
+        metadata=metadata or {},
+        scheduler=scheduler,
+        clip_value=clip_value,
+        clip_norm=clip_norm,
+        precision=precision,
+    )
+    if resume is not None:
+        trainer.restore(resume)
+    with contextlib.ExitStack() as stack:
+        trainer.signals = stack.enter_context(StopSignals())
+        if tensorboard and run is not None:
+            trainer.log = stack.enter_context(_tensorboard(run)).add_scalar
+        return trainer.train()
+
+
+@dataclass
+class _Progress:
+    """Where a run is: everything in last.pt that is not a state dict."""
+
+    epoch: int = 0  # 0-based epoch to go on with
+    step: int = 0  # steps of that epoch that are done; all of them: only its validation is missing
+    sums: dict[str, float] = field(default_factory=dict)  # over this epoch's examples so far
+    seconds: float = 0.0  # of the whole run
+    epoch_seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float = -math.inf
+
+
+@dataclass
+class _Trainer:
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: EpochBatches
+    loss_function: LossFunction
+    evaluate: Callable[[nn.Module], Row]
+    epochs: int
+    monitor: str
+    run: Run | None
+    metadata: Mapping[str, str]
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    clip_value: float | None
+    clip_norm: float | None
+    precision: str
+    at: _Progress = field(default_factory=_Progress)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    log: Callable[[str, float, int], None] = lambda name, value, epoch: None
+
+    def __post_init__(self) -> None:
+        self.signals = StopSignals()
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
+        self.parallel = distributed.parallelize(self.model, self.device)
+
+    def train(self) -> Fitted:
+        while self.at.epoch < self.epochs:
+            self._train_epoch()
+            self._finish_epoch(self._validate())
+        return Fitted(self.at.rows, self.at.best_epoch, self.best_weights, self.at.seconds)
+
+    def _train_epoch(self) -> None:
+        at = self.at
+        self.parallel.train()
+        with _progress_bar(f"epoch {at.epoch + 1}/{self.epochs}", len(self.batches), at.step) as bar:
+            started = time.perf_counter()
+            for batch in self.batches.epoch(at.epoch, at.step):
+                stop = self._step(batch)
+                at.step += 1
+                bar.update()
+                if stop:
+                    self._count_time(started)
+                    self._save_and_stop()
+            self._count_time(started)
+
+    def _count_time(self, started: float) -> None:
+        self.at.epoch_seconds += time.perf_counter() - started
+
+    def _step(self, batch: tuple[Tensor, ...]) -> bool:
+        """One optimizer step; returns whether all processes have to stop after it."""
+        with autocast(self.device, self.precision):
+            loss, count, sums = self.loss_function(self.parallel, batch)
+        scaled, stop = self._agree(loss, count)
+        for parameter in self.parameters:  # what optimizer.zero_grad() does, without its bookkeeping
+            parameter.grad = None
+        scaled.backward()
+        value = loss.item()
+        self._check_and_clip(value)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        weight = distributed.weight()
+        for name, amount in (("examples", count), ("loss", value * count), *sums.items()):
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount) * weight
+        return stop or (distributed.world_size() == 1 and self.signals.received is not None)
+
+    def _agree(self, loss: Tensor, count: int) -> tuple[Tensor, bool]:
+        """Scales `loss` so that the processes' mean gradient is the whole batch's; tells whether any has to stop."""
+        if distributed.world_size() == 1:
+            return loss, False
+        rows = count * distributed.weight()
+        total, stop_votes = self._sum_over_processes([rows, self._stop_vote()])
+        return loss * (rows * distributed.world_size() / total), stop_votes > 0
+
+    def _stop_vote(self) -> float:
+        return float(self.signals.received is not None)
+
+    def _sum_over_processes(self, values: list[float]) -> list[float]:
+        return distributed.sum_over_processes(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
+
+    def _check_and_clip(self, loss: float) -> None:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if self.clip_norm is not None:
+            size = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        else:  # a sum is finite only if all its terms are, and costs half of what a norm does
+            size = torch.stack([gradient.sum() for gradient in gradients]).sum()
+        if math.isfinite(loss) and math.isfinite(size.item()):
+            if self.clip_value is not None:
+                nn.utils.clip_grad_value_(self.parameters, self.clip_value)
+            return
+        what = "gradient" if math.isfinite(loss) else "loss"
+        smaller = self._learning_rate() / 10
+        raise UserError(
+            f"the {what} is not finite at epoch {self.at.epoch + 1}, step {self.at.step + 1}; the weights were not "
+            f"touched by it. Try a smaller learning rate, for example --lr {smaller:g}"
+        )
+
+    def _learning_rate(self) -> float:
+        """The one that was asked for, whatever the schedule made of it."""
+        group = self.optimizer.param_groups[0]
+        return group.get("initial_lr", group["lr"])
+
+    def _validate(self) -> Row:
+        """This epoch's numbers; a signal ends it at once, since there is nothing in it to lose."""
+        generators = generator_states()
+        self.model.eval()
+        try:
+            with torch.inference_mode(), autocast(self.device, self.precision), self.signals.immediate():
+                return self.evaluate(self.model)
+        except StopNow:
+            restore_generators(generators)
+            self._save_and_stop()
+
+    def _finish_epoch(self, validation: Row) -> None:
+        at = self.at
+        bad = [name for name, value in validation.items() if not math.isfinite(value)]
+        if bad:
+            smaller = self._learning_rate() / 10
+            raise UserError(f"{bad[0]} is not finite after epoch {at.epoch + 1}. Try a smaller --lr, say {smaller:g}")
+        self._sum_up()
+        examples = at.sums.pop("examples")
+        training = {f"training_{name}": total / examples for name, total in at.sums.items()}
+        row = {"epoch": at.epoch + 1, **training, **validation, "seconds": round(at.epoch_seconds, 3)}
+        at.rows.append(row)
+        at.seconds += at.epoch_seconds
+        at.epoch, at.step, at.sums, at.epoch_seconds = at.epoch + 1, 0, {}, 0.0
+        if validation[self.monitor] > at.best_value:
+            at.best_value, at.best_epoch = validation[self.monitor], at.epoch
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            if self.run is not None:
+                checkpoints.save_weights(self.run.folder / BEST, self.best_weights, self.metadata)
+        self._save()
+        self._report(row)
+        if self._sum_over_processes([self._stop_vote()])[0]:
+            self._stop()
+
+    def _sum_up(self) -> None:
+        """Brings the sums of all processes together."""
+        self.at.sums = dict(zip(self.at.sums, self._sum_over_processes(list(self.at.sums.values())), strict=True))
+
+    def _report(self, row: Row) -> None:
+        if not distributed.is_main():
+            return
+        numbers = "  ".join(
+            f"{name.replace('_', ' ')} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds")
+        )
+        tqdm.write(f"epoch {row['epoch']:{len(str(self.epochs))}}/{self.epochs}  {numbers}  {row['seconds']:.1f} s")
+        for name, value in row.items():
+            if name != "epoch":
+                self.log(name, value, row["epoch"])
+
+    def _save(self) -> None:
+        if self.run is None:
+            return
+        self.run.write_metrics(self.at.rows)
+        state = {
+            "progress": vars(self.at),
+            "metadata": dict(self.metadata),
+            "model": self.model.state_dict(),
+            "best": self.best_weights,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "generators": generator_states(),
+        }
+        checkpoints.save_state(self.run.folder / LAST, state)
+
+    def _save_and_stop(self) -> NoReturn:
+        self._sum_up()  # the main process saves what all have summed up
+        self._save()
+        self._stop()
+
+    def _stop(self) -> NoReturn:
+        at = self.at
+        done = f"epoch {at.epoch + 1}, step {at.step} of {len(self.batches)}" if at.step else f"epoch {at.epoch}"
+        how = f"; saved. Go on with: {self.run.resume_command}" if self.run is not None else ""
+        raise Stopped(self.signals.received or signal.SIGTERM, f"stopped after {done}{how}")
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes up where `state` was saved."""
+        where = self.run.folder / LAST if self.run is not None else LAST
+        try:
+            if state["metadata"] != dict(self.metadata):
+                raise ValueError(f"it was saved for {state['metadata']}, expected {dict(self.metadata)}")
+            self.at = _Progress(**state["progress"])
+            for name, value in vars(_Progress()).items():
+                if not isinstance(getattr(self.at, name), (int, float) if isinstance(value, float) else type(value)):
+                    raise ValueError(f"its {name} is {getattr(self.at, name)!r}")
+            self.best_weights = state["best"]
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+            restore_generators(state["generators"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(f"{where} does not belong to this run: {str(error).splitlines()[0]}") from error
+        if not distributed.is_main():  # its part of the sums is in the main process's
+            self.at.sums = dict.fromkeys(self.at.sums, 0.0)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Mixed precision for `precision` "bf16", nothing for "fp32"."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+def _progress_bar(title: str, total: int, done: int) -> tqdm:
+    """A bar on a terminal, nothing in a log file or in processes other than the main one."""
+    disable = None if distributed.is_main() else True
+    return tqdm(desc=title, total=total, initial=done, disable=disable, leave=False, unit="step")
+
+
+def _tensorboard(run: Run) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+    except ImportError as error:
+        raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard") from error
+    return SummaryWriter(str(run.folder / "tensorboard"))

@@ -1,0 +1,140 @@
+"""Weights of a ResNet-18 to start from: ImageNet's through torchvision, or a file's, read without running code."""
+
+import contextlib
+import http.client
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hw_common.runs import checkpoints, files
+from hw_common.runs.errors import UserError
+
+_LARGEST_FILE = 2**30  # bytes; a ResNet-18 has 45 million
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network's weights and where they came from.
+
+    Attributes:
+        path: of the file.
+        tensors: by the names of torchvision's ResNet-18; those of the old last layer are not used.
+        sha256: of the file.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    sha256: str
+
+
+def load_pretrained(source: str, data_dir: Path) -> Pretrained | None:
+    """The weights that `--weights` names; None for "none".
+
+    Args:
+        source: "imagenet", "none", or the path of a safetensors file or a plain state dict.
+        data_dir: where ImageNet's weights are or will be downloaded to.
+
+    Raises:
+        UserError: the file is missing and cannot be downloaded, is damaged, or holds anything else than tensors.
+    """
+    if source == "none":
+        return None
+    path = _imagenet(data_dir) if source == "imagenet" else Path(source)
+    if not path.is_file():
+        raise UserError(f"--weights {path}: there is no such file; expected imagenet, none, or the path of a file")
+    if path.stat().st_size > _LARGEST_FILE:
+        raise UserError(f"{path} has {path.stat().st_size} bytes, more than any ResNet-18")
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_state_dict
+    return Pretrained(path, read(path), files.sha256(path))
+
+
+def load_backbone(model: nn.Module, pretrained: Pretrained) -> None:
+    """Copies everything but the last layer, `fc`, into `model`; the old one may have any number of classes.
+
+    Raises:
+        UserError: names or shapes do not fit, or a weight is not finite; names the layers.
+    """
+    own = model.state_dict()
+    # Files from before PyTorch 0.4.1 do not count the batches, and nothing here reads the counts.
+    counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
+    theirs = {name: tensor for name, tensor in pretrained.tensors.items() if not name.startswith("fc.")}
+    fc = {name: tensor for name, tensor in own.items() if name.startswith("fc.")}
+    checkpoints.load_into(model, {**counts, **theirs, **fc}, pretrained.path)
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(f"the weights in {pretrained.path} hold numbers that are not finite: {name}")
+
+
+def _imagenet(data_dir: Path) -> Path:
+    """The file of torchvision's ImageNet weights: in `data_dir`, in torch's own cache, or downloaded to `data_dir`."""
+    from torchvision.models import ResNet18_Weights
+
+    url = ResNet18_Weights.IMAGENET1K_V1.url
+    name = url.rpartition("/")[2]
+    prefix = name.removesuffix(".pth").rpartition("-")[2]  # torchvision names its files after their SHA-256
+    path = data_dir / name
+    for place in (path, Path(torch.hub.get_dir()) / "checkpoints" / name):
+        if place.is_file():
+            if not files.sha256(place).startswith(prefix):
+                raise UserError(f"{place} is damaged: its SHA-256 should start with {prefix}; remove it and try again")
+            return place
+    made = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+    except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise UserError(
+            f"cannot download ImageNet's weights from {url} ({error}); put {name} into {data_dir} by hand, or use "
+            "--weights PATH with a safetensors file or state dict of a ResNet-18, or --weights none"
+        ) from error
+    return path
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Reads what torch.save made of a state dict."""
+    content: Any = None
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                claimed = sum(entry.file_size for entry in archive.infolist())
+            if claimed > _LARGEST_FILE:
+                raise UserError(f"{path} claims {claimed} bytes when unpacked, more than any ResNet-18")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception:  # noqa: BLE001, S110 (the restricted unpickler raises whatever a wrong byte leads it to)
+        pass
+    if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
+        raise UserError(
+            f"{path} is no plain state dict, or damaged: expected names and tensors, as "
+            "torch.save(model.state_dict(), …) writes them; nothing in it was run"
+        )
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether `value` is a dense tensor of real numbers."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and not value.is_quantized and not value.is_complex()

@@ -1,1 +1,0 @@
-"""What `python -m hw_numpy.check` does: draws cases, runs a student's files apart, judges what they return."""

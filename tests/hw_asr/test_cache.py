@@ -1,0 +1,186 @@
+"""Spectrograms are computed once, and again where something changed."""
+
+import dataclasses
+import json
+import os
+import threading
+
+import asr_files
+import numpy as np
+import pytest
+
+from hw_asr import audio, sources, spectrograms
+from hw_asr.audio import SETTINGS
+from hw_common.data.feature_cache import INDEX, ROWS
+from hw_common.runs.errors import Stopped, Terminated, UserError
+
+SHEET = SETTINGS["sheet"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight clips."""
+    return asr_files.write(tmp_path / "tiny")
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The clips that a spectrogram was computed of, each as what messages call it."""
+    seen = []
+    decode = audio.decode
+    monkeypatch.setattr(audio, "decode", lambda *arguments: (seen.append(arguments[1]), decode(*arguments))[1])
+    return seen
+
+
+def ensure(folder, results=None, settings=SHEET):
+    clips = [clip.audio for clip in sources.read(folder, "tiny", "tiny").clips]
+    return spectrograms.ensure(clips, "tiny", settings, results or folder.parent / "results")
+
+
+def where(folder, settings=SHEET):
+    return folder.parent / "results" / "hw_asr" / "spectrograms" / f"tiny-{settings.label}"
+
+
+def check(folder, found, settings=SHEET):
+    """The spectrograms are those of the clips in `folder`."""
+    for number, clip in enumerate(sources.read(folder, "tiny", "tiny").clips):
+        expected = audio.log_mel(audio.read(folder / "wavs" / f"{clip.name}.wav", 22_050), settings)
+        assert found.take(number).dtype == np.float16 and len(found.take(number)) == found.frames[number]
+        assert np.array_equal(found.take(number), expected.T.astype(np.float16))
+
+
+def test_spectrograms_are_computed_once(folder, computed, capsys):
+    first = ensure(folder)
+    assert len(computed) == 8
+    check(folder, first)
+    assert sorted(asr_files.snapshot(where(folder))) == [INDEX, ROWS]
+    before = asr_files.snapshot(where(folder))
+    computed.clear()
+    second = ensure(folder)
+    assert computed == [] and asr_files.snapshot(where(folder)) == before and second.sha256 == first.sha256
+    assert capsys.readouterr().out == ""
+
+
+def test_the_index_says_what_is_there(folder):
+    ensure(folder)
+    index = json.loads((where(folder) / INDEX).read_text())
+    assert index["settings"] == dataclasses.asdict(SHEET)
+    assert len(index["items"]) == 8 and all(len(key) == 64 for key in index["items"])
+
+
+def test_only_what_changed_is_computed_again(folder, computed):
+    first = ensure(folder)
+    old = [first.take(clip).copy() for clip in range(8)]
+    computed.clear()
+    (folder / "wavs" / "clip-3.wav").write_bytes(asr_files.encoded(asr_files.sound(99)))
+    (folder / "wavs" / "clip-5.wav").write_bytes((folder / "wavs" / "clip-0.wav").read_bytes())
+    second = ensure(folder)
+    assert len(computed) == 1 and "clip-3" in computed[0]
+    check(folder, second)
+    assert first.sha256 != second.sha256
+    assert all(np.array_equal(first.take(clip), old[clip]) for clip in range(8))  # who has them open, keeps them
+
+
+def test_the_order_and_the_names_may_change(folder, computed):
+    ensure(folder)
+    lines = (folder / "metadata.csv").read_text().splitlines()
+    (folder / "wavs" / "clip-1.wav").rename(folder / "wavs" / "new.wav")
+    lines[1] = lines[1].replace("clip-1", "new")
+    (folder / "metadata.csv").write_text("\n".join(reversed(lines)))
+    computed.clear()
+    found = ensure(folder)
+    assert computed == []
+    check(folder, found)
+
+
+def test_the_same_sound_twice_is_kept_once(folder):
+    (folder / "wavs" / "clip-5.wav").write_bytes((folder / "wavs" / "clip-0.wav").read_bytes())
+    found = ensure(folder)
+    check(folder, found)
+    rows = len((where(folder) / ROWS).read_bytes()) // 160
+    assert rows == sum(found.frames) - found.frames[0]
+
+
+def test_settings_have_their_own_folders(folder, computed):
+    ensure(folder)
+    check(folder, ensure(folder, settings=SETTINGS["notebook"]), SETTINGS["notebook"])
+    assert len(computed) == 24 and where(folder) != where(folder, SETTINGS["notebook"])  # eight by check
+
+
+def test_stale_settings_are_noticed(folder, computed, capsys):
+    ensure(folder)
+    index = json.loads((where(folder) / INDEX).read_text())
+    index["settings"]["hop"] = 200
+    (where(folder) / INDEX).write_text(json.dumps(index))
+    computed.clear()
+    check(folder, ensure(folder))
+    assert len(computed) == 16
+    output = capsys.readouterr().out
+    assert "made with another settings; everything is computed anew" in output and output.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_a_flipped_bit_is_noticed(folder, computed, capsys, place):
+    ensure(folder)
+    content = bytearray((where(folder) / ROWS).read_bytes())
+    content[place] ^= 1
+    (where(folder) / ROWS).write_bytes(content)
+    computed.clear()
+    check(folder, ensure(folder))
+    assert len(computed) == 1 + 8
+    assert "1 of 8 spectrograms were damaged, and were computed anew\n" in capsys.readouterr().out
+    computed.clear()
+    ensure(folder)
+    assert computed == [] and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("rows", "left"), [(0, 0), (1, 0), (20, 1)])
+def test_a_file_that_is_cut_short_is_noticed(folder, capsys, rows, left):
+    ensure(folder)
+    os.truncate(where(folder) / ROWS, 160 * rows)
+    check(folder, ensure(folder))
+    assert f"{8 - left} of 8 spectrograms were damaged, and were computed anew\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])
+@pytest.mark.parametrize("number", [0, 3, 7])
+def test_an_interrupted_computation_goes_on(folder, monkeypatch, number, error):
+    undisturbed = asr_files.snapshot((ensure(folder, folder.parent / "other"), folder.parent / "other")[1])
+    monkeypatch.setattr(spectrograms, "in_parallel", lambda work, items: (work(item) for item in items))
+    decode, calls = audio.decode, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == number + 1:
+            raise error
+        return decode(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audio, "decode", interrupted)
+        with pytest.raises(Stopped, match=f"stopped after the spectrograms of {number} of 8 clips; saved") as stopped:
+            ensure(folder)
+        assert stopped.value.signal_number == (15 if error is Terminated else 2)
+        calls.clear()
+        patch.setattr(audio, "decode", lambda *arguments: (calls.append(arguments), decode(*arguments))[1])
+        ensure(folder)
+    assert len(calls) == 8 - number
+    assert asr_files.snapshot(folder.parent / "results") == undisturbed
+
+
+def test_a_damaged_clip_costs_nothing_that_was_done(folder, computed):
+    (folder / "wavs" / "clip-6.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match="clip-6.wav is damaged or no sound file"):
+        ensure(folder)
+    (folder / "wavs" / "clip-6.wav").write_bytes(asr_files.encoded(asr_files.sound(6)))
+    computed.clear()
+    check(folder, ensure(folder))
+    assert len(computed) == 2 + 8
+
+
+def test_two_at_once_compute_once(folder, computed):
+    threads = [threading.Thread(target=ensure, args=(folder,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(computed) == 8

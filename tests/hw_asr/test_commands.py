@@ -1,0 +1,455 @@
+"""Every command of hw_asr through its real entry point: tiny runs, the files they write, resume, twice the same."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import asr_files
+import numpy as np
+import pytest
+import torch
+from finished_runs import interrupt, numbers_of, times_of_writing
+from PIL import Image
+
+from hw_asr import compare, data, evaluation, experiment, plots, reproduce, similarity, text, train, transcribe
+from hw_asr.pieces import cut
+from hw_asr.presets import Sizes
+from hw_common.commands import cli
+from hw_common.runs import checkpoints, figures
+from hw_common.runs.errors import Stopped, UserError
+from hw_common.training.decoding import Written
+from hw_common.training.experiment import make_schedule
+
+torch.set_num_threads(1)
+
+RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
+STEMS = ("curves", "similarities", "predictions", "alignment")
+FIGURES = {f"{stem}.{suffix}" for stem in STEMS for suffix in ("png", "pdf")}
+TINY = {
+    "sheet": Sizes(encoder_blocks=1, width=4, text_positions=100),
+    "notebook": Sizes(encoder_blocks=1, outer_norm=False, width=4, text_positions=98),
+}
+NETWORKS = {
+    "lstm": ["--recipe", "best", "--dropout", "0.1"],
+    "transformer": ["--decoder", "transformer", "--join", "--beam", "2"],
+    "notebook": ["--preset", "notebook", "--decoder", "transformer"],
+}
+WITH_FIGURES = "notebook"
+NUMBERS = ("loss", "loss_without_padding", "jaccard", "cosine", "damerau_levenshtein", "cer", "wer")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """Networks of four numbers a character, and the notebook's padding shorter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "PRESETS", TINY)
+        patch.setattr(evaluation, "NOTEBOOK_FRAMES", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Eight clips in LJSpeech's layout."""
+    return asr_files.write(tmp_path_factory.mktemp("my clips"))
+
+
+def draw_nothing(patch):
+    """For tests of everything else."""
+    for name in ("training_curves", "similarities", "predictions", "alignment"):
+        patch.setattr(plots, name, lambda *arguments: None)
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    draw_nothing(monkeypatch)
+
+
+def tiny_flags(clips, results):
+    return ["--dataset_dir", str(clips), "--results_dir", str(results), "--epochs", "2", "--threads", "1",
+            "--batch_size", "4"]  # fmt: skip
+
+
+def train_tiny(clips, results, *flags):
+    train.main([*tiny_flags(clips, results), *flags])
+    return results / "hw_asr"
+
+
+@pytest.fixture(scope="module")
+def runs(clips, tmp_path_factory):
+    """A finished tiny run of each kind of network, one with its figures."""
+    results = tmp_path_factory.mktemp("results with spaces")
+    for name, flags in NETWORKS.items():
+        with pytest.MonkeyPatch.context() as patch:
+            if name != WITH_FIGURES:
+                draw_nothing(patch)
+            train_tiny(clips, results, *flags, "--name", name)
+    return {name: results / "hw_asr" / name for name in NETWORKS}
+
+
+# ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_folder_holds_what_was_promised(runs):
+    for name, folder in runs.items():
+        assert {path.name for path in folder.iterdir()} == RUN_FILES | (FIGURES if name == WITH_FIGURES else set())
+    for path in runs[WITH_FIGURES].glob("*.png"):
+        assert Image.open(path).size[0] > 500
+    for path in runs[WITH_FIGURES].glob("*.pdf"):
+        assert path.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_summary_has_the_final_numbers(runs, name):
+    summary = json.loads((runs[name] / "summary.json").read_text())
+    assert summary["utterances"] == {"training": 6, "validation": 1, "test": 1}
+    assert summary["padding_counted_in_training"] == (name == "notebook")
+    assert summary["longest_seconds"] == pytest.approx(0.12, abs=0.01)
+    weights = checkpoints.load_state(runs[name] / "last.pt")["model"]
+    assert summary["parameters"] == sum(tensor.numel() for tensor in weights.values())
+    for epoch in ("final", "best"):
+        for part in ("validation", "test"):
+            assert all(summary[epoch][f"{part}_{number}"] >= 0 for number in NUMBERS)
+    with open(runs[name] / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = max(rows, key=lambda row: float(row["validation_damerau_levenshtein"]))
+    assert summary["best"]["epoch"] == int(chosen["epoch"])
+    assert float(rows[1]["training_loss"]) < float(rows[0]["training_loss"])
+
+
+@pytest.mark.parametrize("flags", [NETWORKS["lstm"], NETWORKS["transformer"]], ids=["lstm", "transformer"])
+@pytest.mark.parametrize("call", [2, 4])
+def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
+    clips, tmp_path, monkeypatch, quick_figures, flags, call
+):
+    whole = train_tiny(clips, tmp_path / "whole", *flags, "--name", "run") / "run"
+    with monkeypatch.context() as patch:
+        interrupt(patch, experiment, ("training_loss", "evaluate"), call)
+        with pytest.raises(Stopped, match="Go on with: python -m hw_asr.train --resume"):
+            train_tiny(clips, tmp_path, *flags, "--name", "run")
+    folder = tmp_path / "hw_asr" / "run"
+    assert not (folder / "summary.json").exists()
+    train.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(whole)
+
+
+def test_a_dry_run_writes_only_spectrograms(clips, tmp_path, capsys):
+    train_tiny(clips, tmp_path, "--recipe", "best", "--dry_run")
+    assert [path.name for path in (tmp_path / "hw_asr").iterdir()] == ["spectrograms"]
+    assert "no run was made" in capsys.readouterr().out
+
+
+def test_resuming_a_finished_run_changes_nothing(runs, capsys):
+    before = times_of_writing(runs["lstm"])
+    train.main(["--resume", str(runs["lstm"])])
+    assert "finished already" in capsys.readouterr().out
+    assert times_of_writing(runs["lstm"]) == before
+
+
+def test_the_sheets_defaults():
+    plain = train.COMMAND.parse([])
+    assert (plain.decoder, plain.preset, plain.optimizer, plain.lr, plain.l2_decay, plain.epochs, plain.batch_size) == (
+        "lstm", "sheet", "adamw", 0.001, 0.01, 15, 64
+    )  # fmt: skip
+    assert not any((plain.dropout, plain.spec_augment, plain.join, plain.tempo, plain.ctc, plain.count_padding))
+    assert (plain.first_stride, plain.precision, plain.beam) == (1, "fp32", None)
+    assert train.COMMAND.parse(["--preset", "notebook"]).count_padding
+    assert not train.COMMAND.parse(["--recipe", "best", "--no-join"]).join
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--decoder", "gru"], "--decoder: invalid choice: 'gru'"),
+        (["--preset", "paper"], "--preset: invalid choice: 'paper'"),
+        (["--beam", "0"], "--beam: expected a whole number from 1"),
+        (["--beam", "51"], "--beam: expected a whole number from 1 to 50, got '51'"),
+        (["--dropout", "1"], "--dropout: expected a number from 0 up to, but not including, 1"),
+        (["--dataset", "sample", "--dataset_dir", "x"], "--dataset sample is built in"),
+        (["--join", "yes"], "unrecognized arguments: yes"),
+    ],
+)
+def test_wrong_flags(tmp_path, flags, says):
+    with pytest.raises(UserError, match=says):
+        train.main([*flags, "--results_dir", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+# ── what is computed ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_rate_rises_for_15_percent_of_the_steps_and_falls_again():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule, rates = make_schedule("linear", optimizer, 40), []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    rises = [0.01 + 0.99 * step / 6 for step in range(6)]
+    falls = [1 - 0.99 * step / 34 for step in range(34)]
+    assert rates == pytest.approx([*rises, *falls])
+
+
+def test_losses_with_and_without_padding():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, len(text.ALPHABET), generator=generator)
+    targets = torch.tensor([[5, 6, text.STOP], [text.STOP, text.EMPTY, text.EMPTY]])
+    share = evaluation.LABEL_SMOOTHING / len(text.ALPHABET)
+    log_probabilities = logits.log_softmax(2)
+    each = -(0.9 * log_probabilities.gather(2, targets[:, :, None])[:, :, 0] + share * log_probabilities.sum(2))
+    for count_padding, expected in ((True, each.sum()), (False, each[0].sum() + each[1, 0])):
+        found = evaluation.cross_entropy(logits, targets, count_padding)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("flags", [["--ctc", "0"], ["--ctc", "0.5"], ["--preset", "notebook"]], ids=lambda f: f[-1])
+def test_processes_that_share_a_batch_share_its_loss(clips, tmp_path, flags):
+    arguments = train.COMMAND.parse([*tiny_flags(clips, tmp_path), *flags])
+    torch.manual_seed(0)
+    model, listening = experiment.network_of(arguments), evaluation.Listening.of(arguments)
+    texts = [torch.tensor(text.encode(words)) for words in ("one", "one two three", "ten")]
+    tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=text.EMPTY)
+    batch = torch.randn(3, 80, 99), torch.tensor([60, 99, 80]), tokens, torch.tensor([len(words) for words in texts])
+    (whole, count, _), *parts = (
+        experiment.training_loss(arguments, listening, model, tuple(tensor[rows] for tensor in batch))
+        for rows in (slice(None), slice(1), slice(1, None))
+    )
+    losses, counts = zip(*((loss.item(), number) for loss, number, _ in parts), strict=True)
+    assert sum(counts) == count
+    assert np.average(losses, weights=counts) == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_texts_are_compared_as_in_the_course():
+    said = text.encode("one two")
+    ended, cut_off = Written(said[1:-1], -0.1, True), Written(text.encode("one tw")[1:-1], -0.1, False)
+    assert evaluation.ids_of(ended) == said
+    assert evaluation.ids_of(cut_off) == text.encode("one t")  # STOP takes the last one's place
+    numbers = evaluation.compare_texts([(said, ended), (said, cut_off)])
+    assert numbers["jaccard"] == pytest.approx((1 + similarity.jaccard(said, text.encode("one t"))) / 2)
+    assert (numbers["cer"], numbers["wer"]) == (1 / 14, 1 / 4)
+
+
+def test_evaluation_counts_every_clip_whatever_its_batch(clips, tmp_path, monkeypatch):
+    arguments = train.COMMAND.parse(tiny_flags(clips, tmp_path))
+    split = experiment.load(arguments).train
+    torch.manual_seed(0)
+    model = experiment.network_of(arguments).eval()
+    listening = evaluation.Listening(None, 20)
+    with torch.inference_mode():
+        whole = evaluation.evaluate(model, split, listening, "x")
+        monkeypatch.setattr(evaluation, "_CLIPS_AT_ONCE", 2)
+        assert evaluation.evaluate(model, split, listening, "x") == pytest.approx(whole, rel=1e-5)
+    assert set(whole) == {f"x_{number}" for number in NUMBERS}
+
+
+def test_joined_clips_are_two_clips(clips, tmp_path):
+    split = experiment.load(train.COMMAND.parse(tiny_flags(clips, tmp_path))).train
+    device = torch.device("cpu")
+    alone = {tuple(tokens): i for i, tokens in enumerate(split.tokens)}
+    seen = set()
+    for epoch in range(8):
+        for batch in data.speech_batches(split, 3, device, 1, shuffle=True, join_up_to=30).epoch(epoch):
+            for spectrogram, frames, tokens, length in zip(*batch, strict=True):
+                said, whole = tuple(tokens[:length].tolist()), spectrogram[:, :frames].numpy()
+                found = [
+                    (first, second)
+                    for first in range(6)
+                    for second in (None, *range(6))
+                    if np.array_equal(whole, both(split, first, second)[0]) and said == both(split, first, second)[1]
+                ]
+                assert found
+                seen.add(found[0][1] is None)
+                assert length <= 30 or said in alone
+    assert seen == {True, False}
+    again = next(iter(data.speech_batches(split, 3, device, 1, shuffle=True, join_up_to=30).epoch(7, start=1)))
+    assert all(torch.equal(one, other) for one, other in zip(again, batch, strict=True))
+
+
+def both(split, first, second):
+    """Two clips, one behind the other; only the first if `second` is None."""
+    if second is None:
+        return split.spectrogram(first), tuple(split.tokens[first])
+    texts = f"{split.texts[first]} {split.texts[second]}"
+    return np.concatenate([split.spectrogram(first), split.spectrogram(second)], 1), tuple(text.encode(texts))
+
+
+# ── transcribe ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_transcribing_files_of_any_kind(runs, tmp_path, capsys, name):
+    paths = [tmp_path / "short.wav", tmp_path / "long stereo.flac", tmp_path / "8 kHz.wav"]
+    paths[0].write_bytes(asr_files.encoded(asr_files.sound(1, 0.1)))
+    paths[1].write_bytes(asr_files.encoded(asr_files.sound(2, 0.7, 44_100, 2), 44_100, "FLAC"))
+    paths[2].write_bytes(asr_files.encoded(asr_files.sound(3, 0.2, 8_000), 8_000))
+    transcribe.main([str(runs[name]), *map(str, paths)])
+    lines = capsys.readouterr().out.splitlines()
+    transcribe.main([str(runs[name]), *map(str, paths), "--json"])
+    results = json.loads(capsys.readouterr().out)
+    assert lines == [f"{path}: {result['text']}" for path, result in zip(paths, results, strict=True)]
+    assert [result["seconds"] for result in results] == [0.1, 0.7, 0.2]
+    assert len(results[0]["pieces"]) == 1 and len(results[1]["pieces"]) >= 4
+    for result in results:
+        times = [time for piece in result["pieces"] for time in (piece["begin"], piece["end"])]
+        assert times == sorted(times) and 0 <= times[0] and times[-1] <= result["seconds"]
+        assert result["text"] == " ".join(piece["text"] for piece in result["pieces"])
+        assert all(0 < piece["probability"] <= 1 for piece in result["pieces"])
+    transcribe.main([str(runs[name]), str(paths[0]), "--beam", "2", "--json"])
+    [beam] = json.loads(capsys.readouterr().out)
+    assert beam["pieces"][0]["probability"] > 0
+
+
+def test_recordings_are_cut_where_it_is_quiet():
+    rate = 1000
+    samples = np.random.default_rng(0).standard_normal(5 * rate).astype(np.float32)
+    quiet = [800, 1700, 2600, 3500]
+    for place in quiet:
+        samples[place - 60 : place + 60] *= 0.01
+    parts = cut(samples, rate, longest=1.0)
+    ends = [begin + len(part) for begin, part in parts]
+    assert all(abs(begin - place) <= 60 for (begin, _), place in zip(parts[1:], quiet, strict=False))
+    assert all(np.array_equal(part, samples[begin : begin + len(part)]) for begin, part in parts)
+    assert all(100 < len(part) <= rate for _, part in parts)
+    assert all(0 <= begin - end < 120 for (begin, _), end in zip(parts[1:], ends[:-1], strict=True))  # quiet, left out
+    assert (parts[0][0], ends[-1]) == (0, len(samples))
+
+
+def test_what_is_short_is_left_as_it_is():
+    samples = np.zeros(1000, np.float32)
+    samples[500] = 1
+    [(begin, part)] = cut(samples, 1000, longest=1.0)
+    assert begin == 0 and part is samples
+
+
+def test_what_is_silent_is_not_written_down():
+    samples = np.zeros(3000, np.float32)
+    samples[:500] = np.random.default_rng(0).standard_normal(500)
+    parts = cut(samples, 1000, longest=1.0)
+    assert [begin for begin, _ in parts] == [0]
+
+
+def test_weights_of_the_other_decoder_are_refused(runs, tmp_path):
+    folder = Path(shutil.copytree(runs["lstm"], tmp_path / "copy"))
+    shutil.copy(runs["transformer"] / "best.safetensors", folder)
+    sound = tmp_path / "sound.wav"
+    sound.write_bytes(asr_files.encoded(asr_files.sound()))
+    with pytest.raises(UserError, match="Transformer decoder") as caught:
+        transcribe.main([str(folder), str(sound)])
+    assert "LSTM decoder" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no sound file that libsndfile reads: it is empty"),
+        (asr_files.encoded(np.zeros((2205, 1), np.float32)), "is silent"),
+        (asr_files.wav(bytes(2000), promised=2**32 - 100), "is cut short"),
+    ],
+    ids=["empty", "silent", "lying"],
+)
+def test_bad_sound_files(runs, tmp_path, content, says):
+    path = tmp_path / "sound.wav"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=says) as caught:
+        transcribe.main([str(runs["lstm"]), str(path)])
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "1", -1, 1e9])
+def test_a_damaged_summary_is_refused(runs, tmp_path, value):
+    folder = Path(shutil.copytree(runs["lstm"], tmp_path / "copy"))
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "longest_seconds": value}))
+    with pytest.raises(UserError, match="does not say how long a clip may be"):
+        transcribe.main([str(folder), "sound.wav"])
+
+
+# ── compare and reproduce ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare_tiny(clips, results, *flags):
+    return compare.parse([*tiny_flags(clips, results), *flags, "--epochs", "1"]).run()
+
+
+def test_a_comparison_runs_once_and_can_be_extended(clips, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "_draw", lambda *arguments: None)
+        summary = compare_tiny(clips, tmp_path, "--seeds", "2", "1")
+    folder, name = tmp_path / "hw_asr", f"compare-{clips.name.replace(' ', '_')}-sheet-plain"
+    trained = {f"{name}-{decoder}-seed{seed}" for decoder in ("lstm", "transformer") for seed in (1, 2)}
+    assert {path.name for path in folder.iterdir()} == {name, "spectrograms", *trained}
+    figures_of_it = {f"{stem}.{suffix}" for stem in ("curves", "similarities") for suffix in ("png", "pdf")}
+    assert {path.name for path in (folder / name).iterdir()} == {
+        ".lock", "config.json", "summary.json", "table.csv", "table.md", *figures_of_it
+    }  # fmt: skip
+    assert [row["decoder"] for row in summary["table"]] == ["lstm", "transformer"]
+    for row in summary["table"]:
+        both_seeds = [
+            json.loads((folder / f"{name}-{row['decoder']}-seed{seed}" / "summary.json").read_text())["final"]
+            for seed in (1, 2)
+        ]
+        for number in NUMBERS:
+            values = [one[f"test_{number}"] for one in both_seeds]
+            assert row[f"final_test_{number}"] == pytest.approx(sum(values) / 2)
+            assert row[f"final_test_{number}_std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+        assert row["published_test_loss"] is None
+    before = times_of_writing(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        extended = compare_tiny(clips, tmp_path, "--seeds", "1", "2", "3")
+    assert [row["seeds"] for row in extended["table"]] == [3, 3]
+    assert times_of_writing(folder).items() > before.items()
+    with pytest.raises(UserError, match="with --lr 0.5: .* needs another --name"):
+        compare_tiny(clips, tmp_path, "--lr", "0.5")
+
+
+def test_a_stopped_comparison_goes_on(clips, tmp_path, quick_figures, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "evaluate", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped, match="the same command goes on where it was") as caught:
+            compare_tiny(clips, tmp_path)
+    assert caught.value.signal_number == signal.SIGTERM
+    assert len(compare_tiny(clips, tmp_path)["table"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--decoder", "lstm"], "--decoder belongs to a single training; the comparison sets it itself"),
+        (["--seed", "1"], "--seed belongs to a single training"),
+        (["--jobs", "0"], "--jobs: expected a whole number from 1"),
+        (["--name", "a/b"], "--name: expected a plain folder name"),
+    ],
+)
+def test_wrong_comparisons(tmp_path, flags, says):
+    with pytest.raises(UserError, match=says):
+        compare.main([*flags, "--results_dir", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reproduce_does_everything_and_the_second_time_nothing(clips, tmp_path, monkeypatch, capsys):
+    quick = ["--dataset_dir", str(clips), "--epochs", "1", "--batch_size", "4", "--seeds", "1", "--threads", "1"]
+    monkeypatch.setattr(reproduce, "_FLAGS", {"sample": quick})
+    monkeypatch.setattr(figures, "save", lambda figure, folder, stem: [])
+    flags = ["--results_dir", str(tmp_path), "--jobs", "1"]
+    reproduce.main(flags)
+    printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith(f"  {tmp_path}")]
+    assert all(path.is_file() for path in printed if path.suffix != ".png")
+    before = times_of_writing(tmp_path)
+    assert {path.parent.name for path in before} == {"sample-lstm-seed1", "sample-transformer-seed1"}
+    reproduce.main(flags)
+    assert times_of_writing(tmp_path) == before
+
+
+# ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "--decoder", "gru"])
+    with pytest.raises(SystemExit) as caught:
+        cli.run_command(train.main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,248 @@
+"""Data sets in LJSpeech's layout, their splits, and mini-batches of them."""
+
+import shutil
+
+import asr_files
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw_asr import audio, data, sources, text
+from hw_asr.spec_augment import spec_augment
+from hw_common.commands import cli
+from hw_common.runs.errors import UserError
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set of eight clips: six for training, one for validation, one for testing."""
+    return asr_files.write(tmp_path_factory.mktemp("data") / "tiny set")
+
+
+def load(folder, results, **options):
+    options = {"settings": audio.SETTINGS["sheet"], **options}
+    return data.load("ljspeech", folder.parent, folder, results_dir=results, **options)
+
+
+@pytest.fixture(scope="module")
+def tiny(folder, tmp_path_factory):
+    """The same, loaded."""
+    return load(folder, tmp_path_factory.mktemp("results"))
+
+
+# Data sets
+
+
+def test_splits_go_by_the_order_of_the_file():
+    parts = data.split(13_100)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 9825, "val": 655, "test": 2620}
+    assert [*parts["train"], *parts["val"], *parts["test"]] == list(range(13_100))
+
+
+@given(st.integers(5, 500))
+def test_every_clip_is_in_one_split(count):
+    parts = data.split(count)
+    assert list(parts) == ["train", "val", "test"] and min(map(len, parts.values())) > 0
+    assert [*parts["train"], *parts["val"], *parts["test"]] == list(range(count))
+
+
+def test_a_data_set(tiny, folder):
+    assert (tiny.name, tiny.label) == ("tiny_set", "tiny_set")
+    assert [len(part) for part in (tiny.train, tiny.val, tiny.test)] == [6, 1, 1]
+    assert tiny.val.names == ("clip-6",) and tiny.train.names[:2] == ("clip-0", "clip-1")
+    assert tiny.train.texts[2] == "no. # # was it?" and tiny.train.tokens[1] == text.encode("one two")
+    assert tiny.hashes.keys() == {"tiny_set/metadata.csv", "tiny_set/wavs"}
+    for part, clip, number in ((tiny.train, 3, 3), (tiny.test, 0, 7)):
+        samples = audio.read(folder / "wavs" / f"clip-{number}.wav", 22_050)
+        expected = audio.log_mel(samples, audio.SETTINGS["sheet"])
+        assert part.spectrogram(clip).shape == expected.shape == (80, part.frames[clip])
+        assert np.abs(part.spectrogram(clip) - expected).max() < 1e-3  # float16
+
+
+def test_transcripts_can_be_cut(folder, tmp_path):
+    cut = load(folder, tmp_path, longest_text=3)
+    assert cut.train.texts[:3] == ("pri", "one", "no.")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_archives_hold_the_same(tiny, folder, tmp_path, mode):
+    found = load(asr_files.pack(folder, tmp_path / "tiny set.tar.gz", mode), tmp_path)
+    assert found.label == "tiny_set" and found.hashes == tiny.hashes and found.train.texts == tiny.train.texts
+
+
+def test_the_folder_around_it_will_do(tiny, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "LJSpeech-1.1")
+    assert load(tmp_path, tmp_path).hashes.values() != tiny.hashes.values()  # another label
+    found = data.load("ljspeech", tmp_path, None, results_dir=tmp_path, settings=audio.SETTINGS["sheet"])
+    assert found.name == "LJSpeech" and list(found.hashes.values()) == list(tiny.hashes.values())
+
+
+@pytest.mark.parametrize("name", ["spoken_digits", "spoken_digits.tar.gz"])
+def test_spoken_digits(folder, tmp_path, name):
+    if name.endswith("gz"):
+        asr_files.pack(folder, tmp_path / name, "w:gz")
+    else:
+        shutil.copytree(folder, tmp_path / name / "LJSpeech-1.1")
+    found = sources.open_source("digits", tmp_path, None)
+    assert (found.name, found.label, len(found.clips)) == ("spoken digits", "digits", 8)
+
+
+def test_flac_files_will_do(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "wavs" / "clip-2.wav").unlink()
+    (tmp_path / "copy" / "wavs" / "clip-2.flac").write_bytes(asr_files.encoded(asr_files.sound(2), kind="FLAC"))
+    assert load(tmp_path / "copy", tmp_path).train.frames[2] == 1 + 2205 // 160
+
+
+def test_rows_may_end_as_windows_ends_them(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    content = (folder / "metadata.csv").read_text()
+    (tmp_path / "copy" / "metadata.csv").write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode() + b"\r\n")
+    assert sources.read(tmp_path / "copy", "x", "x").clips[0].name == "clip-0"
+
+
+# LJSpeech
+
+
+def test_ljspeech_is_downloaded_whole(folder, tmp_path, monkeypatch, capsys):
+    roots = []
+
+    def downloader(root, download):
+        roots.append(root)
+        shutil.copytree(folder, f"{root}/LJSpeech-1.1")
+
+    monkeypatch.setattr(torchaudio.datasets, "LJSPEECH", downloader)
+    for _ in range(2):
+        found = sources.open_source("ljspeech", tmp_path / "data", None)
+        assert (found.name, len(found.clips)) == ("LJSpeech", 8)
+    assert len(roots) == 1 and [path.name for path in (tmp_path / "data").iterdir()] == ["LJSpeech-1.1"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), RuntimeError('invalid hash value (expected "be1")')])
+def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch, error):
+    def downloader(root, download):
+        (tmp_path / "data").joinpath(root, "LJSpeech-1.1.tar.bz2").write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr(torchaudio.datasets, "LJSPEECH", downloader)
+    with pytest.raises(UserError, match="LJSpeech-1.1 is missing and could not be downloaded .*use --dataset sample"):
+        sources.open_source("ljspeech", tmp_path / "data", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_put_there_by_hand_is_unpacked(folder, tmp_path):
+    asr_files.pack(shutil.copytree(folder, tmp_path / "LJSpeech-1.1"), tmp_path / "LJSpeech-1.1.tar.bz2", "w:bz2")
+    shutil.rmtree(tmp_path / "LJSpeech-1.1")
+    assert len(sources.open_source("ljspeech", tmp_path, None).clips) == 8
+
+
+def test_flags():
+    flags = cli.Parser("x", "y")
+    sources.add_data_flags(flags)
+    assert flags.parse_args([]).dataset == "ljspeech"
+    with pytest.raises(UserError, match="--dataset sample is built in; leave --dataset_dir out"):
+        sources.resolve(flags.parse_args(["--dataset", "sample", "--dataset-dir", "x"]))
+    sources.resolve(flags.parse_args(["--dataset_dir", "x"]))
+
+
+# Mini-batches
+
+
+def rows_of(batches, epoch=0):
+    """Every clip of an epoch without its padding, which is checked."""
+    for pictures, frames, tokens, lengths in batches.epoch(epoch):
+        assert pictures.shape[2] == frames.max() and tokens.shape[1] == lengths.max()
+        for picture, count, numbers, length in zip(pictures, frames, tokens, lengths, strict=True):
+            assert (picture[:, count:] == 0).all() and (numbers[length:] == text.EMPTY).all()
+            yield picture[:, :count], numbers[:length].tolist()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 4, 99])
+def test_every_clip_once_padded_no_more_than_needed(tiny, shuffle, batch_size):
+    part = tiny.train
+    batches = data.speech_batches(part, batch_size, CPU, seed=3, shuffle=shuffle)
+    found = list(rows_of(batches))
+    assert len(found) == 6 and len(batches) == -(-6 // batch_size)
+    expected = {part.spectrogram(i).tobytes(): part.tokens[i] for i in range(6)}
+    assert {np.ascontiguousarray(p.numpy()).tobytes(): tokens for p, tokens in found} == expected
+    if not shuffle:
+        assert [p.shape[1] for p, _ in found] == sorted(part.frames)
+
+
+def test_the_order_changes_from_epoch_to_epoch_only_in_training(tiny):
+    for shuffle in (False, True):
+        batches = data.speech_batches(tiny.train, 2, CPU, seed=3, shuffle=shuffle)
+        orders = {tuple(picture.shape[1] for picture, _ in rows_of(batches, epoch)) for epoch in range(5)}
+        assert (len(orders) > 1) == shuffle
+
+
+def test_the_notebook_s_padding(tiny):
+    batch = next(data.speech_batches(tiny.train, 6, CPU, pad_to=(10, 12)).epoch(0))
+    pictures, frames, tokens, lengths = batch
+    assert pictures.shape == (6, 80, 10) and tokens.shape == (6, 12)
+    order = np.argsort(tiny.train.frames, kind="stable")
+    assert frames.tolist() == [min(10, tiny.train.frames[i]) for i in order]
+    assert lengths.tolist() == [min(12, len(tiny.train.tokens[i])) for i in order]
+    for row, clip in enumerate(order):
+        picture = tiny.train.spectrogram(clip)[:, :10]
+        assert np.array_equal(pictures[row, :, : picture.shape[1]], picture)
+        assert (pictures[row, :, picture.shape[1] :] == 0).all()
+        padded = tiny.train.tokens[clip][:12] + [text.EMPTY] * 12
+        assert tokens[row].tolist() == padded[:12]
+
+
+def test_augmentation_depends_on_seed_epoch_and_step_alone(tiny):
+    def drawn(seed, epoch):
+        batches = data.speech_batches(tiny.train, 3, CPU, seed=seed, augment=True)
+        return torch.cat([batch[0].flatten() for batch in batches.epoch(epoch)])
+
+    assert torch.equal(drawn(1, 2), drawn(1, 2))
+    assert not torch.equal(drawn(1, 2), drawn(1, 3)) and not torch.equal(drawn(1, 2), drawn(2, 2))
+    second = list(data.speech_batches(tiny.train, 3, CPU, seed=1, augment=True).epoch(2))[1]
+    resumed = next(data.speech_batches(tiny.train, 3, CPU, seed=1, augment=True).epoch(2, start=1))
+    assert all(torch.equal(a, b) for a, b in zip(second, resumed, strict=True))
+
+
+# SpecAugment
+
+
+@settings(deadline=None, max_examples=30)
+@given(frames=st.lists(st.integers(1, 500), min_size=1, max_size=4), seed=st.integers(0, 999))
+def test_a_band_and_a_span_are_masked(frames, seed):
+    ones = torch.ones(len(frames), 80, max(frames))
+    found = spec_augment(ones, torch.tensor(frames), torch.Generator().manual_seed(seed))
+    assert (ones == 1).all() and found.shape == ones.shape
+    for picture, count in zip(found, frames, strict=True):
+        bands = (picture[:, 0] == 0) if picture[:, 0].any() else (picture[:, -1] == 0)
+        kept = picture[~bands]
+        assert bands.sum() < 27 and is_one_span(bands)
+        span = (kept == 0).all(0)
+        assert torch.equal(kept == 0, span.expand_as(kept)) and is_one_span(span)
+        assert span.sum() <= min(79, 0.2 * count) and not span[count:].any()
+
+
+def is_one_span(marks):
+    return (marks[1:] & ~marks[:-1]).sum() + marks[0] <= 1
+
+
+def test_masks_are_as_large_as_torchaudio_s():
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    ones = torch.ones(600, 80, 400)
+    found = spec_augment(ones, torch.full((600,), 400), generator)
+    time = torchaudio.transforms.TimeMasking(80, iid_masks=True)(ones[:, None])[:, 0]
+    band = torchaudio.transforms.FrequencyMasking(27, iid_masks=True)(ones[:, None])[:, 0]
+    expected = time * band
+    assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.02)
+    assert torch.allclose(found.mean((0, 1)), expected.mean((0, 1)), atol=0.06)
+    assert torch.allclose(found.mean((0, 2)), expected.mean((0, 2)), atol=0.06)
+    widths = torch.stack([1 - found.amax(1).mean(1), 1 - found.amax(2).mean(1)])
+    assert abs(torch.corrcoef(widths)[0, 1].item()) < 0.2  # bands and spans are drawn each by themselves

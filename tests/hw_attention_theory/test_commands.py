@@ -1,0 +1,404 @@
+"""Every command of hw_attention_theory through its real entry point: the files it writes, resume, bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cnn_files
+import numpy as np
+import pytest
+import torch
+from finished_runs import interrupt, numbers_of
+from PIL import Image
+
+from hw_attention_theory import claims, experiment, measure, parameter_counts, plots, reproduce, scaling, train, verify
+from hw_common.commands import cli
+from hw_common.runs.errors import Stopped, UserError
+
+torch.set_num_threads(1)
+FOLDER = "hw_attention_theory"
+RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
+TINY = ["--side", "7", "--n", "4", "--d", "2", "--epochs", "2", "--batch_size", "3", "--threads", "1"]
+
+
+def figure_files(stem):
+    return {f"{stem}.png", f"{stem}.pdf"}
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """A shell's background jobs ignore SIGINT, and so do the tests when they are one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Twelve training and five test images in MNIST's format."""
+    folder = tmp_path_factory.mktemp("data")
+    cnn_files.write_idx(folder)
+    return folder
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """Draws nothing: for tests of everything else."""
+    for name in ("training_curves", "approximation", "scaling"):
+        monkeypatch.setattr(plots, name, lambda *arguments: None)
+
+
+@pytest.fixture
+def quick_claims(monkeypatch):
+    """Three claims and no figure."""
+    monkeypatch.setattr(claims, "CLAIMS", claims.CLAIMS[:3])
+    monkeypatch.setattr(verify, "_NORMS", (0.5,))
+    monkeypatch.setattr(verify, "_REPEATS", 1)
+
+
+class Meter:
+    """Stands for the real one: knows how long things take."""
+
+    measured = []
+
+    def __init__(self, threads, rounds):
+        pass
+
+    def measure(self, case):
+        self.measured.append(case)
+        seconds = 1e-9 * case.L**2 if case.K is None else 1e-8 * case.L * case.features
+        return {"attention": case.attention, "L": case.L, "D": case.D, "K": case.K, "M": case.features,
+                "seconds": seconds, "cpu_seconds": seconds, "rounds": 1,
+                "bytes": 8 * case.L**2, "process_bytes": 10**9}  # fmt: skip
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def meter(monkeypatch):
+    monkeypatch.setattr(scaling, "Meter", Meter)
+    monkeypatch.setattr(Meter, "measured", [])
+    return Meter
+
+
+def train_tiny(data_dir, results, *flags):
+    train.main(["--data_dir", str(data_dir), "--results_dir", str(results), *TINY, *flags])
+    return results / FOLDER
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def refusal(command, *flags):
+    """What the user is told: one line."""
+    with pytest.raises(UserError) as caught:
+        command([*map(str, flags)])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("attention", ["softmax", "taylor"])
+def test_a_run_folder_holds_what_was_promised(data_dir, tmp_path, attention, capsys):
+    folder = train_tiny(data_dir, tmp_path / "with spaces", "--attention", attention) / f"mnist7-{attention}"
+    assert {path.name for path in folder.iterdir()} == RUN_FILES | figure_files("curves")
+    assert Image.open(folder / "curves.png").size[0] > 500
+    summary = summary_of(folder)
+    assert summary["images"] == {"training": 11, "validation": 1, "test": 5}
+    assert (summary["data"], summary["attention"], summary["length"]) == ("MNIST", attention, 49)
+    assert summary["terms"] == (3 if attention == "taylor" else None)
+    assert summary["final"]["epoch"] == 2 and 0 <= summary["best"]["test_accuracy"] <= 1
+    assert summary["speed"]["training_seconds"] > 0 and summary["speed"]["peak_memory_mb"] > 0
+    model = experiment.build_model(train.COMMAND.parse(["--attention", attention, *TINY]))
+    assert summary["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert "images a second" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("attention", "call"), [("softmax", 2), ("taylor", 5), ("taylor", 6)])
+def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
+    data_dir, tmp_path, monkeypatch, quick_figures, attention, call
+):
+    flags = ["--attention", attention, "--name", "run"]
+    whole = train_tiny(data_dir, tmp_path / "whole", *flags) / "run"
+    with monkeypatch.context() as patch:
+        interrupt(patch, experiment, ("loss_function", "evaluate"), call)
+        with pytest.raises(Stopped, match="Go on with: python -m hw_attention_theory.train --resume"):
+            train_tiny(data_dir, tmp_path, *flags)
+    folder = tmp_path / FOLDER / "run"
+    assert not (folder / "summary.json").exists()
+    train.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(whole)
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    train.main(["--dataset", "sample", "--attention", "taylor", "--threads", "1", "--dry_run", "--results_dir",
+                str(tmp_path)])  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+    assert "read as 64 pixels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--attention", "linear"], "--attention: invalid choice: 'linear'"),
+        (["--terms", "3"], "--terms belongs to --attention taylor, not to softmax"),
+        (["--attention", "taylor", "--terms", "4"], "--terms: expected an odd number, got 4"),
+        (["--attention", "taylor", "--terms", "9"], "--terms: expected a whole number from 1 to 7, got 9"),
+        (["--attention", "taylor", "--terms", "7", "--d", "32"], "more than the limit of 100000; choose fewer terms"),
+        (["--side", "9"], "--side: expected one of 28, 14, 7 for mnist, got 9"),
+        (["--dataset", "sample", "--side", "28"], "--side: expected one of 8, 4 for sample, got 28"),
+        (["--n", "2000"], "--n: expected a whole number from 1 to 1024, got 2000"),
+        (["--heads", "0"], "--heads: expected a whole number from 1"),
+        (["--lr", "nan"], "--lr: expected a number above 0, got 'nan'"),
+    ],
+)
+def test_wrong_flags(tmp_path, flags, says):
+    with pytest.raises(UserError, match=says):
+        train.main([*flags, "--results_dir", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_data_ends_the_training_before_it_begins(tmp_path):
+    cnn_files.write_idx(tmp_path, train_labels=cnn_files.idx(np.full(12, 10, np.uint8)))
+    message = refusal(train.main, "--data_dir", tmp_path, "--results_dir", tmp_path / "results")
+    assert "train has the label 10, expected 0 to 9" in message
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_run_is_not_resumed(data_dir, tmp_path, quick_figures):
+    folder = train_tiny(data_dir, tmp_path, "--name", "run") / "run"
+    (folder / "summary.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    for changes, says in (
+        ({"n": 10**9}, "config.json is damaged: --n: expected a whole number from 1 to 1024"),
+        ({"attention": "taylor", "terms": 5}, "last.pt does not belong to this run"),
+        ({"n": 5}, "last.pt does not belong to this run"),
+        ({"evil": "__import__('os')"}, "config.json is damaged: there is no argument --evil"),
+    ):
+        changed = {**config, "arguments": {**config["arguments"], **changes}}
+        (folder / "config.json").write_text(json.dumps(changed))
+        assert says in refusal(train.main, "--resume", folder)
+
+
+# ── parameter_counts and verify ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_parameter_counts(tmp_path, capsys, monkeypatch):
+    flags = ["--results_dir", str(tmp_path)]
+    assert parameter_counts.main(flags) == 0
+    folder = tmp_path / FOLDER / "parameter_counts"
+    assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "summary.json"}
+    summary = summary_of(folder)
+    assert [network["parameters"] for network in summary["networks"]] == [10_298, 236_310] and summary["holds"]
+    assert "8·(5·5·3 + 1) =     608" in capsys.readouterr().out
+    monkeypatch.setattr(parameter_counts, "_BIAS", 0)  # a wrong formula
+    assert parameter_counts.main(flags) == 1
+    assert "formulas and torch DISAGREE" in capsys.readouterr().out
+    assert not summary_of(folder)["holds"]  # the same folder again
+
+
+def test_verify(tmp_path, capsys):
+    assert verify.main(["--draws", "2", "--results_dir", str(tmp_path)]) == 0
+    folder = tmp_path / FOLDER / "verify"
+    assert {path.name for path in folder.iterdir()} == (
+        {".lock", "config.json", "summary.json", "claims.md"} | figure_files("approximation")
+    )
+    summary = summary_of(folder)
+    assert [row["name"] for row in summary["claims"]] == [claim.name for claim in claims.CLAIMS]
+    assert summary["holds"] and all(row["holds"] and row["draws"] == 2 for row in summary["claims"])
+    for row in summary["approximation"]:
+        assert 0 < row["error"] and (row["bound"] is None or row["error"] <= row["bound"])
+    printed = capsys.readouterr().out
+    assert printed.count("holds  ist-") == len(claims.CLAIMS) and "all claims hold" in printed
+    assert len((folder / "claims.md").read_text().splitlines()) == 2 + len(claims.CLAIMS)
+
+
+def test_verify_ends_with_status_1_where_a_claim_fails(tmp_path, capsys, monkeypatch, quick_figures, quick_claims):
+    wrong = claims.Claim("wrong", "none", "1 is 0", lambda draw: ({"L": 1}, float("nan")), 0.0, draws=1)
+    monkeypatch.setattr(claims, "CLAIMS", (*claims.CLAIMS, wrong))
+    monkeypatch.setattr(sys, "argv", ["verify", "--draws", "1", "--results_dir", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        cli.run_command(verify.main)
+    assert caught.value.code == 1
+    assert "FAILED: wrong" in capsys.readouterr().out
+    summary = summary_of(tmp_path / FOLDER / "verify")
+    assert not summary["holds"] and summary["claims"][-1]["largest_error"] is None
+
+
+def test_verify_replaces_its_own_folder_and_no_other(data_dir, tmp_path, quick_figures, quick_claims):
+    flags = ["--draws", "1", "--results_dir", tmp_path]
+    train_tiny(data_dir, tmp_path, "--name", "mine")
+    message = refusal(verify.main, *flags, "--name", "mine")
+    assert "was made by another command than hw_attention_theory.verify; choose another --name" in message
+    assert (tmp_path / FOLDER / "mine" / "best.safetensors").exists()
+    for _ in range(2):
+        verify.main([*map(str, flags)])
+    assert {path.name for path in (tmp_path / FOLDER).iterdir()} == {"mine", "verify"}
+
+
+def test_an_interrupted_verify_leaves_nothing(tmp_path, monkeypatch, quick_claims):
+    monkeypatch.setattr(claims, "check", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        verify.main(["--results_dir", str(tmp_path)])
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+# ── scaling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_scaling_measures_in_processes_of_its_own(tmp_path, capsys):
+    scaling.main(["--max_length", "256", "--dimensions", "2", "--terms", "3", "--threads", "1", "--rounds", "1",
+                  "--results_dir", str(tmp_path)])  # fmt: skip
+    folder = tmp_path / FOLDER / "scaling"
+    files = {".lock", "config.json", "summary.json", "points.json", "table.md"} | figure_files("scaling")
+    assert {path.name for path in folder.iterdir()} == files
+    points = summary_of(folder)["points"]
+    assert [(row["attention"], row["L"], row["M"]) for row in points] == [
+        ("softmax", 128, None), ("softmax", 256, None), ("taylor", 128, 6), ("taylor", 256, 6)
+    ]  # fmt: skip
+    assert all(row["seconds"] > 0 and 0 <= row["bytes"] < row["process_bytes"] for row in points)
+    assert "| linear | 2 | 3 | 6 |" in capsys.readouterr().out
+
+
+def test_scaling_knows_exponents_and_crossovers(tmp_path, meter, quick_figures, capsys):
+    flags = ["--max_length", "16384", "--dimensions", "8", "16", "16", "--terms", "5", "3", "--max_gigabytes", "0.5",
+             "--results_dir", str(tmp_path)]  # fmt: skip
+    scaling.main(flags)
+    folder = tmp_path / FOLDER / "scaling"
+    summary = summary_of(folder)
+    assert [(row["D"], row["K"], row["longest"]) for row in summary["fits"]] == [
+        (8, None, 4096), (16, None, 4096), (8, 3, 16384), (8, 5, 16384), (16, 3, 16384), (16, 5, 16384)
+    ]  # fmt: skip
+    for row in summary["fits"]:
+        assert row["time_exponent"] == pytest.approx(2 if row["K"] is None else 1)
+    lengths = {(row["D"], row["K"]): (row["length"], row["how"]) for row in summary["crossovers"]}
+    assert lengths[8, 3] == (pytest.approx(450), "measured") and lengths[16, 5][1] == "extrapolated"
+    before = len(meter.measured)
+    scaling.main(flags)
+    assert len(meter.measured) == before and "is finished already" in capsys.readouterr().out
+    scaling.main([*flags, "--overwrite"])
+    assert len(meter.measured) == 2 * before
+
+
+def test_a_stopped_measurement_goes_on(tmp_path, meter, quick_figures, monkeypatch):
+    flags = ["--max_length", "512", "--dimensions", "8", "--terms", "3", "--results_dir", str(tmp_path)]
+    own = Meter.measure
+
+    def stop_at_the_fifth(self, case):
+        if len(self.measured) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return own(self, case)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Meter, "measure", stop_at_the_fifth)
+        with pytest.raises(Stopped, match="the same command goes on"):
+            scaling.main(flags)
+    folder = tmp_path / FOLDER / "scaling"
+    assert len(json.loads((folder / "points.json").read_text())) == 4 and not (folder / "summary.json").exists()
+    says = refusal(scaling.main, *flags, "--rounds", 3)
+    assert "cannot resume" in says and "--rounds 3" in says and "choose another --name, or --overwrite" in says
+    scaling.main(flags)
+    assert len(meter.measured) == 6
+    assert len(summary_of(folder)["points"]) == 6
+
+
+def test_what_would_take_too_long_is_left_out(tmp_path, meter, quick_figures):
+    scaling.main(["--max_length", "4096", "--dimensions", "8", "--terms", "3", "--max_seconds", "0.001",
+                  "--results_dir", str(tmp_path)])  # fmt: skip
+    points = summary_of(tmp_path / FOLDER / "scaling")["points"]
+    assert max(row["L"] for row in points if row["K"] is None) == 512  # 1024 was expected to take 0.00105 s
+    assert max(row["L"] for row in points if row["K"] == 3) == 2048
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--max_length", "100"], "--max_length: expected a whole number from 256 to 4194304, got 100"),
+        (["--max_length", "10000000"], "--max_length: expected a whole number from 256 to 4194304"),
+        (["--terms", "2"], "--terms: expected odd numbers, got 2"),
+        (["--dimensions", "1000", "--terms", "3"], "makes more than 10000 features"),
+        (["--dimensions", "0"], "--dimensions: expected a whole number from 1"),
+        (["--rounds", "0"], "--rounds: expected a whole number from 1"),
+        (["--max_gigabytes", "-1"], "--max_gigabytes: expected a number above 0"),
+        (["--name", "a/b"], "--name: expected a plain folder name"),
+    ],
+)
+def test_wrong_measurements(tmp_path, meter, flags, says):
+    assert says in refusal(scaling.main, *flags, "--results_dir", tmp_path)
+    assert list(tmp_path.iterdir()) == [] and not meter.measured
+
+
+@pytest.mark.parametrize("content", ["[", '{"a": 1}', '[{"L": 1}]', '[{"attention": "softmax", "L": NaN}]', "[1]"])
+def test_damaged_points_are_refused(tmp_path, meter, quick_figures, content):
+    flags = ["--max_length", "256", "--dimensions", "8", "--terms", "3", "--results_dir", str(tmp_path)]
+    scaling.main(flags)
+    folder = tmp_path / FOLDER / "scaling"
+    (folder / "summary.json").unlink()
+    (folder / "points.json").write_text(content)
+    assert "points.json is damaged" in refusal(scaling.main, *flags)
+
+
+def test_a_killed_measurement_is_one_line(monkeypatch):
+    """As when the system runs out of memory."""
+    meter = measure.Meter(threads=1, rounds=1)
+    submit = meter._pool.submit
+    monkeypatch.setattr(meter._pool, "submit", lambda *arguments: submit(os._exit, 9))
+    try:
+        with pytest.raises(UserError, match="softmax attention at L = 1, D = 1 could not be measured .* smaller --max"):
+            meter.measure(measure.Case("softmax", 1, 1))
+    finally:
+        meter.close()
+
+
+# ── reproduce ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_reproduce_does_everything_and_the_second_time_nothing(
+    data_dir, tmp_path, meter, quick_figures, quick_claims, monkeypatch, capsys
+):
+    monkeypatch.setattr(reproduce, "_TRAININGS", {"sample": TINY})
+    flags = ["--results_dir", str(tmp_path), "--data_dir", str(data_dir), "--jobs", "1"]
+    reproduce.main(flags)
+    folder = tmp_path / FOLDER
+    runs = {"parameter_counts", "verify", "sample-softmax", "sample-taylor", "sample-scaling"}
+    assert {path.name for path in folder.iterdir()} == runs | {"sample-numbers.md"}
+    printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith(f"  {tmp_path}")]
+    assert set(printed) == {folder / name for name in runs | {"sample-numbers.md"}}
+    table = (folder / "sample-numbers.md").read_text()
+    assert "| MNIST | linear attention (3 terms), 49 pixels |" in table
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("summary.json")}
+    assert len(before) == 5
+    shutil.rmtree(folder / "sample-taylor")
+    reproduce.main(flags)
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("summary.json")}
+    assert {path.parent.name for path in before if after[path] != before[path]} == {"sample-taylor"}
+
+
+def test_reproduce_stops_where_a_claim_fails(tmp_path, quick_figures, quick_claims, monkeypatch):
+    wrong = claims.Claim("wrong", "none", "1 is 0", lambda draw: ({"L": 1}, 1.0), 0.0, draws=1)
+    monkeypatch.setattr(claims, "CLAIMS", (wrong,))
+    message = refusal(reproduce.main, "--results_dir", tmp_path)
+    assert "says that a claim is wrong; try again with: python -m hw_attention_theory.verify" in message
+
+
+def test_a_stopped_reproduction_says_how_to_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "_check", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Stopped, match="the same command goes on where it was"):
+        reproduce.main(["--results_dir", str(tmp_path)])
+
+
+# ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_command_imports_torch_before_its_arguments_are_checked():
+    modules = "train, parameter_counts, verify, scaling, reproduce"
+    code = f"import sys; from {FOLDER} import {modules}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0

@@ -1,0 +1,345 @@
+"""Bad input to hw_caption's data and features: each ends in one line and exit status 2, and leaves nothing behind."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import caption_files
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+
+from hw_caption import backbone, data, feature_store, features, images
+from hw_caption.vocabulary import SPECIALS, Vocabulary
+from hw_common.commands import cli
+from hw_common.data import dataset_files, feature_cache
+from hw_common.data.dataset_files import SourceFile
+from hw_common.runs.errors import UserError
+
+torch.set_num_threads(1)
+
+ON_CPU = ["--threads", "1", "--device", "cpu"]
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def refusal(dataset_dir: Path, **options) -> str:
+    """Loads a data set, which has to be refused; returns what the user is told."""
+    with pytest.raises(UserError) as caught:
+        data.load("sydney", dataset_dir, dataset_dir, **options)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 400
+    return message
+
+
+# dataset.json
+
+
+def with_image(**changes) -> dict:
+    """A data set whose second image, 1.tif, has something else in it; what is None is left out."""
+    content = caption_files.description()
+    changed = {**content["images"][1], **changes}
+    content["images"][1] = {key: value for key, value in changed.items() if value is not None}
+    return content
+
+
+def with_sentence(value) -> dict:
+    return with_image(sentences=[caption_files.sentence("a house"), value])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([], "the list images"),
+        ({"images": {"a": 1}}, "the list images"),
+        ({"images": ["1.tif"]}, "image 1 has no filename"),
+        (with_image(filename=None), "image 2 has no filename"),
+        (with_image(filename=3), "image 2 has no filename"),
+        (with_image(filename="0.tif"), "'0.tif' is there twice"),
+        (with_image(split=None), "'1.tif' has the split None, expected train, val, test"),
+        (with_image(split="training"), "has the split 'training'"),
+        (with_image(split=["train"]), "has the split ['train']"),
+        (with_image(sentences=None), "'1.tif' has no reference captions"),
+        (with_image(sentences=[]), "'1.tif' has no reference captions"),
+        (with_image(sentences="a house"), "'1.tif' has no reference captions"),
+        (with_sentence("a house"), "a caption of '1.tif' has no tokens"),
+        (with_sentence({"tokens": [1, 2]}), "a caption of '1.tif' has no tokens"),
+        (with_sentence({"tokens": []}), "a caption of '1.tif' is empty"),
+        (with_sentence({"tokens": [" ", "."]}), "a caption of '1.tif' is empty"),
+        (with_sentence({"raw": " ... "}), "a caption of '1.tif' is empty"),
+        (with_sentence({"tokens": ["a"] * 501}), "has 501 words, more than the limit of 500"),
+        (with_sentence({"tokens": ["\ud800a"]}), "surrogates not allowed"),
+    ],
+)
+def test_damaged_captions_are_refused(tmp_path, content, says):
+    caption_files.write_json(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    message = refusal(tmp_path)
+    assert says in message and str(tmp_path / "dataset.json") in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no json", b'{"images": [', b"\xff\xfe\x00", b"[" * 100_000, b'{"images": [' + b"9" * 5000 + b"]}"],
+    ids=["empty", "text", "cut short", "no text", "nested", "large number"],
+)  # fmt: skip
+def test_what_is_no_json_is_refused(tmp_path, content):
+    (tmp_path / "dataset.json").write_bytes(content)
+    assert f"{tmp_path / 'dataset.json'} is damaged" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "x\0", "a\nb", "\ud800", "a" * 300]
+)
+def test_names_that_leave_the_image_folder_are_refused(tmp_path, name, packed):
+    folder = caption_files.write_json(tmp_path / "tiny")
+    (tmp_path / "x").write_bytes(caption_files.picture())
+    (folder / "x").write_bytes(caption_files.picture())
+    (folder / "dataset.json").write_text(json.dumps(with_image(filename=name)))
+    message = refusal(caption_files.pack(folder, tmp_path / "tiny.tar") if packed else folder)
+    expected = "has no filename" if len(name) in (0, 300) else "no name inside the image"
+    assert expected in message
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+def test_an_image_that_is_named_but_missing_is_refused(tmp_path, packed):
+    folder = caption_files.write_json(tmp_path / "tiny")
+    (folder / "images" / "3.tif").unlink()
+    path = caption_files.pack(folder, tmp_path / "tiny.tar") if packed else folder
+    assert f"{path}/images/3.tif is missing: " in refusal(path)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_without_images_is_refused(tmp_path, split):
+    counts = {**caption_files.SPLITS, split: 0}
+    caption_files.write_json(tmp_path, caption_files.description(counts))
+    long = {"train": "training", "val": "validation", "test": "test"}[split]
+    assert f"no {long} images: none has the split '{split}' in dataset.json" in refusal(tmp_path)
+
+
+def test_captions_made_of_unknown_words_are_refused(tmp_path):
+    content = caption_files.description()
+    content["images"][3]["sentences"] = [caption_files.sentence("völlig unbekannt")]
+    caption_files.write_json(tmp_path, content)
+    assert "no word of the validation captions is in the vocabulary" in refusal(tmp_path)
+    caption_files.write_json(tmp_path)
+    assert "no word of the training captions is in the vocabulary" in refusal(tmp_path, min_count=100)
+
+
+# captions.txt
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["image,caption"], "names 0 images"),
+        (["a.jpg,one", "b.jpg,two"], "names 2 images, too few"),
+        (["a.jpg,one", "b.jpg two"], "line 2 is not image,caption"),
+        (["a.jpg,one", ",two"], "line 2 is not image,caption"),
+        (["a.jpg,one", "b.jpg,"], "a caption of 'b.jpg' is empty"),
+        (["a.jpg,one", "b.jpg,. !"], "a caption of 'b.jpg' is empty"),
+        (["a.jpg,one", "b.jpg,two", "../c.jpg,three"], "names the image '../c.jpg'"),
+    ],
+)
+def test_damaged_captions_txt_is_refused(tmp_path, lines, says):
+    (tmp_path / "captions.txt").write_text("\n".join(lines))
+    message = refusal(tmp_path)
+    assert says in message and str(tmp_path / "captions.txt") in message
+
+
+def test_captions_txt_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "captions.txt").write_bytes(b"a.jpg,\xff\xff")
+    assert "captions.txt is damaged: 'utf-8'" in refusal(tmp_path)
+
+
+# Places
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    assert f"{tmp_path / 'nothing'} does not exist" in refusal(tmp_path / "nothing")
+    assert f"{tmp_path} holds no captions: expected dataset.json" in refusal(tmp_path)
+    with pytest.raises(UserError, match="sydney_captions is missing.*--data_dir.*--dataset_dir.*--dataset sample"):
+        data.load("sydney", tmp_path)
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    packed = caption_files.pack(caption_files.write_json(tmp_path / "tiny"), tmp_path / "tiny.tar")
+    other = tmp_path / "other.tar"
+    with tarfile.open(other, "w:gz") as tar:
+        tar.add(tmp_path / "tiny")
+    for content in (b"no archive", other.read_bytes()[:-20], packed.read_bytes()[:700]):
+        packed.write_bytes(content)
+        assert f"{packed} is damaged or no tar archive" in refusal(packed)
+    packed.write_bytes(b"")
+    assert str(packed) in refusal(packed)
+
+
+def test_an_archive_that_is_cut_short_is_refused_when_the_image_is_read(tmp_path):
+    packed = caption_files.pack(caption_files.write_json(tmp_path / "tiny"), tmp_path / "tiny.tar")
+    found = data.load("sydney", tmp_path, packed)
+    os.truncate(packed, 1000)
+    with pytest.raises(UserError, match="tiny.tar is cut short"):
+        found.test.images[-1].read()
+
+
+def test_links_in_an_archive_are_not_followed(tmp_path):
+    (tmp_path / "secret").write_bytes(caption_files.picture())
+    folder = caption_files.write_json(tmp_path / "tiny")
+    (folder / "images" / "0.tif").unlink()
+    (folder / "images" / "0.tif").symlink_to(tmp_path / "secret")
+    assert "images/0.tif is missing" in refusal(caption_files.pack(folder, tmp_path / "tiny.tar"))
+
+
+def test_the_sample_reads_no_folder():
+    with pytest.raises(UserError, match="--dataset sample reads no files"):
+        features.resolve(features.parser().parse_args(["--dataset", "sample", "--dataset_dir", "x"]))
+
+
+# Images
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is not an image"),
+        (b"<html>not here</html>", "is not an image"),
+        (caption_files.picture()[:60], "is damaged"),
+        (caption_files.picture(suffix="JPEG")[:400], "is damaged"),
+        (caption_files.picture(suffix="TIFF")[:60], "is"),
+        (caption_files.png_claiming(30_000, 30_000), "pixels"),
+        (caption_files.png_claiming(10_000, 6_000), "more than the limit of 50 million"),
+        (caption_files.png_claiming(2**31 - 1, 2**31 - 1), "x"),
+        (caption_files.png_claiming(0, 5), "x"),
+    ],
+    ids=["empty", "html", "cut short", "JPEG cut short", "TIFF cut short", "bomb", "small bomb", "huge", "no width"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_a_damaged_image_is_refused(tmp_path, content, says):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        images.decode(SourceFile.from_path(tmp_path / "x"), 32)
+    assert str(tmp_path / "x") in str(caught.value) and says in str(caught.value)
+
+
+def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="cannot read .*nothing: No such file"):
+        SourceFile.from_path(tmp_path / "nothing").read()
+    with pytest.raises(UserError, match="cannot read .*: Is a directory"):
+        SourceFile.from_path(tmp_path).read()
+    monkeypatch.setattr(dataset_files, "LARGEST_FILE", 10)
+    (tmp_path / "large").write_bytes(bytes(11))
+    with pytest.raises(UserError, match="large is larger than the limit of 10 bytes"):
+        SourceFile.from_path(tmp_path / "large").read()
+    (tmp_path / "large").write_bytes(bytes(10))
+    assert SourceFile.from_path(tmp_path / "large").read() == bytes(10)
+
+
+# Vocabularies
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", "[1]", '["a", "b"]', json.dumps([*SPECIALS, "a", "a"]), json.dumps([*SPECIALS, ""])]
+)
+def test_a_damaged_vocabulary_is_refused(tmp_path, content):
+    (tmp_path / "vocabulary.json").write_text(content)
+    with pytest.raises(UserError, match="vocabulary.json is damaged"):
+        Vocabulary.load(tmp_path / "vocabulary.json")
+
+
+# Weights
+
+
+def weights_refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        backbone.load_trunk(str(path), path.parent)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    return resnet18().state_dict()
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path, state):
+    assert "there is no such file; expected imagenet, none, or the path" in weights_refusal(tmp_path / "nothing")
+    torch.save({**state, "conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "grey.pth")
+    assert "conv1.weight: (64, 1, 7, 7), expected (64, 3, 7, 7)" in weights_refusal(tmp_path / "grey.pth")
+
+
+# The command
+
+
+def refused_by_command(capsys, *argv: str) -> str:
+    """Runs the command, which has to end with status 2 and one line; returns the line."""
+    with pytest.raises(SystemExit) as exit_status:
+        cli.run_command(lambda: features.main([*argv, *ON_CPU]))
+    error = capsys.readouterr().err
+    assert exit_status.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--dataset", "coco"], "--dataset"),
+        (["--image_size", "100"], "--image_size: expected a multiple of 32 from 32 to 1024, got '100'"),
+        (["--image_size", "4096"], "got '4096'"),
+        (["--image_size", "²24"], "got '²24'"),
+        (["--views", "3"], "--views"),
+        (["--seed", "-1"], "--seed"),
+        (["--dataset_dir", "nothing"], "nothing does not exist"),
+    ],
+)
+def test_wrong_flags_are_refused(capsys, flags, says):
+    assert says in refused_by_command(capsys, *flags)
+
+
+def test_a_results_folder_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    caption_files.write_json(tmp_path / "tiny")
+    flags = ["--dataset_dir", str(tmp_path / "tiny"), "--weights", "none", "--image_size", "32"]
+    message = refused_by_command(capsys, *flags, "--results_dir", str(tmp_path / "file"))
+    assert "cannot write to" in message and "--results_dir" in message
+
+
+def test_weights_that_make_no_numbers_are_refused(tmp_path, capsys, state):
+    caption_files.write_json(tmp_path / "tiny")
+    path = tmp_path / "weights.safetensors"
+    save_file({**state, "layer4.1.bn2.weight": torch.full((512,), 1e30)}, path)  # too much for float16
+    flags = ["--dataset_dir", str(tmp_path / "tiny"), "--weights", str(path), "--image_size", "32"]
+    message = refused_by_command(capsys, *flags, "--results_dir", str(tmp_path / "results"))
+    assert "the features of 0.tif and others are not finite" in message
+
+
+def test_a_full_disk_is_said_and_costs_nothing_that_was_done(tmp_path, capsys, monkeypatch):
+    caption_files.write_json(tmp_path / "tiny")
+    flags = ["--dataset_dir", str(tmp_path / "tiny"), "--weights", "none", "--image_size", "32"]
+    flags += ["--results_dir", str(tmp_path / "results")]
+    monkeypatch.setattr(feature_store, "_BATCH", 2)
+    append, keys = feature_cache.RowCache.append, []
+
+    def fill_up(self, key, rows):
+        keys.append(key)
+        with self._disk_errors():
+            if len(keys) == 4:
+                raise OSError(28, os.strerror(28))
+        append(self, key, rows)
+
+    monkeypatch.setattr(feature_cache.RowCache, "append", fill_up)
+    assert "rows.bin: No space left on device; make room" in refused_by_command(capsys, *flags)
+    features.main([*flags, *ON_CPU])
+    assert len(set(keys)) == 6 and keys[3] == keys[4]  # what was written before counts
+
+
+def test_a_wrong_flag_is_answered_before_torch_is_imported():
+    code = (
+        "import sys; from hw_caption import features\n"
+        "try: features.main(['--views', '3'])\n"
+        "except Exception as error: sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

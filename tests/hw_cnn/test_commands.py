@@ -1,0 +1,449 @@
+"""Every command of hw_cnn through its real entry point: tiny runs, the files they write, resume, bad input."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from finished_runs import numbers_of
+from PIL import Image
+
+from hw_cnn import compare_layers, explain, predict, reproduce, sweep, train
+from hw_common.commands import cli
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run, describe
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
+CURVES = {"curves.png", "curves.pdf"}
+TO_INTERRUPT = ["--dataset", "sample", "--network", "oct", "--epochs", "4", "--threads", "1", "--lr", "0.1",
+                "--batch_size", "4"]  # fmt: skip
+MORE_FLAGS = {
+    "fashion": ["-conv_1_name", "convblock1[0]", "-convlayer2", "convblock2[0]", "--epochs=1"],
+    "oct": [],
+    "cifar": ["--lr", "0.002"],
+}
+
+
+def start(*argv, module="hw_cnn.train", **kwargs):
+    """The real command in a process of its own."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, argv)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
+
+
+def train_tiny(results, *flags, network="oct"):
+    train.main(["--dataset", "sample", "--network", network, "--epochs", "2", "--threads", "1",
+                        "--batch_size", "32", "--lr", "0.1", "--results_dir", str(results), *flags])  # fmt: skip
+
+
+def run_folder(results):
+    [folder] = [f for f in (results / "hw_cnn").iterdir() if f.is_dir()]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A finished tiny run of each network."""
+    folders = {}
+    for network in ("fashion", "oct", "cifar"):
+        results = tmp_path_factory.mktemp(f"results of {network}")  # a path with spaces
+        train_tiny(results, *MORE_FLAGS[network], network=network)
+        folders[network] = run_folder(results)
+    return folders
+
+
+@pytest.fixture
+def copy(runs, tmp_path):
+    """A finished run that a test may damage."""
+    return Path(shutil.copytree(runs["oct"], tmp_path / "hw_cnn" / "copy"))
+
+
+# ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_folder_holds_what_was_promised(runs):
+    folder = runs["oct"]
+    assert {path.name for path in folder.iterdir()} == RUN_FILES | CURVES
+    config = json.loads((folder / "config.json").read_text())
+    assert config["arguments"]["lr"] == 0.1 and config["arguments"]["network"] == "oct"
+    assert torch.__version__.startswith(config["versions"]["torch"]) and config["data"].keys() == {"digits"}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["parameters"] == 225_618  # ten classes of digits instead of four
+    assert summary["data"] == "sample digits"
+    assert summary["images"] == {"training": 1200, "validation": 300, "test": 297}
+    for epoch in ("final", "best"):
+        assert 0 <= summary[epoch]["test_accuracy"] <= 1 and summary[epoch]["validation_loss"] > 0
+    assert summary["final"]["epoch"] == 2
+    assert Image.open(folder / "curves.png").size[0] > 500
+    assert (folder / "curves.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_kernel_figures_are_drawn_for_the_named_layers(runs):
+    drawn = {path.name for path in runs["fashion"].glob("kernels-*.png")}
+    assert drawn == {f"kernels-convblock{n}.0-{kind}.png" for n in (1, 2) for kind in ("grey", "heat")}
+
+
+def test_a_taken_name_is_not_overwritten_unless_asked(tmp_path):
+    for flags in ([], [], ["--overwrite", "--seed", "1"]):
+        train_tiny(tmp_path, "--name", "mine", "--epochs", "1", *flags)
+    assert {path.name for path in (tmp_path / "hw_cnn").iterdir()} == {"mine", "mine-2"}
+    seeds = [json.loads((tmp_path / "hw_cnn" / n / "config.json").read_text())["arguments"]["seed"]
+             for n in ("mine", "mine-2")]  # fmt: skip
+    assert seeds == [1, 42]
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    train_tiny(tmp_path, "--dry_run")
+    assert list(tmp_path.iterdir()) == []
+    assert "no run was made" in capsys.readouterr().out
+
+
+def test_tensorboard_events_are_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    train_tiny(tmp_path, "--tensorboard", "--epochs", "1")
+    assert list((run_folder(tmp_path) / "tensorboard").glob("events.*"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run that nothing interrupts."""
+    results = tmp_path_factory.mktemp("undisturbed")
+    train.main([*TO_INTERRUPT, "--results_dir", str(results)])
+    return run_folder(results)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_resume_ends_with_the_same_bits(undisturbed, tmp_path, number):
+    process = start(*TO_INTERRUPT, "--results_dir", tmp_path)
+    for line in process.stdout:
+        if line.startswith("epoch 1/4"):
+            break
+    process.send_signal(number)
+    status, _, errors = finish(process)
+    folder = run_folder(tmp_path)
+    assert status == 128 + number
+    assert f"python -m hw_cnn.train --resume {folder}" in errors
+    assert not (folder / "summary.json").exists() and (folder / "last.pt").exists()
+    train.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(undisturbed)
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    flags = ["--dataset", "sample", "--network", "oct", "--epochs", "2", "--batch_size", "32", "--lr", "0.01"]
+    torchrun = ["--nproc_per_node=2", "--master_port=0", "-m", "hw_cnn.train", *flags, "--threads", "1"]
+    process = start("--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", *torchrun, "--results_dir", tmp_path / "two",
+                    module="torch.distributed.run")  # fmt: skip
+    status, _, errors = finish(process)
+    assert status == 0, errors
+    train_tiny(tmp_path / "one", "--lr", "0.01")
+    two, one = (run_folder(tmp_path / name) for name in ("two", "one"))
+    for ours, theirs in zip(numbers_of(two)[0], numbers_of(one)[0], strict=True):
+        assert float(ours["training_loss"]) == pytest.approx(float(theirs["training_loss"]), abs=1e-5)
+        assert float(ours["validation_loss"]) == pytest.approx(float(theirs["validation_loss"]), abs=1e-5)
+    assert json.loads((two / "config.json").read_text())["host"]["processes"] == 2
+
+
+def test_resuming_with_other_arguments_is_refused(runs):
+    with pytest.raises(UserError, match=r"cannot resume .* with --lr 0.5: it was started with --lr 0.1"):
+        train.main(["--resume", str(runs["oct"]), "--lr", "0.5"])
+
+
+def test_resuming_on_other_data_is_refused(tmp_path):
+    for split in ("train", "val", "test"):
+        for c, name in enumerate(("dark", "bright")):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for i in range(3):
+                pixels = np.full((32, 32, 3), 60 + 120 * c + i, dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{i}.png")
+    train.main(["--dataset", "folder", "--data_dir", str(tmp_path / "data"), "--epochs", "1", "--results_dir",
+                str(tmp_path)])  # fmt: skip
+    folder = run_folder(tmp_path)
+    (folder / "summary.json").unlink()
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "data" / "train" / "dark" / "0.png")
+    with pytest.raises(UserError, match="the data file folder/train is not the one it was started with"):
+        train.main(["--resume", str(folder)])
+
+
+def test_resuming_a_finished_run_changes_nothing(copy, capsys):
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    train.main(["--resume", str(copy)])
+    assert "finished already" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_a_diverging_run_says_so_and_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError, match=r"not finite at epoch 1, step \d+; .* smaller learning rate"):
+        train_tiny(tmp_path, "--lr", "1e30", "--name", "wild")
+    assert list((tmp_path / "hw_cnn").iterdir()) == []
+
+
+# ── bad run folders ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Attack:
+    """Unpickled, it would create a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def image_file(folder):
+    path = folder / "image.png"
+    Image.new("L", (20, 30), 128).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: shutil.rmtree(run), "there is no such folder"),
+        (lambda run: (run / "config.json").unlink(), "it has no config.json"),
+        (lambda run: (run / "config.json").write_text('{"schema": 1'), "damaged"),
+        (lambda run: (run / "summary.json").unlink(), "has no summary.json; finish it with: python -m hw_cnn.train"),
+        (lambda run: (run / "summary.json").write_text('{"schema": 1, "x": NaN}'), "damaged"),
+        (lambda run: (run / "best.safetensors").unlink(), "cannot read weights"),
+        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or no safetensors file"),
+        (lambda run: (run / "best.safetensors").write_bytes(b""), "damaged or no safetensors file"),
+    ],
+)
+def test_a_damaged_run_is_one_clear_line(copy, tmp_path, damage, message):
+    damage(copy)
+    with pytest.raises(UserError, match=message) as caught:
+        predict.main([str(copy), image_file(tmp_path)])
+    assert "\n" not in str(caught.value)
+
+
+def change_config(run, change):
+    config = json.loads((run / "config.json").read_text())
+    change(config)
+    (run / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.update(homework="hw_ocr"), "is a run of 'hw_ocr', expected one of 'hw_cnn'"),
+        (lambda config: config.update(schema=99), "has schema 99, expected 1"),
+        (lambda config: config["arguments"].update(evil=1), "config.json is damaged"),
+        (lambda config: config["arguments"].update(lr="__import__('os')"), "config.json is damaged.*expected a number"),
+        (lambda config: config["arguments"].update(network="fashion"), "holds weights for network 'oct', expected"),
+    ],
+)
+def test_a_run_that_is_not_what_it_says_is_refused(copy, tmp_path, change, message):
+    change_config(copy, change)
+    with pytest.raises(UserError, match=message):
+        predict.main([str(copy), image_file(tmp_path)])
+
+
+def test_pickled_code_in_a_checkpoint_is_not_run(copy, tmp_path):
+    (copy / "summary.json").unlink()
+    marker = tmp_path / "marker"
+    torch.save({"progress": Attack(marker)}, copy / "last.pt")
+    with pytest.raises(UserError, match="nothing in it was run"):
+        train.main(["--resume", str(copy)])
+    assert not marker.exists()
+
+
+def test_a_checkpoint_of_another_network_does_not_resume(copy, runs):
+    (copy / "summary.json").unlink()
+    shutil.copy(runs["cifar"] / "last.pt", copy / "last.pt")
+    with pytest.raises(UserError, match="last.pt does not belong to this run"):
+        train.main(["--resume", str(copy)])
+
+
+def test_errors_are_one_line_and_status_2(tmp_path):
+    status, output, errors = finish(start(tmp_path / "nothing", "x.png", module="hw_cnn.predict"))
+    assert (status, output) == (2, "")
+    assert re.fullmatch(r"error: .*nothing is not a run folder: there is no such folder\n", errors)
+
+
+# ── sweep ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tiny_sweep(results, *flags):
+    return sweep.parse(["--dataset", "sample", "--network", "oct", "--epochs", "1", "--batch_size", "64", "--lrs",
+                        "0.01", "0.1", "--name", "tiny", "--results_dir", str(results), *flags])  # fmt: skip
+
+
+def train_here(wanted, lr, seed, _):
+    """What `sweep._train` does, without a process for each trial: most of its time goes into their imports."""
+    flags = [*wanted.flags, "--lr", repr(lr), "--seed", str(seed), "--threads", "1"]
+    return train.COMMAND.train_once(flags, wanted.expected.results_dir, sweep.trial_name(wanted.name, lr, seed))
+
+
+def test_a_sweep_runs_once_goes_on_and_can_be_extended(tmp_path, monkeypatch):
+    summary = sweep.run_sweep(tiny_sweep(tmp_path, "--jobs", "2"))
+    folder = tmp_path / "hw_cnn"
+    assert {path.name for path in folder.iterdir()} == {"tiny", "tiny-lr0.01-seed42", "tiny-lr0.1-seed42"}
+    assert {"table.csv", "table.md", "summary.json", "curves.png", "curves.pdf"} <= set(os.listdir(folder / "tiny"))
+    assert RUN_FILES | CURVES == set(os.listdir(folder / "tiny-lr0.1-seed42"))
+    best = max(summary["table"], key=lambda row: row["final_validation_accuracy"])
+    assert summary["choice"]["lr"] == best["lr"]
+    # One trial's run is gone half-way: only that one is trained again, to the same bits.
+    before = numbers_of(folder / "tiny-lr0.1-seed42")
+    changed = (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns
+    (folder / "tiny-lr0.1-seed42" / "summary.json").unlink()
+    (folder / "tiny" / "study.journal").unlink()
+    assert sweep.run_sweep(tiny_sweep(tmp_path, "--jobs", "2"))["table"] == summary["table"]
+    assert numbers_of(folder / "tiny-lr0.1-seed42") == before
+    assert (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns == changed
+    monkeypatch.setattr(sweep, "_train", train_here)
+    extended = sweep.run_sweep(tiny_sweep(tmp_path, "--seeds", "42", "43"))
+    assert [row["seeds"] for row in extended["table"]] == [2, 2]
+    assert extended["table"][0]["final_validation_accuracy_std"] > 0
+    assert (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns == changed
+
+
+def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
+    with pytest.raises(UserError, match=r"1 of 2 trials failed: lr 1e\+30, seed 42 .* not finite"):
+        sweep.run_sweep(tiny_sweep(tmp_path, "--lrs", "0.1", "1e30"))
+    summary = json.loads((tmp_path / "hw_cnn" / "tiny" / "summary.json").read_text())
+    assert [row["lr"] for row in summary["table"]] == [0.1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--lr", "0.1"], "--lr belongs to a single run"),
+        (["--lrs", "0.1", "0.10000001"], "--lrs: 0.1 and 0.10000001 are the same to six digits"),
+        (["--lrs", "-1"], "--lrs: expected a number above 0"),
+        (["--jobs", "0"], "--jobs: expected a whole number from 1 to 2147483647"),
+        (["--epoch", "1"], "unrecognized arguments: --epoch"),
+        (["--storage", "sqlite:///x.db"], "SQLite does not lock"),
+        (["--storage", "nonsense://x"], "cannot open the storage nonsense://x"),
+    ],
+)
+def test_wrong_sweeps_are_refused(tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        sweep.run_sweep(tiny_sweep(tmp_path, *flags))
+
+
+def test_a_sweep_under_other_flags_needs_another_name(tmp_path):
+    run = sweep._open_folder(tiny_sweep(tmp_path))
+    run.close()
+    with pytest.raises(UserError, match="with --epochs 3: it was started with --epochs 1"):
+        sweep._open_folder(tiny_sweep(tmp_path, "--epochs", "3"))
+
+
+# ── finished runs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_compare_layers(runs, capsys):
+    compare_layers.main([str(runs["cifar"]), "--rounds", "2"])
+    result = json.loads((runs["cifar"] / "compare_layers.json").read_text())
+    for layer in ("linear", "convolution"):
+        difference = result["mean_absolute_difference"][layer]
+        assert difference["before_copying"] > 0.01 and difference["after_copying"] < 1e-5
+    assert result["accuracy"]["own"] == result["accuracy"]["default"]
+    assert result["ratio_own_default"] > 0 and "ratio own / default" in capsys.readouterr().out
+
+
+def test_compare_layers_wants_a_run_of_cifar(runs):
+    with pytest.raises(UserError, match="a run of the network oct, expected one of cifar"):
+        compare_layers.main([str(runs["oct"])])
+
+
+@pytest.mark.parametrize("network", ["fashion", "oct", "cifar"])
+def test_explanations_of_every_network(runs, network):
+    folder = runs[network]
+    for what in ("feature_maps", "grad_cam", "equivariance"):
+        explain.main([what, str(folder)])
+        assert Image.open(folder / f"{what}.png").size[0] > 300
+    images = json.loads((folder / "grad_cam.json").read_text())["images"]
+    assert [image["kind"] for image in images].count("right") == 10
+    assert all((image["true"] == image["predicted"]) == (image["kind"] == "right") for image in images)
+    layers = json.loads((folder / "equivariance.json").read_text())["layers"]
+    assert layers[0]["change_when_shifted_along"] < 1e-5 < layers[0]["change"]
+    assert len(layers) == 4
+
+
+def test_a_second_explanation_replaces_nothing(runs):
+    explain.main(["feature_maps", str(runs["cifar"])])
+    before = (runs["cifar"] / "feature_maps.png").read_bytes()
+    explain.main(["feature_maps", str(runs["cifar"]), "--seed", "5", "--images", "1"])
+    assert (runs["cifar"] / "feature_maps-2.png").exists()
+    assert (runs["cifar"] / "feature_maps.png").read_bytes() == before
+
+
+def test_predictions(runs, tmp_path, capsys):
+    predict.main([str(runs["oct"]), image_file(tmp_path), image_file(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and re.fullmatch(r".*image\.png: \d [01]\.\d{4}", lines[0])
+    predict.main([str(runs["oct"]), image_file(tmp_path), "--json"])
+    [result] = json.loads(capsys.readouterr().out)
+    assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert result["probability"] == max(result["probabilities"].values())
+
+
+def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkeypatch, capsys):
+    quick = {network: [*flags, "--epochs", "1", "--batch_size", "64"] for network, flags in reproduce._SAMPLE.items()}
+    monkeypatch.setattr(reproduce, "_SAMPLE", quick)
+    monkeypatch.setattr(sweep, "_train", train_here)
+    monkeypatch.setattr(reproduce, "_LEARNING_RATES", dict.fromkeys(reproduce._LEARNING_RATES, ["0.01"]))
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1", "--only", "oct"])
+    assert {path.name.split("-")[1] for path in (tmp_path / "hw_cnn").iterdir()} == {"oct"}
+    capsys.readouterr()
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
+    printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert len(printed) > 8
+    for path in printed:
+        assert list(path.parent.glob(path.name)), path
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert len(before) == 4
+    reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+
+
+def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "--batch_size", "0"])
+    with pytest.raises(SystemExit) as caught:
+        cli.run_command(train.main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: --batch_size: expected a whole number from 1 to 2147483647, got '0' "
+        "(python -m hw_cnn.train --help explains the flags)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--dataset sample",
+        "--dataset cifar10 --recipe best --no-augment --seed 7",
+        "--dataset octmnist -no_maxpool --dropout 0 --lr 0.1",
+        "--dataset folder --network cifar --padding 2 --optimizer adam --schedule cosine -conv_1_name conv1",
+    ],
+)
+def test_a_runs_flags_train_the_same(tmp_path, words):
+    here = ["--threads", "1", "--results_dir", str(tmp_path), "--name", "mine", "--data_dir", str(tmp_path)]
+    arguments = vars(train.COMMAND.parse([*words.split(), *here]))
+    config = describe("hw_cnn", "hw_cnn.train", arguments, {}, {})
+    flags = train.COMMAND.flags_of(Run(tmp_path, config))
+    again = vars(train.COMMAND.parse(flags))
+    for place in ("threads", "results_dir", "name", "data_dir"):
+        del again[place], arguments[place]
+    assert again == arguments
+    assert len(flags) <= len(words.split()) and not any("mine" in flag for flag in flags)

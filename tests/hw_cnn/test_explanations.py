@@ -1,0 +1,95 @@
+"""Feature maps in the order of computation, Grad-CAM against its formula, honest empty maps, shifts that commute."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hw_cnn import explanations
+from hw_cnn.data import Split
+from hw_cnn.finished import Finished
+from hw_cnn.models import CifarCNN, FashionCNN, OctCNN
+from hw_cnn.presets import NETWORKS
+from hw_common.runs.run_folder import Run
+
+MODELS = {"fashion": FashionCNN, "oct": OctCNN, "cifar": CifarCNN}
+CLASSES = 3
+
+
+@pytest.fixture
+def finished(tmp_path, request):
+    """An untrained network in the place of a finished run."""
+    torch.manual_seed(1)
+    name = getattr(request, "param", "cifar")
+    config = {"homework": "hw_cnn", "command": "hw_cnn.train", "arguments": {}}
+    run = Run.create(tmp_path, config, "run")
+    run.write_summary({"data": "noise"})
+    model = MODELS[name](classes=CLASSES).eval()
+    return Finished(run, argparse.Namespace(), NETWORKS[name], model, tuple("abc"))
+
+
+def noise(network, count=6):
+    generator = torch.Generator().manual_seed(2)
+    shape = (count, network.channels, network.size, network.size)
+    images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    return Split(images, torch.arange(count) % CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "expected"),
+    [
+        (FashionCNN(), (1, 28), [("convblock1[0]", 28), ("convblock1[2]", 14), ("convblock2[0]", 12),
+                                 ("convblock2[2]", 6)]),
+        (OctCNN(), (1, 28), [("conv1", 28), ("pool", 14), ("conv2", 12), ("pool", 6)]),
+        (OctCNN(no_maxpool=True), (1, 28), [("conv1", 14), ("conv2", 6)]),
+        (CifarCNN(), (3, 32), [("conv1", 28), ("pool1", 14), ("conv2", 10), ("pool2", 5)]),
+    ],
+)  # fmt: skip
+def test_maps_come_in_the_order_of_computation(model, shape, expected):
+    channels, size = shape
+    maps = explanations.collect_maps(model.eval(), torch.rand(2, channels, size, size))
+    assert [(name, output.shape[-1]) for name, output in maps] == expected
+    assert all(len(module._forward_hooks) == 0 for module in model.modules())
+
+
+def test_scaling_to_the_unit_interval():
+    assert explanations.scale_to_unit(torch.tensor([-3.0, 1.0, 5.0])).tolist() == [0, 0.5, 1]
+    assert explanations.scale_to_unit(torch.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_grad_cam_is_its_papers_formula(finished):
+    model, split = finished.model, noise(finished.network)
+    classes = torch.tensor([0, 1, 2, 2, 1, 0])
+    ours = explanations.attribution_maps(finished, split.images, classes)
+    inputs = explanations.to_input(split.images, finished.network)
+    activations = model.conv2(model.pool1(F.relu(model.conv1(inputs)))).detach().requires_grad_()
+    x = model.pool2(F.relu(activations)).flatten(1)
+    scores = model.fc3(F.relu(model.fc2(F.relu(model.fc1(x)))))
+    [gradient] = torch.autograd.grad(scores[range(6), classes].sum(), activations)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)  # equation 1 of Selvaraju et al.
+    maps = F.relu((weights * activations).sum(1, keepdim=True)).detach()  # equation 2
+    expected = F.interpolate(maps, (32, 32), mode="bilinear")[:, 0].numpy()
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+    assert ours.shape == (6, 32, 32) and ours.max() > 0
+
+
+def test_a_map_that_is_zero_everywhere_says_so(finished):
+    torch.nn.init.zeros_(finished.model.fc3.weight)
+    explanations.grad_cam(finished, noise(finished.network), seed=0, each=2)
+    images = json.loads((finished.run.folder / "grad_cam.json").read_text())["images"]
+    assert len(images) == 4 and all(image["map_is_zero"] for image in images)
+    image = noise(finished.network).images[0]
+    overlay = explanations._overlay(image, np.zeros((32, 32)))
+    np.testing.assert_allclose(overlay[..., 0], image.numpy().mean(axis=0) / 255)
+
+
+@pytest.mark.parametrize("finished", ["fashion", "oct", "cifar"], indirect=True)
+def test_convolutions_shift_along_with_the_image(finished):
+    split = noise(finished.network)
+    explanations.equivariance(finished, split, seed=0)
+    layers = json.loads((finished.run.folder / "equivariance.json").read_text())["layers"]
+    assert layers[0]["change_when_shifted_along"] < 1e-5 < 0.1 < layers[0]["change"]
+    assert all("change_when_shifted_along" not in layer for layer in layers[1:])

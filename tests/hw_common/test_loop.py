@@ -1,0 +1,303 @@
+"""The training loop: what it reports and keeps, what it refuses, and that an interruption leaves no trace."""
+
+import csv
+import math
+import os
+import signal
+import sys
+
+import pytest
+import tiny
+import torch
+
+from hw_common.commands import cli
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import Stopped, UserError
+from hw_common.runs.run_folder import BEST, LAST, METRICS
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+def at_call(number, function, happens):
+    """`function`, before whose call `number` something happens: `happens(arguments)`, which may replace its result."""
+    calls = iter(range(1, sys.maxsize))
+
+    def counting(*arguments):
+        if next(calls) != number:
+            return function(*arguments)
+        replaced = happens(*arguments)
+        return function(*arguments) if replaced is None else replaced
+
+    return counting
+
+
+def weights(model):
+    return tiny.plain(model.state_dict())
+
+
+def scores(*values):
+    """An `evaluate` that returns one value after another."""
+    left = iter(values)
+    return lambda model: {"validation_score": next(left)}
+
+
+# What it reports and keeps
+
+
+def test_the_training_loss_is_the_mean_over_the_examples_of_the_epoch(tmp_path):
+    seen = []
+
+    def loss(model, batch):
+        result = tiny.loss(model, batch)
+        seen.append((result[0].item(), result[1], result[2]["accuracy"].item()))
+        return result
+
+    _, fitted = tiny.train(loss_function=loss, epochs=1)
+    assert [count for _, count, _ in seen] == [5, 5, 5, 3]
+    [row] = fitted.rows
+    assert row["training_loss"] == pytest.approx(sum(mean * count for mean, count, _ in seen) / 18, rel=1e-12)
+    assert row["training_accuracy"] == sum(correct for _, _, correct in seen) / 18
+
+
+def test_metrics_csv_has_a_row_for_each_epoch(tmp_path):
+    run = tiny.new_run(tmp_path)
+    _, fitted = tiny.train(run)
+    assert [row["epoch"] for row in fitted.rows] == [1, 2, 3]
+    with open(run.folder / METRICS, newline="") as file:
+        read = [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    assert read == fitted.rows
+    names = ["epoch", "training_loss", "training_accuracy", "validation_loss", "validation_score", "seconds"]
+    assert list(read[0]) == names
+    assert read[2]["training_loss"] < read[0]["training_loss"]
+
+
+def test_the_earliest_of_the_best_epochs_is_kept(tmp_path):
+    run = tiny.new_run(tmp_path)
+    model, fitted = tiny.train(run, evaluate=scores(1.0, 3.0, 3.0))
+    after_two, _ = tiny.train(epochs=2, evaluate=scores(1.0, 3.0))
+    assert fitted.best_epoch == 2
+    assert tiny.plain(fitted.best_weights) == weights(after_two) != weights(model)
+    assert tiny.plain(checkpoints.load_weights(run.folder / BEST, tiny.METADATA)) == weights(after_two)
+    assert tiny.plain(checkpoints.load_state(run.folder / LAST)["model"]) == weights(model)
+
+
+def test_evaluation_is_in_eval_mode_without_gradients_and_training_is_not():
+    modes = []
+
+    def evaluate(model):
+        modes.append(("evaluation", model.training, torch.is_inference_mode_enabled()))
+        return tiny.evaluate(model)
+
+    def loss(model, batch):
+        modes.append(("training", model.training, torch.is_inference_mode_enabled()))
+        return tiny.loss(model, batch)
+
+    tiny.train(evaluate=evaluate, loss_function=loss, epochs=2)
+    assert modes == 2 * [*tiny.STEPS * [("training", True, False)], ("evaluation", False, True)]
+
+
+def test_without_a_run_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.train()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_gradient_is_clipped():
+    def step(**settings):
+        start, _ = tiny.train(epochs=0)
+        end, _ = tiny.train(epochs=1, count=tiny.BATCH, lr=1.0, **settings)  # one step: the gradient
+        before, after = (torch.nn.utils.parameters_to_vector(model.parameters()) for model in (start, end))
+        return before - after
+
+    whole = step()
+    assert whole.norm() > 0.1
+    assert step(clip_norm=0.01).norm().item() == pytest.approx(0.01, rel=1e-3)
+    assert torch.equal(step(clip_norm=100.0), whole)
+    assert torch.allclose(step(clip_value=0.01), whole.clamp(-0.01, 0.01), atol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_the_scheduler_steps_after_every_step(tmp_path, epochs):
+    run = tiny.new_run(tmp_path)
+    tiny.train(run, scheduled=True, epochs=epochs)
+    [group] = checkpoints.load_state(run.folder / LAST)["optimizer"]["param_groups"]
+    share = epochs * tiny.STEPS / (tiny.EPOCHS * tiny.STEPS)
+    assert group["lr"] == pytest.approx(0.1 * (1 + math.cos(math.pi * share)) / 2)
+
+
+def test_bf16_computes_in_bfloat16_and_keeps_float32_weights():
+    types = set()
+
+    def loss(model, batch):
+        types.add(model(batch[0]).dtype)
+        return tiny.loss(model, batch)
+
+    model, fitted = tiny.train(precision="bf16", loss_function=loss)
+    assert types == {torch.bfloat16}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert fitted.rows[-1]["training_loss"] < fitted.rows[0]["training_loss"]
+
+
+# What it refuses
+
+
+def infinite_loss(model, batch):
+    loss, count, sums = tiny.loss(model, batch)
+    return loss * math.inf, count, sums
+
+
+def infinite_gradient(model, batch):
+    loss, count, sums = tiny.loss(model, batch)
+    return loss + (0 * model[0].weight).sqrt().sum(), count, sums  # 0, with slope 0 · ∞
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize(("bad", "what"), [(infinite_loss, "loss"), (infinite_gradient, "gradient")])
+def test_what_is_not_finite_stops_before_the_weights_change(tmp_path, bad, what, clip_norm):
+    run = tiny.new_run(tmp_path)
+    models, before = [], []
+
+    def happens(model, batch):
+        models.append(model)
+        before.append(weights(model))
+        return bad(model, batch)
+
+    with pytest.raises(UserError, match=f"the {what} is not finite at epoch 2, step 2; .* --lr 0.01$"):
+        tiny.train(run, loss_function=at_call(tiny.STEPS + 2, tiny.loss, happens), clip_norm=clip_norm)
+    assert weights(models[0]) == before[0]
+    assert checkpoints.load_state(run.folder / LAST)["progress"]["epoch"] == 1
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    run = tiny.new_run(tmp_path)
+    tiny.train(run, epochs=1)
+    state = checkpoints.load_state(run.folder / LAST)
+    for wrong in (
+        {**state, "model": {"0.weight": torch.ones(1)}},
+        {**state, "progress": {"epochs": 1}},
+        {**state, "progress": {**state["progress"], "epoch": "0"}},
+        {name: value for name, value in state.items() if name != "generators"},
+        {},
+    ):
+        with pytest.raises(UserError, match="last.pt does not belong to this run"):
+            tiny.train(run, wrong)
+
+
+def test_tensorboard_that_is_not_installed_is_the_users_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        tiny.train(tiny.new_run(tmp_path), tensorboard=True)
+
+
+# An interruption leaves no trace
+
+SETTINGS = {"sgd": {"optimizer": "sgd"}, "adam": {"optimizer": "adam", "lr": 0.01, "scheduled": True}}
+PLACES = {
+    "first step": ("loss", 1, "epoch 1, step 1 of 4"),
+    "middle of an epoch": ("loss", 6, "epoch 2, step 2 of 4"),
+    "border of epochs": ("loss", 4, "epoch 1, step 4 of 4"),
+    "last step": ("loss", 12, "epoch 3, step 4 of 4"),
+    "validation": ("validation", 2, "epoch 2, step 4 of 4"),
+    "last validation": ("validation", 3, "epoch 3, step 4 of 4"),
+    "save of the best weights": ("save_weights", 1, "epoch 1"),
+    "save": ("save_state", 2, "epoch 2"),
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What an uninterrupted run leaves, for each of SETTINGS."""
+    ends = {}
+    for name, settings in SETTINGS.items():
+        run = tiny.new_run(tmp_path_factory.mktemp(name))
+        tiny.train(run, **settings)
+        ends[name] = tiny.outcome(run.folder)
+    return ends
+
+
+def interrupting(what, call, number, monkeypatch):
+    """Settings for `tiny.train` with which a signal comes at a call of the loss, the validation or a save."""
+
+    def send(*arguments):
+        os.kill(os.getpid(), number)
+
+    if what == "loss":
+        return {"loss_function": at_call(call, tiny.loss, send)}
+    if what == "validation":
+
+        def send_in_the_middle(model):
+            torch.rand(3)  # what a validation had drawn when it was interrupted must not be missing later
+            send()
+
+        return {"evaluate": at_call(call, tiny.evaluate, send_in_the_middle)}
+    monkeypatch.setattr(checkpoints, what, at_call(call, getattr(checkpoints, what), send))
+    return {}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_interrupted_anywhere_ends_with_the_same_bits(tmp_path, monkeypatch, undisturbed, place, settings):
+    what, call, said = PLACES[place]
+    number = INT if settings == "sgd" else TERM
+    run = tiny.new_run(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"^stopped after {said}; saved") as stopped:
+        tiny.train(run, **SETTINGS[settings], **interrupting(what, call, number, patch))
+    assert stopped.value.signal_number == number
+    assert str(stopped.value).endswith(run.resume_command)
+    run.close()
+    tiny.resume(run.folder, **SETTINGS[settings])
+    assert tiny.outcome(run.folder) == undisturbed[settings]
+
+
+@pytest.mark.parametrize("number", [INT, TERM])
+def test_a_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch, undisturbed, number):
+    run = tiny.new_run(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
+        tiny.train(run, **interrupting("save_state", 3, number, patch))
+    assert stopped.value.signal_number == number
+    run.close()
+    tiny.resume(run.folder)
+    assert tiny.outcome(run.folder) == undisturbed["sgd"]
+
+
+def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(tmp_path, monkeypatch, undisturbed):
+    run = tiny.new_run(tmp_path)
+    run.close()
+    for what, call in (("loss", 2), ("loss", 2), ("validation", 1), ("validation", 1), ("loss", 3)):
+        with pytest.raises(Stopped):
+            tiny.resume(run.folder, **interrupting(what, call, TERM, monkeypatch))
+    assert [row["epoch"] for row in tiny.resume(run.folder).rows] == [1, 2, 3]
+    assert tiny.outcome(run.folder) == undisturbed["sgd"]
+
+
+def test_a_second_ctrl_c_quits_at_once_and_costs_no_more_than_the_epoch(tmp_path, undisturbed):
+    def send_twice(*arguments):
+        os.kill(os.getpid(), INT)
+        os.kill(os.getpid(), INT)
+
+    run = tiny.new_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(run, loss_function=at_call(7, tiny.loss, send_twice))
+    assert checkpoints.load_state(run.folder / LAST)["progress"]["epoch"] == 1
+    run.close()
+    tiny.resume(run.folder)
+    assert tiny.outcome(run.folder) == undisturbed["sgd"]
+
+
+def test_a_finished_run_taken_up_again_trains_no_more(tmp_path, undisturbed):
+    run = tiny.new_run(tmp_path)
+    _, fitted = tiny.train(run)
+    run.close()
+    again = tiny.resume(run.folder, loss_function=None)
+    assert (again.rows, again.best_epoch, again.seconds) == (fitted.rows, fitted.best_epoch, fitted.seconds)
+    assert tiny.plain(again.best_weights) == tiny.plain(fitted.best_weights)
+
+
+@pytest.mark.parametrize(("number", "status"), [(INT, 130), (TERM, 143)])
+def test_the_exit_status_names_the_signal(monkeypatch, capsys, number, status):
+    handlers = [signal.getsignal(each) for each in (INT, TERM)]
+    with pytest.raises(SystemExit) as ended:
+        cli.run_command(lambda: tiny.train(**interrupting("loss", 2, number, monkeypatch)))
+    assert ended.value.code == status
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped after epoch 1, step 2 of 4"
+    assert [signal.getsignal(each) for each in (INT, TERM)] == handlers

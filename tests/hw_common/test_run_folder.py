@@ -1,0 +1,240 @@
+"""Run folders: nothing overwritten, nothing shared, everything checked on the way back in."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from hw_common.record import record
+from hw_common.runs import files, run_folder
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import CONFIG, LAST, SUMMARY, Run, without_password
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a run that nobody is writing."""
+    run = tiny.new_run(tmp_path)
+    run.close()
+    return run.folder
+
+
+def test_a_taken_name_gets_a_number(tmp_path):
+    names = [tiny.new_run(tmp_path).folder.name for _ in range(3)]
+    assert names == ["run", "run-2", "run-3"]
+    assert files.read_json(tmp_path / tiny.HOMEWORK / "run-3" / CONFIG) == tiny.CONFIG
+
+
+def test_overwrite_starts_from_an_empty_folder_of_that_name(tmp_path, folder):
+    (folder / "kernels.png").touch()
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard" / "events").touch()
+    run = Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True)
+    assert run.folder == folder
+    assert sorted(entry.name for entry in folder.iterdir()) == [".lock", CONFIG]
+
+
+def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path):
+    mine = tmp_path / tiny.HOMEWORK / "run"
+    mine.mkdir(parents=True)
+    names = [".notes.tmp", "thesis.txt"]
+    for name in names:
+        (mine / name).touch()
+    with pytest.raises(UserError, match="is not a run folder"):
+        Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True)
+    assert sorted(entry.name for entry in mine.iterdir()) == names
+
+
+def test_overwrite_takes_a_folder_whose_process_was_killed_before_it_wrote_anything(tmp_path):
+    folder = tmp_path / tiny.HOMEWORK / "run"
+    folder.mkdir(parents=True)
+    (folder / ".config.json.tmp").write_text("{")
+    assert Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True).folder == folder
+    assert not (folder / ".config.json.tmp").exists()
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_overwrite_killed_halfway_can_be_repeated(tmp_path, folder, monkeypatch, before):
+    for name in (LAST, SUMMARY, "a.png"):
+        (folder / name).touch()
+    unlink, iterdir = Path.unlink, Path.iterdir
+    left = iter(range(before))
+
+    def remove(path, **options):
+        if not path.name.startswith(".") and next(left, None) is None:
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", remove)
+        patch.setattr(Path, "iterdir", lambda path: sorted(iterdir(path)))  # a file system may list the config first
+        Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True)
+    Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True)
+    assert sorted(entry.name for entry in folder.iterdir()) == [".lock", CONFIG]
+
+
+def test_only_one_process_writes_a_run(tmp_path, folder):
+    run = Run.reopen(folder, tiny.HOMEWORK)
+    with pytest.raises(UserError, match="being written by another process"):
+        Run.reopen(folder, tiny.HOMEWORK)
+    with pytest.raises(UserError, match="being written by another process"):
+        Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True)
+    run.close()
+    Run.reopen(folder, tiny.HOMEWORK)
+
+
+def test_the_lock_dies_with_its_process(folder):
+    child = os.fork()
+    if child == 0:
+        run = Run.reopen(folder, tiny.HOMEWORK)
+        os._exit(0 if run else 1)  # without close()
+    assert os.waitpid(child, 0)[1] == 0
+    Run.reopen(folder, tiny.HOMEWORK)
+
+
+def test_reopen_clears_away_what_a_killed_process_left(folder):
+    (folder / ".last.pt.tmp").touch()
+    Run.reopen(folder, tiny.HOMEWORK)
+    assert not (folder / ".last.pt.tmp").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        (None, "it has no config.json"),
+        ("{", "is damaged"),
+        ("[]", "it holds no arguments"),
+        ('{"schema": 1, "homework": "hw_tiny"}', "it holds no arguments"),
+        (json.dumps({**tiny.CONFIG, "schema": 2}), "schema 2, expected 1"),
+        (json.dumps({**tiny.CONFIG, "homework": "hw_other"}), "'hw_other', expected one of 'hw_tiny'"),
+    ],
+)
+def test_open_refuses_what_is_no_run_of_the_homework(tmp_path, config, complaint):
+    if config is not None:
+        (tmp_path / CONFIG).write_text(config)
+    for open_run in (Run.open, Run.reopen):
+        with pytest.raises(UserError, match=complaint):
+            open_run(tmp_path, tiny.HOMEWORK)
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name != CONFIG] == []
+
+
+def test_open_refuses_a_missing_folder_and_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("none", "file"):
+        with pytest.raises(UserError, match="there is no such folder"):
+            Run.open(tmp_path / name, tiny.HOMEWORK)
+
+
+def test_results_dir_that_is_a_file_is_the_users_error(tmp_path):
+    (tmp_path / "results").touch()
+    with pytest.raises(UserError, match="--results_dir"):
+        tiny.new_run(tmp_path / "results")
+
+
+def test_a_run_is_finished_when_it_has_its_summary(folder):
+    run = Run.open(folder, tiny.HOMEWORK)
+    assert not run.is_finished
+    with pytest.raises(UserError, match="--resume"):
+        run.summary()
+    run.write_summary({"accuracy": 0.5})
+    assert run.is_finished
+    assert run.summary() == {"schema": 1, "accuracy": 0.5}
+
+
+@pytest.mark.parametrize("text", ["[]", '{"schema": 2}', "{"])
+def test_a_damaged_summary_is_the_users_error(folder, text):
+    (folder / SUMMARY).write_text(text)
+    with pytest.raises(UserError, match="summary.json is damaged"):
+        Run.open(folder, tiny.HOMEWORK).summary()
+
+
+def test_a_run_without_a_checkpoint_is_discarded_and_one_with_is_kept(folder, tmp_path):
+    run = Run.open(folder, tiny.HOMEWORK)
+    (folder / LAST).touch()
+    run.discard_if_empty()
+    assert folder.exists()
+    (folder / LAST).unlink()
+    run.discard_if_empty()
+    assert not folder.exists()
+
+
+def test_resume_command_survives_a_shell():
+    run = Run("a folder/it's", tiny.CONFIG)
+    command = f"printf '%s' {run.resume_command.removeprefix('python -m hw_tiny.train --resume ')}"
+    assert subprocess.check_output(command, shell=True, text=True) == "a folder/it's"
+
+
+def test_free_stem_replaces_no_figure(folder):
+    run = Run.open(folder, tiny.HOMEWORK)
+    assert run.free_stem("kernels") == "kernels"
+    for name in ("kernels.png", "kernels-2.pdf"):
+        (folder / name).touch()
+    assert run.free_stem("kernels") == "kernels-3"
+
+
+def test_resume_refuses_other_arguments_data_and_hosts(folder):
+    run = Run(folder, {**tiny.CONFIG, "data": {"a.npz": "12"}, "host": {"device": "cpu", "processes": 1}})
+    run_folder.check_same_arguments(run, {"epochs": 3, "data_dir": "elsewhere"})
+    with pytest.raises(UserError, match="--epochs 4: it was started with --epochs 3"):
+        run_folder.check_same_arguments(run, {"epochs": 4})
+    run_folder.check_same_data(run, {"a.npz": "12"})
+    for hashes in ({"a.npz": "13"}, {}, {"a.npz": "12", "b.npz": "14"}):
+        with pytest.raises(UserError, match="the data file [ab].npz is not the one"):
+            run_folder.check_same_data(run, hashes)
+    run_folder.check_same_host(run, {"device": "cpu", "processes": 1})
+    with pytest.raises(UserError, match="processes 2: it was started with 1"):
+        run_folder.check_same_host(run, {"device": "cpu", "processes": 2})
+
+
+def test_describe_says_where_a_number_comes_from(tmp_path):
+    config = run_folder.describe(
+        "hw_tiny", "hw_tiny.train", {"data_dir": tmp_path, "lr": 0.1}, {"a": "12"}, {"threads": 1}
+    )
+    config = json.loads(json.dumps(config))
+    assert config["arguments"] == {"data_dir": str(tmp_path), "lr": 0.1}
+    assert config["data"] == {"a": "12"}
+    assert config["versions"]["torch"] and config["host"]["threads"] == 1
+    assert config.keys() >= {"git", "started", "argv", "schema", "homework", "command"}
+
+
+def test_available_cores_counts_those_this_process_may_use():
+    code = (
+        "import os; from hw_common.runs.run_folder import available_cores as cores; "
+        "os.sched_setaffinity(0, {0}); print(cores())"
+    )
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no affinity")
+    first = min(os.sched_getaffinity(0))
+    assert subprocess.check_output([sys.executable, "-c", code.replace("{0}", f"{{{first}}}")], text=True) == "1\n"
+
+
+@pytest.mark.parametrize(("key", "value"), [("host", None), ("host", [1]), ("data", "all of it")])
+def test_a_config_whose_parts_are_no_objects_is_damaged(folder, key, value):
+    files.write_json(folder / CONFIG, {**tiny.CONFIG, key: value})
+    with pytest.raises(UserError, match=f"damaged: its {key} is no object"):
+        Run.open(folder, tiny.HOMEWORK)
+
+
+def test_passwords_are_not_written_down():
+    address = "postgresql://user:secret@host:5432/x?a=b:c@d"
+    assert without_password(address) == "postgresql://user:***@host:5432/x?a=b:c@d"
+    assert without_password(f"--storage={address}") == "--storage=postgresql://user:***@host:5432/x?a=b:c@d"
+    for plain in ("postgresql://user@host/x", "results/a:b@c", 7, None):
+        assert without_password(plain) == plain
+    config = run_folder.describe("h", "c", {"storage": address}, {}, {})
+    assert config["arguments"] == {"storage": without_password(address)}
+
+
+def test_a_record_of_a_config_that_names_other_places_is_refused(tmp_path, folder):
+    (folder / SUMMARY).write_text("{}")
+    for homework in ("../../escaped", "", 7, None):
+        files.write_json(folder / CONFIG, {**tiny.CONFIG, "homework": homework})
+        with pytest.raises(UserError, match="damaged: it names no homework"):
+            record(folder, tmp_path)
+    (folder / CONFIG).write_text("[]")
+    with pytest.raises(UserError, match="damaged: it names no homework"):
+        record(folder, tmp_path)

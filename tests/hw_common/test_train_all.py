@@ -1,0 +1,130 @@
+"""Trainings side by side: a stub stands for them, so that its processes start fast."""
+
+import argparse
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from hw_common.commands import cli, train_all
+from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs.errors import UserError
+
+STUB = """
+import argparse, json, signal, sys, time
+from pathlib import Path
+flags = argparse.ArgumentParser()
+for name in ("results_dir", "name", "resume", "data_dir", "do", "threads"):
+    flags.add_argument(f"--{name}")
+flags.add_argument("--overwrite", action="store_true")
+given = flags.parse_args()
+folder = Path(given.resume or f"{given.results_dir}/hw_stub/{given.name}")
+if not given.resume:
+    folder.mkdir(parents=True)
+    own = {"do": given.do, "name": given.name, "threads": int(given.threads)}
+    config = {"schema": 1, "homework": "hw_stub", "command": "hw_stub.train", "arguments": own}
+    (folder / "config.json").write_text(json.dumps(config))
+    if given.do == "fail":
+        sys.exit("error: it went wrong")
+    if given.do == "wait":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        print("waiting", flush=True)
+        time.sleep(60)
+(folder / "log").open("a").write("resumed " if given.resume else "trained ")
+(folder / "summary.json").write_text('{"schema": 1}')
+"""
+
+
+def stub_parser():
+    flags = cli.Parser("stub", "")
+    for name in ("do", "results_dir", "name", "data_dir", "resume"):
+        cli.add_flag(flags, name)
+    cli.add_flag(flags, "threads", type=int)
+    cli.add_flag(flags, "overwrite", action="store_true")
+    return flags
+
+
+def stub_resolve(arguments: argparse.Namespace):
+    return argparse.Namespace(**{name: getattr(arguments, name) for name in ("do", "name", "threads", "resume")},
+                              data_dir=arguments.data_dir or "here", results_dir=arguments.results_dir)  # fmt: skip
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """A command `hw_stub.train` that trains nothing: --do says how it ends."""
+    package = tmp_path / "packages" / "hw_stub"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "train.py").write_text(STUB)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.setattr(train_all, "_POLL_SECONDS", 0.01)
+    return TrainingCommand("hw_stub", stub_parser, stub_resolve)
+
+
+def logs(results, *names):
+    return [(results / "hw_stub" / name / "log").read_text() for name in names]
+
+
+def test_missing_trainings_are_done_and_finished_ones_are_not(stub, tmp_path):
+    wanted = {name: ["--do", "finish"] for name in ("a", "b", "c")}
+    found = train_all.train_all(stub, wanted, tmp_path, 2, tmp_path)
+    assert {name: run.is_finished for name, run in found.items()} == {"a": True, "b": True, "c": True}
+    (tmp_path / "hw_stub" / "b" / "summary.json").unlink()
+    train_all.train_all(stub, wanted, tmp_path, 2, tmp_path)
+    assert logs(tmp_path, "a", "b", "c") == ["trained ", "trained resumed ", "trained "]
+
+
+def test_they_go_on_where_their_folder_has_moved(stub, tmp_path):
+    train_all.train_all(stub, {"a": ["--do", "finish"]}, tmp_path, 2, tmp_path)
+    (tmp_path / "hw_stub" / "a" / "summary.json").unlink()
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "hw_stub").rename(tmp_path / "moved" / "hw_stub")
+    train_all.train_all(stub, {"a": ["--do", "finish"]}, tmp_path / "moved", 2, tmp_path)
+    assert logs(tmp_path / "moved", "a") == ["trained resumed "]
+
+
+def test_a_failed_training_does_not_stop_the_others(stub, tmp_path):
+    wanted = {"a": ["--do", "fail"], "b": ["--do", "finish"], "c": ["--do", "finish"]}
+    with pytest.raises(UserError, match=r"1 of 3 trainings failed: a ended with status 1: error: it went wrong \(log:"):
+        train_all.train_all(stub, wanted, tmp_path, 2, tmp_path)
+    assert logs(tmp_path, "b", "c") == ["trained ", "trained "]
+
+
+def test_a_run_folder_with_other_flags_is_not_taken_for_it(stub, tmp_path):
+    train_all.train_all(stub, {"a": ["--do", "finish"]}, tmp_path, 2, tmp_path)
+    with pytest.raises(UserError, match="with --do fail: it was started with --do finish"):
+        train_all.train_all(stub, {"a": ["--do", "fail"]}, tmp_path, 2, tmp_path)
+
+
+def test_a_signal_reaches_the_running_trainings(stub, tmp_path):
+    def stop_when_both_wait():
+        for name in ("a", "b"):
+            while "waiting" not in (log.read_text() if (log := tmp_path / f"{name}.log").exists() else ""):
+                time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, cli._terminate)  # as run_command does
+    try:
+        stopper = threading.Thread(target=stop_when_both_wait)
+        stopper.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            train_all.train_all(stub, {name: ["--do", "wait"] for name in "abc"}, tmp_path, 2, tmp_path)
+        assert time.monotonic() - started < 50  # they did not sleep to the end
+        stopper.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not (tmp_path / "hw_stub" / "c").exists()
+    train_all.train_all(stub, {name: ["--do", "wait"] for name in "ab"}, tmp_path, 2, tmp_path)
+    assert logs(tmp_path, "a", "b") == ["resumed ", "resumed "]
+
+
+@pytest.mark.parametrize(("jobs", "given", "expected"), [(2, [], None), (2, ["--threads", "7"], 7)])
+def test_trainings_share_the_cores(stub, tmp_path, monkeypatch, jobs, given, expected):
+    monkeypatch.setattr(train_all, "available_cores", lambda: 6)
+    train_all.train_all(stub, {"a": ["--do", "finish", *given]}, tmp_path, jobs, tmp_path)
+    config = json.loads((tmp_path / "hw_stub" / "a" / "config.json").read_text())
+    assert config["arguments"]["threads"] == (expected or 3)

@@ -1,0 +1,316 @@
+"""`hw_numpy.caption` through its real entry point: tiny runs, the files they write, resume, bad input."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy_files import WORDS, write_course_files
+from PIL import Image
+
+from hw_common.runs import files
+from hw_common.runs.errors import Stopped, UserError
+from hw_numpy import arrays, caption, captioning
+from hw_numpy.rnn import CaptioningRNN
+
+FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "captions") for suffix in ("png", "pdf")}
+RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "last.safetensors"} | FIGURES
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """The course's files in small, with pictures in the folder instead of on the web; one of them is missing."""
+    folder = write_course_files(tmp_path_factory.mktemp("data with spaces"), urls=lambda part, i: f"{part}{i}.png")
+    for name in ("train0", "train1", "val0", "val1"):
+        Image.new("RGB", (30, 20), "red").save(folder / f"{name}.png")
+    return folder
+
+
+def train_tiny(course, results, *flags):
+    caption.main([
+        "--data_dir", str(course), "--results_dir", str(results), "--threads", "1", "--epochs", "40",
+        "--max_train", "3", "--batch_size", "2", "--hidden_dim", "24", "--wordvec_dim", "8", *flags,
+    ])  # fmt: skip
+
+
+def only_run(results):
+    [folder] = [folder for folder in (results / "hw_numpy").iterdir() if folder.is_dir()]
+    return folder
+
+
+def numbers_of(folder):
+    """Everything of a run that has to repeat bit for bit: times are left out."""
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["speed"], summary["name"]
+    state = arrays.load(folder / "last.safetensors", {"homework": "hw_numpy", "network": summary["network"]})
+    return rows, summary, {name: value.tobytes() for name, value in state.items() if name != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def finished(course, tmp_path_factory):
+    """A finished run with each cell type, the second one without figures."""
+    folders = {}
+    for cell in ("rnn", "lstm"):
+        results = tmp_path_factory.mktemp(f"results of {cell}")
+        with pytest.MonkeyPatch.context() as patch:
+            if cell == "lstm":
+                leave_figures_out(patch)
+            train_tiny(course, results, "--cell_type", cell)
+        folders[cell] = only_run(results)
+    return folders
+
+
+def leave_figures_out(patch):
+    """Drawing takes most of the time of a tiny run."""
+    for name in ("learning_curve", "captions"):
+        patch.setattr(captioning.caption_plots, name, lambda *arguments: None)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    leave_figures_out(monkeypatch)
+
+
+def test_a_run_folder_holds_what_was_promised(finished):
+    folder = finished["rnn"]
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
+    config = json.loads((folder / "config.json").read_text())
+    assert config["command"] == "hw_numpy.caption" and config["arguments"]["cell_type"] == "rnn"
+    assert len(config["data"]) == 6 and config["host"]["threads"] == 1
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["data"] == "COCO 2014" and summary["words"] == 8
+    assert summary["training_captions"] == summary["training_images"] == 3
+    assert summary["first_loss"] > 3 > 0.5 > summary["last_epoch_loss"] > 0
+    assert summary["training"]["word_for_word"] == 1 and summary["training"]["captions_measured"] == 3
+    rows = files.read_csv(folder / "metrics.csv")
+    assert [row["epoch"] for row in rows] == list(range(1, 41))
+    assert rows[-1]["training_loss"] == summary["last_epoch_loss"]
+    for stem in ("curves", "captions"):
+        assert Image.open(folder / f"{stem}.png").size[0] > 500
+        assert (folder / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_the_numbers_are_those_of_the_saved_parameters(finished, course, cell):
+    """In another model, with another way to look for the captions that come back."""
+    summary = json.loads((finished[cell] / "summary.json").read_text())
+    state = arrays.load(finished[cell] / "last.safetensors", {"homework": "hw_numpy", "network": f"captioning-{cell}"})
+    data = captioning.coco_utils.load_coco_data(course, max_train=3, seed=42)
+    model = CaptioningRNN(data["word_to_idx"], 4, 8, 24, cell)
+    model.params = {name: state[f"params/{name}"] for name in model.params}
+    for part, name in (("train", "training"), ("val", "validation")):
+        features = data[f"{part}_features"][data[f"{part}_image_idxs"]]
+        true = data[f"{part}_captions"]
+        assert summary[name]["loss"] == pytest.approx(model.loss(features, true)[0], rel=1e-5)
+        same = (model.sample(features, max_length=4) == true[:, 1:]).all(axis=1)
+        assert summary[name]["word_for_word"] == same.mean()
+        assert all(example["true"].split()[-1] == "<END>" for example in summary[name]["examples"])
+
+
+def test_the_share_counts_only_what_comes_back_word_for_word():
+    true = ["a dog <END>", "a cat <END>", "a dog sits <END>"]
+    generated = ["a dog <END>", "a cat", "a dog <END>"]
+    assert captioning.Written(0.0, generated, true, np.arange(3)).word_for_word() == pytest.approx(1 / 3)
+
+
+def test_captions_of_one_image_do_not_all_come_back(course, tmp_path, no_figures):
+    """Five captions of three images: at most three can, and the summary says how many images there were."""
+    train_tiny(course, tmp_path, "--max_train", "50")
+    summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
+    assert summary["training_captions"] == 5 and summary["training_images"] == 3
+    assert summary["training"]["word_for_word"] <= 3 / 5
+
+
+def test_the_sample_is_learned_by_heart(tmp_path, capsys, no_figures):
+    caption.main(["--dataset", "sample", "--results_dir", str(tmp_path), "--threads", "1", "--hidden_dim", "128",
+                  "--wordvec_dim", "32", "--max_train", "20", "--batch_size", "10", "--epochs", "80"])  # fmt: skip
+    folder = tmp_path / "hw_numpy" / "caption-sample-rnn"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["data"] == "sample shapes" and summary["training_images"] == 20
+    assert summary["training"]["word_for_word"] == 1 and summary["training"]["loss"] < 0.15
+    output = capsys.readouterr().out
+    assert "sample shapes: 20 training captions of 20 images, 80 validation captions, 24 words" in output
+    assert "100 % of 20 captions come back word for word" in output and f"all of it is in {folder}" in output
+
+
+def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
+    """Ctrl-C in the middle of an epoch, after `step` of its steps."""
+    take_step, taken = captioning.CaptioningSolver.step, []
+
+    def step_then_interrupt(solver, batch):
+        take_step(solver, batch)
+        taken.append(batch)
+        if len(taken) == epoch * 2 + step:  # an epoch has two
+            raise interrupt
+
+    monkeypatch.setattr(captioning.CaptioningSolver, "step", step_then_interrupt)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_an_interrupted_training_goes_on_to_the_same_bits(course, finished, tmp_path, monkeypatch, no_figures, cell):
+    with monkeypatch.context() as patch:
+        interrupt_in(patch, epoch=7, step=1)
+        with pytest.raises(
+            Stopped, match=r"finished epochs are saved\. Go on with: python -m hw_numpy\.caption"
+        ) as caught:
+            train_tiny(course, tmp_path, "--cell_type", cell)
+    assert caught.value.signal_number == signal.SIGINT
+    folder = only_run(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "metrics.csv", "last.safetensors"}
+    assert len(files.read_csv(folder / "metrics.csv")) == 7
+    caption.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(finished[cell])
+
+
+def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, tmp_path, monkeypatch, no_figures):
+    plain = captioning.CaptioningSolver.state
+
+    def state_then_interrupt(self):
+        if self.epoch == 3:
+            raise KeyboardInterrupt
+        return plain(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(captioning.CaptioningSolver, "state", state_then_interrupt)
+        with pytest.raises(Stopped):
+            train_tiny(course, tmp_path, "--cell_type", "rnn")
+    folder = only_run(tmp_path)
+    assert len(files.read_csv(folder / "metrics.csv")) == 2
+    caption.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(finished["rnn"])
+
+
+def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_path, monkeypatch, no_figures):
+    """Nothing can be done once a process is killed: the state that was saved some seconds ago has to do."""
+    with monkeypatch.context() as patch:
+        patch.setattr(captioning, "_SAVE_EVERY", 0)
+        interrupt_in(patch, epoch=5, step=1, interrupt=SystemExit)
+        with pytest.raises(SystemExit):
+            train_tiny(course, tmp_path)
+    folder = only_run(tmp_path)
+    assert len(files.read_csv(folder / "metrics.csv")) == 5
+    caption.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(finished["rnn"])
+
+
+def test_an_interruption_while_drawing_repeats_the_end_only(course, finished, tmp_path, monkeypatch, no_figures):
+    with monkeypatch.context() as patch:
+        patch.setattr(captioning.caption_plots, "captions", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(Stopped, match="Go on with"):
+            train_tiny(course, tmp_path)
+    folder = only_run(tmp_path)
+    before = (folder / "last.safetensors").read_bytes()
+    caption.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(finished["rnn"])
+    assert (folder / "last.safetensors").read_bytes() == before
+
+
+def test_an_interruption_before_anything_is_saved_leaves_no_folder(course, tmp_path, monkeypatch):
+    interrupt_in(monkeypatch, epoch=0, step=1)
+    with pytest.raises(Stopped, match="^stopped before anything was saved$"):
+        train_tiny(course, tmp_path)
+    assert list((tmp_path / "hw_numpy").iterdir()) == []
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished["rnn"].iterdir()}
+    caption.main(["--resume", str(finished["rnn"])])
+    assert "is finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in finished["rnn"].iterdir()} == before
+
+
+@pytest.fixture
+def unfinished(finished, tmp_path):
+    """A run that only lacks its end, for a test to damage."""
+    folder = Path(shutil.copytree(finished["rnn"], tmp_path / "hw_numpy" / "copy"))
+    (folder / "summary.json").unlink()
+    return folder
+
+
+def test_a_damaged_run_is_one_clear_line(unfinished, finished):
+    state = unfinished / "last.safetensors"
+    metadata = {"homework": "hw_numpy", "network": "captioning-rnn"}
+    good = arrays.load(state, metadata)
+    for change in ({"params/Wh": np.zeros(3)}, {"epoch": np.array(3)}, {"seconds": None}):
+        arrays.save(state, {name: v for name, v in {**good, **change}.items() if v is not None}, metadata)
+        with pytest.raises(UserError, match="last.safetensors does not belong to this run"):
+            caption.main(["--resume", str(unfinished)])
+    shutil.copy(finished["lstm"] / "last.safetensors", state)
+    with pytest.raises(UserError, match="was written for .*captioning-lstm"):
+        caption.main(["--resume", str(unfinished)])
+    os.truncate(state, 1000)
+    with pytest.raises(UserError, match="is damaged or no safetensors file"):
+        caption.main(["--resume", str(unfinished)])
+
+
+def test_resuming_with_other_arguments_or_data_is_refused(unfinished, tmp_path):
+    with pytest.raises(UserError, match="cannot resume .* with --cell_type lstm: it was started with --cell_type rnn"):
+        caption.main(["--resume", str(unfinished), "--cell_type", "lstm"])
+    other = write_course_files(tmp_path / "other", urls=lambda part, i: "x")
+    with pytest.raises(UserError, match="the data file .*urls.txt is not the one it was started with"):
+        caption.main(["--resume", str(unfinished), "--data_dir", str(other)])
+
+
+def test_a_dry_run_writes_nothing(course, tmp_path, capsys):
+    train_tiny(course, tmp_path, "--dry_run")
+    assert list(tmp_path.iterdir()) == []
+    assert "dry run: one step on 2 captions" in capsys.readouterr().out
+
+
+def test_a_diverging_run_says_so_and_leaves_no_folder(course, tmp_path):
+    with pytest.raises(UserError, match=r"the loss is \S+ at epoch \d, step \d; .* learning rate, for example --lr"):
+        train_tiny(course, tmp_path, "--lr", "1e30", "--update_rule", "sgd")
+    assert list((tmp_path / "hw_numpy").iterdir()) == []
+
+
+def test_figures_stand_missing_pictures_and_captions_with_formulas(course, tmp_path, capsys):
+    """A vocabulary may hold anything; none of it is drawn as a formula."""
+    folder = Path(shutil.copytree(course, tmp_path / "data"))
+    words = [*WORDS[:4], "$\\frac{", "x^{$", "größe", "sits"]
+    vocabulary = {"idx_to_word": words, "word_to_idx": {word: number for number, word in enumerate(words)}}
+    (folder / "coco2014_vocab.json").write_text(json.dumps(vocabulary))
+    train_tiny(folder, tmp_path, "--epochs", "1")
+    assert RUN_FILES == {path.name for path in only_run(tmp_path).iterdir()}
+    assert "a grey panel stands for a picture: there is no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset", "flickr"], "--dataset: invalid choice: 'flickr'"),
+        (["--cell_type", "gru"], "--cell_type: invalid choice: 'gru'"),
+        (["--max_train", "0"], "--max_train: expected a whole number from 1"),
+        (["--lr_decay", "-1"], "--lr_decay: expected a number above 0"),
+        (["--update_rule", "adm"], "--update_rule: invalid choice: 'adm'"),
+        (["--device", "cuda"], "--device cuda: these networks are NumPy"),
+        (["--resume", "nowhere"], "nowhere is not a run folder"),
+        (["--data_dir", "nowhere"], "nowhere/coco2014_captions.h5 is missing; name the folder"),
+        (["--epoch", "1"], "unrecognized arguments: --epoch"),
+    ],
+)
+def test_wrong_flags_are_one_clear_line(flags, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        caption.main(flags)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_named_after_their_data(tmp_path):
+    folder = tmp_path / ".my data ü"
+    assert caption.COMMAND.parse(["--data_dir", str(folder)]).name == "caption-my_data_ü-rnn"
+    assert caption.COMMAND.parse(["--dataset", "sample", "--cell_type", "lstm"]).name == "caption-sample-lstm"
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as caught:
+        caption.main(["--help"])
+    assert caught.value.code == 0
+    output = capsys.readouterr().out
+    assert "python -m hw_numpy.caption --dataset sample" in output and "different images" in output

@@ -1,0 +1,310 @@
+"""Every command of hw_ocr through its real entry point: tiny runs, the files they write, resume, twice the same."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import ocr_files
+import pytest
+import torch
+from finished_runs import interrupt, numbers_of, times_of_writing
+from PIL import Image
+
+from hw_common.commands import cli
+from hw_common.runs import figures
+from hw_common.runs.errors import Stopped, UserError
+from hw_ocr import compare, experiment, invariance, plots, read, reproduce, train
+
+torch.set_num_threads(1)
+
+RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt", "confusion.csv"}
+FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "confusion", "misread") for suffix in ("png", "pdf")}
+KERNELS = {
+    layer: {f"kernels-{layer}-{kind}.{suffix}" for kind in ("grey", "heat") for suffix in ("png", "pdf")}
+    for layer in ("layer1", "layer2")
+}
+MODELS = {
+    "cnn": ["--model", "cnn"],
+    "bilstm": ["--model", "bilstm", "--hidden", "4"],
+    "conv-bilstm-crf": ["--model", "conv_bilstm", "--hidden", "4", "--crf"],
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Twelve words of the letters a to d, in the real file's format."""
+    folder = tmp_path_factory.mktemp("data")
+    ocr_files.write(folder)
+    return folder
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """Draws nothing: for tests of everything else."""
+    for name in ("training_curves", "confusion_matrix", "misread_words", "transitions", "comparison"):
+        monkeypatch.setattr(plots, name, lambda *arguments: None)
+    monkeypatch.setattr(figures, "kernels", lambda *arguments: None)
+
+
+def train_tiny(data_dir, results, *flags):
+    train.main(["--data_dir", str(data_dir), "--results_dir", str(results), "--epochs", "2", "--threads", "1",
+                "--batch_size", "3", *flags])  # fmt: skip
+    return results / "hw_ocr"
+
+
+@pytest.fixture(scope="module")
+def runs(data_dir, tmp_path_factory):
+    """A finished tiny run of each kind of network, with its figures."""
+    results = tmp_path_factory.mktemp("results with spaces")
+    for name, flags in MODELS.items():
+        train_tiny(data_dir, results, *flags, "--name", name)
+    return {name: results / "hw_ocr" / name for name in MODELS}
+
+
+# ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("cnn", KERNELS["layer1"] | KERNELS["layer2"]),
+        ("bilstm", set()),
+        ("conv-bilstm-crf", KERNELS["layer1"] | {"transitions.png", "transitions.pdf"}),
+    ],
+)
+def test_a_run_folder_holds_what_was_promised(runs, name, more):
+    folder = runs[name]
+    assert {path.name for path in folder.iterdir()} - {"invariance.png", "invariance.pdf", "invariance.json"} == (
+        RUN_FILES | FIGURES | more
+    )
+    for path in folder.glob("*.png"):
+        assert Image.open(path).size[0] > 500
+    for path in folder.glob("*.pdf"):
+        assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_a_summary_has_the_final_numbers(runs):
+    summary = json.loads((runs["cnn"] / "summary.json").read_text())
+    assert summary["parameters"] == 32_218
+    assert (summary["data"], summary["network"]) == ("OCR letters", "CNN with 2 convolutions")
+    words = {"training": ocr_files.WORDS[:8] + ocr_files.WORDS[10:], "validation": ["dad"], "test": ["abc"]}
+    assert summary["words"] == {part: len(of_part) for part, of_part in words.items()}
+    assert summary["letters"] == {part: sum(map(len, of_part)) for part, of_part in words.items()}
+    assert summary["final"]["epoch"] == 2
+    with open(runs["cnn"] / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = max(rows, key=lambda row: float(row["validation_accuracy"]))
+    assert summary["best"]["epoch"] == int(chosen["epoch"])
+    for epoch in ("final", "best"):
+        for unit in ("loss", "accuracy", "word_accuracy"):
+            assert 0 <= summary[epoch][f"test_{unit}"] and 0 <= summary[epoch][f"validation_{unit}"]
+
+
+def test_the_confusion_table_counts_every_test_letter_once(runs):
+    with open(runs["bilstm"] / "confusion.csv", newline="") as file:
+        table = {row.pop("true"): {name: int(cell) for name, cell in row.items()} for row in csv.DictReader(file)}
+    assert {letter: sum(row.values()) for letter, row in table.items() if sum(row.values())} == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("flags", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("call", [2, 4])
+def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
+    data_dir, tmp_path, monkeypatch, quick_figures, flags, call
+):
+    whole = train_tiny(data_dir, tmp_path / "whole", *flags, "--name", "run") / "run"
+    with monkeypatch.context() as patch:
+        interrupt(patch, experiment, ("letter_loss", "word_loss", "evaluate"), call)
+        with pytest.raises(Stopped, match="Go on with: python -m hw_ocr.train --resume"):
+            train_tiny(data_dir, tmp_path, *flags, "--name", "run")
+    folder = tmp_path / "hw_ocr" / "run"
+    assert not (folder / "summary.json").exists()
+    train.main(["--resume", str(folder)])
+    assert numbers_of(folder) == numbers_of(whole)
+
+
+def test_a_dry_run_writes_nothing(data_dir, tmp_path, capsys):
+    train_tiny(data_dir, tmp_path, "--recipe", "best", "--hidden", "4", "--dry_run")
+    assert list(tmp_path.iterdir()) == []
+    printed = capsys.readouterr().out
+    assert "conv-BiLSTM-CRF" in printed and "no run was made" in printed
+
+
+def test_resuming_a_finished_run_changes_nothing(runs, capsys):
+    before = times_of_writing(runs["cnn"])
+    train.main(["--resume", str(runs["cnn"])])
+    assert "finished already" in capsys.readouterr().out
+    assert times_of_writing(runs["cnn"]) == before
+
+
+def test_the_reports_defaults():
+    cnn = train.COMMAND.parse([])
+    assert (cnn.model, cnn.conv_layers, cnn.crf, cnn.optimizer, cnn.lr, cnn.epochs, cnn.batch_size) == (
+        "cnn", 2, False, "adam", 0.001, 20, 64
+    )  # fmt: skip
+    bilstm = train.COMMAND.parse(["--model", "bilstm"])
+    assert (bilstm.hidden, bilstm.layers, bilstm.dropout, bilstm.epochs, bilstm.augment) == (128, 1, 0.0, 20, False)
+
+
+# ── compare ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare_tiny(data_dir, results, *flags):
+    where = ["--data_dir", str(data_dir), "--results_dir", str(results)]
+    comparisons = compare.parse([*where, "--epochs", "1", "--threads", "1", *flags])
+    return {what: comparison.run() for what, comparison in comparisons.items()}
+
+
+def test_a_comparison_runs_once_and_can_be_extended(data_dir, tmp_path, quick_figures):
+    summary = compare_tiny(data_dir, tmp_path, "--only", "layers", "--seeds", "2", "1")["layers"]
+    folder = tmp_path / "hw_ocr"
+    trained = {f"compare-ocr-cnn{layers}-seed{seed}" for layers in (2, 3, 4, 5) for seed in (1, 2)}
+    assert {path.name for path in folder.iterdir()} == {"compare-ocr-layers", *trained}
+    files = {".lock", "config.json", "summary.json", "table.csv", "table.md"}
+    assert {path.name for path in (folder / "compare-ocr-layers").iterdir()} == files
+    assert [row["parameters"] for row in summary["table"]] == [32_218, 38_634, 45_050, 51_466]
+    assert [row["published_test_accuracy"] for row in summary["table"]] == [0.9012, 0.9053, 0.9135, 0.9088]
+    before = times_of_writing(folder)
+    shutil.rmtree(folder / "compare-ocr-cnn3-seed1")
+    shutil.rmtree(folder / "compare-ocr-layers")
+    again = compare_tiny(data_dir, tmp_path, "--only", "layers", "--seeds", "1", "2")["layers"]
+    seconds = ("training_seconds",)
+    assert [{k: v for k, v in row.items() if k not in seconds} for row in again["table"]] == [
+        {k: v for k, v in row.items() if k not in seconds} for row in summary["table"]
+    ]
+    after = times_of_writing(folder)
+    assert {path for path in before if after[path] != before[path]} == {
+        folder / "compare-ocr-cnn3-seed1" / "best.safetensors"
+    }
+    extended = compare_tiny(data_dir, tmp_path, "--only", "layers", "--seeds", "1", "2", "3")["layers"]
+    assert [row["seeds"] for row in extended["table"]] == [3] * 4
+    assert times_of_writing(folder).items() > after.items()
+
+
+def test_a_comparison_under_other_flags_needs_another_name(data_dir, tmp_path, quick_figures, monkeypatch):
+    monkeypatch.setattr(compare, "ROWS", {"layers": {"cnn2": ["--model", "cnn"], "cnn3": ["--conv_layers", "3"]}})
+    compare_tiny(data_dir, tmp_path)
+    with pytest.raises(UserError, match="with --lr 0.5: it was started with --lr None; .* needs another --name"):
+        compare_tiny(data_dir, tmp_path, "--lr", "0.5")
+    compare_tiny(data_dir, tmp_path)  # and the first one is as it was
+
+
+def test_a_stopped_comparison_goes_on(data_dir, tmp_path, quick_figures, monkeypatch):
+    monkeypatch.setattr(compare, "ROWS", {"layers": {"cnn2": ["--model", "cnn"], "cnn3": ["--conv_layers", "3"]}})
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "evaluate", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped, match="the same command goes on where it was") as caught:
+            compare_tiny(data_dir, tmp_path)
+    assert caught.value.signal_number == signal.SIGTERM
+    assert len(compare_tiny(data_dir, tmp_path)["layers"]["table"]) == 2
+
+
+# ── invariance ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("name", "layers"), [("cnn", ["layer1", "layer2"]), ("conv-bilstm-crf", ["layer1"])])
+def test_invariance(runs, name, layers, capsys):
+    invariance.main([str(runs[name]), "--letters", "2"])
+    result = json.loads((runs[name] / "invariance.json").read_text())
+    assert result["letters"] == 2
+    assert [row["layer"] for row in result["maps"]] == [layer for layer in layers for _ in range(3)]
+    for row in result["maps"]:
+        assert len(row["changes"]) == 4
+        assert all(0 <= change["values_changed"] <= 1 for change in row["changes"].values())
+    assert Image.open(runs[name] / "invariance.png").size[0] > 500
+    assert "invariance.json" in capsys.readouterr().out
+
+
+def test_a_second_invariance_replaces_nothing(runs, monkeypatch):
+    monkeypatch.setattr(figures, "save", lambda figure, folder, stem: [])
+    (runs["cnn"] / "invariance.json").touch()
+    before = (runs["cnn"] / "invariance.json").read_bytes()
+    invariance.main([str(runs["cnn"]), "--letters", "1"])
+    assert (runs["cnn"] / "invariance.json").read_bytes() == before
+    assert json.loads((runs["cnn"] / "invariance-2.json").read_text())["letters"] == 1
+    (runs["cnn"] / "invariance-2.json").unlink()
+
+
+def test_invariance_wants_convolutions(runs):
+    with pytest.raises(UserError, match="has no convolutions; name a run of the network cnn or conv-bilstm"):
+        invariance.main([str(runs["bilstm"])])
+
+
+# ── read ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_reading_letters_and_words(runs, tmp_path, capsys, name):
+    letters = []
+    for number, letter in enumerate("bad"):
+        letters.append(tmp_path / f"letter {number}.png")
+        Image.fromarray(255 - 255 * ocr_files.image(letter)).save(letters[-1])
+    read.main([str(runs[name]), *map(str, letters)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == list(map(str, letters))
+    read.main([str(runs[name]), *map(str, letters), "--json"])
+    single = json.loads(capsys.readouterr().out)
+    assert [f"{word['text']} (least sure letter {word['probabilities'][0]:.4f})" for word in single] == [
+        line.split(": ")[1] for line in lines
+    ]
+    read.main([str(runs[name]), *map(str, letters), "--word", "--json"])
+    [word] = json.loads(capsys.readouterr().out)
+    assert word["files"] == list(map(str, letters)) and len(word["text"]) == len(word["probabilities"]) == 3
+    if name == "cnn":  # which reads each letter for itself
+        assert word["text"] == "".join(one["text"] for one in single)
+    assert all(0 < probability <= 1 for probability in word["probabilities"])
+
+
+def test_a_word_image_reads_as_its_letters(runs, tmp_path, capsys):
+    corner = np.zeros((16, 8), dtype=int)
+    corner[:, 0] = corner[-1] = 1
+    shapes = [corner, np.eye(16, 8, dtype=int) + np.eye(16, 8, -8, dtype=int)]
+    for number, shape in enumerate(shapes):
+        Image.fromarray((255 - 255 * shape).astype(np.uint8)).save(tmp_path / f"{number}.png")
+    large = np.kron(np.pad(np.concatenate([np.pad(s, ((0, 0), (0, 2))) for s in shapes], axis=1), 3), np.ones((5, 5)))
+    Image.fromarray(np.where(large[..., None] > 0, [250, 240, 90], [60, 20, 90]).astype(np.uint8)).save(
+        tmp_path / "word.png"
+    )
+    read.main([str(runs["conv-bilstm-crf"]), str(tmp_path / "0.png"), str(tmp_path / "1.png"), "--word", "--json"])
+    [expected] = json.loads(capsys.readouterr().out)
+    read.main([str(runs["conv-bilstm-crf"]), str(tmp_path / "word.png"), "--json"])
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["text"] == expected["text"]
+    assert found["probabilities"] == pytest.approx(expected["probabilities"])
+
+
+# ── reproduce ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_reproduce_does_everything_and_the_second_time_nothing(data_dir, tmp_path, monkeypatch, quick_figures, capsys):
+    quick = ["--dataset", "ocr", "--epochs", "1", "--batch_size", "4", "--seeds", "1", "--threads", "1"]
+    monkeypatch.setattr(reproduce, "_FLAGS", {"sample": quick})
+    monkeypatch.setattr(reproduce, "_LOOKED_INTO", ("cnn2",))
+    monkeypatch.setattr(figures, "save", lambda figure, folder, stem: [])
+    flags = ["--results_dir", str(tmp_path), "--data_dir", str(data_dir), "--jobs", "1"]
+    reproduce.main(flags)
+    printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith(f"  {tmp_path}")]
+    written = [path for path in printed if path.suffix != ".png"]  # no figures here
+    assert len(written) == 4 and all(path.is_file() for path in written)
+    before = times_of_writing(tmp_path)
+    assert len(before) == 10  # CNNs with 2 to 5 layers, CNN-CRF, two LSTMs with and without CRF, the recommended
+    reproduce.main(flags)
+    assert times_of_writing(tmp_path) == before
+
+
+# ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "--model", "rnn"])
+    with pytest.raises(SystemExit) as caught:
+        cli.run_command(train.main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: --model: invalid choice: 'rnn' (choose from 'cnn', 'bilstm', 'conv-bilstm') "
+        "(python -m hw_ocr.train --help explains the flags)\n"
+    )

@@ -1,0 +1,313 @@
+"""Bad input to hw_transfer: each ends in one line, runs nothing, leaves nothing behind."""
+
+import io
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import transfer_files
+from PIL import Image
+from torchvision.models import resnet34
+
+from hw_common.runs.errors import UserError
+from hw_common.training import pretrained
+from hw_transfer import compare, data, images, sources, train, transfer_learning
+from hw_transfer.images import PictureFile
+
+torch.set_num_threads(1)
+
+
+def refusal(dataset, data_dir):
+    """Loads a data set, which has to be refused; returns what the user is told."""
+    before = sorted(data_dir.parent.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        data.load(dataset, data_dir)
+    assert sorted(data_dir.parent.rglob("*")) == before
+    return str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A good picture folder, to be spoilt."""
+    return transfer_files.write_folder(tmp_path / "pictures")
+
+
+# Pictures
+
+
+def of_size(*size):
+    buffer = io.BytesIO()
+    Image.new("L", size).save(buffer, "png")
+    return buffer.getvalue()
+
+
+JPEG, PNG = transfer_files.encoded("jpeg", width=300), transfer_files.encoded("png")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is not an image"),
+        (b"a text that calls itself a picture", "is not an image"),
+        (PNG[:-30], "damaged"),
+        (PNG[:60] + bytes(40) + PNG[100:], "damaged"),
+        (JPEG[: len(JPEG) // 2], "damaged"),
+        (of_size(9000, 9000), "9000×9000 pixels"),
+        (of_size(20_000, 20_000), "pixels"),  # Pillow itself refuses it
+        (of_size(1000, 10), "1000×10 pixels: too long"),
+        (of_size(1, 5000), "1×5000 pixels: too long"),
+    ],
+    ids=["empty", "text", "png cut short", "png damaged", "jpeg cut short", "large", "bomb", "long", "tall"],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_bad_picture_is_named(folder, content, says):
+    path = folder / "val" / "bees" / "0.png"
+    path.write_bytes(content)
+    message = refusal("folder", folder)
+    assert str(path) in message and says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "ppm", "tiff", "webp"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_picture_damaged_anywhere_is_refused_or_read(kind):
+    whole = transfer_files.encoded(kind, width=9, height=9)
+    refused = 0
+    for place in range(0, len(whole), max(1, len(whole) // 40)):
+        for damaged in (whole[:place], whole[:place] + bytes([255 - whole[place]]) + whole[place + 1 :]):
+            try:
+                assert images.decode(PictureFile("some picture", lambda content=damaged: content)).shape[2] == 3
+            except UserError as error:
+                assert "some picture" in str(error)
+                refused += 1
+    assert refused > 5
+
+
+def test_pictures_that_do_not_fit_into_memory_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(images, "_LARGEST_TOTAL", 10_000)
+    assert "reading train: they take more than 8 GB" in refusal("folder", folder)
+
+
+# Folders
+
+
+def test_a_class_folder_with_one_picture_is_refused(folder):
+    for path in sorted((folder / "train" / "bees").iterdir())[1:]:
+        path.unlink()
+    message = refusal("folder", folder)
+    assert f"{folder}/train/bees has only one picture; every class needs at least two" in message
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_class_folder_without_pictures_is_refused(folder, split):
+    for path in (folder / split / "ants").iterdir():
+        path.rename(path.with_suffix(".txt"))
+    assert f"{folder}/{split}/ants has no picture" in refusal("folder", folder)
+
+
+def test_classes_that_differ_between_train_and_val_are_refused(folder):
+    (folder / "val" / "bees").rename(folder / "val" / "wasps")
+    assert f"train and val in {folder} differ in the classes bees, wasps" in refusal("folder", folder)
+
+
+def test_a_single_class_is_refused(folder):
+    for split in ("train", "val"):
+        shutil.rmtree(folder / split / "bees")
+    assert f"{folder} has 1 classes with pictures" in refusal("folder", folder)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_missing_split_is_refused(folder, split):
+    shutil.rmtree(folder / split)
+    message = refusal("folder", folder)
+    assert f"{folder / split} does not exist" in message and "--data_dir" in message
+
+
+# Archives
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"no archive", lambda b: b[: len(b) // 2],
+                                    lambda b: b[: len(b) // 3] + b"\xff" * 40 + b[len(b) // 3 + 40 :]],
+                         ids=["empty", "text", "half", "middle"])  # fmt: skip
+def test_a_damaged_archive_is_named(tmp_path, suffix, damage):
+    write = transfer_files.write_zip if suffix == ".zip" else transfer_files.write_tar
+    path = write(tmp_path / f"hymenoptera_data{suffix}", transfer_files.members())
+    path.write_bytes(damage(path.read_bytes()))
+    assert str(path) in refusal("hymenoptera", tmp_path)
+
+
+def test_archives_that_claim_too_much_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_LARGEST_ARCHIVE", 3000)
+    bomb = {**transfer_files.members(), "train/ants/zeros.png": bytes(10_000)}
+    for path, write in ((tmp_path / "hymenoptera_data.zip", transfer_files.write_zip),
+                        (tmp_path / "hymenoptera_data.tar.gz", transfer_files.write_tar)):  # fmt: skip
+        write(path, bomb)
+        assert f"{path} claims more than 3000 bytes" in refusal("hymenoptera", tmp_path)
+        path.unlink()
+
+
+def test_an_encrypted_zip_is_the_users_error(tmp_path):
+    path = transfer_files.write_zip(tmp_path / "hymenoptera_data.zip", transfer_files.members())
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\1\2")
+    while place >= 0:
+        content[place + 8] |= 1
+        place = content.find(b"PK\1\2", place + 1)
+    path.write_bytes(content)
+    assert "damaged" in refusal("hymenoptera", tmp_path)
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path):
+    path = transfer_files.write_zip(tmp_path / "hymenoptera_data.zip", {"readme.txt": b"text"})
+    assert f"{path} has 0 classes" in refusal("hymenoptera", tmp_path)
+    path.unlink()
+    with tarfile.open(tmp_path / "hymenoptera_data.tar", "w"):
+        pass
+    assert "has 0 classes" in refusal("hymenoptera", tmp_path)
+
+
+# Weights
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return transfer_files.state_dict()
+
+
+def weights_refusal(path):
+    with pytest.raises(UserError) as caught:
+        transfer_learning.freeze(pretrained.load_pretrained(str(path), Path("nowhere")), classes=2)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: w.pop("layer3.1.conv2.weight"), "layer3.1.conv2.weight: missing, expected (256, 256, 3, 3)"),
+        (lambda w: w.update({"layer9.weight": torch.zeros(2)}), "layer9.weight: (2,), expected none"),
+        (lambda w: w.update({"conv1.weight": torch.zeros(64, 3, 3, 3)}), "conv1.weight: (64, 3, 3, 3), expected (64, "),
+        (lambda w: w["layer1.0.bn1.bias"].fill_(float("nan")), "not finite: layer1.0.bn1.bias"),
+        (lambda w: w["bn1.running_var"].fill_(float("inf")), "not finite: bn1.running_var"),
+    ],
+    ids=["missing", "unknown", "shape", "nan", "inf"],
+)  # fmt: skip
+def test_weights_that_do_not_fit_are_named(tmp_path, weights, change, says):
+    spoilt = {name: tensor.clone() for name, tensor in weights.items()}
+    change(spoilt)
+    for name in ("weights.safetensors", "weights.pt"):
+        assert says in weights_refusal(transfer_files.write_weights(tmp_path / name, spoilt))
+
+
+def test_weights_of_another_network_are_named(tmp_path):
+    message = weights_refusal(transfer_files.write_weights(tmp_path / "resnet34.pt", resnet34().state_dict()))
+    assert "layer1.2.bn1.bias: (64,), expected none" in message and " more" in message
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"no weights", lambda b: b[:1000], lambda b: b[:-100_000]],
+                         ids=["empty", "text", "start", "cut short"])  # fmt: skip
+def test_a_damaged_weights_file_is_named(tmp_path, weights, name, damage):
+    path = transfer_files.write_weights(tmp_path / name, {"bn1.bias": weights["bn1.bias"], "w": torch.zeros(30_000)})
+    path.write_bytes(damage(path.read_bytes()))
+    assert "damaged" in weights_refusal(path)
+
+
+def test_code_in_a_weights_file_is_not_run(tmp_path):
+    marker = tmp_path / "sprung"
+    for content in (transfer_files.Trap(marker), {"conv1.weight": transfer_files.Trap(marker)}):
+        torch.save(content, tmp_path / "weights.pt")
+        torch.load(tmp_path / "weights.pt", weights_only=False)
+        marker.unlink()  # the trap works
+        assert "nothing in it was run" in weights_refusal(tmp_path / "weights.pt")
+        shutil.copy(tmp_path / "weights.pt", tmp_path / "weights.safetensors")
+        assert "no safetensors file" in weights_refusal(tmp_path / "weights.safetensors")
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": {"a": torch.zeros(1)}}, {"a": 1}, torch.zeros(2),
+                                     {"a": torch.zeros(2).to_sparse()}, {"a": torch.zeros(2, dtype=torch.complex64)}],
+                         ids=["list", "nested", "number", "tensor", "sparse", "complex"])  # fmt: skip
+def test_what_is_no_plain_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pt")
+    assert "is no plain state dict" in weights_refusal(tmp_path / "weights.pt")
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "_LARGEST_FILE", 100_000)
+    with zipfile.ZipFile(tmp_path / "weights.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(200_000))
+    assert "claims 200000 bytes when unpacked" in weights_refusal(tmp_path / "weights.pt")
+    safetensors.torch.save_file({"a": torch.zeros(30_000)}, tmp_path / "weights.safetensors")
+    assert "more than any ResNet-18" in weights_refusal(tmp_path / "weights.safetensors")
+
+
+def test_missing_weights_are_named(tmp_path):
+    assert "there is no such file" in weights_refusal(tmp_path / "none.safetensors")
+
+
+# Flags
+
+
+def flag_refusal(*argv, command=train.COMMAND.parse):
+    with pytest.raises(UserError) as caught:
+        command(argv)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--mode", "thaw"], "--mode: invalid choice: 'thaw' (choose from"),
+        (["--dataset", "cats"], "--dataset: invalid choice: 'cats'"),
+        (["--cache_features"], "--cache_features belongs to --mode freeze"),
+        (["--cache_features", "--mode", "finetune"], "--cache_features belongs to --mode freeze"),
+        (["--momentum", "0.5", "--optimizer", "adam"], "--momentum belongs to --optimizer sgd"),
+        (["--momentum", "1"], "--momentum: expected a number from 0 up to, but not including, 1"),
+        (["--weights", ""], "--weights: expected imagenet, none, or the path of a file"),
+        (["--step_size", "0"], "--step_size: expected a whole number from 1"),
+        (["--gamma", "0"], "--gamma: expected a number above 0, got '0'"),
+        (["--gamma", "nan"], "--gamma: expected a number above 0, got 'nan'"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch"),
+    ],
+)
+def test_wrong_flags_are_refused(argv, says):
+    assert says in flag_refusal(*argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--mode", "freeze"], "--mode belongs to a single training"),
+        (["--seed", "1"], "--seed belongs to a single training"),
+        (["--cache_features"], "--cache_features belongs to a single training"),
+        (["--scenarios", "thaw"], "--scenarios: invalid choice: 'thaw'"),
+        (["--seeds", "-1"], "--seeds: expected a whole number from 0"),
+        (["--lr", "0"], "--lr: expected a number above 0"),
+    ],
+)
+def test_wrong_comparisons_are_refused(argv, says):
+    assert says in flag_refusal(*argv, command=compare.parse)
+
+
+def test_defaults_are_the_sheets():
+    found = vars(train.COMMAND.parse([]))
+    expected = {"dataset": "hymenoptera", "mode": "finetune", "weights": "imagenet", "epochs": 25, "batch_size": 4,
+                "lr": 0.001, "optimizer": "sgd", "momentum": 0.9, "l2_decay": 0, "step_size": 7, "gamma": 0.1,
+                "precision": "fp32", "seed": 42, "cache_features": False}  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert train.COMMAND.parse(["--dataset", "sample"]).weights == "none"
+    assert train.COMMAND.parse(["--weights", "a b.pt"]).weights == str(Path.cwd() / "a b.pt")
+    assert train.COMMAND.parse(["--optimizer", "adam"]).momentum == 0
+
+
+def test_a_tiny_picture_is_a_picture():
+    assert np.array_equal(images.decode(PictureFile("dot", lambda: of_size(2, 1))), np.zeros((1, 2, 3)))
