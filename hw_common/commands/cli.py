@@ -152,6 +152,17 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     return group
 
 
+def add_kernels_flag(group: argparse._ActionsContainer) -> None:
+    """The choice between the textbook's code and its fast twin, for commands that have both."""
+    add_flag(
+        group,
+        "kernels",
+        choices=("plain", "fast"),
+        default="fast",
+        help="plain trains with the code that the report prints; fast computes the same numbers faster (default)",
+    )
+
+
 def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, shared evenly") -> None:
     """The flags about a run folder that every homework shares; `threads` says how many are the default."""
     group = parser.add_argument_group("run")

@@ -37,6 +37,8 @@ _PLACES = {"data_dir", "dataset_dir", "results_dir", "resume", "storage"}  # arg
 _FILES = {"weights"}  # arguments that may be paths, whose last part tells something
 # Arguments that say where things are and not what is computed: they may change between start and resume.
 _FREE_ON_RESUME = {"resume", "data_dir", "results_dir", "overwrite", "tensorboard", "dry_run"}
+# Arguments that older run folders lack, with the value that they were trained with.
+_ADDED_LATER = {"kernels": "fast"}
 
 
 class Run:
@@ -231,7 +233,7 @@ def check_same_arguments(run: Run, given: Mapping[str, Any]) -> None:
         UserError: names the first difference.
     """
     for name, value in given.items():
-        own, value = run.arguments.get(name), _plain(value)
+        own, value = run.arguments.get(name, _ADDED_LATER.get(name)), _plain(value)
         if name not in _FREE_ON_RESUME and value != own:
             raise UserError(f"cannot resume {run.folder} with --{name} {value}: it was started with --{name} {own}")
 

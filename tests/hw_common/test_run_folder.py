@@ -178,7 +178,9 @@ def test_free_stem_replaces_no_figure(folder):
 
 def test_resume_refuses_other_arguments_data_and_hosts(folder):
     run = Run(folder, {**tiny.CONFIG, "data": {"a.npz": "12"}, "host": {"device": "cpu", "processes": 1}})
-    run_folder.check_same_arguments(run, {"epochs": 3, "data_dir": "elsewhere"})
+    run_folder.check_same_arguments(run, {"epochs": 3, "data_dir": "elsewhere", "kernels": "fast"})  # an older run
+    with pytest.raises(UserError, match="--kernels plain: it was started with --kernels fast"):
+        run_folder.check_same_arguments(run, {"kernels": "plain"})
     with pytest.raises(UserError, match="--epochs 4: it was started with --epochs 3"):
         run_folder.check_same_arguments(run, {"epochs": 4})
     run_folder.check_same_data(run, {"a.npz": "12"})
