@@ -12,8 +12,6 @@ from hw_asr import audio
 from hw_asr.audio import SETTINGS, Settings
 from hw_common.data.dataset_files import SourceFile
 
-torch.set_num_threads(1)
-
 
 def of_torchaudio(samples: np.ndarray, chosen: Settings, told: bool) -> np.ndarray:
     """The course's transforms on `samples`; `told`: whether the mel scale is told the sample rate."""

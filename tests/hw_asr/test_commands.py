@@ -24,8 +24,6 @@ from hw_common.runs.errors import Stopped, UserError
 from hw_common.training.decoding import Written
 from hw_common.training.experiment import make_schedule
 
-torch.set_num_threads(1)
-
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
 STEMS = ("curves", "similarities", "predictions", "alignment")
 FIGURES = {f"{stem}.{suffix}" for stem in STEMS for suffix in ("png", "pdf")}

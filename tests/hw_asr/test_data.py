@@ -15,8 +15,6 @@ from hw_asr.spec_augment import spec_augment
 from hw_common.commands import cli
 from hw_common.runs.errors import UserError
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 
 

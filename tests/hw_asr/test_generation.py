@@ -15,8 +15,6 @@ from hw_asr.models import build_model
 from hw_asr.presets import Sizes
 from hw_asr.text import EMPTY, START, STOP
 
-torch.set_num_threads(1)
-
 SIZES = Sizes(encoder_blocks=1, mels=3, width=8, vocabulary=7, text_positions=9)
 LONGEST = 9
 every_decoder = pytest.mark.parametrize("decoder", ["lstm", "transformer"])

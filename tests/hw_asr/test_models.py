@@ -17,8 +17,6 @@ from hw_asr.models import build_model, sinusoids
 from hw_asr.presets import PRESETS, Sizes
 from hw_asr.text import START
 
-torch.set_num_threads(1)
-
 TINY = {
     "sheet": Sizes(encoder_blocks=2, mels=3, width=8, vocabulary=9, text_positions=9),
     "notebook": Sizes(encoder_blocks=2, outer_norm=False, mels=3, width=8, vocabulary=9, text_positions=9),

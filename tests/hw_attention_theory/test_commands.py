@@ -11,7 +11,6 @@ from pathlib import Path
 import cnn_files
 import numpy as np
 import pytest
-import torch
 from finished_runs import interrupt, numbers_of
 from PIL import Image
 
@@ -19,7 +18,6 @@ from hw_attention_theory import claims, experiment, measure, parameter_counts, p
 from hw_common.commands import cli
 from hw_common.runs.errors import Stopped, UserError
 
-torch.set_num_threads(1)
 FOLDER = "hw_attention_theory"
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
 TINY = ["--side", "7", "--n", "4", "--d", "2", "--epochs", "2", "--batch_size", "3", "--threads", "1"]

@@ -20,7 +20,6 @@ from hw_attention_theory.models import (
     exponential_series,
 )
 
-torch.set_num_threads(1)
 ORDERS = st.sampled_from([1, 3, 5])
 
 

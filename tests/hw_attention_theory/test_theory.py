@@ -8,7 +8,6 @@ import torch
 from hw_attention_theory import claims, models, parameter_counts, scaling_report
 from hw_attention_theory.measure import Case
 
-torch.set_num_threads(1)
 CLAIMS = {claim.name: claim for claim in claims.CLAIMS}
 
 

@@ -20,8 +20,6 @@ from hw_common.data import dataset_files, feature_cache
 from hw_common.data.dataset_files import SourceFile
 from hw_common.runs.errors import UserError
 
-torch.set_num_threads(1)
-
 ON_CPU = ["--threads", "1", "--device", "cpu"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 

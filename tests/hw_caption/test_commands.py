@@ -21,8 +21,6 @@ from hw_caption.vocabulary import SPECIALS
 from hw_common.runs import checkpoints, figures, files
 from hw_common.runs.errors import Stopped, UserError
 
-torch.set_num_threads(1)
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt", "vocabulary.json"}
 FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "captions") for suffix in ("png", "pdf")}

@@ -14,8 +14,6 @@ from hw_caption.vocabulary import PAD, START, UNKNOWN
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 
-torch.set_num_threads(1)
-
 WORDS = 9
 captions = st.lists(st.integers(UNKNOWN, WORDS - 1), max_size=8).map(tuple)
 of_images = st.lists(st.lists(captions, min_size=1, max_size=4), min_size=1, max_size=5)

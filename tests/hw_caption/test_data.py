@@ -16,8 +16,6 @@ from hw_caption.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary
 from hw_common.data.dataset_files import SourceFile
 from hw_common.training import distributed
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 words = st.text(string.ascii_lowercase, min_size=1, max_size=3)
 captions = st.lists(st.lists(words, min_size=1, max_size=5), min_size=1, max_size=6)

@@ -12,8 +12,6 @@ from hw_caption.decoding import beam_search, follow, greedy
 from hw_caption.models import Decoder, DecoderWithAttention
 from hw_caption.vocabulary import END, PAD, START, UNKNOWN
 
-torch.set_num_threads(1)
-
 WORDS = range(UNKNOWN + 1, UNKNOWN + 4)
 LONGEST = 4
 every_decoder = pytest.mark.parametrize("kind", [Decoder, DecoderWithAttention])

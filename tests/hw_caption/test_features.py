@@ -19,8 +19,6 @@ from hw_caption.models import Encoder
 from hw_common.data.feature_cache import INDEX, ROWS
 from hw_common.runs.errors import Stopped
 
-torch.set_num_threads(1)
-
 SIZE = 32
 
 

@@ -18,8 +18,6 @@ from hw_caption.models import (
     Encoder,
 )
 
-torch.set_num_threads(1)
-
 DECODERS = (Decoder, DecoderWithAttention)
 every_decoder = pytest.mark.parametrize("kind", DECODERS)
 SIZES = {"vocab_size": 7, "embed_dim": 3, "decoder_dim": 4, "encoder_dim": 5}

@@ -7,15 +7,12 @@ from pathlib import Path
 import caption_files
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from hw_caption import data, sample, scenes
 from hw_caption.canvas import COLOURS, PICTURE, Canvas
 from hw_caption.scenes import PAINTERS, Scene, render
 from hw_common.runs.errors import UserError
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

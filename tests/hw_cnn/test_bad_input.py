@@ -15,7 +15,6 @@ from pathlib import Path
 import cnn_files
 import numpy as np
 import pytest
-import torch
 from PIL import Image, features
 
 from hw_cnn import data, images, sources, train
@@ -24,8 +23,6 @@ from hw_common.commands import cli
 from hw_common.runs import run_folder
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
-
-torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

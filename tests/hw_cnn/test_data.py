@@ -26,8 +26,6 @@ from hw_cnn.sources import READERS
 from hw_common.runs.errors import UserError
 from hw_common.training import batches
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 FASHION, OCT, CIFAR = NETWORKS["fashion"], NETWORKS["oct"], NETWORKS["cifar"]
 

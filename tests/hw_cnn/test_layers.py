@@ -15,8 +15,6 @@ from torch.overrides import TorchFunctionMode
 from hw_cnn import layers
 from hw_cnn.layers import MyConv2d, MyLinear
 
-torch.set_num_threads(1)
-
 small = st.integers(1, 5)
 seeds = st.integers(0, 2**16)
 quick = settings(deadline=None, max_examples=40)

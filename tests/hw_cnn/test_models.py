@@ -11,8 +11,6 @@ from hw_cnn.layers import MyConv2d, MyLinear
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import NETWORKS
 
-torch.set_num_threads(1)
-
 MODELS = {
     "fashion": lambda: FashionCNN(),
     "oct": lambda: OctCNN(),

@@ -17,7 +17,6 @@ from hw_numpy.captioning_solver import CaptioningSolver
 from hw_numpy.gradient_check import eval_numerical_gradient
 from hw_numpy.rnn import CaptioningRNN
 
-torch.set_num_threads(1)
 WORDS = {word: number for number, word in enumerate(("<NULL>", "<START>", "<END>", "<UNK>", "a", "dog", "cat", "sits"))}
 CELLS = ("rnn", "lstm")
 SIZES = st.integers(1, 4)

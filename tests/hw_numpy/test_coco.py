@@ -25,8 +25,6 @@ from hw_common.runs.errors import UserError
 from hw_numpy import coco_build, coco_files, coco_sources, coco_utils, image_utils
 from hw_numpy.coco_sample import write_sample
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def course(tmp_path):

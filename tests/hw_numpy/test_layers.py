@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from hw_numpy import layers, optim
 from hw_numpy.gradient_check import eval_numerical_gradient, eval_numerical_gradient_array
 
-torch.set_num_threads(1)
-
 ROOT = Path(__file__).resolve().parents[2]
 quick = settings(deadline=None, max_examples=40)
 small = st.integers(1, 4)

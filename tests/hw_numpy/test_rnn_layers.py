@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from hw_numpy import rnn_layers
 
-torch.set_num_threads(1)
 PACKAGE = Path(rnn_layers.__file__).parent
 SIZES = st.integers(1, 4)
 SEEDS = st.integers(0, 10**6)

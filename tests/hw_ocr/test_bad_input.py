@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import ocr_files
 import pytest
-import torch
 from PIL import Image
 
 from hw_common.commands import cli
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
 from hw_ocr import compare, data, invariance, plots, read, train
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import ocr_files
 import pytest
-import torch
 from finished_runs import interrupt, numbers_of, times_of_writing
 from PIL import Image
 
@@ -19,8 +18,6 @@ from hw_common.commands import cli
 from hw_common.runs import figures
 from hw_common.runs.errors import Stopped, UserError
 from hw_ocr import compare, experiment, invariance, plots, read, reproduce, train
-
-torch.set_num_threads(1)
 
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt", "confusion.csv"}
 FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "confusion", "misread") for suffix in ("png", "pdf")}

@@ -16,8 +16,6 @@ from hw_common.runs.run_folder import Run
 from hw_ocr import compare_report, data, experiment, images, plots, pooling, train
 from hw_ocr.models import ConvBiLSTM, OcrCNN, PerLetter
 
-torch.set_num_threads(1)
-
 MODELS = {
     "cnn": ["--model", "cnn"],
     "cnn-crf": ["--model", "cnn", "--crf"],

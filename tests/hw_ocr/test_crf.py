@@ -12,8 +12,6 @@ from torch import Tensor
 
 from hw_ocr.crf import LinearChainCRF
 
-torch.set_num_threads(1)
-
 EXACT = 1e-9
 CASES = 1000
 

@@ -20,8 +20,6 @@ from hw_ocr import data, sources
 from hw_ocr.data import ALPHABET, Letters
 from hw_ocr.sample import WORDS
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 LETTERS = sum(map(len, ocr_files.WORDS))
 

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from hw_ocr.models import BidirectionalLSTM, BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
 
-torch.set_num_threads(1)
-
 WORD_MODELS = {
     "cnn": lambda: PerLetter(OcrCNN()),
     "bilstm": lambda: BiLSTM(),

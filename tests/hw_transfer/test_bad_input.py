@@ -19,8 +19,6 @@ from hw_common.training import pretrained
 from hw_transfer import compare, data, images, sources, train, transfer_learning
 from hw_transfer.images import PictureFile
 
-torch.set_num_threads(1)
-
 
 def refusal(dataset, data_dir):
     """Loads a data set, which has to be refused; returns what the user is told."""

@@ -21,8 +21,6 @@ from hw_common.training import pretrained
 from hw_transfer import data, images, sample, sources, transfer_learning
 from hw_transfer.images import PictureFile
 
-torch.set_num_threads(1)
-
 
 def file_of(content, name="picture"):
     return PictureFile(name, lambda: content)

@@ -18,8 +18,6 @@ from hw_transfer import transfer_learning
 from hw_transfer.models import FrozenResNet18, ResNet18
 from hw_transfer.presets import Recipe
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
