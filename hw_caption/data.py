@@ -1,7 +1,9 @@
-"""Images with their captions, and mini-batches of them."""
+"""A data set's images and captions, split for training, and mini-batches of them."""
 
+import dataclasses
 import hashlib
 import itertools
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +12,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hw_caption import sample, sources
-from hw_caption.sources import Captions
+from hw_caption import sample
+from hw_caption.presets import DATASETS
 from hw_caption.vocabulary import PAD, Vocabulary
+from hw_common.data import captioned_images
+from hw_common.data.captioned_images import SPLITS, CaptionedImage, CaptionedImages, Captions
 from hw_common.data.dataset_files import SourceFile, label_of
 from hw_common.runs.errors import UserError
 from hw_common.training.batches import SequenceBatches, Tensors
 
-_WORDS = {"train": "training", "val": "validation", "test": "test"}
+_SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Split:
     """Images and their reference captions.
 
     Attributes:
-        images: their files.
+        images: the image files.
         captions: for each image, the lower-cased words of each of its captions.
     """
 
@@ -37,22 +41,22 @@ class Split:
 
     @property
     def names(self) -> list[str]:
-        """What the captions call the images."""
+        """The images' names in the caption file."""
         return [image.name for image in self.images]
 
 
 @dataclass(frozen=True)
 class CaptionData:
-    """A data set, cut into splits.
+    """A data set with its three splits.
 
     Attributes:
-        name: what people call it, for figures.
+        name: the data set's name, for figures.
         label: a short name that can be part of a file name.
-        train: for training.
-        val: for choosing.
-        test: for reporting.
-        vocabulary: of the training captions.
-        hashes: of the caption file.
+        train: images to train on.
+        val: images that choose the best epoch.
+        test: images that the reported numbers are measured on.
+        vocabulary: words of the training captions.
+        hashes: SHA-256 of the caption file, by <label>/<file name>.
     """
 
     name: str
@@ -65,46 +69,76 @@ class CaptionData:
 
     @property
     def images(self) -> list[SourceFile]:
-        """Those of all splits."""
+        """The images of all splits."""
         return [*self.train.images, *self.val.images, *self.test.images]
 
     @property
-    def longest(self) -> int:
-        """Length of the longest training caption with its start and end."""
+    def max_length(self) -> int:
+        """Number of words in the longest training caption, START and END included."""
         return 2 + max(len(caption) for captions in self.train.captions for caption in captions)
 
 
 def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_count: int = 1) -> CaptionData:
-    """Reads a data set's captions and finds its images (which are read later).
+    """Reads a data set's captions and finds its images, which are read later.
 
     Args:
-        dataset: one of sources.DATASETS.
-        data_dir: where the data sets are.
-        dataset_dir: a folder or tar archive with a data set in one of the two formats, to take instead.
-        min_count: how often a training word must occur to get into the vocabulary.
+        dataset: a key of presets.DATASETS.
+        data_dir: folder that holds the data sets.
+        dataset_dir: folder or tar archive with a data set in one of the two formats; it replaces `dataset`.
+        min_count: the vocabulary has the words that occur at least this often in the training captions.
 
     Raises:
-        UserError: a file is missing or damaged, or does not hold what it should.
+        UserError: a file is missing or damaged, or a split has no images or no known word.
     """
     if dataset_dir is None and dataset == "sample":
-        found, label = sample.source(), "sample"
+        found, label = sample.dataset(), "sample"
     else:
-        path = dataset_dir or sources.locate(dataset, data_dir)
-        found, label = sources.read(path), label_of(path)
-    splits = {split: _cut(found, split, label) for split in sources.SPLITS}
+        path = dataset_dir or _locate(dataset, data_dir)
+        found, label = captioned_images.read(path), label_of(path)
+    images = _with_splits(found, label)
+    splits = {split: _select(images, split, f"{label}: {found.captions_file}") for split in SPLITS}
     vocabulary = Vocabulary.from_captions(itertools.chain.from_iterable(splits["train"].captions), min_count)
     for split, part in splits.items():
         if not any(word in vocabulary for captions in part.captions for caption in captions for word in caption):
-            raise UserError(f"{label}: no word of the {_WORDS[split]} captions is in the vocabulary")
+            raise UserError(f"{label}: no word of the {_SPLIT_TITLES[split]} captions is in the vocabulary")
     hashes = {f"{label}/{found.captions_file}": hashlib.sha256(found.content).hexdigest()}
-    return CaptionData(found.name or label.capitalize(), label, **splits, vocabulary=vocabulary, hashes=hashes)
+    return CaptionData(found.title or label.capitalize(), label, **splits, vocabulary=vocabulary, hashes=hashes)
 
 
-def _cut(found: sources.Source, split: str, label: str) -> Split:
-    entries = [entry for entry in found.entries if entry.split == split]
-    if not entries:
-        raise UserError(f"{label} has no {_WORDS[split]} images: none has the split {split!r} in {found.captions_file}")
-    return Split(tuple(entry.image for entry in entries), tuple(entry.captions for entry in entries))
+def _locate(dataset: str, data_dir: Path) -> Path:
+    """The folder or tar archive of `dataset` in `data_dir`."""
+    names = DATASETS[dataset]
+    for name in names:
+        for path in (data_dir / name, data_dir / f"{name}.tar"):
+            if path.exists():
+                return path
+    raise UserError(
+        f"{data_dir / names[0]} is missing, and so is {names[0]}.tar: put the data set there by hand, name the folder "
+        "that has it with --data_dir, name its own folder with --dataset_dir, or use --dataset sample"
+    )
+
+
+def _select(images: Sequence[CaptionedImage], split: str, where: str) -> Split:
+    """The images of one split; `where` names the caption file in messages."""
+    chosen = [image for image in images if image.split == split]
+    if not chosen:
+        raise UserError(f"{where} has no {_SPLIT_TITLES[split]} images: no image has the split {split!r}")
+    return Split(tuple(image.file for image in chosen), tuple(image.captions for image in chosen))
+
+
+def _with_splits(found: CaptionedImages, label: str) -> Sequence[CaptionedImage]:
+    """Splits a captions.txt 80/10/10 by a shuffle with a fixed seed, so that all runs share their test images."""
+    if found.images and found.images[0].split is not None:
+        return found.images
+    if len(found.images) < len(SPLITS):
+        raise UserError(
+            f"{label}: {found.captions_file} names {len(found.images)} images, too few for {', '.join(SPLITS)}"
+        )
+    names = sorted(image.file.name for image in found.images)
+    random.Random(42).shuffle(names)
+    held_out = max(1, len(names) // 10)
+    splits = dict.fromkeys(names[:held_out], "test") | dict.fromkeys(names[held_out : 2 * held_out], "val")
+    return [dataclasses.replace(image, split=splits.get(image.file.name, "train")) for image in found.images]
 
 
 class Inputs(Protocol):

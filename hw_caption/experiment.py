@@ -19,10 +19,10 @@ from hw_caption.feature_store import Pixels
 from hw_caption.images import VIEWS
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention, Encoder
 from hw_caption.presets import CAPTION_FILES, LARGEST_GRADIENT, SOURCE, TITLES
-from hw_caption.sources import Captions
 from hw_caption.train import HOMEWORK, decoder_kind
 from hw_caption.vocabulary import Vocabulary
 from hw_caption.writing import Writer, describe
+from hw_common.data.captioned_images import Captions
 from hw_common.data.dataset_files import SourceFile
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
@@ -109,7 +109,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     _announce(arguments, found, model)
     chooses = arguments.decoding == "consensus"
     consensus = _make_consensus(model, inputs, found.train, found.vocabulary) if chooses else None
-    writer = Writer(model, found.vocabulary, found.longest - 1, arguments.beam, consensus)
+    writer = Writer(model, found.vocabulary, found.max_length - 1, arguments.beam, consensus)
     task = _Task(arguments, found, inputs, {**found.hashes, **hashes}, writer, images)
     batches = data.caption_batches(
         found.train, found.vocabulary, inputs, arguments.batch_size,

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+HOMEWORK = "hw_caption"
 SOURCE = "ist-2021-22-hw2 Q3"
+# Each data set with the names that its folder, or its tar archive without the suffix, may have.
+DATASETS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "sydney": ("sydney_captions", "Sydney_captions"),
+    "flickr": ("flickr8k", "Flickr8k", "flickr1k"),
+    "sample": (),
+})  # fmt: skip
 # The two decoders, by what a run's name says: their titles, and the course's names of the files with their captions.
 TITLES: Mapping[str, str] = MappingProxyType({"vanilla": "without attention", "attention": "with attention"})
 CAPTION_FILES: Mapping[str, str] = MappingProxyType({

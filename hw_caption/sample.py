@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from hw_caption import sources
 from hw_caption.scenes import Scene, render
 from hw_common.commands import cli
+from hw_common.data import captioned_images
+from hw_common.data.captioned_images import CaptionedImages
 from hw_common.data.dataset_files import SourceFile
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -173,7 +174,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType({
 
 
 @functools.cache
-def source() -> sources.Source:
+def dataset() -> CaptionedImages:
     """The sample as the reader of dataset.json gives it; each picture is rendered when it is first read."""
     description, scenes = _scenes()
     content = json.dumps(description).encode()
@@ -181,7 +182,7 @@ def source() -> sources.Source:
     for name, (scene, seed) in scenes.items():
         picture = functools.cache(functools.partial(render, scene, seed))
         found[f"images/{name}"] = SourceFile(name, f"sample/images/{name}", picture)
-    return sources.read_from(found.get, Path("sample"))
+    return captioned_images.read_from(found.get, Path("sample"))
 
 
 def _scenes() -> tuple[dict[str, Any], dict[str, tuple[Scene, int]]]:
@@ -222,16 +223,16 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes dataset.json and the images into a new folder."""
     folder = parser().parse_args(argv).folder
-    found = source()
+    found = dataset()
     try:
         folder.mkdir(parents=True)
         (folder / "images").mkdir()
     except FileExistsError as error:
         raise UserError(f"{folder} exists already; name a new folder") from error
-    for entry in found.entries:
-        files.write_bytes(folder / "images" / entry.image.name, entry.image.read())
+    for image in found.images:
+        files.write_bytes(folder / "images" / image.file.name, image.file.read())
     files.write_bytes(folder / found.captions_file, found.content)  # last: without it, it is no data set
-    print(f"{len(found.entries)} images with their captions are in {folder}")
+    print(f"{len(found.images)} images with their captions are in {folder}")
 
 
 if __name__ == "__main__":

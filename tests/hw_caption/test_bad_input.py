@@ -33,11 +33,11 @@ def refusal(dataset_dir: Path, **options) -> str:
     return message
 
 
-# dataset.json
+# dataset.json and captions.txt
 
 
 def with_image(**changes) -> dict:
-    """A data set whose second image, 1.tif, has something else in it; what is None is left out."""
+    """A dataset.json whose second image, 1.tif, is changed; a key whose new value is None is left out."""
     content = caption_files.description()
     changed = {**content["images"][1], **changes}
     content["images"][1] = {key: value for key, value in changed.items() if value is not None}
@@ -48,75 +48,64 @@ def with_sentence(value) -> dict:
     return with_image(sentences=[caption_files.sentence("a house"), value])
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ([], "the list images"),
-        ({"images": {"a": 1}}, "the list images"),
-        ({"images": ["1.tif"]}, "image 1 has no filename"),
-        (with_image(filename=None), "image 2 has no filename"),
-        (with_image(filename=3), "image 2 has no filename"),
-        (with_image(filename="0.tif"), "'0.tif' is there twice"),
-        (with_image(split=None), "'1.tif' has the split None, expected train, val, test"),
-        (with_image(split="training"), "has the split 'training'"),
-        (with_image(split=["train"]), "has the split ['train']"),
-        (with_image(sentences=None), "'1.tif' has no reference captions"),
-        (with_image(sentences=[]), "'1.tif' has no reference captions"),
-        (with_image(sentences="a house"), "'1.tif' has no reference captions"),
-        (with_sentence("a house"), "a caption of '1.tif' has no tokens"),
-        (with_sentence({"tokens": [1, 2]}), "a caption of '1.tif' has no tokens"),
-        (with_sentence({"tokens": []}), "a caption of '1.tif' is empty"),
-        (with_sentence({"tokens": [" ", "."]}), "a caption of '1.tif' is empty"),
-        (with_sentence({"raw": " ... "}), "a caption of '1.tif' is empty"),
-        (with_sentence({"tokens": ["a"] * 501}), "has 501 words, more than the limit of 500"),
-        (with_sentence({"tokens": ["\ud800a"]}), "surrogates not allowed"),
-    ],
-)
-def test_damaged_captions_are_refused(tmp_path, content, says):
-    caption_files.write_json(tmp_path)
-    (tmp_path / "dataset.json").write_text(json.dumps(content))
-    message = refusal(tmp_path)
-    assert says in message and str(tmp_path / "dataset.json") in message
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no json", b'{"images": [', b"\xff\xfe\x00", b"[" * 100_000, b'{"images": [' + b"9" * 5000 + b"]}"],
-    ids=["empty", "text", "cut short", "no text", "nested", "large number"],
-)  # fmt: skip
-def test_what_is_no_json_is_refused(tmp_path, content):
-    (tmp_path / "dataset.json").write_bytes(content)
-    assert f"{tmp_path / 'dataset.json'} is damaged" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
-@pytest.mark.parametrize(
-    "name", ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "x\0", "a\nb", "\ud800", "a" * 300]
-)
-def test_names_that_leave_the_image_folder_are_refused(tmp_path, name, packed):
-    folder = caption_files.write_json(tmp_path / "tiny")
-    (tmp_path / "x").write_bytes(caption_files.picture())
-    (folder / "x").write_bytes(caption_files.picture())
-    (folder / "dataset.json").write_text(json.dumps(with_image(filename=name)))
-    message = refusal(caption_files.pack(folder, tmp_path / "tiny.tar") if packed else folder)
-    expected = "has no filename" if len(name) in (0, 300) else "no name inside the image"
-    assert expected in message
+# content of dataset.json (bytes, or an object to be written as JSON) -> part of the message
+BAD_JSON = [
+    *((content, "dataset.json is damaged") for content in (b"", b"no json", b'{"images": [', b"\xff\xfe\x00")),
+    *((content, "dataset.json is damaged") for content in (b"[" * 100_000, b'{"images": [' + b"9" * 5000 + b"]}")),
+    ([], "the list images"),
+    ({"images": {"a": 1}}, "the list images"),
+    ({"images": ["1.tif"]}, "image 1 has no filename"),
+    (with_image(filename=None), "image 2 has no filename"),
+    (with_image(filename=3), "image 2 has no filename"),
+    (with_image(filename=""), "image 2 has no filename"),
+    (with_image(filename="a" * 300), "image 2 has no filename of at most 255 characters"),
+    (with_image(filename="0.tif"), "'0.tif' occurs twice"),
+    (with_image(split=None), "'1.tif' has the split None, expected train, val, test"),
+    (with_image(split="training"), "has the split 'training'"),
+    (with_image(split=["train"]), "has the split ['train']"),
+    (with_image(sentences=None), "'1.tif' has no reference captions"),
+    (with_image(sentences=[]), "'1.tif' has no reference captions"),
+    (with_image(sentences="a house"), "'1.tif' has no reference captions"),
+    (with_sentence("a house"), "a caption of '1.tif' has no tokens"),
+    (with_sentence({"tokens": [1, 2]}), "a caption of '1.tif' has no tokens"),
+    (with_sentence({"tokens": []}), "a caption of '1.tif' is empty"),
+    (with_sentence({"tokens": [" ", "."]}), "a caption of '1.tif' is empty"),
+    (with_sentence({"raw": " ... "}), "a caption of '1.tif' is empty"),
+    (with_sentence({"tokens": ["a"] * 501}), "has 501 words, more than the limit of 500"),
+    (with_sentence({"tokens": ["\ud800a"]}), "surrogates not allowed"),
+    *((with_image(filename=name), "which is not a path inside") for name in ("../x", "a/../../x", "/etc/passwd", "..")),
+    *((with_image(filename=name), "which is not a path inside") for name in (".", "x\0", "a\nb", "\ud800")),
+    (with_image(filename="nothing.tif"), "images/nothing.tif is missing: "),
+    *(
+        (caption_files.description({**caption_files.SPLITS, split: 0}), f"no {title} images: no image has the split")
+        for split, title in (("train", "training"), ("val", "validation"), ("test", "test"))
+    ),
+]
+# content of captions.txt -> part of the message
+BAD_TEXT = [
+    (b"a.jpg,\xff\xff", "captions.txt is damaged: 'utf-8'"),
+    (b"image,caption", "captions.txt names 0 images"),
+    (b"a.jpg,one\nb.jpg two", "captions.txt is damaged: line 2 is not image,caption"),
+    (b"a.jpg,one\n,two", "captions.txt is damaged: line 2 is not image,caption"),
+    (b"a.jpg,one\nb.jpg,", "captions.txt is damaged: a caption of 'b.jpg' is empty"),
+    (b"a.jpg,one\nb.jpg,. !", "captions.txt is damaged: a caption of 'b.jpg' is empty"),
+    (b"a.jpg,one\n../c.jpg,three", "captions.txt names the image '../c.jpg'"),
+    (b"a.jpg,one\nb.jpg,two", "images/a.jpg is missing"),
+]
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
-def test_an_image_that_is_named_but_missing_is_refused(tmp_path, packed):
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [*(("dataset.json", *case) for case in BAD_JSON), *(("captions.txt", *case) for case in BAD_TEXT)],
+)
+def test_damaged_captions_are_refused(tmp_path, packed, file, content, says):
     folder = caption_files.write_json(tmp_path / "tiny")
-    (folder / "images" / "3.tif").unlink()
-    path = caption_files.pack(folder, tmp_path / "tiny.tar") if packed else folder
-    assert f"{path}/images/3.tif is missing: " in refusal(path)
-
-
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_split_without_images_is_refused(tmp_path, split):
-    counts = {**caption_files.SPLITS, split: 0}
-    caption_files.write_json(tmp_path, caption_files.description(counts))
-    long = {"train": "training", "val": "validation", "test": "test"}[split]
-    assert f"no {long} images: none has the split '{split}' in dataset.json" in refusal(tmp_path)
+    for path in (tmp_path / "x", folder / "x"):  # an image that no caption file may name
+        path.write_bytes(caption_files.picture())
+    (folder / "dataset.json").unlink()
+    (folder / file).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    assert says in refusal(caption_files.pack(folder, tmp_path / "tiny.tar") if packed else folder)
 
 
 def test_captions_made_of_unknown_words_are_refused(tmp_path):
@@ -128,30 +117,9 @@ def test_captions_made_of_unknown_words_are_refused(tmp_path):
     assert "no word of the training captions is in the vocabulary" in refusal(tmp_path, min_count=100)
 
 
-# captions.txt
-
-
-@pytest.mark.parametrize(
-    ("lines", "says"),
-    [
-        (["image,caption"], "names 0 images"),
-        (["a.jpg,one", "b.jpg,two"], "names 2 images, too few"),
-        (["a.jpg,one", "b.jpg two"], "line 2 is not image,caption"),
-        (["a.jpg,one", ",two"], "line 2 is not image,caption"),
-        (["a.jpg,one", "b.jpg,"], "a caption of 'b.jpg' is empty"),
-        (["a.jpg,one", "b.jpg,. !"], "a caption of 'b.jpg' is empty"),
-        (["a.jpg,one", "b.jpg,two", "../c.jpg,three"], "names the image '../c.jpg'"),
-    ],
-)
-def test_damaged_captions_txt_is_refused(tmp_path, lines, says):
-    (tmp_path / "captions.txt").write_text("\n".join(lines))
-    message = refusal(tmp_path)
-    assert says in message and str(tmp_path / "captions.txt") in message
-
-
-def test_captions_txt_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "captions.txt").write_bytes(b"a.jpg,\xff\xff")
-    assert "captions.txt is damaged: 'utf-8'" in refusal(tmp_path)
+def test_a_captions_txt_needs_an_image_for_each_split(tmp_path):
+    caption_files.write_text(tmp_path, ["image,caption", "a.jpg,one", "b.jpg,two"])
+    assert "captions.txt names 2 images, too few for train, val, test" in refusal(tmp_path)
 
 
 # Places

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_caption import data, images, sources
+from hw_caption import data, images
 from hw_caption.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary
+from hw_common.data import captioned_images
 from hw_common.data.dataset_files import SourceFile
 from hw_common.training import distributed
 
@@ -83,7 +84,7 @@ def test_dataset_json_is_read_from_a_folder_and_from_an_archive(tmp_path):
             "some",
             "t-junctions",
         )
-        assert found.longest == 7
+        assert found.max_length == 7
         for image in found.images:
             assert image.read() == (folder / "images" / image.name).read_bytes()
         assert list(found.hashes) == ["tiny/dataset.json"]
@@ -109,7 +110,7 @@ def test_a_folder_in_the_data_dir_is_preferred_to_an_archive(tmp_path):
     assert len(data.load("sydney", tmp_path).train) == 3
 
 
-@pytest.mark.parametrize("folder", ["images", "Images", "imgs"])
+@pytest.mark.parametrize("folder", ["images", "Images", "imgs", ""])
 def test_the_image_folder_may_have_several_names(tmp_path, folder):
     caption_files.write_json(tmp_path, images=folder)
     assert data.load("sydney", tmp_path, tmp_path).images[0].where == str(tmp_path / folder / "0.tif")
@@ -161,8 +162,8 @@ def test_captions_txt_keeps_what_belongs_to_a_word(tmp_path):
         "\ufeffimage,caption\r", 'a.jpg,"A man, a dog and a ""cat"" ."\r', "b.jpg,Two boys' T-shirts\r", "c.jpg,One\r",
         "a.jpg,Again , l'été 2 !\r", "",
     ]  # fmt: skip
-    source = sources.read(caption_files.write_text(tmp_path, lines))
-    found = {entry.image.name: entry.captions for entry in source.entries}
+    dataset = captioned_images.read(caption_files.write_text(tmp_path, lines))
+    found = {image.file.name: image.captions for image in dataset.images}
     assert found == {
         "a.jpg": (("a", "man", "a", "dog", "and", "a", "cat"), ("again", "l'été", "2")),
         "b.jpg": (("two", "boys", "t-shirts"),),

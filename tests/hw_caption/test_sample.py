@@ -39,7 +39,7 @@ def test_every_word_can_be_learned(found):
 
 
 def test_it_is_the_same_each_time(found):
-    sample.source.cache_clear()
+    sample.dataset.cache_clear()
     again = data.load("sample", Path())
     assert again is not found
     assert (again.train.captions, again.hashes) == (found.train.captions, found.hashes)
@@ -116,7 +116,7 @@ def test_what_is_named_as_an_extra_is_in_the_picture(monkeypatch):
 
 def test_on_disk_it_is_a_data_set_like_any_other(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sample, "render", lambda scene, seed: f"{scene} {seed}".encode())  # quicker
-    monkeypatch.setattr(sample, "source", sample.source.__wrapped__)
+    monkeypatch.setattr(sample, "dataset", sample.dataset.__wrapped__)
     found = data.load("sample", tmp_path)
     folder = tmp_path / "my scenes"
     sample.main([str(folder)])
