@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors in memory, at a network's input size, and mini-batches of them."""
+"""Data sets in memory as uint8 tensors at a network's input size, and mini-batches of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hw_cnn.presets import Network
-from hw_cnn.sources import READERS, read_folder
+from hw_cnn.readers import READERS, Part, read_folder
 from hw_common.runs.errors import UserError
 from hw_common.training.batches import Batches, Tensors
 
-# ist-2023-24: the course's test set is the first 182/55/42/250 test images of classes 0-3.
+# ist-2023-24-hw2: the course tests on the first 182, 55, 42 and 250 test images of the classes 0 to 3.
 _COURSE_OCT_COUNTS = (182, 55, 42, 250)
 
 
@@ -23,8 +23,8 @@ class Split:
     """Images and their classes.
 
     Attributes:
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64.
+        images: images (N, C, H, W) uint8.
+        labels: class of each image, (N,) int64.
     """
 
     images: Tensor
@@ -36,16 +36,16 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set, cut into splits and brought to a network's input size.
+    """A data set, split three ways, at a network's input size.
 
     Attributes:
-        name: of the data set.
-        train: for training.
-        val: for choosing.
-        test: for reporting.
-        classes: their names.
-        hashes: of each data file.
-        course_subset: indices of the course's own test set, where it is not the published one.
+        name: name for people.
+        train: training images.
+        val: validation images.
+        test: test images.
+        classes: names of the classes.
+        hashes: hash of each data file.
+        course_subset: positions of the course's own test images in `test`; None if the course uses all of them.
     """
 
     name: str
@@ -58,35 +58,39 @@ class ImageData:
 
 
 def load(dataset: str, data_dir: Path, network: Network, seed: int) -> ImageData:
-    """Reads `dataset` from `data_dir`, downloading it on first use, at the input size of `network`.
+    """Reads `dataset` from `data_dir` at the input size of `network`, and downloads it first if it is missing.
 
     Args:
         dataset: one of presets.DATASETS.
-        data_dir: where the data sets are; for "folder", the folder with train, val and test.
-        network: decides on grey or RGB and on the size.
-        seed: splits the validation images off a folder without `val`; the course's splits have their own seed.
+        data_dir: folder of the data sets; for "folder", the folder with train, val and test.
+        network: decides on the images' size, and on grey or RGB.
+        seed: random seed that splits validation images off a folder without `val`; the course's splits have their own.
 
     Raises:
-        UserError: a file is missing and cannot be downloaded, is damaged, or does not hold what it should.
+        UserError: a file is missing and cannot be downloaded, is damaged, or has unexpected content.
     """
-    source = read_folder(data_dir, network, seed) if dataset == "folder" else READERS[dataset](data_dir)
-    splits = []
-    for part, (images, labels) in {"training": source.train, "validation": source.val, "test": source.test}.items():
-        if len(labels) == 0:
-            raise UserError(f"{source.name} in {data_dir} has no {part} images")
-        wrong = labels[(labels < 0) | (labels >= len(source.classes))]
-        if len(wrong):
-            raise UserError(
-                f"{source.name} in {data_dir}: {part} label {wrong[0]} is out of range, "
-                f"expected 0 to {len(source.classes) - 1}"
-            )
-        splits.append(Split(_fit_to(network, images), torch.from_numpy(labels)))
-    subset = _course_subset(splits[2].labels) if dataset == "octmnist" else None
-    return ImageData(source.name, *splits, source.classes, source.hashes, subset)
+    raw = read_folder(data_dir, network, seed) if dataset == "folder" else READERS[dataset](data_dir)
+    where = f"{raw.name} in {data_dir}"
+    train, val, test = (
+        _check_and_fit(part, network, len(raw.classes), where, name)
+        for name, part in (("training", raw.train), ("validation", raw.val), ("test", raw.test))
+    )
+    subset = _course_subset(test.labels) if dataset == "octmnist" else None
+    return ImageData(raw.name, train, val, test, raw.classes, raw.hashes, subset)
+
+
+def _check_and_fit(part: Part, network: Network, classes: int, where: str, name: str) -> Split:
+    images, labels = part
+    if len(labels) == 0:
+        raise UserError(f"{where} has no {name} images")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise UserError(f"{where}: {name} label {wrong[0]} is out of range, expected 0 to {classes - 1}")
+    return Split(_fit_to(network, images), torch.from_numpy(labels))
 
 
 def _course_subset(labels: Tensor) -> Tensor | None:
-    """Indices of the course's 529 test images; None where a class has too few."""
+    """Positions of the course's 529 test images; None if a class has too few images."""
     chosen = [torch.nonzero(labels == c).flatten()[:count] for c, count in enumerate(_COURSE_OCT_COUNTS)]
     if tuple(map(len, chosen)) != _COURSE_OCT_COUNTS:
         return None
@@ -94,11 +98,11 @@ def _course_subset(labels: Tensor) -> Tensor | None:
 
 
 def _fit_to(network: Network, images: np.ndarray) -> Tensor:
-    """(N, H, W) or (N, H, W, C) uint8 to the network's (N, channels, size, size) uint8."""
+    """Turns images (N, H, W) or (N, H, W, C) uint8 into the network's (N, channels, size, size) uint8."""
     pixels = torch.from_numpy(np.ascontiguousarray(images))
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
     if network.channels == 1 and pixels.shape[1] == 3:
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R 601, as Pillow's "L"
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R 601, as in Pillow's mode "L"
         pixels = (pixels * weights).sum(1, keepdim=True).round().to(torch.uint8)
     elif network.channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
@@ -118,16 +122,16 @@ def batches(
     shuffle: bool = False,
     augment: bool = False,
 ) -> Batches:
-    """Mini-batches (images (B, C, H, W) float in channels_last, labels (B,)) of `split`, scaled as `network` wants.
+    """Returns mini-batches (images (B, C, H, W) float in channels_last, labels (B,)), scaled for `network`.
 
     Args:
-        split: moved to `device` whole: these data sets are small.
+        split: images and labels; all of them are moved to `device`, since these data sets are small.
         network: decides on the scaling.
-        batch_size: over all processes.
-        device: where the batches are to be.
-        seed: with the epoch, fixes the order and the augmentation.
-        shuffle: for training.
-        augment: random flips and shifts by up to two pixels.
+        batch_size: examples per step, over all processes.
+        device: device of the batches.
+        seed: random seed; together with the epoch's number it fixes the order and the augmentation.
+        shuffle: whether each epoch has an order of its own.
+        augment: whether to flip images at random and shift them by up to two pixels.
     """
 
     def prepare(rows: Tensors, generator: torch.Generator) -> Tensors:
@@ -140,13 +144,13 @@ def batches(
 
 
 def to_input(images: Tensor, network: Network) -> Tensor:
-    """(B, C, H, W) uint8 to the floats that `network` takes, in channels_last."""
+    """Turns images (B, C, H, W) uint8 into the floats that `network` takes, in channels_last."""
     floats = images.to(torch.float, memory_format=torch.channels_last).div_(network.scale)
     return floats.sub_(network.mean).div_(network.std) if (network.mean, network.std) != (0, 1) else floats
 
 
 def flip_and_shift(images: Tensor, generator: torch.Generator, reach: int = 2) -> Tensor:
-    """Mirrors half of `images` (B, C, H, W) and shifts each by up to `reach` pixels; black comes in at the edges."""
+    """Mirrors half of `images` (B, C, H, W) and shifts each by up to `reach` pixels; the gap at the edge is black."""
     count, _, height, width = images.shape
     flipped = torch.rand(count, generator=generator) < 0.5
     offsets = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)
@@ -156,5 +160,5 @@ def flip_and_shift(images: Tensor, generator: torch.Generator, reach: int = 2) -
     rows = (torch.arange(height) + offsets[0][:, None]).to(images.device)
     padded = F.pad(images, (reach,) * 4)
     every = torch.arange(count, device=images.device)[:, None, None]
-    # Advanced indices around the channel slice: (B, H, W, C), hence back to (B, C, H, W).
+    # Index arrays on both sides of a slice put the slice's dimension last: (B, H, W, C).
     return padded[every, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

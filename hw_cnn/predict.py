@@ -47,10 +47,12 @@ def predict(folder: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
 
     from hw_cnn.finished import open_finished
     from hw_cnn.images import decode_all
+    from hw_common.data.class_folders import ImageFile
 
     finished = open_finished(folder)
     network = finished.network
-    pixels = torch.from_numpy(decode_all(paths, network.channels, network.size, "reading images"))
+    files = [ImageFile(str(path), path) for path in paths]
+    pixels = torch.from_numpy(decode_all(files, network.channels, network.size, "reading images"))
     probabilities = finished.probabilities(pixels.permute(0, 3, 1, 2))
     results = []
     for path, row in zip(paths, probabilities.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Data sets decoded once into memory, and mini-batches of crops with ImageNet's augmentation."""
+"""Data sets decoded once into memory, and mini-batches of crops with the augmentation that is usual for ImageNet."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from hw_common.data import class_folders, download
+from hw_common.data.class_folders import ClassFolders
 from hw_common.training.batches import Batches, Tensors
-from hw_transfer import sample, sources
+from hw_transfer import sample
 from hw_transfer.images import decode_all
 from hw_transfer.presets import DATASETS
 
-# Pictures of each class: few insects, as in the sheet's data, and more of the shapes that the network learns before.
+_SPLITS = ("train", "val")
+_NAME = "hymenoptera_data"
+# The archive of the course, with its published MD5.
+_DOWNLOAD = download.Download(
+    f"{_NAME}.zip", [f"https://download.pytorch.org/tutorial/{_NAME}.zip"], "5f8c32a6554f6acb4d649776e7735e48"
+)
+# Pictures of each class in the samples: few insects, as in the sheet's data, and more shapes to pretrain on.
 _INSECTS, _SHAPES = {"train": 32, "val": 50}, {"train": 50, "val": 10}
 _EVALUATION_BATCH = 32
 
@@ -26,8 +35,8 @@ class Split:
     """Pictures and their classes.
 
     Attributes:
-        pictures: (height, width, 3) uint8 each, of any height and width.
-        labels: (N,) int64.
+        pictures: pictures, each (height, width, 3) uint8 of its own size.
+        labels: class of each picture, (N,) int64.
     """
 
     pictures: Sequence[np.ndarray]
@@ -42,11 +51,11 @@ class PictureData:
     """A data set in memory.
 
     Attributes:
-        name: of the data set.
-        size: height and width of the crops that the network sees.
-        train: for training.
-        val: for choosing and reporting; the sheet has no test set.
-        classes: their names.
+        name: name for people.
+        size: height and width of the network's input, in pixels.
+        train: training pictures.
+        val: validation pictures, on which the results are reported too: the sheet has no test set.
+        classes: names of the classes.
         hashes: SHA-256 of the decoded pictures of each split.
     """
 
@@ -59,42 +68,56 @@ class PictureData:
 
 
 def load(dataset: str, data_dir: Path) -> PictureData:
-    """Reads `dataset` from `data_dir`, downloading it on first use.
+    """Reads `dataset` from `data_dir`, and downloads it first if it is missing.
 
     Args:
         dataset: one of presets.DATASETS.
-        data_dir: where the data sets are; for "folder", the folder with train and val.
+        data_dir: folder of the data sets; for "folder", the folder with train and val.
 
     Raises:
         UserError: a file is missing and cannot be downloaded, or is damaged; a class has fewer than two pictures.
     """
     if dataset in ("sample", "sample-source"):
         kinds, counts = (sample.INSECTS, _INSECTS) if dataset == "sample" else (sample.SHAPES, _SHAPES)
-        classes, painted = tuple(kinds), sample.paint(kinds, counts)
+        classes, pictures = tuple(kinds), sample.paint(kinds, counts)
         labels = {split: np.arange(len(classes)).repeat(count).tolist() for split, count in counts.items()}
     else:
-        listing = sources.find(dataset, data_dir)
-        classes, labels = listing.classes, listing.labels
-        painted = {split: decode_all(files, f"reading {split}") for split, files in listing.files.items()}
-    splits = {split: Split(painted[split], torch.tensor(labels[split])) for split in sources.SPLITS}
+        listed = _list_files(dataset, data_dir)
+        classes, labels = listed.classes, dict(listed.labels)
+        pictures = {split: decode_all(files, f"reading {split}") for split, files in listed.files.items()}
+    splits = {split: Split(pictures[split], torch.tensor(labels[split])) for split in _SPLITS}
     facts = DATASETS[dataset]
     hashes = {f"{dataset}/{name}": _hash(split) for name, split in splits.items()}
     return PictureData(facts.title, facts.size, splits["train"], splits["val"], classes, hashes)
 
 
+def _list_files(dataset: str, data_dir: Path) -> ClassFolders:
+    """Lists the files of "hymenoptera" or "folder", leaving out files that torchvision's ImageFolder leaves out.
+
+    hymenoptera is `hymenoptera_data/{train,val}/{ants,bees}/*`: a folder in `data_dir`, or a zip or tar archive there,
+    which stays packed, so that `data_dir` may be read-only. If there is neither, the zip archive is downloaded.
+    """
+    folder = data_dir if dataset == "folder" else data_dir / _NAME
+    archives = [data_dir / f"{_NAME}{suffix}" for suffix in (".zip", ".tar", ".tar.gz")]
+    if dataset == "folder" or folder.is_dir():
+        return class_folders.list_folder(folder, _SPLITS, smallest_class=2, suffixes=IMG_EXTENSIONS)
+    archive = next(filter(Path.is_file, archives), None) or download.place(data_dir, [_DOWNLOAD])[0]
+    return class_folders.list_archive(archive, _SPLITS, smallest_class=2, suffixes=IMG_EXTENSIONS)
+
+
 def _hash(split: Split) -> str:
-    digest = hashlib.sha256(split.labels.numpy())
+    digest = hashlib.sha256(split.labels.numpy().data)
     for picture in split.pictures:
         digest.update(f"{picture.shape}".encode())
-        digest.update(picture)
+        digest.update(np.ascontiguousarray(picture).data)
     return digest.hexdigest()
 
 
 def training_batches(split: Split, size: int, batch_size: int, seed: int) -> Batches:
-    """Shuffled mini-batches (images (B, 3, size, size) uint8, labels (B,)), cropped and mirrored anew each epoch.
+    """Returns shuffled mini-batches (images (B, 3, size, size) uint8, labels (B,)) of random crops.
 
-    The crops are those of the sheet, torchvision's RandomResizedCrop and RandomHorizontalFlip; which ones depends on
-    (seed, epoch) alone. Up to 2048 of them are in memory at a time: 300 MB at size 224.
+    The crops are the sheet's, torchvision's RandomResizedCrop and RandomHorizontalFlip. They are drawn anew for each
+    epoch and depend on (seed, epoch) alone. Up to 2048 of them are in memory at a time: 300 MB at size 224.
     """
 
     def prepare(rows: Tensors, generator: torch.Generator) -> Tensors:
@@ -105,12 +128,12 @@ def training_batches(split: Split, size: int, batch_size: int, seed: int) -> Bat
 
 
 def evaluation_batches(split: Split, size: int) -> Batches:
-    """Mini-batches in order of (images (B, 3, size, size) uint8, labels (B,)), each picture's middle."""
+    """Returns mini-batches (images (B, 3, size, size) uint8, labels (B,)) of central crops, in order."""
     return Batches((central_crops(split.pictures, size), split.labels), _EVALUATION_BATCH, shuffle=False)
 
 
 def random_crops(pictures: Sequence[np.ndarray], size: int, generator: torch.Generator) -> Tensor:
-    """A random part of each picture, mirrored or not, as (N, 3, size, size) uint8 in channels_last."""
+    """Returns a random part of each picture, mirrored or not, as (N, 3, size, size) uint8 in channels_last."""
     crop = transforms.Compose([transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()])
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
@@ -119,7 +142,10 @@ def random_crops(pictures: Sequence[np.ndarray], size: int, generator: torch.Gen
 
 
 def central_crops(pictures: Sequence[np.ndarray], size: int) -> Tensor:
-    """The middle of each picture, reduced to 8/7 of `size` (256 for 224), as (N, 3, size, size) uint8."""
+    """Returns the middle of each picture as (N, 3, size, size) uint8.
+
+    The shorter side is first reduced to 8/7 of `size`, which is 256 for 224.
+    """
     crop = transforms.Compose([transforms.Resize(size * 8 // 7), transforms.CenterCrop(size)])
     return _stack([crop(Image.fromarray(picture)) for picture in pictures])
 

@@ -1,75 +1,51 @@
-"""Picture files to arrays: decoded once into memory, in parallel, without trusting what they claim to be."""
+"""Image files as arrays, decoded once into memory by all cores."""
 
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from hw_common.data import images
+from hw_common.data.class_folders import ImageFile
 from hw_common.data.thread_map import in_parallel, with_bar
 from hw_common.runs.errors import UserError
 
-# The sheet's photos are about 500×375: they stay whole. Random crops to 224 take half of them or more, on average.
+# The sheet's photos are about 500×375 pixels and keep their size. A random crop covers half of one on average.
 SHORTER_SIDE = 384
-_LONGEST = 20  # times the shorter side: resizing the shorter side to 256 must not make a giant of the longer one
+_LONGEST = 20  # times the shorter side; otherwise resizing the shorter side to 256 would make the longer one huge
 _LARGEST_TOTAL = 8 * 2**30  # bytes of all pictures together
 
 
-@dataclass(frozen=True)
-class PictureFile:
-    """A file of a folder or of an archive.
-
-    Attributes:
-        name: for messages.
-        read: returns its bytes.
-    """
-
-    name: str
-    read: Callable[[], bytes]
-
-
-def decode(file: PictureFile) -> np.ndarray:
-    """One picture as (height, width, 3) uint8, its shorter side at most SHORTER_SIDE pixels.
+def decode(file: ImageFile) -> np.ndarray:
+    """Reads one picture as (height, width, 3) uint8, reduced so that its shorter side has at most SHORTER_SIDE pixels.
 
     Raises:
-        UserError: no picture, damaged, larger than 50 million pixels, or longer than 20 times its width.
+        UserError: the file is no image, is damaged, has more than 50 million pixels, or one side is more than 20 times
+            as long as the other.
     """
-    with images.opened(_read(file), file.name) as image:
+    with file.opened() as image:
         shorter, longer = sorted(image.size)
         if longer > _LONGEST * shorter:
             raise UserError(f"{file.name} has {image.width}×{image.height} pixels: too long to be a picture")
         size = image.size
         if shorter > SHORTER_SIDE:
-            size = tuple(max(1, round(side * SHORTER_SIDE / shorter)) for side in image.size)
-            image.draft("RGB", size)  # lets JPEG decode large photos at a half, a quarter or an eighth
-        image = image.convert("RGB")
-        return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
+            width, height = (max(1, round(side * SHORTER_SIDE / shorter)) for side in image.size)
+            size = width, height
+            image.draft("RGB", size)  # lets JPEG decode large photos at a half, a quarter or an eighth of their size
+        rgb = image.convert("RGB")
+        return np.asarray(rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BILINEAR))
 
 
-def _read(file: PictureFile) -> bytes:
-    try:
-        return file.read()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise UserError(f"cannot read {file.name}: {error.strerror}") from error
-    # what zipfile and tarfile say of a damaged archive
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{file.name} is damaged: {error}") from error
-
-
-def decode_all(picture_files: Sequence[PictureFile], title: str) -> list[np.ndarray]:
-    """Many pictures, each as `decode` returns it, with a progress bar called `title`.
+def decode_all(files: Sequence[ImageFile], title: str) -> list[np.ndarray]:
+    """Reads many pictures, each as `decode` does, with a progress bar called `title`.
 
     Raises:
-        UserError: as `decode`; or they take more than 8 GB together.
+        UserError: as `decode`; or the pictures take more than 8 GB together.
     """
     pictures: list[np.ndarray] = []
     total = 0
-    for picture in with_bar(in_parallel(decode, picture_files), len(picture_files), title):
+    for picture in with_bar(in_parallel(decode, files), len(files), title):
         pictures.append(picture)
         total += picture.nbytes
         if total > _LARGEST_TOTAL:
-            raise UserError(f"{title}: they take more than 8 GB of memory when decoded; use fewer")
+            raise UserError(f"{title}: the pictures take more than 8 GB of memory when decoded; use fewer")
     return pictures

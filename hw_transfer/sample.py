@@ -139,8 +139,9 @@ def _leaves(canvas: _Canvas) -> None:
         canvas.ellipse(0, 0.45 * side, 0.75, 0.25, fill, turn=0.6 * side)
 
 
-INSECTS = {"ants": _ant, "bees": _bee}
-SHAPES: dict[str, Callable[[_Canvas], None]] = {
+Kinds = dict[str, Callable[[_Canvas], None]]  # name of the class → function that paints one picture of it
+INSECTS: Kinds = {"ants": _ant, "bees": _bee}
+SHAPES: Kinds = {
     "chain": _chain,
     "comb": _comb,
     "cross": _cross,
@@ -154,7 +155,7 @@ SHAPES: dict[str, Callable[[_Canvas], None]] = {
 }
 
 
-def paint(kinds: dict[str, Callable[[_Canvas], None]], counts: dict[str, int]) -> dict[str, list[np.ndarray]]:
+def paint(kinds: Kinds, counts: dict[str, int]) -> dict[str, list[np.ndarray]]:
     """Pictures (80, 80, 3) uint8 for each split: `counts[split]` of each kind, those of the first kind first."""
     random = np.random.default_rng(_SEED)
     pictures: dict[str, list[np.ndarray]] = {}

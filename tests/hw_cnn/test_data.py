@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from hw_cnn import data
 from hw_cnn.data import Split
 from hw_cnn.presets import DATASETS, NETWORKS
-from hw_cnn.sources import READERS
+from hw_cnn.readers import READERS
 from hw_common.runs.errors import UserError
 from hw_common.training import batches
 

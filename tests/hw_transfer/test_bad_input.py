@@ -14,10 +14,11 @@ import transfer_files
 from PIL import Image
 from torchvision.models import resnet34
 
+from hw_common.data import class_folders
+from hw_common.data.class_folders import ImageFile
 from hw_common.runs.errors import UserError
 from hw_common.training import pretrained
-from hw_transfer import compare, data, images, sources, train, transfer_learning
-from hw_transfer.images import PictureFile
+from hw_transfer import compare, data, images, train, transfer_learning
 
 
 def refusal(dataset, data_dir):
@@ -79,7 +80,7 @@ def test_a_picture_damaged_anywhere_is_refused_or_read(kind):
     for place in range(0, len(whole), max(1, len(whole) // 40)):
         for damaged in (whole[:place], whole[:place] + bytes([255 - whole[place]]) + whole[place + 1 :]):
             try:
-                assert images.decode(PictureFile("some picture", lambda content=damaged: content)).shape[2] == 3
+                assert images.decode(ImageFile("some picture", damaged)).shape[2] == 3
             except UserError as error:
                 assert "some picture" in str(error)
                 refused += 1
@@ -88,7 +89,7 @@ def test_a_picture_damaged_anywhere_is_refused_or_read(kind):
 
 def test_pictures_that_do_not_fit_into_memory_are_refused(folder, monkeypatch):
     monkeypatch.setattr(images, "_LARGEST_TOTAL", 10_000)
-    assert "reading train: they take more than 8 GB" in refusal("folder", folder)
+    assert "reading train: the pictures take more than 8 GB" in refusal("folder", folder)
 
 
 # Folders
@@ -98,25 +99,25 @@ def test_a_class_folder_with_one_picture_is_refused(folder):
     for path in sorted((folder / "train" / "bees").iterdir())[1:]:
         path.unlink()
     message = refusal("folder", folder)
-    assert f"{folder}/train/bees has only one picture; every class needs at least two" in message
+    assert f"the class folder {folder}/train/bees has 1 images, expected at least 2" in message
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_class_folder_without_pictures_is_refused(folder, split):
     for path in (folder / split / "ants").iterdir():
         path.rename(path.with_suffix(".txt"))
-    assert f"{folder}/{split}/ants has no picture" in refusal("folder", folder)
+    assert f"the class folder {folder}/{split}/ants has 0 images" in refusal("folder", folder)
 
 
 def test_classes_that_differ_between_train_and_val_are_refused(folder):
     (folder / "val" / "bees").rename(folder / "val" / "wasps")
-    assert f"train and val in {folder} differ in the classes bees, wasps" in refusal("folder", folder)
+    assert f"{folder}/val and {folder}/train differ in the class folders bees, wasps" in refusal("folder", folder)
 
 
 def test_a_single_class_is_refused(folder):
     for split in ("train", "val"):
         shutil.rmtree(folder / split / "bees")
-    assert f"{folder} has 1 classes with pictures" in refusal("folder", folder)
+    assert f"{folder}/train has 1 class folders" in refusal("folder", folder)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -141,7 +142,7 @@ def test_a_damaged_archive_is_named(tmp_path, suffix, damage):
 
 
 def test_archives_that_claim_too_much_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_LARGEST_ARCHIVE", 3000)
+    monkeypatch.setattr(class_folders, "_LARGEST_ARCHIVE", 3000)
     bomb = {**transfer_files.members(), "train/ants/zeros.png": bytes(10_000)}
     for path, write in ((tmp_path / "hymenoptera_data.zip", transfer_files.write_zip),
                         (tmp_path / "hymenoptera_data.tar.gz", transfer_files.write_tar)):  # fmt: skip
@@ -163,11 +164,11 @@ def test_an_encrypted_zip_is_the_users_error(tmp_path):
 
 def test_an_archive_of_something_else_is_refused(tmp_path):
     path = transfer_files.write_zip(tmp_path / "hymenoptera_data.zip", {"readme.txt": b"text"})
-    assert f"{path} has 0 classes" in refusal("hymenoptera", tmp_path)
+    assert f"{path}/train has 0 class folders" in refusal("hymenoptera", tmp_path)
     path.unlink()
     with tarfile.open(tmp_path / "hymenoptera_data.tar", "w"):
         pass
-    assert "has 0 classes" in refusal("hymenoptera", tmp_path)
+    assert "has 0 class folders" in refusal("hymenoptera", tmp_path)
 
 
 # Weights
@@ -308,4 +309,4 @@ def test_defaults_are_the_sheets():
 
 
 def test_a_tiny_picture_is_a_picture():
-    assert np.array_equal(images.decode(PictureFile("dot", lambda: of_size(2, 1))), np.zeros((1, 2, 3)))
+    assert np.array_equal(images.decode(ImageFile("dot", of_size(2, 1))), np.zeros((1, 2, 3)))

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import datasets, transforms
 
+from hw_common.data.class_folders import ImageFile
 from hw_common.runs.errors import UserError
 from hw_common.training import pretrained
-from hw_transfer import data, images, sample, sources, transfer_learning
-from hw_transfer.images import PictureFile
+from hw_transfer import data, images, sample, transfer_learning
 
 
 def file_of(content, name="picture"):
-    return PictureFile(name, lambda: content)
+    return ImageFile(name, content)
 
 
 def file_with(image, kind="png", **options):
@@ -179,7 +179,7 @@ def test_a_missing_archive_is_downloaded_with_its_published_hash(tmp_path, monke
         asked.extend(wanted)
         return [transfer_files.write_zip(folder / wanted[0].name, members)]
 
-    monkeypatch.setattr(sources.download, "place", place)
+    monkeypatch.setattr(data.download, "place", place)
     assert len(data.load("hymenoptera", tmp_path).train) == 6
     assert asked[0].urls == ["https://download.pytorch.org/tutorial/hymenoptera_data.zip"]
     assert asked[0].md5 == "5f8c32a6554f6acb4d649776e7735e48"

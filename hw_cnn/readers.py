@@ -1,4 +1,4 @@
-"""Readers: each data set's files to plain arrays, believing nothing that the files do not bear out."""
+"""Readers of the data sets: each turns files, which may be damaged or malicious, into plain arrays."""
 
 import hashlib
 import pickle
@@ -12,9 +12,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from hw_cnn.images import decode_all, find_classes, list_images
+from hw_cnn.images import decode_all
 from hw_cnn.presets import Network
-from hw_common.data import download, idx
+from hw_common.data import class_folders, download, idx
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
@@ -32,7 +32,7 @@ _FASHION_CLASSES = (
 )
 _OCT_CLASSES = ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal")
 _LARGEST_NPZ = 2**31  # bytes when unpacked; OCTMNIST has 90 million
-# What NumPy and zipfile raise for a damaged or malicious file.
+# The exceptions that NumPy and zipfile raise for a damaged or malicious file.
 _NPZ_ERRORS = (
     *(OSError, EOFError, ValueError, SyntaxError, RuntimeError, MemoryError),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
@@ -42,16 +42,16 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) or (N, H, W, C) uint8, 
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set as its files have it.
+class RawDataset:
+    """A data set as it is in its files.
 
     Attributes:
-        name: what people call it.
-        train: for training.
-        val: for choosing.
-        test: for reporting.
-        classes: their names.
-        hashes: SHA-256 of each data file (of the decoded pixels, for folders and the sample).
+        name: name for people.
+        train: training images and labels.
+        val: validation images and labels.
+        test: test images and labels.
+        classes: names of the classes.
+        hashes: SHA-256 of each data file; of the decoded pixels for image folders and the sample.
     """
 
     name: str
@@ -62,24 +62,25 @@ class Source:
     hashes: Mapping[str, str]
 
 
-def _split_off(images: np.ndarray, labels: np.ndarray, count: int, seed: int = 42) -> list[Part]:
-    """The course's way to split: scikit-learn's, by default with its random_state 42."""
+def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:
+    """Splits `count` images off as the course does: with scikit-learn and random_state 42 by default."""
     from sklearn.model_selection import train_test_split  # slow to import
 
+    images, labels = part
     if not 0 < count < len(labels):
         raise UserError(f"{len(labels)} training images are too few to split {count} off for validation")
     train, val = train_test_split(np.arange(len(labels)), test_size=count, random_state=seed)
-    return [(images[train], labels[train]), (images[val], labels[val])]
+    return (images[train], labels[train]), (images[val], labels[val])
 
 
-def _load_idx(name: str, folder: str, classes: tuple[str, ...], data_dir: Path) -> Source:
-    source = idx.load(folder, data_dir)
-    # The course keeps 10 000 of 60 000 for validation; smaller files in the same format keep a sixth too.
-    train_parts = _split_off(*source.train, count=len(source.train[1]) // 6)
-    return Source(name, *train_parts, source.test, classes, source.hashes)
+def _load_idx(name: str, folder: str, classes: tuple[str, ...], data_dir: Path) -> RawDataset:
+    found = idx.load(folder, data_dir)
+    # The course takes 10 000 of the 60 000 for validation; of smaller files a sixth is taken too.
+    train, val = _split_off(found.train, count=len(found.train[1]) // 6)
+    return RawDataset(name, train, val, found.test, classes, found.hashes)
 
 
-def _load_octmnist(data_dir: Path) -> Source:
+def _load_octmnist(data_dir: Path) -> RawDataset:
     path = data_dir / "octmnist.npz"
     if not path.is_file():
         from medmnist import INFO  # slow to import
@@ -108,37 +109,41 @@ def _load_octmnist(data_dir: Path) -> Source:
             raise UserError(
                 f"{path}: expected images (N, 28, 28) uint8 and N labels, got {images.shape} {images.dtype}"
             )
-    return Source("OCTMNIST", *parts, _OCT_CLASSES, {path.name: files.sha256(path)})
+    train, val, test = parts
+    return RawDataset("OCTMNIST", train, val, test, _OCT_CLASSES, {path.name: files.sha256(path)})
 
 
-def _load_cifar10(data_dir: Path) -> Source:
+def _load_cifar10(data_dir: Path) -> RawDataset:
     from torchvision.datasets import CIFAR10  # slow to import
 
     if not (data_dir / CIFAR10.base_folder).is_dir():
         [archive] = download.place(data_dir, [download.Download(CIFAR10.filename, [CIFAR10.url], CIFAR10.tgz_md5)])
         download.unpack(archive, CIFAR10.base_folder)
     try:
-        # These files are pickles: torchvision compares each one's hash with the published one before it opens any.
-        train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
+        # The files are pickles; torchvision compares the hash of each with the published one before it opens any.
+        published, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
     except (RuntimeError, OSError, pickle.UnpicklingError) as error:
         folder = data_dir / CIFAR10.base_folder
         raise UserError(f"{folder} is not the published CIFAR-10; remove it, and it is downloaded again") from error
-    train_parts = _split_off(train.data, np.array(train.targets), count=len(train.data) // 10)
-    published = {f"cifar10/{name}": f"md5:{md5}" for name, md5 in CIFAR10.train_list + CIFAR10.test_list}
-    return Source("CIFAR-10", *train_parts, (test.data, np.array(test.targets)), tuple(train.classes), published)
+    train, val = _split_off((published.data, np.array(published.targets)), count=len(published.data) // 10)
+    hashes = {f"cifar10/{name}": f"md5:{md5}" for name, md5 in CIFAR10.train_list + CIFAR10.test_list}
+    return RawDataset("CIFAR-10", train, val, (test.data, np.array(test.targets)), tuple(published.classes), hashes)
 
 
-def _load_sample(data_dir: Path) -> Source:
-    from sklearn.datasets import load_digits  # slow to import; comes with scikit-learn, so `data_dir` is not used
+def _load_sample(data_dir: Path) -> RawDataset:
+    from sklearn.datasets import (
+        load_digits,
+    )  # slow to import; scikit-learn brings the images, so `data_dir` is not used
 
     digits = load_digits()
     images, labels = (digits.images * (255 / 16)).round().astype(np.uint8), digits.target.astype(np.int64)
-    train, test = _split_off(images, labels, count=297)
+    rest, test = _split_off((images, labels), count=297)
+    train, val = _split_off(rest, count=300)
     hashes = {"digits": _hash_arrays(images, labels)}
-    return Source("sample digits", *_split_off(*train, count=300), test, tuple("0123456789"), hashes)
+    return RawDataset("sample digits", train, val, test, tuple("0123456789"), hashes)
 
 
-READERS: Mapping[str, Callable[[Path], Source]] = MappingProxyType({
+READERS: Mapping[str, Callable[[Path], RawDataset]] = MappingProxyType({
     "fashion-mnist": lambda data_dir: _load_idx("Fashion-MNIST", "FashionMNIST", _FASHION_CLASSES, data_dir),
     "mnist": lambda data_dir: _load_idx("MNIST", "MNIST", tuple("0123456789"), data_dir),
     "octmnist": _load_octmnist,
@@ -147,44 +152,32 @@ READERS: Mapping[str, Callable[[Path], Source]] = MappingProxyType({
 })  # fmt: skip
 
 
-def read_folder(data_dir: Path, network: Network, seed: int) -> Source:
+def read_folder(data_dir: Path, network: Network, seed: int) -> RawDataset:
     """Reads `<data_dir>/{train,val,test}/<class>/*` at the input size of `network`.
+
+    Args:
+        data_dir: the folder with the splits; without `val`, a tenth of `train` is split off for validation.
+        network: decides on the images' size, and on grey or RGB.
+        seed: random seed of that split.
 
     Raises:
         UserError: a folder is missing or empty, the class folders differ, or a file is no image.
     """
     has_val = (data_dir / "val").is_dir()
-    names = ("train", "val", "test") if has_val else ("train", "test")
-    for name in names:
-        if not (data_dir / name).is_dir():
-            raise UserError(
-                f"{data_dir / name} does not exist; --dataset folder expects {data_dir}/{{train,val,test}}/<class>/* "
-                "(name the folder with --data_dir)"
-            )
-    classes = find_classes(data_dir / "train")
-    if len(classes) < 2:
-        raise UserError(f"{data_dir / 'train'} has {len(classes)} class folders, expected at least two")
-    listed = {}
-    for name in names:
-        found = find_classes(data_dir / name)
-        if found != classes:
-            odd = sorted(set(found) ^ set(classes))
-            raise UserError(f"{data_dir / name} and {data_dir / 'train'} differ in the class folders {', '.join(odd)}")
-        listed[name] = list_images(data_dir / name, classes)
-    parts, hashes = {}, {}
-    for name, (paths, labels) in listed.items():
-        images = decode_all(paths, network.channels, network.size, f"reading {name} images")
-        parts[name] = (images, labels)
-        hashes[f"folder/{name}"] = _hash_arrays(images, labels)
+    listed = class_folders.list_folder(data_dir, ("train", "val", "test") if has_val else ("train", "test"))
+    parts: dict[str, Part] = {}
+    hashes = {}
+    for split, paths in listed.files.items():
+        images = decode_all(paths, network.channels, network.size, f"reading {split} images")
+        parts[split] = images, np.array(listed.labels[split], dtype=np.int64)
+        hashes[f"folder/{split}"] = _hash_arrays(*parts[split])
     if not has_val:
-        parts["train"], parts["val"] = _split_off(
-            *parts["train"], count=max(1, len(parts["train"][1]) // 10), seed=seed
-        )
-    return Source("image folder", parts["train"], parts["val"], parts["test"], tuple(classes), hashes)
+        parts["train"], parts["val"] = _split_off(parts["train"], max(1, len(parts["train"][1]) // 10), seed)
+    return RawDataset("image folder", parts["train"], parts["val"], parts["test"], listed.classes, hashes)
 
 
 def _hash_arrays(*arrays: np.ndarray) -> str:
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
