@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_asr import similarity, text
-from hw_asr.train import HOMEWORK
+from hw_asr.presets import HOMEWORK
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import run_folder

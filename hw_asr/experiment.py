@@ -15,9 +15,8 @@ from hw_asr.data import SpeechData, Split
 from hw_asr.evaluation import Listening, cross_entropy, ctc_loss, evaluate, pad_texts, sizes_of
 from hw_asr.models import SpeechToText, build_model
 from hw_asr.pieces import FRAMES_A_SECOND
-from hw_asr.presets import SOURCE, TITLES
+from hw_asr.presets import HOMEWORK, SOURCE, TITLES
 from hw_asr.text import START, decode
-from hw_asr.train import HOMEWORK
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.batches import SequenceBatches

@@ -12,6 +12,7 @@ from hw_asr import audio, data, train
 from hw_asr.evaluation import Listening
 from hw_asr.experiment import network_of, weights_metadata
 from hw_asr.models import SpeechToText
+from hw_asr.presets import HOMEWORK
 from hw_asr.text import START, STOP
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
@@ -57,7 +58,7 @@ def open_finished(folder: Path, beam: int | None = None) -> Finished:
     Raises:
         UserError: it is not one, is unfinished or damaged, or its weights belong to another network.
     """
-    run = Run.open(folder, train.HOMEWORK)
+    run = Run.open(folder, HOMEWORK)
     arguments = train.COMMAND.parse_saved(run)
     longest = run.summary().get("longest_seconds")
     if not isinstance(longest, int | float) or not 0 < longest <= _LONGEST:

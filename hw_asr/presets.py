@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+HOMEWORK = "hw_asr"
 SOURCE = "ist-2023-24-hw2 Q3"
 TITLES: Mapping[str, str] = MappingProxyType({"lstm": "LSTM decoder", "transformer": "Transformer decoder"})
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_asr import compare, compare_similarities, train
-from hw_asr.presets import TITLES
+from hw_asr import compare, compare_similarities
+from hw_asr.presets import HOMEWORK, TITLES
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.run_folder import SUMMARY
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _FLAGS["sample" if arguments.profile == "sample" else arguments.dataset]
     comparison = compare.parse([*flags, *where, *data])
     comparison.run()
-    folder = arguments.results_dir / train.HOMEWORK
+    folder = arguments.results_dir / HOMEWORK
     if not (folder / compare_similarities.NAME / SUMMARY).is_file():
         compare_similarities.main(["--results_dir", str(arguments.results_dir)])
     print(f"\nfinished in {time.monotonic() - started:.0f} s; tables and figures:")

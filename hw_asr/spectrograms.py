@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from hw_asr import audio
 from hw_asr.audio import Settings
+from hw_asr.presets import HOMEWORK
 from hw_common.data.dataset_files import SourceFile
 from hw_common.data.feature_cache import RowCache
 from hw_common.data.thread_map import in_parallel
 from hw_common.runs.errors import Stopped, signal_of
 
-HOMEWORK = "hw_asr"
 _VERSION = 1  # of what audio.py computes
 _LONGEST = 60.0  # seconds of a clip for training; LJSpeech's longest has 10
 

@@ -1,15 +1,20 @@
 """`python -m hw_asr.train`: trains one of the sheet's two speech recognizers; this file is its command line."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from hw_asr import sources
-from hw_asr.presets import PRESETS, TITLES, defaults
+from hw_asr.presets import HOMEWORK, PRESETS, TITLES, defaults
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.data.dataset_files import label_of
 
-HOMEWORK = "hw_asr"
+if TYPE_CHECKING:
+    import torch
+
+    from hw_common.training.experiment import Experiment
+
 _WIDEST_BEAM = 50  # a run folder from elsewhere must not fill the memory
 _DESCRIPTION = """\
 Trains a network that writes down what is said (ist-2023-24-hw2 Q3), with the sheet's settings.
@@ -72,7 +77,13 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
-COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
+    from hw_asr.experiment import prepare  # imports torch
+
+    return prepare(arguments, device)
+
+
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)
 main = COMMAND.main
 
 

@@ -2,12 +2,18 @@
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
 from hw_attention_theory.presets import DATASETS, DEFAULTS, HOMEWORK, SAMPLE, SIDES, TERMS, TITLES
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hw_common.training.experiment import Experiment
 
 # A run folder from elsewhere must not fill the memory.
 _LARGEST = {"n": 1024, "d": 64, "heads": 16, "blocks": 24, "terms": 7}
@@ -91,7 +97,13 @@ def _check(arguments: argparse.Namespace) -> None:
         )
 
 
-COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
+    from hw_attention_theory.experiment import prepare  # imports torch
+
+    return prepare(arguments, device)
+
+
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)
 main = COMMAND.main
 
 

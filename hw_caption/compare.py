@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hw_caption import train
-from hw_caption.presets import PUBLISHED, SOURCE, TITLES
+from hw_caption.presets import PUBLISHED, SOURCE, TITLES, decoder_kind
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     """
     own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
     arguments = train.COMMAND.parse(flags)
-    data = arguments.name.removesuffix(f"-{train.decoder_kind(arguments)}-{arguments.recipe}")
+    data = arguments.name.removesuffix(f"-{decoder_kind(arguments.use_attention)}-{arguments.recipe}")
     name = own.name or f"compare-{data}-{arguments.recipe}"
     common = comparison.common_arguments(arguments, (*_OF_A_ROW, "show"))
     return Comparison(

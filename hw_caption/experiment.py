@@ -18,8 +18,7 @@ from hw_caption.data import CaptionData, Inputs, Split
 from hw_caption.feature_store import Pixels
 from hw_caption.images import VIEWS
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention, Encoder
-from hw_caption.presets import CAPTION_FILES, LARGEST_GRADIENT, SOURCE, TITLES
-from hw_caption.train import HOMEWORK, decoder_kind
+from hw_caption.presets import CAPTION_FILES, HOMEWORK, LARGEST_GRADIENT, SOURCE, TITLES, decoder_kind
 from hw_caption.vocabulary import Vocabulary
 from hw_caption.writing import Writer, describe
 from hw_common.data.captioned_images import Captions
@@ -135,7 +134,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
 
 def weights_metadata(arguments: argparse.Namespace, vocabulary: Vocabulary) -> dict[str, str]:
     """Whose weights these are: what a weights file says about itself."""
-    return {"homework": HOMEWORK, "decoder": decoder_kind(arguments), "vocabulary": vocabulary.sha256}
+    return {"homework": HOMEWORK, "decoder": decoder_kind(arguments.use_attention), "vocabulary": vocabulary.sha256}
 
 
 def consensus_metadata(vocabulary: Vocabulary) -> dict[str, str]:
@@ -186,7 +185,7 @@ def _summarize(task: _Task, fitted: Fitted) -> dict[str, Any]:
         "homework": HOMEWORK,
         "dataset": found.label,
         "data": found.name,
-        "decoder": decoder_kind(arguments),
+        "decoder": decoder_kind(arguments.use_attention),
         "images": {"training": len(found.train), "validation": len(found.val), "test": len(found.test)},
         "captions": captions,
         "words": len(found.vocabulary),
@@ -205,7 +204,7 @@ def _summarize(task: _Task, fitted: Fitted) -> dict[str, Any]:
 def _draw(task: _Task, folder: Path, fitted: Fitted) -> None:
     """Vocabulary, captions and figures; captions are those of the best epoch, whose weights the run keeps."""
     arguments, found, writer = task.arguments, task.found, task.writer
-    kind = decoder_kind(arguments)
+    kind = decoder_kind(arguments.use_attention)
     what = f"{found.name}, {SOURCE}"
     found.vocabulary.save(folder / VOCABULARY)
     if writer.consensus is not None:
@@ -238,10 +237,11 @@ def _announce(arguments: argparse.Namespace, found: CaptionData, model: Captione
     if not distributed.is_main():
         return
     splits = ((found.train, "training"), (found.val, "validation"), (found.test, "test"))
+    decoder = TITLES[decoder_kind(arguments.use_attention)]
     print(
         f"{found.name}: {', '.join(f'{len(split)} {part}' for split, part in splits)} images, "
         f"{sum(map(len, found.train.captions))} training captions, {len(found.vocabulary)} words\n"
-        f"decoder {TITLES[decoder_kind(arguments)]}, {parameters(model)} parameters; {arguments.epochs} epochs of "
+        f"decoder {decoder}, {parameters(model)} parameters; {arguments.epochs} epochs of "
         f"{arguments.optimizer}, learning rate {arguments.lr:g}, batch {arguments.batch_size}, seed {arguments.seed}"
     )
 

@@ -18,12 +18,12 @@ from tqdm import tqdm
 from hw_caption import backbone
 from hw_caption.images import VIEWS, decode_all, decode_bytes, turn
 from hw_caption.models import Encoder
+from hw_caption.presets import HOMEWORK
 from hw_common.data.dataset_files import SourceFile
 from hw_common.data.feature_cache import RowCache
 from hw_common.data.thread_map import in_parallel
 from hw_common.runs.errors import Stopped, UserError, signal_of
 
-HOMEWORK = "hw_caption"
 _BATCH = 16  # images through the encoder at once; more are no faster on a CPU
 
 

@@ -19,6 +19,7 @@ from hw_caption.experiment import (
 )
 from hw_caption.feature_store import Pixels
 from hw_caption.models import Encoder
+from hw_caption.presets import HOMEWORK
 from hw_caption.vocabulary import Vocabulary
 from hw_caption.writing import Writer
 from hw_common.data.dataset_files import SourceFile
@@ -83,7 +84,7 @@ def open_finished(folder: Path, beam: int | None = None) -> Finished:
         UserError: it is not a run, is unfinished or damaged, its weights belong to another decoder or vocabulary, or
             the encoder's weights are not those that it was trained with.
     """
-    run = Run.open(folder, train.HOMEWORK)
+    run = Run.open(folder, HOMEWORK)
     arguments = train.COMMAND.parse_saved(run)
     longest = run.summary().get("longest")
     if not isinstance(longest, int) or not 1 <= longest <= _LONGEST:

@@ -50,3 +50,8 @@ BEST: Mapping[str, Any] = MappingProxyType({
     "beam": 20,
 })  # fmt: skip
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType({"plain": PLAIN, "best": BEST})
+
+
+def decoder_kind(use_attention: bool) -> str:
+    """The decoder's key in TITLES."""
+    return "attention" if use_attention else "vanilla"

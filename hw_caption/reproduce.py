@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw_caption import compare, train
-from hw_caption.presets import TITLES
+from hw_caption.presets import HOMEWORK, TITLES
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     best = f"{arguments.profile}-best"
     print(f"\n== {best}", flush=True)
     train.COMMAND.train_once([*flags, "--recipe", "best"], arguments.results_dir, best)
-    folder = arguments.results_dir / train.HOMEWORK
+    folder = arguments.results_dir / HOMEWORK
     trained = [comparison.run_name(decoder, seed) for seed in comparison.seeds for decoder in TITLES]
     print(f"\nfinished in {time.monotonic() - started:.0f} s; tables, figures and captions:")
     for path in (folder / arguments.profile / name for name in ("table.md", "table.csv", "curves.png")):

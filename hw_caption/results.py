@@ -7,8 +7,7 @@ from hw_caption import metrics, plots
 from hw_caption.data import CaptionData, Inputs
 from hw_caption.images import decode
 from hw_caption.plots import Shown
-from hw_caption.presets import SHOWN, TITLES
-from hw_caption.train import HOMEWORK
+from hw_caption.presets import HOMEWORK, SHOWN, TITLES
 from hw_caption.writing import Writer
 from hw_common.data.dataset_files import SourceFile
 from hw_common.runs import files

@@ -1,16 +1,21 @@
 """`python -m hw_caption.train`: trains one of the sheet's decoders; this file is its command line."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from hw_caption import features
-from hw_caption.presets import RECIPES
+from hw_caption.presets import HOMEWORK, RECIPES, decoder_kind
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.data.dataset_files import label_of
 from hw_common.runs.errors import UserError
 
-HOMEWORK = "hw_caption"
+if TYPE_CHECKING:
+    import torch
+
+    from hw_common.training.experiment import Experiment
+
 _LARGEST = {"beam": 1000, "members": 100}  # a run folder from elsewhere must not fill the memory
 _DESCRIPTION = """\
 Trains an image captioner of ist-2021-22-hw2 Question 3: a frozen ResNet-18, and an LSTM that writes, with or without
@@ -78,16 +83,17 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         arguments.encoder_lr = arguments.lr / 10
     if arguments.name is None:
         data = arguments.dataset if arguments.dataset_dir is None else label_of(arguments.dataset_dir)
-        arguments.name = f"{data}-{decoder_kind(arguments)}-{arguments.recipe}"
+        arguments.name = f"{data}-{decoder_kind(arguments.use_attention)}-{arguments.recipe}"
     return arguments
 
 
-def decoder_kind(arguments: argparse.Namespace) -> str:
-    """A key of presets.TITLES."""
-    return "attention" if arguments.use_attention else "vanilla"
+def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
+    from hw_caption.experiment import prepare  # imports torch
+
+    return prepare(arguments, device)
 
 
-COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)
 main = COMMAND.main
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from hw_cnn import data
 from hw_cnn.data import ImageData, Split
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, convolutions, get_number_trainable_params
-from hw_cnn.presets import NETWORKS
-from hw_cnn.train import HOMEWORK
+from hw_cnn.presets import HOMEWORK, NETWORKS
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed

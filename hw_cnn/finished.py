@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hw_cnn import data, train
 from hw_cnn.data import ImageData
 from hw_cnn.experiment import build_model, weights_metadata
-from hw_cnn.presets import NETWORKS, Network
+from hw_cnn.presets import HOMEWORK, NETWORKS, Network
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import BEST, Run
@@ -67,7 +67,7 @@ def open_finished(folder: Path) -> Finished:
     Raises:
         UserError: it is not one, is unfinished or damaged, or its weights belong to another network.
     """
-    run = Run.open(folder, train.HOMEWORK)
+    run = Run.open(folder, HOMEWORK)
     arguments = train.COMMAND.parse_saved(run)
     classes = run.summary().get("classes")
     if not isinstance(classes, list) or not 2 <= len(classes) <= 10_000:

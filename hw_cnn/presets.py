@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+HOMEWORK = "hw_cnn"
+
 
 @dataclass(frozen=True)
 class Network:

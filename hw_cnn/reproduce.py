@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_cnn import train
-from hw_cnn.presets import NETWORKS
+from hw_cnn.presets import HOMEWORK, NETWORKS
 from hw_cnn.sweep import trial_name
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary = _sweep(network, [*sets[network], *_kernels(network), *where, *data], name, arguments)
         # The run with the chosen learning rate and the first seed.
         chosen = trial_name(name, summary["choice"]["lr"], summary["seeds"][0])
-        best[network] = Run.open(arguments.results_dir / train.HOMEWORK / chosen, train.HOMEWORK)
+        best[network] = Run.open(arguments.results_dir / HOMEWORK / chosen, HOMEWORK)
     trained = dict(best)
     if "oct" in best:
         _say("oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)")
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name = f"{prefix}-oct-no_maxpool"
         trained["oct without max-pooling"] = train.COMMAND.train_once(flags, arguments.results_dir, name)
     outputs = _explain(best, data)
-    folder = arguments.results_dir / train.HOMEWORK
+    folder = arguments.results_dir / HOMEWORK
     numbers = folder / (f"{prefix}-{arguments.only}-numbers.md" if arguments.only else f"{prefix}-numbers.md")
     table = _table(trained)
     files.write_bytes(numbers, table.encode())

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw_cnn import train
+from hw_cnn.presets import HOMEWORK
 from hw_cnn.sweep_report import report
-from hw_cnn.train import HOMEWORK
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import open_folder

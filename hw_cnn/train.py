@@ -2,15 +2,19 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hw_cnn.presets import DATASETS, NETWORKS, Network
+from hw_cnn.presets import DATASETS, HOMEWORK, NETWORKS, Network
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs.errors import UserError
 
-HOMEWORK = "hw_cnn"
+if TYPE_CHECKING:
+    import torch
+
+    from hw_common.training.experiment import Experiment
+
 _DESCRIPTION = """\
 Trains a CNN of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 or convnets-2024-a2 with the sheet's own settings.
 
@@ -86,7 +90,13 @@ def _check_together(arguments: argparse.Namespace, network: Network, recipe: Map
             raise UserError(f"there is no convolution {name!r}; {network.name} has {', '.join(network.convolutions)}")
 
 
-COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
+    from hw_cnn.experiment import prepare  # imports torch
+
+    return prepare(arguments, device)
+
+
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)
 main = COMMAND.main
 
 

@@ -5,7 +5,7 @@ import argparse
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_numpy.command import NumpyCommand, refuse_torch_flags
-from hw_numpy.train import HOMEWORK
+from hw_numpy.presets import HOMEWORK
 
 _DESCRIPTION = """\
 Trains the captioning network of eecs545-w20-hw4 Q4 on a few images until it knows their captions by heart, and shows
@@ -78,7 +78,13 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
-COMMAND = NumpyCommand(HOMEWORK, parser, _resolve, module="caption", runner="captioning")
+def _run(arguments: argparse.Namespace) -> None:
+    from hw_numpy.captioning import run
+
+    run(COMMAND.name, arguments)
+
+
+COMMAND = NumpyCommand(HOMEWORK, parser, _resolve, module="caption", run=_run)
 main = COMMAND.main
 
 

@@ -15,10 +15,10 @@ from numpy import ndarray
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
 from hw_numpy import arrays, caption_plots, coco_files, coco_utils
-from hw_numpy.caption import COMMAND, HOMEWORK
 from hw_numpy.captioning_solver import CaptioningSolver
 from hw_numpy.command import limit_threads, open_run
 from hw_numpy.image_utils import image_from_url
+from hw_numpy.presets import HOMEWORK
 from hw_numpy.rnn import CaptioningRNN
 
 LAST = "last.safetensors"
@@ -50,8 +50,12 @@ class Written:
         return float(np.mean([ours == theirs for ours, theirs in zip(self.generated, self.true, strict=True)]))
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(command: str, arguments: argparse.Namespace) -> None:
     """Does all that `arguments` ask for.
+
+    Args:
+        command: the module that `python -m` runs to resume the run.
+        arguments: checked arguments of that command.
 
     Raises:
         UserError: the data or the run folder cannot be used, or training diverges.
@@ -68,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
             _dry_run(solver)
             return
         hashes = coco_utils.hash_files(folder, arguments.pca_features)
-        with open_run(COMMAND, arguments, hashes, host) as run_folder:
+        with open_run(HOMEWORK, command, arguments, hashes, host) as run_folder:
             seconds = _train(arguments, run_folder, solver)
             _conclude(arguments, run_folder, solver, folder, name, seconds)
 

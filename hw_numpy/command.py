@@ -2,46 +2,37 @@
 
 import argparse
 import contextlib
-import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import run_folder
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
-class NumpyCommand(TrainingCommand):
+class NumpyCommand(ResumableCommand):
     """`python -m hw_numpy.<module>`.
 
     Attributes:
-        module: file with the command line.
-        runner: file whose `run(arguments)` does the work; imported after the arguments are checked.
+        module: name of the file with the command line.
+        run: trains with the checked arguments. It imports the code that trains inside the function, so that arguments
+            are checked before NumPy is imported.
     """
 
     module: str
-    runner: str
+    run: Callable[[argparse.Namespace], None]
 
     @property
     def name(self) -> str:
-        """What stands behind `python -m`."""
+        """The module that `python -m` runs."""
         return f"{self.homework}.{self.module}"
 
-    def main(self, argv: Sequence[str] | None = None) -> None:
-        """Trains as the command line says.
-
-        Raises:
-            UserError: an argument, the data or the run folder cannot be used, or training diverges.
-            Stopped: on SIGINT or SIGTERM.
-        """
-        arguments = self.parse(argv)
-        if arguments.resume is not None and Run.open(arguments.resume, self.homework).is_finished:
-            print(f"{arguments.resume} is finished already")
-            return
-        importlib.import_module(f"{self.homework}.{self.runner}").run(arguments)
+    def train(self, arguments: argparse.Namespace) -> None:
+        """Trains with checked arguments."""
+        self.run(arguments)
 
 
 def refuse_torch_flags(arguments: argparse.Namespace) -> None:
@@ -67,7 +58,7 @@ def limit_threads(threads: int | None) -> int:
 
 @contextlib.contextmanager
 def open_run(
-    command: NumpyCommand, arguments: argparse.Namespace, hashes: Mapping[str, str], host: Mapping[str, Any]
+    homework: str, command: str, arguments: argparse.Namespace, hashes: Mapping[str, str], host: Mapping[str, Any]
 ) -> Iterator[Run]:
     """The run folder, new or to go on with; a new one that failed before anything was saved (*.safetensors) goes again.
 
@@ -77,10 +68,10 @@ def open_run(
         Stopped: on SIGINT or SIGTERM inside.
     """
     if arguments.resume is None:
-        config = run_folder.describe(command.homework, command.name, vars(arguments), hashes, host)
+        config = run_folder.describe(homework, command, vars(arguments), hashes, host)
         run = Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite)
     else:
-        run = Run.reopen(arguments.resume, command.homework)
+        run = Run.reopen(arguments.resume, homework)
 
     def something_is_saved() -> bool:
         return any(run.folder.glob("*.safetensors"))

@@ -15,9 +15,9 @@ from hw_common.runs.run_folder import BEST, Run, available_cores
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
 from hw_numpy.command import limit_threads, open_run
+from hw_numpy.presets import HOMEWORK
 from hw_numpy.softmax import SoftmaxClassifier
 from hw_numpy.solver import Solver
-from hw_numpy.train import COMMAND, HOMEWORK
 
 _SOURCES = {"softmax": "eecs545-w20-hw4 Q2c", "cnn": "eecs545-w20-hw4 Q3c"}
 
@@ -55,8 +55,12 @@ class Candidate:
         ]
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(command: str, arguments: argparse.Namespace) -> None:
     """Does all that `arguments` ask for.
+
+    Args:
+        command: the module that `python -m` runs to resume the run.
+        arguments: checked arguments of that command.
 
     Raises:
         UserError: the data or the run folder cannot be used, or training diverges.
@@ -76,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _dry_run(candidates)
         return
-    with open_run(COMMAND, arguments, digits.hashes, host) as run_folder:
+    with open_run(HOMEWORK, command, arguments, digits.hashes, host) as run_folder:
         for candidate in candidates:
             _train(arguments, run_folder, candidate, candidates)
         _conclude(arguments, digits, run_folder, candidates)

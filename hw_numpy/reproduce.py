@@ -13,6 +13,7 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
 from hw_numpy import caption, train
+from hw_numpy.presets import HOMEWORK
 
 _DESCRIPTION = """\
 Trains the NumPy networks of eecs545-w20-hw4 Q2c, Q3c and Q4d and draws all their figures.
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n== Q4d, captions", flush=True)
     flags = ["--dataset", "sample"] if profile == "sample" else ["--data_dir", str(captions_dir)]
     captions = caption.COMMAND.train_once(flags, arguments.results_dir, f"{profile}-captions")
-    path = arguments.results_dir / train.HOMEWORK / f"{profile}-numbers.md"
+    path = arguments.results_dir / HOMEWORK / f"{profile}-numbers.md"
     table = f"{_digits_table(digits)}\n{_captions_table(captions)}"
     files.write_bytes(path, table.encode())
     print(f"\n{table}\nfinished in {time.monotonic() - started:.0f} s; tables and figures:\n  {path}")

@@ -9,8 +9,8 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
 from hw_numpy.command import NumpyCommand, refuse_torch_flags
+from hw_numpy.presets import HOMEWORK
 
-HOMEWORK = "hw_numpy"
 _DESCRIPTION = """\
 Trains the NumPy networks of eecs545-w20-hw4 Q2 and Q3 on handwritten digits, chooses the number of hidden units (and
 the filter size) on the validation images, and measures the best one on the test images.
@@ -95,7 +95,13 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
-COMMAND = NumpyCommand(HOMEWORK, parser, _resolve, module="train", runner="experiment")
+def _run(arguments: argparse.Namespace) -> None:
+    from hw_numpy.experiment import run
+
+    run(COMMAND.name, arguments)
+
+
+COMMAND = NumpyCommand(HOMEWORK, parser, _resolve, module="train", run=_run)
 main = COMMAND.main
 
 

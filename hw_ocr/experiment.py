@@ -17,8 +17,7 @@ from hw_common.training.loop import Fitted, Row
 from hw_ocr import data, plots
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
-from hw_ocr.presets import SOURCE, TITLES, takes_words
-from hw_ocr.train import HOMEWORK
+from hw_ocr.presets import HOMEWORK, SOURCE, TITLES, takes_words
 
 _WORDS_AT_ONCE = 256
 

@@ -13,7 +13,7 @@ from hw_common.runs.run_folder import BEST, Run
 from hw_ocr import train
 from hw_ocr.experiment import build_model, decode, on_words, title, weights_metadata
 from hw_ocr.models import WithCRF
-from hw_ocr.presets import SOURCE
+from hw_ocr.presets import HOMEWORK, SOURCE
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def open_finished(folder: Path) -> Finished:
     Raises:
         UserError: it is not one, is unfinished or damaged, or its weights belong to another network.
     """
-    run = Run.open(folder, train.HOMEWORK)
+    run = Run.open(folder, HOMEWORK)
     arguments = train.COMMAND.parse_saved(run)
     data = run.summary().get("data")
     if not isinstance(data, str):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+HOMEWORK = "hw_ocr"
 SOURCE = "dsl-2019-hw3"
 DATASETS = ("ocr", "sample")
 TITLES: Mapping[str, str] = MappingProxyType({"cnn": "CNN", "bilstm": "BiLSTM", "conv-bilstm": "conv-BiLSTM"})

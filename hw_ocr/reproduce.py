@@ -10,7 +10,8 @@ from pathlib import Path
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.run_folder import Run
-from hw_ocr import compare, invariance, train
+from hw_ocr import compare, invariance
+from hw_ocr.presets import HOMEWORK
 
 _DESCRIPTION = """\
 Trains the networks of dsl-2019-hw3, compares them and draws all figures.
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     comparisons = compare.parse([*_FLAGS[arguments.profile], *where, *data])
     for comparison in comparisons.values():
         comparison.run()
-    folder = arguments.results_dir / train.HOMEWORK
+    folder = arguments.results_dir / HOMEWORK
     words = comparisons["sequences"]
     looked_into = [folder / words.run_name(row, words.seeds[0]) for row in _LOOKED_INTO]
     for run in looked_into:
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for run in looked_into:
         print(f"  {run / 'invariance.png'}")
     for run in sorted(folder.glob(f"{words.trainings}-*-seed*")):
-        if Run.open(run, train.HOMEWORK).is_finished:
+        if Run.open(run, HOMEWORK).is_finished:
             print(f"  {run}/*.png")
 
 

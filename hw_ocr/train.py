@@ -1,14 +1,19 @@
 """`python -m hw_ocr.train`: trains one of the report's networks; this file is its command line."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs.errors import UserError
-from hw_ocr.presets import CONV_LAYERS, DATASETS, RECOMMENDED, TITLES, defaults
+from hw_ocr.presets import CONV_LAYERS, DATASETS, HOMEWORK, RECOMMENDED, TITLES, defaults
 
-HOMEWORK = "hw_ocr"
+if TYPE_CHECKING:
+    import torch
+
+    from hw_common.training.experiment import Experiment
+
 _LARGEST = {"hidden": 1024, "layers": 8}  # a run folder from elsewhere must not fill the memory
 _DESCRIPTION = """\
 Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings, with --crf under a CRF (Question 2.2).
@@ -73,7 +78,13 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
-COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
+    from hw_ocr.experiment import prepare  # imports torch
+
+    return prepare(arguments, device)
+
+
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)
 main = COMMAND.main
 
 

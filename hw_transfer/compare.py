@@ -13,8 +13,7 @@ from hw_common.commands.over_seeds import cell, deviation, over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 from hw_transfer import train
-from hw_transfer.presets import SOURCE
-from hw_transfer.train import HOMEWORK
+from hw_transfer.presets import HOMEWORK, SOURCE
 
 _DESCRIPTION = """\
 Trains a network that starts from pretrained weights, once with everything learning (finetune) and once with the last

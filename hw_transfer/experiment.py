@@ -21,8 +21,7 @@ from hw_common.training.pretrained import Pretrained, load_pretrained
 from hw_transfer import data, plots, transfer_learning
 from hw_transfer.data import PictureData
 from hw_transfer.models import ResNet18
-from hw_transfer.presets import SOURCE, Recipe
-from hw_transfer.train import HOMEWORK
+from hw_transfer.presets import HOMEWORK, SOURCE, Recipe
 from hw_transfer.transfer_learning import MONITOR
 
 _METADATA = {"homework": HOMEWORK, "network": "resnet18"}

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+HOMEWORK = "hw_transfer"
+
 
 @dataclass(frozen=True)
 class Recipe:

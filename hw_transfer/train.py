@@ -3,14 +3,19 @@
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs.errors import UserError
-from hw_transfer.presets import DATASETS, Recipe
+from hw_transfer.presets import DATASETS, HOMEWORK, Recipe
 
-HOMEWORK = "hw_transfer"
+if TYPE_CHECKING:
+    import torch
+
+    from hw_common.training.experiment import Experiment
+
 _DESCRIPTION = """\
 Trains a ResNet-18 that starts from pretrained weights, as in eecs545-w20-hw4 Q5, with the sheet's own settings.
 
@@ -91,7 +96,13 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
-COMMAND = TrainingCommand(HOMEWORK, parser, _resolve)
+def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
+    from hw_transfer.experiment import prepare  # imports torch
+
+    return prepare(arguments, device)
+
+
+COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)
 main = COMMAND.main
 
 

@@ -4,14 +4,21 @@ Nothing here imports torch, so that a wrong argument is answered before the slow
 """
 
 import argparse
-import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hw_common.commands import cli
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, Run, check_same_arguments
+
+if TYPE_CHECKING:
+    import torch
+
+    from hw_common.training.experiment import Experiment
 
 # Arguments that say where and how a run is made, not what it becomes.
 _OF_ONE_MACHINE = {
@@ -20,13 +27,14 @@ _OF_ONE_MACHINE = {
 
 
 @dataclass(frozen=True)
-class TrainingCommand:
-    """`python -m <homework>.train`; what it trains is prepared by `prepare` in <homework>/experiment.py.
+class ResumableCommand(ABC):
+    """A command that trains into a run folder and resumes an interrupted run.
 
     Attributes:
         homework: the package, for example "hw_cnn".
         parser: makes the parser of all flags.
-        resolve: fills in the defaults that depend on other arguments, and refuses what does not go together.
+        resolve: fills in the defaults that depend on other arguments. Raises UserError for arguments that exclude
+            one another.
     """
 
     homework: str
@@ -35,8 +43,12 @@ class TrainingCommand:
 
     @property
     def name(self) -> str:
-        """What stands behind `python -m`."""
+        """The module that `python -m` runs."""
         return f"{self.homework}.train"
+
+    @abstractmethod
+    def train(self, arguments: argparse.Namespace) -> None:
+        """Trains with checked arguments."""
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Checked arguments with every default filled in; those of the run itself where `--resume` names one.
@@ -95,9 +107,7 @@ class TrainingCommand:
         if arguments.resume is not None and Run.open(arguments.resume, self.homework).is_finished:
             print(f"{arguments.resume} is finished already")
             return
-        from hw_common.training.experiment import run_experiment  # imports torch, hence after the arguments are checked
-
-        run_experiment(self, arguments, importlib.import_module(f"{self.homework}.experiment").prepare)
+        self.train(arguments)
 
     def train_once(self, flags: Sequence[str], results_dir: Path, name: str) -> Run:
         """The finished run called `name`: found, resumed or trained.
@@ -121,6 +131,25 @@ class TrainingCommand:
         else:
             self.main([*flags, "--overwrite"])  # of what a kill may have left where it had just begun
         return Run.open(folder, self.homework)
+
+
+@dataclass(frozen=True)
+class TrainingCommand(ResumableCommand):
+    """`python -m <homework>.train` of a homework that trains with PyTorch.
+
+    Attributes:
+        prepare: makes the experiment from the checked arguments and the device that they name. It imports the
+            homework's experiment.py inside the function, so that arguments are checked before torch is imported.
+    """
+
+    prepare: Callable[[argparse.Namespace, "torch.device"], "Experiment"]
+
+    def train(self, arguments: argparse.Namespace) -> None:
+        """Trains with checked arguments."""
+        from hw_common.training.experiment import RunSettings, run_experiment  # imports torch
+
+        settings = RunSettings.from_arguments(arguments)
+        run_experiment(self.homework, self.name, settings, partial(self.prepare, arguments))
 
 
 def flags_to_resume(folder: Path, arguments: argparse.Namespace) -> list[str]:

@@ -1,18 +1,17 @@
 """One training run from checked arguments to its summary: what all homeworks have in common.
 
-A homework's experiment.py holds `prepare(arguments, device) -> Experiment`; `run_experiment` does the rest.
+A homework prepares an `Experiment`; `run_experiment` does the rest.
 """
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs import checkpoints, run_folder
 from hw_common.runs.errors import Stopped, signal_of
 from hw_common.runs.run_folder import LAST, Run
@@ -62,33 +61,80 @@ class Experiment:
     clip_norm: float | None = None
 
 
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings that every training has, whatever its homework.
+
+    Attributes:
+        epochs: number of passes over the training data.
+        precision: "fp32", or "bf16" for automatic mixed precision.
+        seed: fixes every random choice.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads of each process; None for an equal share of the cores.
+        results_dir: run folders are made in <results_dir>/<homework>.
+        name: name of the run folder.
+        resume: the run folder to resume; None for a new run.
+        overwrite: whether a new run replaces the run folder of that name.
+        tensorboard: whether TensorBoard events are written into the run folder.
+        dry_run: whether to take one step only, without a run folder.
+        arguments: all arguments of the command, for config.json.
+    """
+
+    epochs: int
+    precision: str
+    seed: int
+    device: str
+    threads: int | None
+    results_dir: Path
+    name: str
+    resume: Path | None
+    overwrite: bool
+    tensorboard: bool
+    dry_run: bool
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "RunSettings":
+        """The settings among the checked arguments of a training command."""
+        values = vars(arguments)
+        names = (setting.name for setting in fields(cls) if setting.name != "arguments")
+        return cls(**{name: values[name] for name in names}, arguments=values)
+
+
 def run_experiment(
-    command: TrainingCommand,
-    arguments: argparse.Namespace,
-    prepare: Callable[[argparse.Namespace, torch.device], Experiment],
+    homework: str, command: str, settings: RunSettings, prepare: Callable[[torch.device], Experiment]
 ) -> dict[str, Any]:
-    """Trains, evaluates and draws; returns what summary.json holds (after a dry run, validation numbers).
+    """Trains, evaluates and draws.
+
+    Args:
+        homework: name of the package, for example "hw_cnn".
+        command: the module that `python -m` runs to resume the run, for example "hw_cnn.train".
+        settings: of the run.
+        prepare: makes the experiment on the given device.
+
+    Returns:
+        The content of summary.json; after a dry run, the validation metrics.
 
     Raises:
         UserError: the data or the run folder cannot be used, or training diverges.
         Stopped: on SIGINT or SIGTERM, after saving.
     """
-    device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
+    device = determinism.set_up(settings.seed, settings.device, settings.threads)
     keep_freed()
     distributed.start(device)
     try:
-        experiment = prepare(arguments, device)
-        if arguments.dry_run:
-            return _dry_run(arguments, experiment, device)
-        return _train(command, arguments, experiment, device)
+        experiment = prepare(device)
+        if settings.dry_run:
+            return _dry_run(settings.precision, experiment, device)
+        return _train(homework, command, settings, experiment, device)
     finally:
         distributed.stop()
 
 
 def _train(
-    command: TrainingCommand, arguments: argparse.Namespace, experiment: Experiment, device: torch.device
+    homework: str, command: str, settings: RunSettings, experiment: Experiment, device: torch.device
 ) -> dict[str, Any]:
-    run, state = _open_run(command, arguments, experiment.hashes, device)
+    run, state = _open_run(homework, command, settings, experiment.hashes, device)
     try:
         fitted = fit(
             experiment.model,
@@ -96,7 +142,7 @@ def _train(
             experiment.batches,
             experiment.loss_function,
             experiment.evaluate,
-            epochs=arguments.epochs,
+            epochs=settings.epochs,
             monitor=experiment.monitor,
             run=run,
             resume=state,
@@ -104,12 +150,12 @@ def _train(
             scheduler=experiment.scheduler,
             clip_value=experiment.clip_value,
             clip_norm=experiment.clip_norm,
-            precision=arguments.precision,
-            tensorboard=arguments.tensorboard,
+            precision=settings.precision,
+            tensorboard=settings.tensorboard,
         )
         return _conclude(experiment, run, fitted)
     except BaseException:
-        if run is not None and arguments.resume is None:
+        if run is not None and settings.resume is None:
             run.discard_if_empty()
         raise
     finally:
@@ -118,18 +164,18 @@ def _train(
 
 
 def _open_run(
-    command: TrainingCommand, arguments: argparse.Namespace, hashes: Mapping[str, str], device: torch.device
+    homework: str, command: str, settings: RunSettings, hashes: Mapping[str, str], device: torch.device
 ) -> tuple[Run | None, dict[str, Any] | None]:
     """The run folder (main process only) and, where there is something to go on from, the state to go on from."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     host = {"device": kind, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
-    if arguments.resume is None:
+    if settings.resume is None:
         if not distributed.is_main():
             return None, None
-        config = run_folder.describe(command.homework, command.name, vars(arguments), hashes, host)
-        return Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite), None
+        config = run_folder.describe(homework, command, settings.arguments, hashes, host)
+        return Run.create(settings.results_dir, config, settings.name, overwrite=settings.overwrite), None
     open_run = Run.reopen if distributed.is_main() else Run.open
-    run = open_run(arguments.resume, command.homework)
+    run = open_run(settings.resume, homework)
     run_folder.check_same_data(run, hashes)
     run_folder.check_same_host(run, host)
     last = run.folder / LAST
@@ -152,15 +198,15 @@ def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[s
         raise Stopped(signal_of(interrupt), message) from None
 
 
-def _dry_run(arguments: argparse.Namespace, experiment: Experiment, device: torch.device) -> Row:
+def _dry_run(precision: str, experiment: Experiment, device: torch.device) -> Row:
     """One training step and one validation, to see that everything fits together; writes nothing."""
     model = experiment.model
     batch = next(iter(experiment.batches.epoch(0)))
-    with autocast(device, arguments.precision):
+    with autocast(device, precision):
         loss, count, _ = experiment.loss_function(model, batch)
     loss.backward()
     experiment.optimizer.step()
-    numbers = evaluate_once(model, arguments.precision, lambda: experiment.evaluate(model))
+    numbers = evaluate_once(model, precision, lambda: experiment.evaluate(model))
     if distributed.is_main():
         print(f"dry run: one step on {count} examples, loss {loss.item():.4f}; everything fits, no run was made")
     return numbers

@@ -181,7 +181,7 @@ def test_of_several_processes_one_complains(monkeypatch, capsys):
 
 
 def test_a_closed_pipe_is_not_an_error():
-    code = "from hw_common import cli; cli.run_command(lambda: print('line\\n' * 100_000))"
+    code = "from hw_common.commands import cli; cli.run_command(lambda: print('line\\n' * 100_000))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""

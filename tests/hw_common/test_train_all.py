@@ -61,7 +61,7 @@ def stub(tmp_path, monkeypatch):
     (package / "train.py").write_text(STUB)
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
     monkeypatch.setattr(train_all, "_POLL_SECONDS", 0.01)
-    return TrainingCommand("hw_stub", stub_parser, stub_resolve)
+    return TrainingCommand("hw_stub", stub_parser, stub_resolve, prepare=None)
 
 
 def logs(results, *names):

@@ -1,0 +1,3 @@
+"""Facts about this homework that its commands need before NumPy is imported."""
+
+HOMEWORK = "hw_numpy"
