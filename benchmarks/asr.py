@@ -39,7 +39,8 @@ from hw_asr import data, generation, train
 from hw_asr.audio import SETTINGS
 from hw_asr.evaluation import LABEL_SMOOTHING, Listening
 from hw_asr.experiment import training_loss
-from hw_asr.models import SpeechToText, build_model
+from hw_asr.kernels import build_model
+from hw_asr.models import SpeechToText
 from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, TITLES
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.training.batches import SequenceBatches, Tensors, batches_of_similar_length, generator_for

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from hw_asr import audio, data, plots
 from hw_asr.data import SpeechData, Split
 from hw_asr.evaluation import Listening, cross_entropy, ctc_loss, evaluate, pad_texts, sizes_of
-from hw_asr.models import SpeechToText, build_model
+from hw_asr.kernels import build_model
+from hw_asr.models import SpeechToText
 from hw_asr.pieces import FRAMES_A_SECOND
 from hw_asr.presets import HOMEWORK, SOURCE, TITLES
 from hw_asr.text import START, decode
@@ -28,7 +29,7 @@ _SHOWN = 12  # predictions in a figure
 
 def network_of(arguments: argparse.Namespace) -> SpeechToText:
     """A new network as `arguments` describe it."""
-    return build_model(arguments.preset, arguments.decoder, sizes_of(arguments))
+    return build_model(arguments.preset, arguments.decoder, sizes_of(arguments), arguments.kernels)
 
 
 def weights_metadata(arguments: argparse.Namespace) -> dict[str, str]:
@@ -187,7 +188,7 @@ def _show(model: SpeechToText, clips: Split, i: int, listening: Listening) -> pl
     spectrograms, frames = spectrograms.to(device), frames.to(device)
     [written] = listening.write(model, spectrograms, frames)
     tokens = torch.tensor([[START, *written.tokens][: listening.longest]], device=device)
-    looks = model.decoder.align(tokens, *model.encoder(spectrograms, listening.ends(frames)))[0].float().cpu()
+    looks = model.decoder.alignment(tokens, *model.encoder(spectrograms, listening.ends(frames)))[0].float().cpu()
     return plots.Shown(
         name=clips.names[i],
         target=clips.texts[i],

@@ -48,12 +48,13 @@ class Finished:
         return self.listening.write(self.network, batch, frames)
 
 
-def open_finished(folder: Path, beam: int | None = None) -> Finished:
+def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") -> Finished:
     """Opens a run folder for use.
 
     Args:
         folder: of the run.
         beam: width of a beam search; None for greedy search.
+        kernels: see `hw_asr.kernels.build_model`.
 
     Raises:
         UserError: it is not one, is unfinished or damaged, or its weights belong to another network.
@@ -63,6 +64,7 @@ def open_finished(folder: Path, beam: int | None = None) -> Finished:
     longest = run.summary().get("longest_seconds")
     if not isinstance(longest, int | float) or not 0 < longest <= _LONGEST:
         raise UserError(f"{folder} is damaged: its summary does not say how long a clip may be")
+    arguments.kernels = kernels
     network = network_of(arguments)
     path = run.folder / BEST
     checkpoints.load_into(network, checkpoints.load_weights(path, weights_metadata(arguments)), path)

@@ -23,15 +23,13 @@ class _Writers:
     """Networks that write together."""
 
     def __init__(self, models: Sequence[SpeechToText], spectrograms: Tensor, frames: Tensor | None) -> None:
-        self.models = models
-        self.states = [model.decoder.begin(*model.encoder(spectrograms, frames)) for model in models]
+        self.prefixes = [model.begin(spectrograms, frames) for model in models]
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `decoding.Writer`."""
         together = []
-        for i, model in enumerate(self.models):
-            scores, self.states[i] = model.decoder.step(tokens, self.states[i])
-            scores = scores.float()
+        for prefixes in self.prefixes:
+            scores = prefixes.step(tokens).float()
             scores[:, _NEVER] = -math.inf
             together.append(scores.log_softmax(dim=1))
         if len(together) == 1:
@@ -40,7 +38,8 @@ class _Writers:
 
     def select(self, rows: Tensor) -> None:
         """See `decoding.Writer`."""
-        self.states = [state.select(rows) for state in self.states]
+        for prefixes in self.prefixes:
+            prefixes.select(rows)
 
 
 def generate(

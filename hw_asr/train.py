@@ -61,6 +61,7 @@ def parser() -> cli.Parser:
     add_flag(training, "join", action=argparse.BooleanOptionalAction, help="join every other clip with a second one")
     add_flag(training, "tempo", action=argparse.BooleanOptionalAction, help="make clips faster or slower")
     add_flag(training, "ctc", type=cli.fraction, help="weight of a CTC loss on the encoder's output (default: 0)")
+    cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags
 

@@ -31,6 +31,7 @@ def parser() -> cli.Parser:
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("files", type=Path, nargs="+", metavar="FILE", help="sound files")
     add_flag(flags, "beam", type=train.beam_width, help="width of a beam search (default: greedy search)")
+    cli.add_kernels_flag(flags)
     add_flag(flags, "json", action="store_true", help="print one JSON list, with all pieces and how sure each is")
     return flags
 
@@ -38,7 +39,7 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints a line for each file, or one JSON list."""
     arguments = parser().parse_args(argv)
-    results = transcribe(arguments.run, arguments.files, arguments.beam)
+    results = transcribe(arguments.run, arguments.files, arguments.beam, arguments.kernels)
     if arguments.json:
         print(json.dumps(results, indent=2))
         return
@@ -46,13 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{result['file']}: {result['text']}")
 
 
-def transcribe(folder: Path, paths: Sequence[Path], beam: int | None = None) -> list[dict[str, Any]]:
+def transcribe(
+    folder: Path, paths: Sequence[Path], beam: int | None = None, kernels: str = "fast"
+) -> list[dict[str, Any]]:
     """What is said in each sound file.
 
     Args:
         folder: a finished run.
         paths: sound files.
         beam: width of a beam search; None for greedy search.
+        kernels: see `hw_asr.kernels.build_model`.
 
     Returns:
         For each file its name, its seconds, the text, and its pieces: from which to which second, their text, and the
@@ -64,7 +68,7 @@ def transcribe(folder: Path, paths: Sequence[Path], beam: int | None = None) -> 
     from hw_asr import audio, pieces, text  # slow, hence after the arguments are checked
     from hw_asr.finished import open_finished
 
-    finished = open_finished(folder, beam)
+    finished = open_finished(folder, beam, kernels)
     rate = finished.settings.sample_rate
     recordings = [audio.read(path, rate) for path in paths]  # all of them, before the first is worked on
     results = []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_asr.generation import generate
-from hw_asr.models import build_model
+from hw_asr.kernels import build_model
 from hw_asr.presets import Sizes
 from hw_asr.text import EMPTY, START, STOP
 
@@ -72,9 +72,9 @@ def test_a_step_scores_what_forward_scores(decoder, seed, lengths, characters, o
     spectrograms, frames = clips(*lengths)
     tokens = torch.randint(7, (len(lengths), characters))
     expected = model(spectrograms, frames, tokens)
-    state = model.decoder.begin(*model.encoder(spectrograms, frames))
+    prefixes = model.begin(spectrograms, frames)
     for place in range(characters):
-        scores, state = model.decoder.step(tokens[:, place], state)
+        scores = prefixes.step(tokens[:, place])
         torch.testing.assert_close(scores, expected[:, place], atol=1e-4, rtol=1e-4)
 
 
@@ -84,12 +84,12 @@ def test_a_state_goes_on_with_the_rows_that_are_asked_for(decoder):
     model = make(decoder, seed=3)
     spectrograms, frames = clips(9, 4, 6)
     tokens, rows = torch.randint(7, (3, 5)), torch.tensor([2, 0, 2, 1])
-    state = model.decoder.begin(*model.encoder(spectrograms, frames))
+    prefixes = model.begin(spectrograms, frames)
     for place in range(3):
-        _, state = model.decoder.step(tokens[:, place], state)
-    state = state.select(rows)
+        prefixes.step(tokens[:, place])
+    prefixes.select(rows)
     after = torch.tensor([4, 5, 6, 4])
-    scores, state = model.decoder.step(after, state)
+    scores = prefixes.step(after)
     longer = torch.cat([tokens[rows, :3], after[:, None]], dim=1)
     expected = model(spectrograms[rows], frames[rows], longer)[:, -1]
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
