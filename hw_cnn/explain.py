@@ -1,28 +1,24 @@
-"""`python -m hw_cnn.explain`: what a finished run's network sees.
+"""`python -m hw_cnn.explain`: draws what the network of a finished run computes.
 
-Feature maps and Grad-CAM (convnets-2024-a2, Tasks 3.3 and 3.4), and equivariance (ist-2021-22-hw2 Q2.1).
+Feature maps and Grad-CAM (convnets-2024-a2, Tasks 3.3 and 3.4), and equivariance (ist-2021-22-hw2, Question 2.1).
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 _DESCRIPTION = """\
-Looks into the network of a finished run and writes figures (and numbers, as JSON) into its run folder.
+Draws what the network of a finished run computes; figures (and numbers, as JSON) go into its run folder RUN.
 
-  python -m hw_cnn.explain feature_maps RUN   the first channels after every convolution and pooling
-  python -m hw_cnn.explain grad_cam RUN       which regions speak for the predicted class
-  python -m hw_cnn.explain equivariance RUN   what a shift by one pixel does to the feature maps
+  python -m hw_cnn.explain feature_maps RUN   the first channels after every convolution and pooling layer
+  python -m hw_cnn.explain grad_cam RUN       the image regions that raise the score of the predicted class
+  python -m hw_cnn.explain equivariance RUN   the change of the feature maps when images are shifted by one pixel
 """
 
 
 def parser() -> cli.Parser:
-    """All subcommands and their flags."""
+    """Declares the subcommands and their flags."""
     flags = cli.Parser(
         "python -m hw_cnn.explain", _DESCRIPTION, usage="%(prog)s {feature_maps,grad_cam,equivariance} RUN"
     )
@@ -35,24 +31,38 @@ def parser() -> cli.Parser:
         command = commands.add_parser(name, description=description, usage="%(prog)s RUN [flags]", help=description)
         cli.add_finished_run_flags(command)
         if name == "feature_maps":
-            add_flag(command, "images", type=cli.positive_int, default=3, help="how many images (default: 3)")
-            add_flag(command, "channels", type=cli.positive_int, default=5, help="how many channels (default: 5)")
+            add_flag(command, "images", type=cli.positive_int, default=3, help="number of images (default: 3)")
+            add_flag(command, "channels", type=cli.positive_int, default=5, help="number of channels (default: 5)")
         if name == "grad_cam":
-            add_flag(command, "each", type=cli.positive_int, default=10, help="images of either kind (default: 10)")
+            add_flag(
+                command,
+                "each",
+                type=cli.positive_int,
+                default=10,
+                help="right and wrong predictions (default: 10 each)",
+            )
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draws what the command line asks for."""
+    """Draws one kind of figure and prints the paths of the files."""
     arguments = parser().parse_args(argv)
-    from hw_cnn import explanations  # imports torch, hence after the arguments are checked
+    # These import torch, hence after the arguments are checked.
+    from hw_cnn.equivariance import draw_equivariance
+    from hw_cnn.feature_maps import draw_feature_maps
     from hw_cnn.finished import open_finished
+    from hw_cnn.grad_cam import draw_grad_cam
 
     finished = open_finished(arguments.run)
     test = finished.load_images(arguments.data_dir).test
-    draw: Callable[..., list[Path]] = getattr(explanations, arguments.what)
-    options = {name: getattr(arguments, name) for name in ("images", "channels", "each") if name in arguments}
-    for path in draw(finished, test, seed=arguments.seed, **options):
+    seed = arguments.seed
+    if arguments.what == "feature_maps":
+        paths = draw_feature_maps(finished, test, seed=seed, images=arguments.images, channels=arguments.channels)
+    elif arguments.what == "grad_cam":
+        paths = draw_grad_cam(finished, test, seed=seed, each=arguments.each)
+    else:
+        paths = draw_equivariance(finished, test, seed=seed)
+    for path in paths:
         print(path)
 
 

@@ -111,6 +111,9 @@ class CifarCNN(nn.Module):
     scores = forward
 
 
+SheetCNN = FashionCNN | OctCNN | CifarCNN
+
+
 def get_number_trainable_params(model: nn.Module) -> int:
     """How many numbers training adjusts (ist-2023-24-hw2 Q2.3)."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hw_cnn import explanations
-from hw_cnn.data import Split
+from hw_cnn import grad_cam
+from hw_cnn.data import Split, to_input
+from hw_cnn.equivariance import draw_equivariance
+from hw_cnn.feature_maps import collect_maps, scale_to_unit
 from hw_cnn.finished import Finished
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN
 from hw_cnn.presets import NETWORKS
@@ -50,21 +52,21 @@ def noise(network, count=6):
 )  # fmt: skip
 def test_maps_come_in_the_order_of_computation(model, shape, expected):
     channels, size = shape
-    maps = explanations.collect_maps(model.eval(), torch.rand(2, channels, size, size))
+    maps = collect_maps(model.eval(), torch.rand(2, channels, size, size))
     assert [(name, output.shape[-1]) for name, output in maps] == expected
     assert all(len(module._forward_hooks) == 0 for module in model.modules())
 
 
 def test_scaling_to_the_unit_interval():
-    assert explanations.scale_to_unit(torch.tensor([-3.0, 1.0, 5.0])).tolist() == [0, 0.5, 1]
-    assert explanations.scale_to_unit(torch.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+    assert scale_to_unit(torch.tensor([-3.0, 1.0, 5.0])).tolist() == [0, 0.5, 1]
+    assert scale_to_unit(torch.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
 
 
 def test_grad_cam_is_its_papers_formula(finished):
     model, split = finished.model, noise(finished.network)
     classes = torch.tensor([0, 1, 2, 2, 1, 0])
-    ours = explanations.attribution_maps(finished, split.images, classes)
-    inputs = explanations.to_input(split.images, finished.network)
+    inputs = to_input(split.images, finished.network)
+    ours = grad_cam.grad_cam(model, inputs, classes)
     activations = model.conv2(model.pool1(F.relu(model.conv1(inputs)))).detach().requires_grad_()
     x = model.pool2(F.relu(activations)).flatten(1)
     scores = model.fc3(F.relu(model.fc2(F.relu(model.fc1(x)))))
@@ -78,18 +80,18 @@ def test_grad_cam_is_its_papers_formula(finished):
 
 def test_a_map_that_is_zero_everywhere_says_so(finished):
     torch.nn.init.zeros_(finished.model.fc3.weight)
-    explanations.grad_cam(finished, noise(finished.network), seed=0, each=2)
+    grad_cam.draw_grad_cam(finished, noise(finished.network), seed=0, each=2)
     images = json.loads((finished.run.folder / "grad_cam.json").read_text())["images"]
     assert len(images) == 4 and all(image["map_is_zero"] for image in images)
     image = noise(finished.network).images[0]
-    overlay = explanations._overlay(image, np.zeros((32, 32)))
+    overlay = grad_cam._overlay(image, np.zeros((32, 32)))
     np.testing.assert_allclose(overlay[..., 0], image.numpy().mean(axis=0) / 255)
 
 
 @pytest.mark.parametrize("finished", ["fashion", "oct", "cifar"], indirect=True)
 def test_convolutions_shift_along_with_the_image(finished):
     split = noise(finished.network)
-    explanations.equivariance(finished, split, seed=0)
+    draw_equivariance(finished, split, seed=0)
     layers = json.loads((finished.run.folder / "equivariance.json").read_text())["layers"]
     assert layers[0]["change_when_shifted_along"] < 1e-5 < 0.1 < layers[0]["change"]
     assert all("change_when_shifted_along" not in layer for layer in layers[1:])

@@ -1,0 +1,91 @@
+"""Feature maps: the outputs of every convolution and pooling layer (convnets-2024-a2, Task 3.3)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hw_cnn.data import Split, to_input
+from hw_cnn.finished import Finished
+from hw_cnn.models import convolutions, sheet_name
+from hw_common.runs import figures
+
+NamedMaps = list[tuple[str, Tensor]]  # name of the layer, output (B, channels, height, width)
+
+
+def collect_maps(model: nn.Module, images: Tensor) -> NamedMaps:
+    """Returns the output of every convolution (before its ReLU) and pooling layer, in the order of computation.
+
+    Args:
+        model: one of the sheets' networks.
+        images: input of the network, (B, C, H, W) float.
+
+    Returns:
+        The name and the output of each layer; a layer that is used twice appears twice.
+    """
+    outputs: NamedMaps = []
+    names = {module: name for name, module in convolutions(model).items()}
+    names |= {module: sheet_name(path) for path, module in model.named_modules() if isinstance(module, nn.MaxPool2d)}
+    hooks = [
+        module.register_forward_hook(lambda layer, inputs, output: outputs.append((names[layer], output.detach())))
+        for module in names
+    ]
+    try:
+        with torch.inference_mode():
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs
+
+
+def scale_to_unit(values: Tensor) -> Tensor:
+    """Scales `values` linearly to [0, 1]; returns zeros if all values are equal."""
+    span = values.max() - values.min()
+    return (values - values.min()) / span if span > 0 else torch.zeros_like(values)
+
+
+def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int = 3, channels: int = 5) -> list[Path]:
+    """Draws the first channels of every feature map, each channel scaled to [0, 1], for a few test images.
+
+    Args:
+        finished: trained network and its run folder, which gets the figure.
+        test: test images to choose from.
+        seed: random seed of that choice.
+        images: number of images.
+        channels: number of channels of each layer.
+
+    Returns:
+        The paths of the figure's files.
+    """
+    chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
+    maps = collect_maps(finished.model, to_input(test.images[chosen], finished.network))
+    cells: list[np.ndarray] = []
+    titles: list[str] = []
+    rows: list[str] = []
+    for i, index in enumerate(chosen.tolist()):
+        for layer, output in maps:
+            shown = [scale_to_unit(channel).numpy() for channel in output[i, :channels]]
+            blank = [np.full((1, 1), np.nan)] * (channels - len(shown))
+            cells += [to_rgb(test.images[index]), *shown, *blank]
+            titles += [
+                finished.classes[int(test.labels[index])],
+                *(f"channel {c}" for c in range(len(shown))),
+                *([""] * len(blank)),
+            ]
+            rows.append(layer)
+    figure = figures.image_grid(
+        cells,
+        columns=channels + 1,
+        title=f"feature maps, each channel scaled to [0, 1]\n{finished.title}",
+        titles=titles,
+        row_labels=rows,
+        colours=figures.HEAT,
+    )
+    return figures.save(figure, finished.run.folder, finished.run.free_stem("feature_maps"))
+
+
+def to_rgb(image: Tensor) -> np.ndarray:
+    """Turns an image (C, H, W) uint8 into (H, W, 3), so that a grey image is drawn in grey beside coloured maps."""
+    return image.permute(1, 2, 0).expand(-1, -1, 3).numpy()

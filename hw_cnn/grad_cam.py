@@ -1,0 +1,95 @@
+"""Grad-CAM: the image regions that raise the score of the predicted class (convnets-2024-a2, Task 3.4)."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import Tensor
+
+from hw_cnn.data import Split, to_input
+from hw_cnn.feature_maps import to_rgb
+from hw_cnn.finished import Finished
+from hw_cnn.models import SheetCNN, convolutions
+from hw_common.runs import figures, files
+
+
+def grad_cam(model: SheetCNN, images: Tensor, classes: Tensor) -> np.ndarray:
+    """Computes the Grad-CAM maps of the last convolution (Selvaraju et al. 2017).
+
+    Each channel of the convolution's output is weighted with the mean gradient of the class score, before the softmax,
+    with respect to it. The map is the ReLU of the weighted sum, enlarged to the size of the images.
+
+    Args:
+        model: trained network.
+        images: input of the network, (B, C, H, W) float.
+        classes: class whose score is explained for each image, (B,) int64.
+
+    Returns:
+        The maps, (B, H, W) float, not negative.
+    """
+    if len(images) == 0:
+        return np.empty((0, *images.shape[2:]))
+    last = list(convolutions(model).values())[-1]
+    maps = LayerGradCam(model.scores, last).attribute(images, target=classes, relu_attributions=True)
+    maps = LayerAttribution.interpolate(maps.detach(), tuple(images.shape[2:]), "bilinear")
+    return maps[:, 0].clamp_(min=0).numpy()
+
+
+def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10) -> list[Path]:
+    """Draws the Grad-CAM maps of the predicted classes, for some right and some wrong predictions.
+
+    Args:
+        finished: trained network and its run folder, which gets the figure.
+        test: test images to choose from.
+        seed: random seed of that choice.
+        each: number of right and of wrong predictions; fewer are drawn if there are fewer.
+
+    Returns:
+        The paths of the figure's files and of grad_cam.json, which lists the images.
+    """
+    probabilities = finished.probabilities(test.images)
+    predicted = probabilities.argmax(1)
+    cells: list[np.ndarray] = []
+    titles: list[str] = []
+    records: list[dict[str, Any]] = []
+    for kind, indices in _choose(predicted == test.labels, each, seed).items():
+        maps = grad_cam(finished.model, to_input(test.images[indices], finished.network), predicted[indices])
+        for index, heat in zip(indices, maps, strict=True):
+            true, guess = finished.classes[int(test.labels[index])], finished.classes[int(predicted[index])]
+            probability = probabilities[index, predicted[index]].item()
+            empty = bool((heat == 0).all())
+            cells += [to_rgb(test.images[index]), _overlay(test.images[index], heat)]
+            titles += [f"{kind}\ntrue: {true}", f"{'zero everywhere' if empty else ''}\n{guess} {probability:.2f}"]
+            records.append({"image": index, "kind": kind, "true": true, "predicted": guess,
+                            "probability": probability, "map_is_zero": empty})  # fmt: skip
+    folder, stem = finished.run.folder, finished.run.free_stem("grad_cam")
+    layer = list(convolutions(finished.model))[-1]
+    title = f"Grad-CAM of {layer}: image with true class, map with predicted class and probability\n{finished.title}"
+    paths = figures.save(figures.image_grid(cells, 8, title=title, titles=titles), folder, stem)
+    files.write_json(folder / f"{stem}.json", {"layer": layer, "images": records})
+    return [*paths, folder / f"{stem}.json"]
+
+
+def _choose(is_right: Tensor, each: int, seed: int) -> dict[str, list[int]]:
+    """Chooses `each` right and `each` wrong predictions at random; returns their positions."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen: dict[str, list[int]] = {}
+    for kind, found in (("right", is_right), ("wrong", ~is_right)):
+        candidates = torch.nonzero(found).flatten()
+        chosen[kind] = candidates[torch.randperm(len(candidates), generator=generator)[:each]].tolist()
+        if len(chosen[kind]) < each:
+            print(f"only {len(chosen[kind])} of the test images are classified {kind}")
+    return chosen
+
+
+def _overlay(image: Tensor, heat: np.ndarray) -> np.ndarray:
+    """Lays the map's colours over the image in grey; returns the image in grey alone if the map is zero everywhere."""
+    grey = np.repeat(to_rgb(image).mean(axis=2, keepdims=True), 3, axis=2) / 255
+    if not heat.any():
+        return grey
+    strength = (heat / heat.max())[:, :, None]
+    colours = mpl.colormaps["inferno"](strength[:, :, 0])[:, :, :3]
+    return (1 - 0.65 * strength) * grey + 0.65 * strength * colours
