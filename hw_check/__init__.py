@@ -1,1 +1,1 @@
-"""What `python -m hw_check` does: draws cases, runs a student's files apart, judges what they return."""
+"""A grader for students' homework files: draws test cases, runs the files apart, judges the answers."""

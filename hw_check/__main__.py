@@ -1,4 +1,4 @@
-"""`python -m hw_check [FOLDER]`: grades a folder's layers and networks function by function (eecs545-w20-hw4)."""
+"""`python -m hw_check [FOLDER]`: grades the layers and networks in a folder, function by function (eecs545-w20-hw4)."""
 
 import json
 from collections.abc import Sequence
@@ -11,26 +11,32 @@ _OURS = Path(__file__).resolve().parents[1] / "hw_numpy"
 _DESCRIPTION = """\
 Grades layers.py, softmax.py, cnn.py, rnn_layers.py and rnn.py in FOLDER (default: our own) with the sheet's points.
 
-  python -m hw_check                          our own files: full points
-  python -m hw_check submissions/student_17   somebody's
-  python -m hw_numpy.check                    the old name of this command
+  python -m hw_check                          grades our own files: full points
+  python -m hw_check submissions/student_17   grades a student's files
+  python -m hw_numpy.check                    the command's old name
 
-Every function is called with random shapes and numbers, and compared with ours and with centred differences of its own.
-Full points: all right. Three quarters: right, but an argument is changed in place or float32 is lost. Half: nothing but
-special cases is wrong. What fails only because of a mistake in a function below it gets full points, and a note.
+Every function is called with random shapes and numbers. The results are compared with ours, and the gradients with
+centred differences of the student's own function.
+Full points: everything is right. Three quarters: the numbers are right, but an argument is changed in place or float32
+is lost. Half: only special cases are wrong. A function that fails only because it uses a wrong function gets full
+points and a note.
 
-The files run in processes of their own with limits on time and memory, so that a mistake costs one function and not
-the report. That is no sandbox: check code that you would not run otherwise in a container.
-Exit status: 0 everything passed, 1 something failed, 2 wrong use.
+The files run in separate processes with limits on time and memory, so that a mistake costs one function and not the
+report. This is no sandbox: check code that you do not trust in a container.
+Exit status: 0 if everything passed, 1 if something failed, 2 for wrong use.
 """
 
 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_check", _DESCRIPTION, usage="%(prog)s [FOLDER] [flags]")
-    flags.add_argument("folder", type=Path, nargs="?", default=_OURS, metavar="FOLDER", help="holds the files to grade")
-    add_flag(flags, "seed", type=cli.non_negative_int, default=0, help="draws shapes and numbers (default: 0)")
-    add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="each function may take (default: 10)")
+    flags.add_argument(
+        "folder", type=Path, nargs="?", default=_OURS, metavar="FOLDER", help="folder with the files to grade"
+    )
+    add_flag(flags, "seed", type=cli.non_negative_int, default=0, help="seed of the shapes and numbers (default: 0)")
+    add_flag(
+        flags, "seconds", type=cli.positive_float, default=10.0, help="limit of time for each function (default: 10)"
+    )
     add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
     return flags
 
@@ -38,7 +44,7 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the report; returns the exit status."""
     arguments = parser().parse_args(argv)
-    from hw_check import report  # imports NumPy, hence after the arguments are checked
+    from hw_check import report  # slow: imports NumPy
     from hw_check.grading import grade
 
     rows, file = [], ""

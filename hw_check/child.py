@@ -1,21 +1,21 @@
-"""The process in which a student's file runs: loads the file, calls its functions, sends back what they return.
+"""The process in which a student's file runs: loads the file, calls its functions, and sends back the results.
 
-Started by `process.py`. It knows the inputs and nothing of what is right, so whatever happens here cannot make a wrong
-answer a right one; and it is expected to die at any moment. Imports the standard library and NumPy alone.
+`process.py` starts it. It gets inputs but no right answers, so that nothing in the student's code can turn a wrong
+answer into a right one, and it may end at any moment. Imports the standard library and NumPy alone.
 """
 
 import contextlib
 import importlib
 import importlib.abc
-import importlib.util
+import importlib.machinery
 import os
 import resource
 import signal
 import sys
 import traceback
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,17 @@ _LARGEST_FILE = 2**24  # bytes that the student's code may write into one file
 
 
 def main(root: str) -> None:
-    """Answers the request on standard input through standard output, message by message, and ends the process.
+    """Reads the request from standard input, answers it message by message on standard output, and ends the process.
 
     Args:
-        root: the folder that our package was found in; the student's file does not find it there.
+        root: the folder that holds our packages; it is removed from the path before the student's file runs.
     """
     request = decode(sys.stdin.buffer.read())
-    send = _answers()
+    send = _open_answers()
     _limit(request["seconds"], request["memory"])
-    os.register_at_fork(after_in_child=lambda: os._exit(0))  # copies would run all that is left, and fork again
+    os.register_at_fork(after_in_child=lambda: os._exit(0))  # a copy would run the remaining jobs
     sys.path.remove(root)
-    sys.meta_path.insert(0, _Hidden())  # where it is installed, it would be found all the same
+    sys.meta_path.insert(0, _Hidden())  # an installed package is found without the path, too
     for name in [name for name in sys.modules if _is_ours(name)]:
         del sys.modules[name]
     send("ready")
@@ -46,7 +46,7 @@ def main(root: str) -> None:
     sys.modules.update((name, module) for name, module in ours.items() if name != request["module"])
     try:
         module = importlib.import_module(request["module"])
-    except BaseException as error:  # the student's code may raise anything, SystemExit as well
+    except BaseException as error:  # the student's code may raise anything, even SystemExit
         send(_explain(error, folder, "import"))
         os._exit(0)
     send("loaded")
@@ -55,25 +55,26 @@ def main(root: str) -> None:
             answer, out_of_memory = _run(module, job, folder)
         send(answer)
         if out_of_memory:
-            break  # what filled the memory may still be there
-    os._exit(0)  # past whatever the student's code registered for the end
+            break  # the objects that filled the memory may still exist
+    os._exit(0)  # skips the exit handlers of the student's code
 
 
 def _is_ours(module: str) -> bool:
-    """Whether `module` belongs to one of our own packages."""
+    """Whether `module` belongs to one of our packages."""
     return module.partition(".")[0] in ("hw_numpy", "hw_check")
 
 
 class _Hidden(importlib.abc.MetaPathFinder):
-    """Lets nobody import our package: a student's file has to have its own solutions."""
+    """Stops the student's file from importing our packages and their solutions."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Raises ModuleNotFoundError for our packages, and leaves other modules to the other finders."""
         if _is_ours(name):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def _answers() -> Callable[[Any], None]:
-    """Takes standard output for messages and leaves the student's code nowhere to read from or print to."""
+def _open_answers() -> Callable[[Any], None]:
+    """Returns a function that sends messages on standard output; the student's prints then go nowhere."""
     pipe = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -89,31 +90,31 @@ def _answers() -> Callable[[Any], None]:
 
 
 def _limit(seconds: int, memory: int) -> None:
-    """Has the kernel end this process if the checker itself cannot any more, and keeps it small."""
+    """Sets limits of time and memory, which the kernel enforces even if the checker itself has been killed."""
     limits = {
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_CPU: seconds,
         resource.RLIMIT_FSIZE: _LARGEST_FILE,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NPROC: 0,  # no forks (not for root: the kernel does not hold root to it)
+        resource.RLIMIT_NPROC: 0,  # no forks; the kernel does not enforce this for root
     }
     for limit, value in limits.items():
-        with contextlib.suppress(OSError, ValueError):  # an administrator's limit is lower already
+        with contextlib.suppress(OSError, ValueError):  # the administrator has set a lower limit
             resource.setrlimit(limit, (value, value))
     signal.alarm(seconds)
 
 
-def _load(name: str, path: str) -> ModuleType:
-    """One of our own files, as the module that a student's file would import under `name`."""
-    place = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
+def _load(name: str, path: str) -> types.ModuleType:
+    """Loads one of our files as the module `name`, under which a student's file imports it."""
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    module = types.ModuleType(name)
+    loader.exec_module(module)
     return module
 
 
 @contextlib.contextmanager
-def _replaced(module: ModuleType, ours: ModuleType | None, names: list[str]) -> Iterator[None]:
-    """Meanwhile, the functions called `names` in the student's module are ours."""
+def _replaced(module: types.ModuleType, ours: types.ModuleType | None, names: list[str]) -> Iterator[None]:
+    """Replaces the functions called `names` in the student's module by ours, until the context ends."""
     theirs = {name: getattr(module, name) for name in names if ours is not None and hasattr(module, name)}
     for name in theirs:
         setattr(module, name, getattr(ours, name))
@@ -122,10 +123,10 @@ def _replaced(module: ModuleType, ours: ModuleType | None, names: list[str]) -> 
         setattr(module, name, function)
 
 
-def _run(module: ModuleType, job: Mapping[str, Any], folder: Path) -> tuple[Any, bool]:
-    """What the cases of one function came to, and whether the memory ran out.
+def _run(module: types.ModuleType, job: Mapping[str, Any], folder: Path) -> tuple[Any, bool]:
+    """The answers to all cases of one function, and whether the memory ran out.
 
-    Where the file does not define what the job needs, the answer is the name of it.
+    If the file does not define a function that the job needs, the answer is that function's name instead.
     """
     for name in job["needs"]:
         if not hasattr(module, name):
@@ -133,7 +134,7 @@ def _run(module: ModuleType, job: Mapping[str, Any], folder: Path) -> tuple[Any,
     run = _run_model if "class" in job else _run_layer
     answers, out_of_memory = [], False
     for case in job["cases"]:
-        np.random.seed(0)  # weights that are drawn are the same every time
+        np.random.seed(0)  # so that random weights are the same in every run
         stage = [""]
         try:
             answers.append(run(module, job, case, stage))
@@ -143,8 +144,8 @@ def _run(module: ModuleType, job: Mapping[str, Any], folder: Path) -> tuple[Any,
     return answers, out_of_memory
 
 
-def _run_layer(module: ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:
-    """Calls a forward function and, with its cache, the backward function that belongs to it."""
+def _run_layer(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:
+    """Calls a forward function and, if it is the one under test, the backward function with the forward's cache."""
     stage[0] = job["forward"]
     forward = getattr(module, job["forward"])
     arguments = [_laid_out(argument, case["layout"]) for argument in case["arguments"]]
@@ -152,28 +153,28 @@ def _run_layer(module: ModuleType, job: Mapping[str, Any], case: Mapping[str, An
     if job["cache"]:
         whole = isinstance(result, tuple) and len(result) == job["outputs"] + 1
         returned = list(result[:-1]) if whole else Other(_kind(result))
-    nudged = [[_outputs(forward(*pushed), job) for pushed in pair] for pair in case["nudged"]]
+    moved = [[_outputs(forward(*end), job) for end in ends] for ends in case["moved"]]
     if job["backward"]:
         if isinstance(returned, Other):
             raise TypeError(
                 f"returns {returned.name}, expected a tuple of {job['outputs'] + 1}, the last one the cache"
             )
-        forward(*map(_negated, case["arguments"]))  # finds out what is remembered anywhere but in the cache
+        forward(*map(_negated, case["arguments"]))  # overwrites anything that was kept outside the cache
         stage[0] = job["backward"]
         douts = [_laid_out(dout, case["layout"]) for dout in case["douts"]]
         before = [_laid_out(argument, "C") for argument in arguments]
         returned = getattr(module, job["backward"])(*douts, result[-1])
         returned = returned if isinstance(returned, tuple | list) else [returned]
         unchanged = [np.array_equal(now, then) for now, then in zip(arguments, before, strict=True)]
-        # What the forward function changed is not the backward function's fault.
+        # Changes that the forward function made do not count against the backward function.
         changed = zip(case["arguments"], arguments, unchanged, strict=True)
         arguments = [given if same else now for given, now, same in changed] + douts
     answer = returned if isinstance(returned, Other) else describe(returned)
-    return {"returned": answer, "after": _arrays(arguments), "nudged": nudged}
+    return {"returned": answer, "after": _arrays(arguments), "moved": moved}
 
 
-def _run_model(module: ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:
-    """Builds a network, gives it parameters and calls its methods."""
+def _run_model(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:
+    """Builds a network, sets its parameters and calls its methods."""
     stage[0] = f"{job['class']}.__init__"
     options = dict(case["options"])
     if "dtype" in options:
@@ -188,17 +189,17 @@ def _run_model(module: ModuleType, job: Mapping[str, Any], case: Mapping[str, An
         stage[0] = f"{job['class']}.{method}"
         returned.append(describe(getattr(model, method)(*given)))
         arguments += given
-    nudged = []
-    for pair in case["nudged"]:
-        nudged.append([])
-        for pushed in pair:
-            model.params.update(pushed)
-            nudged[-1].append([describe(model.loss(*case["calls"][-1][1])[0])])
-    return {"params": params, "returned": returned, "after": _arrays(arguments), "nudged": nudged}
+    moved: list[list[Any]] = []
+    for ends in case["moved"]:
+        moved.append([])
+        for params_moved in ends:
+            model.params.update(params_moved)
+            moved[-1].append([describe(model.loss(*case["calls"][-1][1])[0])])
+    return {"params": params, "returned": returned, "after": _arrays(arguments), "moved": moved}
 
 
 def _outputs(result: Any, job: Mapping[str, Any]) -> Any:
-    """The outputs alone, as a list, of what a forward function returned."""
+    """The outputs of a forward function as a list, without the cache."""
     parts = list(result[: job["outputs"]]) if isinstance(result, tuple) else [result]
     return describe(parts)
 
@@ -214,7 +215,7 @@ def _arrays(values: list[Any]) -> list[np.ndarray]:
 
 
 def _laid_out(value: Any, layout: str) -> Any:
-    """A copy of an array with the same numbers; as "strided", with other numbers between them in memory."""
+    """A copy of an array; with layout "strided", a view of a larger array that skips every second element."""
     if not isinstance(value, np.ndarray):
         return value
     if layout != "strided":
@@ -230,10 +231,10 @@ def _negated(value: Any) -> Any:
 
 
 def _explain(error: BaseException, folder: Path, stage: str) -> dict[str, Any]:
-    """What was raised, while doing what, and in which line of the student's files."""
+    """The error, the step in which it was raised, and the line of the student's file."""
     try:
         message = str(error)[:400]
-    except Exception:  # the student's own exception class may do anything
+    except Exception:  # the student's own exception class may fail, too
         message = ""
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder]
     where = f"{Path(lines[-1].filename).name}, line {lines[-1].lineno}" if lines else ""

@@ -1,6 +1,6 @@
-"""Compares a student's answer to one case with what is right, and with centred differences of the student's own.
+"""Compares a student's answer to a case with the right answer and with centred differences of the student's function.
 
-Only here do the two meet: in a process in which none of the student's code runs.
+This happens in the checker's own process, where none of the student's code runs.
 """
 
 import statistics
@@ -12,30 +12,30 @@ import numpy as np
 from numpy import ndarray
 
 from hw_check import hints
-from hw_check.cases import NUDGE, Case, describe_type
+from hw_check.cases import STEP, Case, describe_type
 from hw_check.process import explain
 from hw_check.sheet import Function
 
-_NUMERIC_TOLERANCE = 1e-5
+_DIFFERENCE_TOLERANCE = 1e-5
 
 
 @dataclass
 class Result:
-    """What came out of one case.
+    """The result of one case.
 
-    Args:
-        case: it.
-        problem: an error that was raised, or an answer of the wrong form; then nothing below is filled in.
-        stub: the function is not written yet.
-        right: the right numbers, of several the nearest.
+    Attributes:
+        case: the case.
+        problem: the error that was raised, or what is wrong with the answer's form; the rest is then empty.
+        stub: whether the function is not written yet.
+        right: the right answer by name; if several are right, the nearest one.
         values: the student's arrays by name.
-        odd: of what should have been an array and is not: what it is.
-        errors: relative to the largest right number.
-        wrong: names of what is wrong.
-        lost_type: names of what is not of the input's type.
-        changed: names of arguments that were changed in place.
-        numeric: of each gradient, its error against centred differences.
-        unused: gradients of arguments that make no difference to the student's forward function.
+        not_arrays: for each value that should be an array and is not, a message that says what it is.
+        errors: error of each array, relative to its largest right element.
+        wrong: names of the values that are wrong.
+        wrong_type: names of the arrays whose type is not the inputs' type.
+        changed: names of the arguments that were changed in place.
+        difference_errors: error of each gradient against centred differences of the student's forward function.
+        unused: names of the gradients whose argument has no effect on the student's forward function.
     """
 
     case: Case
@@ -43,17 +43,17 @@ class Result:
     stub: bool = False
     right: Mapping[str, ndarray] = field(default_factory=dict)
     values: dict[str, ndarray] = field(default_factory=dict)
-    odd: dict[str, str] = field(default_factory=dict)
+    not_arrays: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    lost_type: list[str] = field(default_factory=list)
+    wrong_type: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    numeric: dict[str, float] = field(default_factory=dict)
+    difference_errors: dict[str, float] = field(default_factory=dict)
     unused: set[str] = field(default_factory=set)
 
 
 def compare(function: Function, case: Case, answer: Mapping[str, Any]) -> Result:
-    """Compares one answer with what is right."""
+    """Compares one answer with the right one."""
     if "raised" in answer:
         stage, raised = str(answer.get("stage")), str(answer["raised"])
         doing = "" if stage in ("", function.name.partition(" ")[0]) else f"{stage} "
@@ -69,26 +69,27 @@ def compare(function: Function, case: Case, answer: Mapping[str, Any]) -> Result
         value = result.values.get(name)
         if value is None:
             kind = "missing" if name not in values else describe_type(values[name])
-            result.odd[name] = f"is {kind}, expected {f'an array of shape {right.shape}' if right.ndim else 'a number'}"
+            expected = f"an array of shape {right.shape}" if right.ndim else "a number"
+            result.not_arrays[name] = f"is {kind}, expected {expected}"
             result.wrong.append(name)
             continue
-        result.errors[name] = hints.error(value, right, hints.FLOOR[case.dtype])
+        result.errors[name] = hints.relative_error(value, right, hints.FLOOR[case.dtype])
         if not result.errors[name] < hints.TOLERANCE[case.dtype]:
             result.wrong.append(name)
         if right.ndim and right.dtype.kind == "f" and value.dtype != case.dtype:
-            result.lost_type.append(name)
+            result.wrong_type.append(name)
     result.changed = _changed(function, case, answer.get("after"))
-    _differentiate(result, answer.get("nudged"))
+    _compare_with_differences(result, answer.get("moved"))
     return result
 
 
 def _errors(values: Mapping[str, ndarray], right: Mapping[str, ndarray]) -> Iterator[float]:
     for name in right:
-        yield hints.error(values[name], right[name]) if name in values else float("inf")
+        yield hints.relative_error(values[name], right[name]) if name in values else float("inf")
 
 
 def _changed(function: Function, case: Case, after: Any) -> list[str]:
-    """Names of the arguments that are not what they were."""
+    """Names of the arguments whose values after the call, `after`, differ from those before it."""
     sent = function.spec.sent(case)
     if not isinstance(after, list) or len(after) != len(sent):
         return [name for name, _ in sent]
@@ -97,54 +98,67 @@ def _changed(function: Function, case: Case, after: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _differentiate(result: Result, nudged: Any) -> None:
-    """Fills in, for each gradient, its error against centred differences of the student's own forward function."""
+def _compare_with_differences(result: Result, moved: Any) -> None:
+    """Fills in `difference_errors` and `unused` from the outputs for moved arguments.
+
+    The gradient's component along the direction, ⟨gradient, direction⟩, must equal (L(x + h·d) − L(x − h·d)) / 2h,
+    where the loss L is the outputs' sum weighted with the gradients that the backward function got.
+    """
     weights = result.case.request.get("douts") or [np.asarray(1.0)]
-    if not isinstance(nudged, list) or len(nudged) != len(result.case.nudges):
+    if not isinstance(moved, list) or len(moved) != len(result.case.directions):
         return
-    for (name, direction), pair in zip(result.case.nudges, nudged, strict=True):
-        gradient, slope = result.values.get(name), _slope(pair, weights)
-        if slope is None or gradient is None or gradient.shape != direction.shape:
+    for (name, direction), ends in zip(result.case.directions, moved, strict=True):
+        gradient, derivative = result.values.get(name), _derivative(ends, weights)
+        if derivative is None or gradient is None or gradient.shape != direction.shape:
             continue
         terms = gradient * direction
-        scale = max(float(np.abs(terms).sum()), abs(slope), 1e-3)
-        result.numeric[name] = float(abs(terms.sum() - slope) / scale)
-        if slope == 0:
+        scale = max(float(np.abs(terms).sum()), abs(derivative), 1e-3)
+        result.difference_errors[name] = float(abs(terms.sum() - derivative) / scale)
+        if derivative == 0:
             result.unused.add(name)
 
 
-def _slope(pair: Any, weights: Sequence[ndarray]) -> float | None:
-    """How fast the loss changes between the two outcomes in `pair`; None if they are not what they should be."""
-    if not isinstance(pair, list) or len(pair) != 2:
+def _derivative(ends: Any, weights: Sequence[ndarray]) -> float | None:
+    """Centred difference of the loss from the outputs at both `ends`; None if their shapes are wrong."""
+    if not isinstance(ends, list) or len(ends) != 2:
         return None
     total = 0.0
     for number, weight in enumerate(weights):
-        ends = [end[number] if isinstance(end, list) and len(end) > number else None for end in pair]
-        if not all(isinstance(end, ndarray) and end.shape == weight.shape for end in ends):
+        above, below = (end[number] if isinstance(end, list) and len(end) > number else None for end in ends)
+        if not isinstance(above, ndarray) or not isinstance(below, ndarray):
             return None
-        total += float((weight * (ends[0].astype(float) - ends[1])).sum()) / (2 * NUDGE)
+        if not above.shape == below.shape == weight.shape:
+            return None
+        total += float((weight * (above.astype(float) - below)).sum()) / (2 * STEP)
     return total if np.isfinite(total) else None
 
 
 def right_for_own_forward(results: Sequence[Result]) -> set[str]:
-    """Wrong gradients that are the derivatives of the student's own forward function all the same.
+    """Names of the wrong gradients that are right derivatives of the student's own forward function.
 
-    If all others are, those of arguments that the forward function forgot to use count as well: nothing can be said.
+    If all other wrong gradients belong to arguments that the forward function does not use, these are included too,
+    because there is nothing to compare them with.
     """
-    smooth = [result for result in results if result.case.nudges]
+    smooth = [result for result in results if result.case.directions]
     wrong = {name for result in results for name in result.wrong}
-    agreeing, forgotten = set(), set()
+    agreeing, unused = set(), set()
     for name in wrong:
-        errors = [result.numeric.get(name, 1.0) for result in smooth]
-        if errors and max(errors) < _NUMERIC_TOLERANCE and any(result.values[name].any() for result in smooth):
+        errors = [result.difference_errors.get(name, 1.0) for result in smooth]
+        if errors and max(errors) < _DIFFERENCE_TOLERANCE and any(result.values[name].any() for result in smooth):
             agreeing.add(name)
         elif errors and all(name in result.unused for result in smooth):
-            forgotten.add(name)
-    return wrong if agreeing and agreeing | forgotten == wrong else agreeing
+            unused.add(name)
+    return wrong if agreeing and agreeing | unused == wrong else agreeing
 
 
 def against_differences(results: Sequence[Result]) -> str:
-    """Names of the gradients that most cases find wrong by differences (one may have met a kink by chance)."""
-    names = dict.fromkeys(name for result in results for name in result.numeric)
-    medians = {n: statistics.median(r.numeric[n] for r in results if n in r.numeric) for n in names}
-    return ", ".join(name for name, error in medians.items() if not error < _NUMERIC_TOLERANCE)
+    """Names of the gradients that disagree with centred differences in most cases.
+
+    A single case does not count, because the centred difference may have crossed a kink of the function.
+    """
+    names = dict.fromkeys(name for result in results for name in result.difference_errors)
+    medians = {
+        name: statistics.median(r.difference_errors[name] for r in results if name in r.difference_errors)
+        for name in names
+    }
+    return ", ".join(name for name, error in medians.items() if not error < _DIFFERENCE_TOLERANCE)

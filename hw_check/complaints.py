@@ -1,4 +1,4 @@
-"""Says what is wrong with a function, in words: the errors it raised, or the first guess that explains its numbers."""
+"""Describes what is wrong with a function: the error it raised, or the first guess that explains its numbers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from hw_check.sheet import Function
 
 
 def complaints(function: Function, results: Sequence[Result]) -> Iterator[str]:
-    """What is wrong, the most important first."""
+    """What is wrong with a function, most important first."""
     broken = [result for result in results if result.problem]
     if broken:
         yield broken[0].problem + _where(broken, results)
@@ -21,31 +21,32 @@ def complaints(function: Function, results: Sequence[Result]) -> Iterator[str]:
     for reason, names in reasons.items():
         yield f"{', '.join(names)}: {reason}"
     if wrong:
-        return  # the rest would only distract
-    lost = dict.fromkeys(name for result in results for name in result.lost_type)
-    if lost:
-        yield f"{', '.join(lost)}: not of the input's type (float32 must stay float32: zeros_like, or dtype=x.dtype)"
+        return  # other faults would distract from wrong numbers
+    wrong_type = dict.fromkeys(name for result in results for name in result.wrong_type)
+    if wrong_type:
+        listed = ", ".join(wrong_type)
+        yield f"{listed}: not of the input's type (float32 must stay float32: zeros_like, or dtype=x.dtype)"
     changed = dict.fromkeys(name for result in results for name in result.changed)
     if changed:
         yield f"changes its argument {', '.join(changed)} in place: work on a copy"
 
 
 def _where(failing: Sequence[Result], results: Sequence[Result]) -> str:
-    """In which cases alone it fails, unless in all or in plain ones."""
-    if len(failing) == len(results) or any(result.case.plain for result in failing):
+    """The special cases that fail, if only special cases fail; otherwise empty."""
+    if len(failing) == len(results) or any(result.case.basic for result in failing):
         return ""
-    titles = dict.fromkeys(result.case.title for result in failing)
-    advice = f": {hints.ADVICE[title]}" if len(titles) == 1 and (title := next(iter(titles))) in hints.ADVICE else ""
+    titles = list(dict.fromkeys(result.case.title for result in failing))
+    advice = f": {hints.ADVICE[titles[0]]}" if len(titles) == 1 and titles[0] in hints.ADVICE else ""
     return f" (only with {', '.join(titles)}{advice})"
 
 
 def _reason(function: Function, name: str, results: Sequence[Result]) -> str:
-    """The first explanation that fits every case in which `name` is wrong."""
+    """The first explanation that fits every case in which the output `name` is wrong."""
     failing = [result for result in results if name in result.wrong]
     for result in failing:
-        if name in result.odd:
-            return result.odd[name] + _where(failing, results)
-    specific = _guesses(function, name, results)
+        if name in result.not_arrays:
+            return result.not_arrays[name] + _where(failing, results)
+    specific = _specific_guess(function, name, results)
     if specific:
         return specific
     lists = [list(hints.general(r.values[name], r.right[name], r.case.sizes)) for r in failing]
@@ -64,28 +65,28 @@ def _numbers(result: Result, name: str) -> str:
     return "differs, in a way that we have no name for"
 
 
-def _guesses(function: Function, name: str, results: Sequence[Result]) -> str:
-    """What makes `name` come out as it did in every case in double precision, right ones included."""
-    if function.guesses is None:
-        return ""
-    telling: dict[str, None] = {}
+def _specific_guess(function: Function, name: str, results: Sequence[Result]) -> str:
+    """The function's own guess that gives the student's output `name` in every case in double precision."""
+    fitting: dict[str, None] = {}
     refuted: set[str] = set()
     for result in results:
         if name not in result.values or result.case.dtype != "float64":
             continue
         fits: dict[str, bool] = {}
-        for text, guess in _guesses_for(function, name, result):
-            fits[text] = fits.get(text, False) or hints.same(result.values[name], guess)
+        for text, guess in _guesses(function, name, result):
+            fits[text] = fits.get(text, False) or hints.equal(result.values[name], guess)
         refuted.update(text for text, fit in fits.items() if not fit)
-        telling.update((text, None) for text, fit in fits.items() if fit and name in result.wrong)
-    return next((text for text in telling if text not in refuted), "")
+        fitting.update((text, None) for text, fit in fits.items() if fit and name in result.wrong)
+    return next((text for text in fitting if text not in refuted), "")
 
 
-def _guesses_for(function: Function, name: str, result: Result) -> Iterator[tuple[str, np.ndarray]]:
-    """The guesses about one output, and how it comes out with them."""
-    for output, text, wrongly in function.guesses(*result.case.inputs):
+def _guesses(function: Function, name: str, result: Result) -> Iterator[tuple[str, np.ndarray]]:
+    """The function's own guesses for the output `name`: the mistake as text, and the output that it would give."""
+    if function.guesses is None:
+        return
+    for output, text, compute in function.guesses(*result.case.inputs):
         if output == name:
             try:
-                yield text, np.asarray(wrongly())
-            except ValueError:  # with these shapes, that mistake raises an error
+                yield text, np.asarray(compute())
+            except ValueError:  # with these shapes, the mistake raises an error
                 continue

@@ -1,4 +1,4 @@
-"""Grades a folder: draws the cases, runs the student's files, judges, and tells mistakes from what follows of them."""
+"""Grades a folder: draws the cases, runs the student's files, judges the answers; no mistake counts twice."""
 
 import dataclasses
 import zlib
@@ -17,12 +17,12 @@ _OURS = Path(__file__).resolve().parents[1] / "hw_numpy"
 
 
 def grade(folder: Path, seed: int, seconds: float) -> Iterator[Row]:
-    """The lines of all functions, in the order of the sheet, as soon as their file is done.
+    """Yields the rows of all functions in the order of the sheet, file by file.
 
     Args:
-        folder: holds the student's files.
-        seed: draws all shapes and numbers.
-        seconds: that a function may take for all its cases.
+        folder: folder with the student's files.
+        seed: seed of all shapes and numbers.
+        seconds: limit of time for all cases of a function.
 
     Raises:
         UserError: `folder` holds none of the files.
@@ -55,8 +55,8 @@ def _judge_all(
     rows: dict[str, Row] = {}
     for function in functions:
         forward = rows.get(function.needs or "")
-        is_right = forward is None or forward.sound
-        rows[function.name] = judge(function, cases[function.name], outcomes[function.name], is_right)
+        is_sound = forward is None or forward.sound
+        rows[function.name] = judge(function, cases[function.name], outcomes[function.name], is_sound)
     return rows
 
 
@@ -68,17 +68,20 @@ def _again_with_ours(
     seconds: float,
     rows: Mapping[str, Row],
 ) -> dict[str, Row]:
-    """The lines of what does better once the functions below it are ours: one mistake is not punished twice."""
+    """Tests failed functions again, with our versions of the functions they use; returns the rows that get better.
+
+    A mistake in a function thus costs no points in the functions that use it.
+    """
     ours = {name: _OURS / f"{name}.py" for name in ("layers", "rnn_layers")}
     outcomes = run_file(path, [dataclasses.replace(jobs[f.name], needs=None) for f in functions], seconds, ours)
+    uses = {function.name: function.uses for function in functions}
     better = {}
     for name, row in _judge_all(functions, cases, outcomes).items():
-        own, uses = rows[name], next(function.uses for function in functions if function.name == name)
+        own = rows[name]
         if row.status == "passed":
-            better[name] = dataclasses.replace(
-                row, hint=f"with our {uses}; with the student's own it fails: {own.hint}"
-            )
+            hint = f"with our {uses[name]}; with the student's own it fails: {own.hint}"
+            better[name] = dataclasses.replace(row, hint=hint)
         elif row.hint != own.hint and row.error is not None and row.points >= own.points:
-            # its own mistake alone, easier to name
-            better[name] = dataclasses.replace(row, hint=f"{row.hint} (tried with our {uses})")
+            # Only the function's own mistake is left, which is easier to name.
+            better[name] = dataclasses.replace(row, hint=f"{row.hint} (tried with our {uses[name]})")
     return better

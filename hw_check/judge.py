@@ -1,4 +1,16 @@
-"""Decides what a student's answers are worth."""
+"""Decides how many points a function gets, and why.
+
+| what the cases show                                                  | status  | share of the points |
+|----------------------------------------------------------------------|---------|---------------------|
+| everything is right                                                  | passed  | 1                   |
+| the numbers are right, but an argument is changed or float32 is lost | failed  | 3/4                 |
+| the basic cases are right, a special case is not                     | failed  | 1/2                 |
+| a basic case is wrong                                                | failed  | 0                   |
+| the function is not in the file, or is not written yet               | missing | 0                   |
+| a backward function and its forward function are both wrong          | unclear | 0                   |
+
+A gradient counts as right, too, if it is the right derivative of the student's own wrong forward function.
+"""
 
 import dataclasses
 from collections import Counter
@@ -13,28 +25,29 @@ from hw_check.complaints import complaints
 from hw_check.process import Outcome
 from hw_check.sheet import Function
 
-MANNERS, PLAIN = 0.75, 0.5
-"""Share of the points if only an argument is changed or float32 lost, and if only plain cases are right."""
+RIGHT_NUMBERS, RIGHT_BASICS = 0.75, 0.5
+"""Shares of the points for right numbers with other faults, and for right basic cases only."""
 
-_LONGEST_HINT = 300
+_LONGEST_HINT = 300  # characters
 
 
 @dataclass(frozen=True)
 class Row:
     """A function's line in the report.
 
-    Args:
-        function: its name.
-        file: the student's file.
-        question: of the sheet; empty where the sheet does not ask for it.
-        points: reached.
-        of: that can be reached.
-        status: "passed", "failed", "missing", or "unclear": a backward function that cannot be told from its forward
-            function's mistake.
-        tried: what was tried.
-        error: largest error in double precision, relative to the largest right number; None where there is none.
-        hint: what is wrong; of a function that passed, what to know.
-        sound: a backward function can build on it: all numbers are right and all arguments left alone.
+    Attributes:
+        function: name of the function.
+        file: name of the student's file.
+        question: question of the sheet; empty if the sheet does not ask for the function.
+        points: points reached.
+        of: most points that can be reached.
+        status: "passed", "failed", "missing", or "unclear" (a backward function whose fault cannot be told from that of
+            its forward function).
+        tried: the kinds of cases that were tried.
+        error: largest error in double precision, relative to the largest right element; None if there is none.
+        hint: what is wrong; for a function that passed, a note.
+        sound: whether a backward function can be judged by this forward function's cache: all numbers are right and no
+            argument is changed.
     """
 
     function: str
@@ -50,67 +63,95 @@ class Row:
 
 
 def missing(function: Function, why: str) -> Row:
-    """The line of a function that is not there."""
+    """The row of a function that does not exist."""
     return Row(function.name, function.file, function.question, 0, function.points, "missing", hint=why)
 
 
 @np.errstate(all="ignore")  # the student's numbers may be anything
-def judge(function: Function, cases: Sequence[Case], outcome: Outcome, forward_is_right: bool) -> Row:
-    """The line of a function.
+def judge(function: Function, cases: Sequence[Case], outcome: Outcome, forward_is_sound: bool) -> Row:
+    """The row of a function.
 
     Args:
-        function: it.
-        cases: what it was asked.
-        outcome: what came of it.
-        forward_is_right: the forward function that belongs to it is sound, or there is none.
+        function: the function.
+        cases: its test cases.
+        outcome: the outcome of running them.
+        forward_is_sound: whether the forward function whose cache it takes is sound; True if it takes no cache.
     """
     if outcome.missing:
         row = missing(function, f"{outcome.missing} is not in {function.file}")
         return row if outcome.missing != function.needs else dataclasses.replace(row, status="unclear")
-    tried = _tried(cases)
     if outcome.answers is None:
-        row = _row(function, 0, tried, None, outcome.failure)
+        row = _row(function, cases, 0, outcome.failure)
         return dataclasses.replace(row, status="unclear") if outcome.untested else row
     results = [compare(function, case, answer) for case, answer in zip(cases, outcome.answers, strict=True)]
     if all(result.stub for result in results):
         return missing(function, "not written yet")
     if not function.points and all(result.problem for result in results):
         return missing(function, f"not asked for, and not working: {results[0].problem}")
-    follows = set() if forward_is_right else right_for_own_forward(results)
-    for result in results:
-        result.wrong = [name for name in result.wrong if name not in follows]
+    if forward_is_sound:
+        return _judge_numbers(function, cases, results)
+    return _judge_after_wrong_forward(function, cases, results)
+
+
+def _judge_numbers(function: Function, cases: Sequence[Case], results: Sequence[Result]) -> Row:
+    """The row of a function whose answers can be compared with ours."""
     share, hint = _share(results), "; ".join(complaints(function, results))
-    if share == 1 and forward_is_right and (disagreeing := against_differences(results)):
-        share = PLAIN
+    if share == 1 and (disagreeing := against_differences(results)):
+        share = RIGHT_BASICS
         hint = f"{disagreeing} does not agree with centred differences of the function itself"
-    elif share == 1 and follows:
-        hint = f"right for the student's own {function.needs}, whose mistake it follows"
-    elif share < MANNERS and not forward_is_right:
+    row = _row(function, cases, share, hint, results)
+    sound = share >= RIGHT_NUMBERS and not any(result.changed for result in results)
+    return dataclasses.replace(row, sound=sound)
+
+
+def _judge_after_wrong_forward(function: Function, cases: Sequence[Case], results: Sequence[Result]) -> Row:
+    """The row of a backward function whose forward function is wrong: its cache may hold wrong values.
+
+    Gradients that are right derivatives of the student's own forward function count as right.
+    """
+    following = right_for_own_forward(results)
+    for result in results:
+        result.wrong = [name for name in result.wrong if name not in following]
+    share, hint = _share(results), "; ".join(complaints(function, results))
+    if share < RIGHT_NUMBERS:
         stopped = hint.startswith(f"{function.needs} ")
         hint = f"not tested: {hint}" if stopped else f"cannot be told from the mistake in {function.needs}: {hint}"
-        return dataclasses.replace(_row(function, 0, tried, None, hint), status="unclear")
-    errors = [error for r in results if r.case.dtype == "float64" for error in r.errors.values()]
-    row = _row(function, share, tried, max(errors, default=None), hint)
-    return dataclasses.replace(row, sound=share >= MANNERS and not any(result.changed for result in results))
+        return dataclasses.replace(_row(function, cases, 0, hint), status="unclear")
+    if share == 1 and following:
+        hint = f"right for the student's own {function.needs}, whose mistake it follows"
+    return _row(function, cases, share, hint, results)
 
 
-def _row(function: Function, share: float, tried: tuple[str, ...], error: float | None, hint: str) -> Row:
+def _row(
+    function: Function, cases: Sequence[Case], share: float, hint: str, results: Sequence[Result] = ()
+) -> Row:  # fmt: skip
+    """A row with `share` of the points; the error is the largest one in `results`."""
     printable = "".join(letter if letter.isprintable() else " " for letter in hint)  # it may quote the student's code
     hint = printable if len(printable) <= _LONGEST_HINT else printable[:_LONGEST_HINT] + "…"
-    status = "passed" if share == 1 else "failed"
-    points = share * function.points
-    return Row(function.name, function.file, function.question, points, function.points, status, tried, error, hint)
+    errors = [error for r in results if r.case.dtype == "float64" for error in r.errors.values()]
+    return Row(
+        function.name,
+        function.file,
+        function.question,
+        points=share * function.points,
+        of=function.points,
+        status="passed" if share == 1 else "failed",
+        tried=_tried(cases),
+        error=max(errors, default=None),
+        hint=hint,
+    )
 
 
 def _tried(cases: Sequence[Case]) -> tuple[str, ...]:
     counts = Counter(case.title for case in cases)
     tried = [f"{count} × {title}" if count > 1 else title for title, count in counts.items()]
-    return tuple(tried + ["centred differences"] * any(case.nudges for case in cases))
+    return tuple(tried + ["centred differences"] * any(case.directions for case in cases))
 
 
 def _share(results: Sequence[Result]) -> float:
-    if any(r.problem or r.wrong for r in results if r.case.plain):
+    """The share of the points."""
+    if any(r.problem or r.wrong for r in results if r.case.basic):
         return 0
     if any(r.problem or r.wrong for r in results):
-        return PLAIN
-    return MANNERS if any(r.lost_type or r.changed for r in results) else 1
+        return RIGHT_BASICS
+    return RIGHT_NUMBERS if any(r.wrong_type or r.changed for r in results) else 1

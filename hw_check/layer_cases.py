@@ -1,4 +1,4 @@
-"""Inputs for the functions of layers.py (eecs545-w20-hw4 Q1, Q2a and Q3a)."""
+"""Test cases for the functions of layers.py (eecs545-w20-hw4 Q1, Q2a and Q3a)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,7 +40,7 @@ def _conv(rng: Generator, N: int, C: int, F: int, H: int, W: int, h: int, w: int
 
 
 def _pool(rng: Generator, N: int, C: int, H: int, W: int, h: int, w: int, s: int) -> tuple[Any, ...]:
-    """No two numbers are equal or nearly so: centred differences must not change the largest one."""
+    """Draws numbers that differ by at least 0.1, so that a centred difference cannot move a window's maximum."""
     x = rng.permutation(N * C * H * W).reshape(N, C, H, W) / 10 - N * C * H * W / 20 + 0.05
     return x, {"pool_height": h, "pool_width": w, "stride": s}
 
@@ -56,7 +56,7 @@ def _pool_ties(rng: Generator, **sizes: int) -> tuple[Any, ...]:
 
 
 def windows(x: ndarray, pool_param: Mapping[str, int]) -> list[tuple[int, int, tuple[slice, ...]]]:
-    """Row and column of every output pixel, and the window of x that belongs to it."""
+    """Row and column of every output pixel, with the slices of x that its window covers."""
     h, w, s = (pool_param[name] for name in ("pool_height", "pool_width", "stride"))
     rows, columns = (x.shape[2] - h) // s + 1, (x.shape[3] - w) // s + 1
     everything = slice(None)
@@ -68,13 +68,14 @@ def windows(x: ndarray, pool_param: Mapping[str, int]) -> list[tuple[int, int, t
 
 
 def spread_over_ties(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share: str) -> ndarray:
-    """Gradient of max-pooling where the largest pixels of a window share it.
+    """Gradient of max-pooling, with a choice of how equally large pixels of a window share it.
 
     Args:
-        x: (N, C, H, W).
-        pool_param: as for `max_pool_forward`.
-        dout: (N, C, H'', W'').
-        share: "first", "last", "equal", or "all" (each gets the whole, which is wrong).
+        x: (N, C, H, W) images.
+        pool_param: window and stride, as for `max_pool_forward`.
+        dout: (N, C, H'', W'') gradient of the output.
+        share: the pixels that get the gradient: "first", "last", "equal" (each gets the same share) or "all" (each
+            gets all of it, which is wrong).
     """
     dx = np.zeros_like(x)
     for i, j, window in windows(x, pool_param):
@@ -125,10 +126,10 @@ CONV = Layer(
 _TWO_BY_TWO = {"H": 6, "W": 8, "h": 2, "w": 2, "s": 2}
 POOL = Layer(
     layers, "max_pool_forward", "max_pool_backward", ("x", "pool_param"), ("out",), ("dx",),
-    (("NC", 2, 4), ("HW", 6, 9), ("hw", 2, 3), ("s", 3, 4)), _pool,  # at random, windows never overlap
+    (("NC", 2, 4), ("HW", 6, 9), ("hw", 2, 3), ("s", 3, 4)), _pool,  # windows of random cases never overlap
     (
-        Special("2×2 windows", sizes=_TWO_BY_TWO, plain=True),
-        Special("3×3 windows", sizes={"H": 9, "W": 6, "h": 3, "w": 3, "s": 3}, plain=True),
+        Special("2×2 windows", sizes=_TWO_BY_TWO, basic=True),
+        Special("3×3 windows", sizes={"H": 9, "W": 6, "h": 3, "w": 3, "s": 3}, basic=True),
         Special("overlapping windows", sizes={"H": 7, "W": 9, "h": 3, "w": 3, "s": 2}),
         Special("overlapping windows", sizes={"H": 6, "W": 5, "h": 2, "w": 3, "s": 1}),
         Special("gaps between windows", sizes={"H": 8, "W": 5, "h": 2, "w": 2, "s": 3}),

@@ -1,11 +1,11 @@
-"""Wrong answers made on purpose, for the functions of layers.py: see hints.py."""
+"""Guesses at the mistake behind wrong numbers, for the functions of layers.py: see hints.py."""
 
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy import ndarray
 
-from hw_check.hints import Guess
+from hw_check.hints import Guess, known
 from hw_check.layer_cases import spread_over_ties, windows
 from hw_numpy import layers
 
@@ -35,7 +35,7 @@ def _relu_forward(x: ndarray) -> Iterator[Guess]:
     yield "out", "min instead of max", lambda: np.minimum(x, 0)
     yield "out", "negative numbers pass", lambda: x
     for slope in (0.01, 0.1, 0.2):
-        yield "out", f"it is a leaky ReLU of slope {slope}", lambda slope=slope: np.where(x > 0, x, slope * x)
+        yield "out", f"it is a leaky ReLU of slope {slope}", known(np.where(x > 0, x, slope * x))
     yield "out", "1 instead of x where x is positive", lambda: (x > 0).astype(float)
     yield "out", "clipped at 1", lambda: np.clip(x, 0, 1)
 
@@ -98,14 +98,12 @@ def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
         yield (
             "dw",
             "only the last output pixel's part: = where += was meant",
-            lambda samples=samples: np.einsum(
-                "nchw,nf->fchw", x[samples, :, -w.shape[2] :, -w.shape[3] :], dout[samples, :, -1, -1]
-            ),
+            known(np.einsum("nchw,nf->fchw", x[samples, :, -w.shape[2] :, -w.shape[3] :], dout[samples, :, -1, -1])),
         )
 
 
 def _last_patch(x: ndarray, w: ndarray, dout: ndarray) -> ndarray:
-    """The gradient of a convolution's input if every patch overwrites what stood there."""
+    """The gradient of a convolution's input if the patches overwrite one another instead of adding up."""
     dx = np.zeros_like(x)
     for i in range(dout.shape[2]):
         for j in range(dout.shape[3]):
@@ -139,12 +137,12 @@ def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray)
         yield (
             "dx",
             "windows overwrite one another (= where += was meant): overlapping windows add up",
-            lambda share=share: _overwritten(x, pool_param, dout, share, whole_windows=True),
+            known(_overwritten(x, pool_param, dout, share, whole_windows=True)),
         )
         yield (
             "dx",
             "where windows overlap, only one counts (= where += was meant): they add up",
-            lambda share=share: _overwritten(x, pool_param, dout, share, whole_windows=False),
+            known(_overwritten(x, pool_param, dout, share, whole_windows=False)),
         )
     yield (
         "dx",
@@ -166,7 +164,7 @@ def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray)
 
 
 def _overwritten(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share: str, whole_windows: bool) -> ndarray:
-    """The gradient if a later window replaces what earlier ones left: in all of its pixels, or in its largest one."""
+    """The gradient if windows overwrite one another, in all pixels (`whole_windows`) or in the largest one only."""
     dx = np.zeros_like(x)
     for i, j, window in windows(x, pool_param):
         size = dict(zip(("pool_height", "pool_width", "stride"), (*x[window].shape[2:], 1), strict=True))
@@ -177,12 +175,12 @@ def _overwritten(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share
 
 
 def softmax_guesses(x: ndarray, y: ndarray, weights: ndarray) -> Iterator[Guess]:
-    """For cross entropy over the last axis.
+    """Guesses for softmax and cross entropy over the last axis.
 
     Args:
         x: (…, C) scores.
         y: (…) classes.
-        weights: (…) how much each sample counts in the loss.
+        weights: (…) weight of each sample in the loss.
     """
     shifted = np.exp(x - x.max(axis=-1, keepdims=True))
     p = shifted / shifted.sum(axis=-1, keepdims=True)
@@ -201,8 +199,8 @@ def softmax_guesses(x: ndarray, y: ndarray, weights: ndarray) -> Iterator[Guess]
             ("softmax over the wrong axis: expected over each sample's scores", scores / scores.sum(0, keepdims=True)),
             ("softmax over all samples together: expected over each sample's scores", scores / scores.sum()),
         ):
-            yield "loss", text, lambda q=q: -(w * one_hot * np.log(q)).sum()
-            yield "dx", text, lambda q=q: (q - one_hot) * w
+            yield "loss", text, known(-(w * one_hot * np.log(q)).sum())
+            yield "dx", text, known((q - one_hot) * w)
 
 
 def _softmax_loss(x: ndarray, y: ndarray) -> Iterator[Guess]:

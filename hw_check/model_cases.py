@@ -1,14 +1,15 @@
-"""Inputs for the networks of softmax.py, cnn.py and rnn.py (eecs545-w20-hw4 Q2b, Q3b and Q4c)."""
+"""Test cases for the networks of softmax.py, cnn.py and rnn.py (eecs545-w20-hw4 Q2b, Q3b and Q4c)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
-from hw_check.cases import NUDGE, Case, as_type, describe_type
+from hw_check.cases import STEP, Case, Directions, as_type, describe_type
 from hw_check.process import Job
 from hw_numpy.cnn import ConvNet
 from hw_numpy.rnn import CaptioningRNN
@@ -16,26 +17,28 @@ from hw_numpy.softmax import SoftmaxClassifier
 
 _GRADIENT = "gradient of "
 _WORDS = ("<NULL>", "<START>", "<END>", "a", "red", "boat", "on", "the", "sea")
+Drawn = tuple[str, bool, dict[str, Any], tuple[Any, ...]]
+"""Title of a case, whether it is basic, options of the class, and arguments of the method."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A class, one of its methods, and how to draw cases for it.
+    """A class with one of its methods, and how to draw cases for it.
 
-    Args:
-        ours: the class that is right.
+    Attributes:
+        ours: our class, which gives the right answers.
         method: "__init__", "loss" or "sample".
-        draw: from a generator to title, whether the case is plain, options of the class, and arguments of the method.
-        double: whether the class can be told to compute in float64; if not, it does so of its own accord.
+        draw: draws the cases from a random generator.
+        has_dtype: whether the class has an argument dtype; a class without one computes in float64.
     """
 
     ours: type
     method: str
-    draw: Callable[[Generator], Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]]
-    double: bool = True
+    draw: Callable[[Generator], Iterator[Drawn]]
+    has_dtype: bool = True
 
     def job(self, name: str, cases: Sequence[Case]) -> Job:
-        """The request to run `cases` as the function `name`."""
+        """The request to run `cases` on the function `name`."""
         request = {
             "class": self.ours.__name__,
             "needs": [self.ours.__name__],
@@ -45,17 +48,17 @@ class Network:
         return Job(name, request)
 
     def cases(self, name: str, rng: Generator) -> list[Case]:
-        """The cases, the same for every seed of `rng`."""
+        """The cases for the function `name`, drawn from `rng`."""
         make = self._initial_case if self.method == "__init__" else self._case
         return [make(rng, *drawn) for drawn in self.draw(rng)]
 
     def read(self, answer: Mapping[str, Any], case: Case) -> dict[str, Any] | str:
-        """The values in a child's answer by name, or what is wrong with its form."""
+        """The values in the child's answer by name; if the answer has the wrong form, a message that says so."""
         params, returned = answer.get("params"), answer.get("returned")
         if not isinstance(params, dict) or not isinstance(returned, list):
             return f"params is {describe_type(params)}, expected a dictionary of arrays"
         if self.method == "__init__":
-            return _facts(params, case)
+            return _statistics(params, case)
         if self.method == "sample":
             return {"captions": _up_to_end(returned[0], case) if returned else None}
         values: dict[str, Any] = {}
@@ -68,24 +71,24 @@ class Network:
         return {**values, "loss": result[0], **{_GRADIENT + name: value for name, value in result[1].items()}}
 
     def sent(self, case: Case) -> list[tuple[str, ndarray]]:
-        """The arrays that went in, which the method must leave alone, and their names."""
+        """Names and values of the arrays that the method gets and must not change."""
         names = ("features", "captions") if self.ours is CaptioningRNN else ("X", "y")
         given = [pair for _, arguments in case.request["calls"] for pair in zip(names, arguments, strict=False)]
         return [(name, value) for name, value in given if isinstance(value, ndarray)]
 
     def _case(
-        self, rng: Generator, title: str, plain: bool, options: dict[str, Any], given: tuple[Any, ...]
+        self, rng: Generator, title: str, basic: bool, options: dict[str, Any], given: tuple[Any, ...]
     ) -> Case:  # fmt: skip
         dtype = options.get("dtype", "float64")
         exact = [as_type(value, "float64") for value in given]
-        model = self.model({**options, "dtype": "float64"})
+        model = self._model({**options, "dtype": "float64"})
         while True:
             params = {name: _parameter(rng, value.shape, dtype) for name, value in model.params.items()}
             model.params = {name: as_type(value, "float64") for name, value in params.items()}
             if self.method != "sample" or _is_varied(model.sample(*exact)):
                 break
-        calls = [[self.method, list(given)]]
-        nudges, pushed = (), []
+        calls: list[Any] = [[self.method, list(given)]]
+        directions, moved = Directions(), list[Any]()
         if self.method == "sample":
             right = {"captions": model.sample(*exact)}
         else:
@@ -95,30 +98,31 @@ class Network:
                 right = {"scores": model.loss(exact[0]), **right}
                 calls.insert(0, ["loss", [given[0]]])
             if dtype == "float64":
-                nudges, pushed = _nudges(params, rng)
-        request = {"options": self.options(options), "params": params, "calls": calls, "nudged": pushed}
+                directions, moved = _move(params, rng)
+        request = {"options": self._options(options), "params": params, "calls": calls, "moved": moved}
         sizes = {"N": len(given[0])} | ({"T": given[1].shape[1] - 1} if getattr(given[-1], "ndim", 0) == 2 else {})
-        return Case(title, plain, right, request, (options, params, *exact), sizes, dtype, nudges=nudges)
+        inputs = (options, params, *exact)
+        return Case(title, basic, right, request, inputs, sizes, dtype, directions=directions)
 
     def _initial_case(
-        self, rng: Generator, title: str, plain: bool, options: dict[str, Any], given: tuple[Any, ...]
+        self, rng: Generator, title: str, basic: bool, options: dict[str, Any], given: tuple[Any, ...]
     ) -> Case:  # fmt: skip
-        model = self.model(options)
+        model = self._model(options)
         right: dict[str, ndarray] = {"number of parameters": np.asarray(float(len(model.params)))}
         for name, value in model.params.items():
             right[name] = np.zeros(value.shape)
             if name.startswith("W"):
                 right[f"mean of {name}"] = np.asarray(0.0)
                 right[f"standard deviation of {name}"] = np.asarray(options["weight_scale"])
-        request = {"options": self.options(options), "params": {}, "calls": [], "nudged": []}
-        return Case(title, plain, right, request, (options,), dtype=options.get("dtype", "float64"))
+        request = {"options": self._options(options), "params": {}, "calls": [], "moved": []}
+        return Case(title, basic, right, request, (options,), dtype=options.get("dtype", "float64"))
 
-    def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Those that the student's class takes; the course gives some classes no dtype."""
-        return {name: value for name, value in options.items() if name != "dtype" or self.double}
+    def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that the student's class takes: in the course's files, some classes have no dtype."""
+        return {name: value for name, value in options.items() if name != "dtype" or self.has_dtype}
 
-    def model(self, options: Mapping[str, Any]) -> Any:
-        """Our network."""
+    def _model(self, options: Mapping[str, Any]) -> Any:
+        """Our network with these options."""
         return self.ours(**{**options, "dtype": options.get("dtype", "float64"), "seed": 0})
 
 
@@ -127,38 +131,38 @@ def _parameter(rng: Generator, shape: tuple[int, ...], dtype: str) -> ndarray:
 
 
 def _is_varied(captions: ndarray) -> bool:
-    """Whether sampled captions are not all over at once, nor one word again and again, so that mistakes show."""
+    """Whether captions have at least four different words (or one per position), so that mistakes change them."""
     return len(np.unique(captions)) >= min(captions.shape[1], 4)
 
 
-def _nudges(params: Mapping[str, ndarray], rng: Generator) -> tuple[tuple[tuple[str, ndarray], ...], list[Any]]:
-    """A random direction for each parameter, and all parameters with that one moved along it and back."""
-    nudges, pushed = [], []
+def _move(params: Mapping[str, ndarray], rng: Generator) -> tuple[Directions, list[Any]]:
+    """A random direction for each parameter, and all parameters with that one moved along ±direction."""
+    directions, moved = [], []
     for name, value in params.items():
         direction = rng.normal(size=value.shape)
-        nudges.append((_GRADIENT + name, direction))
-        pushed.append([{**params, name: value + sign * NUDGE * direction} for sign in (1, -1)])
-    return tuple(nudges), pushed
+        directions.append((_GRADIENT + name, direction))
+        moved.append([{**params, name: value + sign * STEP * direction} for sign in (1, -1)])
+    return tuple(directions), moved
 
 
-def _facts(params: Mapping[str, Any], case: Case) -> dict[str, Any]:
-    """What can be said of random weights: shape, mean and standard deviation, with room for chance."""
-    facts: dict[str, Any] = {"number of parameters": np.asarray(float(len(params)))}
+def _statistics(params: Mapping[str, Any], case: Case) -> dict[str, Any]:
+    """Shape, mean and standard deviation of random weights; deviations that chance explains are left out."""
+    found: dict[str, Any] = {"number of parameters": np.asarray(float(len(params)))}
     for name, value in params.items():
-        facts[name] = value
+        found[name] = value
         if not isinstance(value, ndarray) or not name.startswith("W") or not value.size:
             continue
-        facts[name] = value * value.dtype.type(0)  # shape and type; NaN and infinity stay visible
+        found[name] = value * value.dtype.type(0)  # zeros of this shape and type; NaN and infinity stay
         scale = float(case.right.get(f"standard deviation of {name}", np.asarray(1.0)))
         mean, deviation = float(value.mean()), float(value.std())
-        facts[f"mean of {name}"] = np.asarray(0.0 if abs(mean) < 0.3 * max(scale, deviation) else mean)
+        found[f"mean of {name}"] = np.asarray(0.0 if abs(mean) < 0.3 * max(scale, deviation) else mean)
         close = 0.8 < deviation / scale < 1.25
-        facts[f"standard deviation of {name}"] = np.asarray(scale if close else deviation)
-    return facts
+        found[f"standard deviation of {name}"] = np.asarray(scale if close else deviation)
+    return found
 
 
 def _up_to_end(captions: Any, case: Case) -> Any:
-    """Captions with <NULL> behind the first <END>: what stands there is free."""
+    """Captions with <NULL> after the first <END>: the sheet leaves open which words follow it."""
     if not isinstance(captions, ndarray) or captions.ndim != 2:
         return captions
     words = case.inputs[0]["word_to_idx"]
@@ -170,14 +174,14 @@ def _distinct(rng: Generator, count: int, low: int, high: int) -> list[int]:
     return rng.choice(np.arange(low, high + 1), count, replace=False).tolist()
 
 
-def _draw_softmax_init(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]:
+def _draw_softmax_init(rng: Generator) -> Iterator[Drawn]:
     for scale in (1e-3, 0.1, 2.0):
         D, H, C = _distinct(rng, 3, 20, 60)
         options = {"input_dim": D, "hidden_dim": H, "num_classes": C, "weight_scale": scale}
         yield "random sizes and scales", True, options, ()
 
 
-def _draw_softmax_loss(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]:
+def _draw_softmax_loss(rng: Generator) -> Iterator[Drawn]:
     for title, count in (("random shapes", 0), ("random shapes", 0), ("batch of one", 1)):
         N, D, H, C = _distinct(rng, 4, 2, 8)
         options = {"input_dim": D, "hidden_dim": H, "num_classes": C, "weight_scale": 0.1}
@@ -188,14 +192,15 @@ def _draw_softmax_loss(rng: Generator) -> Iterator[tuple[str, bool, dict[str, An
 def _cnn_options(rng: Generator, dtype: str) -> dict[str, Any]:
     channels, filters, hidden, classes = _distinct(rng, 4, 2, 7)
     size = int(rng.integers(2, 5))
-    height, width = (2 * side + size - 1 for side in _distinct(rng, 2, 2, 4))  # an even number is left to pool
+    # After the convolution, an even number of pixels is left to pool.
+    height, width = (2 * side + size - 1 for side in _distinct(rng, 2, 2, 4))
     return {
         "input_dim": [channels, height, width], "num_filters": filters, "filter_size": size, "hidden_dim": hidden,
         "num_classes": classes, "weight_scale": 0.1, "dtype": dtype,
     }  # fmt: skip
 
 
-def _draw_cnn_init(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]:
+def _draw_cnn_init(rng: Generator) -> Iterator[Drawn]:
     for title, scale, dtype in (
         ("random sizes and scales", 1e-3, "float64"),
         ("random sizes and scales", 0.3, "float64"),
@@ -206,7 +211,7 @@ def _draw_cnn_init(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], 
         yield title, dtype == "float64", options, ()
 
 
-def _draw_cnn_loss(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]:
+def _draw_cnn_loss(rng: Generator) -> Iterator[Drawn]:
     for title, dtype, count in (
         ("random shapes", "float64", 0),
         ("random shapes", "float64", 0),
@@ -220,7 +225,7 @@ def _draw_cnn_loss(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], 
 
 def _caption_options(rng: Generator, cell: str, dtype: str, *, shuffled: bool = False) -> dict[str, Any]:
     D, W, H = _distinct(rng, 3, 3, 8)
-    first = int(rng.integers(1, len(_WORDS))) if shuffled else 0  # of <NULL>
+    first = int(rng.integers(1, len(_WORDS))) if shuffled else 0  # number of <NULL>
     numbers = {word: (first + number) % len(_WORDS) for number, word in enumerate(_WORDS)}
     return {
         "word_to_idx": numbers, "input_dim": D, "wordvec_dim": W, "hidden_dim": H, "cell_type": cell, "dtype": dtype
@@ -228,7 +233,7 @@ def _caption_options(rng: Generator, cell: str, dtype: str, *, shuffled: bool = 
 
 
 def _captions(rng: Generator, words: Mapping[str, int], N: int, length: int) -> ndarray:
-    """(N, length + 2): <START>, up to `length` words, <END>, <NULL> behind it."""
+    """(N, length + 2) word numbers: <START>, up to `length` words, <END>, then <NULL>."""
     others = [number for word, number in words.items() if not word.startswith("<")]
     captions = np.full((N, length + 2), words["<NULL>"])
     captions[:, 0] = words["<START>"]
@@ -238,47 +243,41 @@ def _captions(rng: Generator, words: Mapping[str, int], N: int, length: int) -> 
     return captions
 
 
-def _draw_caption_loss(cell: str) -> Callable[[Generator], Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]]:
-    def draw(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]:
-        for title, N, length in (
-            ("random shapes", 4, 5),
-            ("random shapes", 3, 6),
-            ("batch of one", 1, 4),
-            ("captions of one word", 3, 1),
-            ("other numbers for <NULL>, <START> and <END>", 4, 3),
-            ("float32", 3, 4),
-        ):
-            dtype = "float32" if title == "float32" else "float64"
-            options = _caption_options(rng, cell, dtype, shuffled=title.startswith("other"))
-            features = rng.normal(size=(N, options["input_dim"])).astype(dtype)
-            captions = _captions(rng, options["word_to_idx"], N, length)
-            yield title, title == "random shapes", options, (features, captions)
-
-    return draw
+def _draw_caption_loss(rng: Generator, cell: str) -> Iterator[Drawn]:
+    for title, N, length in (
+        ("random shapes", 4, 5),
+        ("random shapes", 3, 6),
+        ("batch of one", 1, 4),
+        ("captions of one word", 3, 1),
+        ("other numbers for <NULL>, <START> and <END>", 4, 3),
+        ("float32", 3, 4),
+    ):
+        dtype = "float32" if title == "float32" else "float64"
+        options = _caption_options(rng, cell, dtype, shuffled=title.startswith("other"))
+        features = rng.normal(size=(N, options["input_dim"])).astype(dtype)
+        captions = _captions(rng, options["word_to_idx"], N, length)
+        yield title, title == "random shapes", options, (features, captions)
 
 
-def _draw_caption_sample(
-    cell: str,
-) -> Callable[[Generator], Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]]:
-    def draw(rng: Generator) -> Iterator[tuple[str, bool, dict[str, Any], tuple[Any, ...]]]:
-        for title, N, length in (
-            ("random shapes", 6, 7),
-            ("random shapes", 5, 9),
-            ("batch of one", 1, 8),
-            ("at most one word", 4, 1),
-            ("other numbers for <NULL>, <START> and <END>", 6, 6),
-        ):
-            options = _caption_options(rng, cell, "float64", shuffled=title.startswith("other"))
-            yield title, title == "random shapes", options, (rng.normal(size=(N, options["input_dim"])), length)
-
-    return draw
+def _draw_caption_sample(rng: Generator, cell: str) -> Iterator[Drawn]:
+    for title, N, length in (
+        ("random shapes", 6, 7),
+        ("random shapes", 5, 9),
+        ("batch of one", 1, 8),
+        ("at most one word", 4, 1),
+        ("other numbers for <NULL>, <START> and <END>", 6, 6),
+    ):
+        options = _caption_options(rng, cell, "float64", shuffled=title.startswith("other"))
+        yield title, title == "random shapes", options, (rng.normal(size=(N, options["input_dim"])), length)
 
 
-SOFTMAX_INIT = Network(SoftmaxClassifier, "__init__", _draw_softmax_init, double=False)
-SOFTMAX_LOSS = Network(SoftmaxClassifier, "loss", _draw_softmax_loss, double=False)
+SOFTMAX_INIT = Network(SoftmaxClassifier, "__init__", _draw_softmax_init, has_dtype=False)
+SOFTMAX_LOSS = Network(SoftmaxClassifier, "loss", _draw_softmax_loss, has_dtype=False)
 CNN_INIT = Network(ConvNet, "__init__", _draw_cnn_init)
 CNN_LOSS = Network(ConvNet, "loss", _draw_cnn_loss)
-CAPTION_LOSS = Network(CaptioningRNN, "loss", _draw_caption_loss("rnn"))
-CAPTION_SAMPLE = Network(CaptioningRNN, "sample", _draw_caption_sample("rnn"))
-LSTM_LOSS = Network(CaptioningRNN, "loss", _draw_caption_loss("lstm"))
-LSTM_SAMPLE = Network(CaptioningRNN, "sample", _draw_caption_sample("lstm"))
+CAPTION_LOSS, LSTM_LOSS = (
+    Network(CaptioningRNN, "loss", partial(_draw_caption_loss, cell=cell)) for cell in ("rnn", "lstm")
+)
+CAPTION_SAMPLE, LSTM_SAMPLE = (
+    Network(CaptioningRNN, "sample", partial(_draw_caption_sample, cell=cell)) for cell in ("rnn", "lstm")
+)

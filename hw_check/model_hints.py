@@ -1,6 +1,7 @@
-"""Wrong answers made on purpose, for the networks of softmax.py, cnn.py and rnn.py: see hints.py."""
+"""Guesses at the mistake behind wrong numbers, for the networks of softmax.py, cnn.py and rnn.py: see hints.py."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ Values = Mapping[str, ndarray]
 _POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
-def _guesses(text: str, values: Callable[[], Values], names: list[str]) -> Iterator[Guess]:
-    """The same guess for every output of a network."""
+def _guesses(text: str, network: Callable[[], Values], names: list[str]) -> Iterator[Guess]:
+    """The guess `text` for each output of a network in `names`; `network` computes them all with the mistake."""
+
+    def one(name: str) -> ndarray:
+        return network()[name]
+
     for name in names:
-        yield name, text, lambda name=name: values()[name]
+        yield name, text, partial(one, name)
 
 
 def _names(params: Values) -> list[str]:
@@ -29,18 +34,18 @@ def _softmax_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: nda
     yield from _guesses("the ReLU is missing", lambda: _two_layers(params, x, y, relu=False), names)
     for name in ("b1", "b2"):
         without = {**params, name: np.zeros_like(params[name])}
-        yield from _guesses(f"{name} is not added", lambda w=without: _two_layers(w, x, y), names)
+        yield from _guesses(f"{name} is not added", partial(_two_layers, without, x, y), names)
     wrong = "the backward pass skips the ReLU"
     yield from _guesses(wrong, lambda: _two_layers(params, x, y, relu_back=False), names)
 
 
 def _two_layers(params: Values, x: ndarray, y: ndarray, relu: bool = True, relu_back: bool = True) -> Values:
     hidden, first = layers.fc_forward(x, params["W1"], params["b1"])
-    active, kept = layers.relu_forward(hidden) if relu else (hidden, None)
+    active, relu_cache = layers.relu_forward(hidden) if relu else (hidden, hidden)
     scores, second = layers.fc_forward(active, params["W2"], params["b2"])
     loss, dscores = layers.softmax_loss(scores, y)
     dactive, dW2, db2 = layers.fc_backward(dscores, second)
-    dhidden = layers.relu_backward(dactive, kept) if relu and relu_back else dactive
+    dhidden = layers.relu_backward(dactive, relu_cache) if relu and relu_back else dactive
     _, dW1, db1 = layers.fc_backward(dhidden, first)
     gradients = {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
     return {"scores": scores, "loss": np.asarray(loss), **{f"gradient of {n}": g for n, g in gradients.items()}}
@@ -54,21 +59,21 @@ def _cnn_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: ndarray
         ("relu1_back", "the backward pass skips the ReLU behind the convolution"),
         ("relu2_back", "the backward pass skips the ReLU behind the first fully connected layer"),
     ):
-        yield from _guesses(text, lambda flag=flag: _three_layers(params, x, y, {flag}), names)
+        yield from _guesses(text, partial(_three_layers, params, x, y, {flag}), names)
     for name in ("b2", "b3"):
         without = {**params, name: np.zeros_like(params[name])}
-        yield from _guesses(f"{name} is not added", lambda w=without: _three_layers(w, x, y, set()), names)
+        yield from _guesses(f"{name} is not added", partial(_three_layers, without, x, y, set()), names)
     flipped = {**params, "W1": params["W1"][:, :, ::-1, ::-1]}
     yield from _guesses("the kernels are flipped", lambda: _three_layers(flipped, x, y, set()), names)
 
 
 def _three_layers(params: Values, x: ndarray, y: ndarray, without: set[str]) -> Values:
-    """The network without some of relu1, relu2, relu1_back, relu2_back (the last two: in the backward pass alone)."""
+    """ConvNet with the ReLUs in `without` left out: relu1, relu2; relu1_back, relu2_back in the backward pass only."""
     maps, conv = layers.conv_forward(x, params["W1"])
-    active, relu1 = layers.relu_forward(maps) if "relu1" not in without else (maps, None)
+    active, relu1 = layers.relu_forward(maps) if "relu1" not in without else (maps, maps)
     pooled, pool = layers.max_pool_forward(active, _POOL)
     hidden, fc1 = layers.fc_forward(pooled, params["W2"], params["b2"])
-    active, relu2 = layers.relu_forward(hidden) if "relu2" not in without else (hidden, None)
+    active, relu2 = layers.relu_forward(hidden) if "relu2" not in without else (hidden, hidden)
     scores, fc2 = layers.fc_forward(active, params["W3"], params["b3"])
     loss, dscores = layers.softmax_loss(scores, y)
     d, dW3, db3 = layers.fc_backward(dscores, fc2)
@@ -85,42 +90,42 @@ def _three_layers(params: Values, x: ndarray, y: ndarray, without: set[str]) -> 
 def _caption_loss(options: Mapping[str, Any], params: Values, features: ndarray, captions: ndarray) -> Iterator[Guess]:
     null = options["word_to_idx"]["<NULL>"]
 
-    def run(captions: ndarray = captions, null: int = null, **changed: ndarray) -> Values:
+    def run(changed: Values, null: int = null) -> Values:
         model = CaptioningRNN(**{**options, "dtype": "float64"})
         model.params, model._null = {**params, **changed}, null
         loss, gradients = model.loss(features, captions)
         return {"loss": np.asarray(loss), **{f"gradient of {name}": value for name, value in gradients.items()}}
 
     names = _names(params)[1:]
-    yield from _guesses("the mask is ignored: <NULL> must not count", lambda: run(null=-1), names)
+    yield from _guesses("the mask is ignored: <NULL> must not count", lambda: run({}, null=-1), names)
     for name in ("b_proj", "b_vocab", "b"):
         zeros = {name: np.zeros_like(params[name])}
-        yield from _guesses(f"{name} is not added", lambda zeros=zeros: run(**zeros), names)
+        yield from _guesses(f"{name} is not added", partial(run, zeros), names)
     no_features = {name: np.zeros_like(params[name]) for name in ("W_proj", "b_proj")}
-    yield from _guesses("the features do not reach the first hidden state", lambda: run(**no_features), names)
+    yield from _guesses("the features do not reach the first hidden state", lambda: run(no_features), names)
 
 
 def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarray, max_length: int) -> Iterator[Guess]:
     words = options["word_to_idx"]
 
-    def run(start: str = "<START>", **changed: ndarray) -> ndarray:
+    def run(changed: Values, start: str = "<START>") -> ndarray:
         model = CaptioningRNN(**{**options, "dtype": "float64"})
         model.params, model._start = {**params, **changed}, words[start]
         return model.sample(features, max_length)
 
     def begun() -> ndarray:
-        return np.concatenate([np.full((len(features), 1), words["<START>"]), run()[:, :-1]], axis=1)
+        return np.concatenate([np.full((len(features), 1), words["<START>"]), run({})[:, :-1]], axis=1)
 
     yield "captions", "<START> stands first: expected the first sampled word", begun
-    yield "captions", "begins with <NULL>: expected <START> as the first word that goes in", lambda: run("<NULL>")
+    yield "captions", "begins with <NULL>: expected <START> as the first word that goes in", lambda: run({}, "<NULL>")
     yield (
         "captions",
         "the words that go in are always <START>: expected the word sampled last",
-        lambda: run(W_embed=np.tile(params["W_embed"][words["<START>"]], (len(params["W_embed"]), 1))),
+        lambda: run({"W_embed": np.tile(params["W_embed"][words["<START>"]], (len(params["W_embed"]), 1))}),
     )
     for name in ("b_proj", "b_vocab", "b"):
         zeros = {name: np.zeros_like(params[name])}
-        yield "captions", f"{name} is not added", lambda zeros=zeros: run(**zeros)
+        yield "captions", f"{name} is not added", partial(run, zeros)
 
 
 GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {

@@ -1,8 +1,8 @@
-"""Runs a student's file in processes of their own, and survives whatever it does there.
+"""Runs a student's file in separate processes, so that no mistake in it can stop the check.
 
-A function that loops, crashes, exits or fills the memory costs itself alone: its process is killed, and the functions
-behind it run in a fresh one. This is protection from accidents, not from an attacker: the code runs with the rights of
-whoever checks it.
+If a function never ends, crashes, exits or fills the memory, its process is killed and the remaining functions run in a
+new process: only that function fails. This protects against accidents, not against an attacker: the code runs with the
+rights of the user who checks it.
 """
 
 import contextlib
@@ -16,25 +16,25 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hw_check.wire import LARGEST_MESSAGE, decode, encode
 from hw_common.runs.errors import UserError
 
-MEMORY = 2**31  # bytes of address space; NumPy itself takes a quarter of a gigabyte
+MEMORY = 2**31  # bytes of address space, of which NumPy itself takes a quarter of a gigabyte
 _ROOT = Path(__file__).resolve().parents[1]
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from hw_check.child import main; main(sys.argv[1])"
-_SECONDS_TO_START = 60  # for Python and NumPy, before the student's code
+_SECONDS_TO_START = 60  # to start Python and import NumPy, before the student's code begins
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to ask of one function.
+    """The request to test one function.
 
-    Args:
-        name: the function.
-        request: for `child.py`.
-        needs: the function without which this one cannot be tested, or None.
+    Attributes:
+        name: name of the function.
+        request: the request for `child.py`.
+        needs: name of the function without which this one cannot be tested, or None.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one function.
+    """The result of one job.
 
-    Args:
-        answers: one for each case, as `child.py` sent them; None if there are none.
-        failure: why not, for people; empty if there are answers.
-        missing: what it needs and the file does not define, maybe itself.
-        untested: it was not run, because what it needs failed.
+    Attributes:
+        answers: an answer for each case, as `child.py` sent it; None if there are none.
+        failure: the reason why there are no answers, for the report; empty if there are answers.
+        missing: name of a function that the test needs, possibly the tested one, and the file does not define.
+        untested: whether the function was not run because the function it needs failed.
     """
 
     answers: list[Any] | None = None
@@ -59,23 +59,23 @@ class Outcome:
     untested: bool = False
 
 
-class _Death(Exception):
-    """The process is of no use any more; says why."""
+class _ProcessFailed(Exception):
+    """The process cannot be used any more; the message gives the reason."""
 
 
 def run_file(
     path: Path, jobs: Sequence[Job], seconds: float, ours: Mapping[str, Path] | None = None
 ) -> dict[str, Outcome]:
-    """Runs all `jobs` on the file at `path`.
+    """Runs all `jobs` on the student's file at `path`.
 
     Args:
         path: the student's file.
-        jobs: in the order to run them.
-        seconds: on the clock, for loading the file and for each function.
-        ours: files of ours that take the place of the student's: name of the module to path.
+        jobs: the jobs, in the order in which they run.
+        seconds: limit of wall-clock time for loading the file, and for each function.
+        ours: our files that replace the student's, by the name of the module.
 
     Returns:
-        Outcome of every job by its name.
+        The outcome of every job by its name.
     """
     outcomes: dict[str, Outcome] = {}
     pending = list(jobs)
@@ -83,22 +83,23 @@ def run_file(
         with _started(path, pending, seconds, ours or {}) as child:
             try:
                 child.load(seconds)
-            except _Death as death:
-                return outcomes | {job.name: Outcome(failure=str(death)) for job in pending}
-            pending = _ask(child, pending, seconds, outcomes)
+            except _ProcessFailed as reason:
+                return outcomes | {job.name: Outcome(failure=str(reason)) for job in pending}
+            pending = _run_jobs(child, pending, seconds, outcomes)
     return outcomes
 
 
-def _ask(child: "_Child", pending: Sequence[Job], seconds: float, outcomes: dict[str, Outcome]) -> list[Job]:
-    """Fills in `outcomes` until the process dies or all is answered; returns the jobs that are left."""
+def _run_jobs(child: "_Child", pending: Sequence[Job], seconds: float, outcomes: dict[str, Outcome]) -> list[Job]:
+    """Fills in `outcomes` until the process fails or all jobs are done; returns the jobs that are left."""
     for number, job in enumerate(pending, 1):
         try:
-            outcomes[job.name] = child.answer(len(job.request["cases"]), seconds)
-        except _Death as death:
-            outcomes[job.name] = Outcome(failure=str(death))
-        if outcomes[job.name].failure or _out_of_memory(outcomes[job.name]):
+            outcome = child.answer(len(job.request["cases"]), seconds)
+        except _ProcessFailed as reason:
+            outcome = Outcome(failure=str(reason))
+        outcomes[job.name] = outcome
+        if outcome.failure or _out_of_memory(outcome):
             rest = pending[number:]
-            needing = [other for other in rest if other.needs == job.name and outcomes[job.name].failure]
+            needing = [other for other in rest if other.needs == job.name and outcome.failure]
             failure = f"not tested: it needs {job.name}"
             outcomes |= {other.name: Outcome(failure=failure, untested=True) for other in needing}
             return [other for other in rest if other not in needing]
@@ -111,7 +112,7 @@ def _out_of_memory(outcome: Outcome) -> bool:
 
 @contextlib.contextmanager
 def _started(path: Path, jobs: Sequence[Job], seconds: float, ours: Mapping[str, Path]) -> Iterator["_Child"]:
-    """A process that is about to load `path`, gone with all its descendants in the end."""
+    """Starts a process that loads `path`; kills it and all its descendants at the end."""
     request = {
         "folder": str(path.parent.resolve()),
         "module": path.stem,
@@ -128,79 +129,77 @@ def _started(path: Path, jobs: Sequence[Job], seconds: float, ours: Mapping[str,
             stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, cwd=path.parent,
             env=_environment(), start_new_session=True,
         )  # fmt: skip
+    assert process.stdout is not None  # it is a pipe
     try:
-        yield _Child(process)
+        yield _Child(process, process.stdout)
     finally:
-        _kill(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # kills the processes that it forked as well
         process.stdout.close()
         process.wait()
 
 
-def _kill(process: subprocess.Popen) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # its forks as well
-
-
 def _environment() -> dict[str, str]:
-    """One thread, no windows, and none of the variables of whoever checks."""
+    """Environment of the child: one thread, no windows, and none of the caller's variables."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {"PATH": os.defpath, "LANG": "C.UTF-8", "MPLBACKEND": "Agg", **threads}
 
 
 class _Child:
-    """The parent's end of the pipe; every wait has an end."""
+    """The parent's view of a process: reads its messages from `pipe`, and never waits longer than a limit."""
 
-    def __init__(self, process: subprocess.Popen) -> None:
-        self._process = process
-        os.set_blocking(process.stdout.fileno(), False)
+    def __init__(self, process: subprocess.Popen[bytes], pipe: IO[bytes]) -> None:
+        self._process, self._pipe = process, pipe
+        os.set_blocking(pipe.fileno(), False)
         self._received = bytearray()
 
     def load(self, seconds: float) -> None:
-        """Waits until the student's file is loaded; raises _Death if it cannot be."""
+        """Waits until the student's file is loaded; raises _ProcessFailed if it cannot be loaded."""
         try:
             self._receive(_SECONDS_TO_START, "")
-        except _Death as death:
-            raise UserError(f"cannot start {sys.executable} with NumPy to check in: it {death}") from death
+        except _ProcessFailed as reason:
+            raise UserError(f"cannot start {sys.executable} with NumPy to check in: it {reason}") from reason
         answer = self._receive(seconds, "importing the file ")
         if isinstance(answer, dict):
-            raise _Death(f"importing the file {explain(answer)}")
+            raise _ProcessFailed(f"importing the file {explain(answer)}")
 
     def answer(self, cases: int, seconds: float) -> Outcome:
-        """The next function's outcome; raises _Death if there will be none."""
+        """Waits for the next function's outcome; raises _ProcessFailed if there will be none."""
         answer = self._receive(seconds, "")
         if isinstance(answer, str):
             return Outcome(missing=answer)
         if not isinstance(answer, list) or len(answer) != cases or not all(isinstance(a, dict) for a in answer):
-            raise _Death("writes into the checker's own pipe")
+            raise _ProcessFailed("writes into the checker's own pipe")
         return Outcome(answers=answer)
 
     def _receive(self, seconds: float, doing: str) -> Any:
+        """The next message; `doing` begins the reason if there is none."""
         deadline = time.monotonic() + seconds
         length = int.from_bytes(self._take(8, deadline, seconds, doing), "big")
         if length > LARGEST_MESSAGE:
-            raise _Death(f"{doing}returns more than {LARGEST_MESSAGE // 2**20} megabytes")
+            raise _ProcessFailed(f"{doing}returns more than {LARGEST_MESSAGE // 2**20} megabytes")
         try:
             return decode(self._take(length, deadline, seconds, doing))
         except ValueError as error:
-            raise _Death(f"{doing}writes into the checker's own pipe") from error
+            raise _ProcessFailed(f"{doing}writes into the checker's own pipe") from error
 
     def _take(self, count: int, deadline: float, seconds: float, doing: str) -> bytes:
         """The next `count` bytes."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(self._pipe, selectors.EVENT_READ)
             while len(self._received) < count:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise _Death(f"{doing}takes longer than {seconds:g} s: an endless loop?")
-                chunk = self._process.stdout.read(2**16)
+                    raise _ProcessFailed(f"{doing}takes longer than {seconds:g} s: an endless loop?")
+                chunk = self._pipe.read(2**16)
                 if chunk == b"":
-                    raise _Death(doing + self._death())
+                    raise _ProcessFailed(doing + self._end())
                 self._received += chunk or b""
         taken = bytes(self._received[:count])
         del self._received[:count]
         return taken
 
-    def _death(self) -> str:
-        """How the process ended, once its end of the pipe is closed; it stays a zombie: its id remains its own."""
+    def _end(self) -> str:
+        """How the process ended, once its end of the pipe is closed. Leaves it a zombie, so that its id stays taken."""
         for _ in range(100):
             ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:
@@ -213,7 +212,7 @@ class _Child:
 
 
 def explain(answer: Mapping[str, Any]) -> str:
-    """What the student's code raised, in one clause."""
+    """The error that the student's code raised, as the end of a sentence."""
     raised, message, where = (str(answer.get(key, "")) for key in ("raised", "message", "where"))
     where = f" ({where})" if where else ""
     if raised == "SystemExit":

@@ -1,4 +1,4 @@
-"""Inputs for the functions of rnn_layers.py (eecs545-w20-hw4 Q4)."""
+"""Test cases for the functions of rnn_layers.py (eecs545-w20-hw4 Q4)."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def _temporal_fc(rng: Generator, N: int, T: int, D: int, M: int) -> tuple[Any, .
 
 def _temporal_softmax(rng: Generator, N: int, T: int, V: int) -> tuple[Any, ...]:
     mask = rng.random((N, T)) < 0.6
-    mask[0, :2] = True, False  # something counts and something does not, whatever is drawn
+    mask[0, :2] = True, False  # whatever is drawn, one step counts and one does not
     return rng.normal(scale=2, size=(N, T, V)), rng.integers(0, V, (N, T)), mask
 
 

@@ -1,11 +1,11 @@
-"""Wrong answers made on purpose, for the functions of rnn_layers.py: see hints.py."""
+"""Guesses at the mistake behind wrong numbers, for the functions of rnn_layers.py: see hints.py."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy import ndarray
 
-from hw_check.hints import Guess
+from hw_check.hints import Guess, known
 from hw_check.layer_hints import BIAS_TWICE, NO_BIAS, softmax_guesses
 from hw_numpy import rnn_layers
 
@@ -26,7 +26,7 @@ def _rnn_step_forward(x: ndarray, h: ndarray, Wx: ndarray, Wh: ndarray, b: ndarr
 
 
 def _step_gradients(da: ndarray, x: ndarray, h: ndarray, Wx: ndarray, Wh: ndarray) -> dict[str, Callable[[], ndarray]]:
-    """Gradients of a step from `da`, that before tanh."""
+    """Gradients of a step, from the gradient `da` of the sum before tanh."""
     values = (lambda: da @ Wx.T, lambda: da @ Wh.T, lambda: x.T @ da, lambda: h.T @ da, lambda: da.sum(axis=0))
     return dict(zip(_STEP, values, strict=True))
 
@@ -90,12 +90,12 @@ def _rnn_backward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray,
         carried = da[t] @ Wh.T
     alone = combine(by_step(dh * (1 - h**2)))
     for name, value in alone.items():
-        yield name, "what comes back from later steps (dprev_h) is not added to dh", lambda value=value: value
+        yield name, "what comes back from later steps (dprev_h) is not added to dh", known(value)
     steps = by_step(da)
     for number, name in ((2, "dWx"), (3, "dWh"), (4, "db")):
         for t, which in ((0, "first"), (-1, "last")):
             text = f"only the {which} step's part (= where += was meant): the steps add up"
-            yield name, text, lambda number=number, t=t: steps[t][number]
+            yield name, text, known(steps[t][number])
     yield "dh0", "the last step's dprev_h: expected the first step's", lambda: steps[-1][1]
     yield "dh0", "the derivative at the first step is missing", lambda: dh[0] @ Wh.T
     yield "dh0", "dh of the first step: expected what reaches the state before it", lambda: dh[0]
@@ -141,8 +141,8 @@ def _temporal_fc_backward(x: ndarray, w: ndarray, b: ndarray, dout: ndarray) -> 
     yield "db", "summed over the batch alone: expected over the steps as well", lambda: dout.sum(axis=0)
     for t, which in ((0, "first"), (-1, "last")):
         text = f"only the {which} step's part: the steps add up"
-        yield "dw", text, lambda t=t: x[:, t].T @ dout[:, t]
-        yield "db", text, lambda t=t: dout[:, t].sum(axis=0)
+        yield "dw", text, known(x[:, t].T @ dout[:, t])
+        yield "db", text, known(dout[:, t].sum(axis=0))
 
 
 def _temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> Iterator[Guess]:
@@ -157,13 +157,14 @@ def _temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> Iterator[Gu
         ("each caption is averaged over its own length", mask / (N * np.maximum(mask.sum(axis=1, keepdims=True), 1))),
         ("it lacks the factor 1/N: expected averaged over the batch", mask.astype(float)),
     ):
-        yield "loss", text, lambda weights=weights: _cross_entropy(x, y, weights)[0]
-        yield "dx", text, lambda weights=weights: _cross_entropy(x, y, weights)[1]
+        loss, dx = _cross_entropy(x, y, weights)
+        yield "loss", text, known(loss)
+        yield "dx", text, known(dx)
     yield from softmax_guesses(x, y, mask / N)
 
 
 def _cross_entropy(x: ndarray, y: ndarray, weights: ndarray) -> tuple[ndarray, ndarray]:
-    """Loss and gradient, every step counted as `weights` (N, T) says."""
+    """Loss and its gradient; `weights` (N, T) are the weights of the steps."""
     shifted = x - x.max(axis=2, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
     one_hot = np.eye(x.shape[2])[y]
@@ -171,15 +172,15 @@ def _cross_entropy(x: ndarray, y: ndarray, weights: ndarray) -> tuple[ndarray, n
 
 
 def _lstm_step_forward(x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
-    for name in ("next_h", "next_c"):
-        for text, tweaked in _lstm_tweaks(x, h, c, Wx, Wh, b):
-            yield name, text, lambda tweaked=tweaked, name=name: tweaked[name == "next_c"]
+    for text, (next_h, next_c) in _wrong_lstm_steps(x, h, c, Wx, Wh, b):
+        yield "next_h", text, known(next_h)
+        yield "next_c", text, known(next_c)
 
 
-def _lstm_tweaks(
+def _wrong_lstm_steps(
     x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray
 ) -> Iterator[tuple[str, tuple[ndarray, ndarray]]]:
-    """What went wrong, and next_h and next_c as they then come out."""
+    """Mistakes in an LSTM's step as text, with the next_h and next_c that they give."""
     a = np.split(x @ Wx + h @ Wh + b, 4, axis=1)
     i, f, o = (1 / (1 + np.exp(-part)) for part in a[:3])
     g, right = np.tanh(a[3]), rnn_layers.lstm_step_forward

@@ -1,14 +1,13 @@
-"""The functions that eecs545-w20-hw4 asks for, and how its points are spread over them.
+"""The functions that are graded (eecs545-w20-hw4), and how the sheet's points are spread over them.
 
-The sheet gives points to questions alone. We give Q1's parts (a) 9, (b) 5 and (c) 11 to their functions, more to the
-backward than to the forward one; of the 20 points of each of Q2, Q3 and Q4 we leave 4 to the training that the last
-part asks for, which no function shows, and spread 16 over the functions of the other parts. LSTMs are not in the sheet:
-they are checked where they are written, for no points.
+The sheet gives points to whole questions only. In Q1, the points of parts (a) 9, (b) 5 and (c) 11 go to their
+functions, more to the backward than to the forward function. Q2, Q3 and Q4 have 20 points each: 4 of them are kept for
+the training in the last part, which no function shows, and 16 are spread over the functions of the other parts. The
+sheet does not ask for LSTMs: they are checked if the file has them, for no points.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from hw_check import layer_cases, layer_hints, model_cases, model_hints, rnn_cases, rnn_hints
 from hw_check.cases import Layer
@@ -16,20 +15,22 @@ from hw_check.hints import Guess
 from hw_check.model_cases import Network
 
 POINTS_ELSEWHERE = 12
-"""Q2c, Q3c and Q4d, 4 points each: trainings, for a person to grade."""
+"""Q2c, Q3c and Q4d, 4 points each: trainings, which a person has to grade."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function that is graded on its own.
+    """A function or method that is graded by itself.
 
-    Args:
-        name: as in the file; of a method, with its class.
-        file: the student's file that holds it.
-        question: of the sheet.
-        points: the most it can get; 0 where the sheet does not ask for it.
-        spec: draws its cases and reads its answers.
-        uses: what it may be built from, by people's names: where it fails, it is tried again with ours of these.
+    Attributes:
+        name: its name in the file; a method's name includes its class.
+        file: name of the student's file that defines it.
+        question: question of the sheet, such as "1a"; empty if the sheet does not ask for the function.
+        points: the most points it can get; 0 if the sheet does not ask for it.
+        spec: draws its test cases and reads the answers to them.
+        uses: the functions or files it builds on, as text for messages. If the function fails, it is tested again
+            with our versions of these.
+        guesses: generates wrong answers that typical mistakes would give, from a case's inputs; None if there are none.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Function:
 
     @property
     def needs(self) -> str | None:
-        """The function whose cache this one takes."""
+        """Name of the forward function whose cache this backward function takes; None for any other function."""
         return self.spec.forward if isinstance(self.spec, Layer) and self.name == self.spec.backward else None
 
 
@@ -75,31 +76,30 @@ _POINTS: Mapping[str, tuple[str, float]] = {
 _GUESSES = {**layer_hints.GUESSES, **rnn_hints.GUESSES, **model_hints.GUESSES}
 
 
-def _function(name: str, file: str, spec: Any, uses: str = "") -> Function:
+def _function(name: str, file: str, spec: Layer | Network, uses: str = "") -> Function:
     question, points = _POINTS.get(name, ("", 0.0))
     return Function(name, file, question, points, spec, uses, _GUESSES.get(name))
 
 
-def _of_layer(layer: Layer, file: str) -> Iterator[Function]:
-    uses = " and ".join(layer.replace)
-    for name in (layer.forward, layer.backward):
-        if name is not None:
-            yield _function(name, file, layer, uses)
+def _functions_of(layers: tuple[Layer, ...], file: str) -> Iterator[Function]:
+    for layer in layers:
+        for name in filter(None, (layer.forward, layer.backward)):
+            yield _function(name, file, layer, " and ".join(layer.replace))
 
 
 _BOTH = "layers.py and rnn_layers.py"
 FUNCTIONS: tuple[Function, ...] = (
-    *(function for layer in layer_cases.LAYERS for function in _of_layer(layer, "layers.py")),
+    *_functions_of(layer_cases.LAYERS, "layers.py"),
     _function("SoftmaxClassifier.__init__", "softmax.py", model_cases.SOFTMAX_INIT, "layers.py"),
     _function("SoftmaxClassifier.loss", "softmax.py", model_cases.SOFTMAX_LOSS, "layers.py"),
     _function("ConvNet.__init__", "cnn.py", model_cases.CNN_INIT, "layers.py"),
     _function("ConvNet.loss", "cnn.py", model_cases.CNN_LOSS, "layers.py"),
-    *(function for layer in rnn_cases.LAYERS for function in _of_layer(layer, "rnn_layers.py")),
+    *_functions_of(rnn_cases.LAYERS, "rnn_layers.py"),
     _function("CaptioningRNN.loss", "rnn.py", model_cases.CAPTION_LOSS, _BOTH),
     _function("CaptioningRNN.sample", "rnn.py", model_cases.CAPTION_SAMPLE, _BOTH),
     _function("CaptioningRNN.loss (lstm)", "rnn.py", model_cases.LSTM_LOSS, _BOTH),
     _function("CaptioningRNN.sample (lstm)", "rnn.py", model_cases.LSTM_SAMPLE, _BOTH),
 )
-"""In the order of the sheet, file by file."""
+"""All graded functions, file by file, in the order of the sheet."""
 
 FILES = tuple(dict.fromkeys(function.file for function in FUNCTIONS))

@@ -1,7 +1,8 @@
-"""Values between the checker and the process of a student's file: numbers and names only, never code.
+"""Messages between the checker and the process of a student's file: numbers and names only, never code.
 
-A message is a JSON header and the bytes of the arrays it refers to. Reading one runs no code and allocates no more than
-the message is long, whatever it claims. Imports the standard library and NumPy alone.
+A message is a JSON header, followed by the bytes of the arrays that the header describes. Reading a message runs no
+code, and takes no more memory than the message has bytes, whatever its header claims. Imports the standard library and
+NumPy alone.
 """
 
 import json
@@ -10,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_MESSAGE = 2**25  # bytes; the honest answers are a thousand times smaller
-LARGEST_ARRAY = 2**20  # numbers
-_LARGEST_HEADER = 2**20
+LARGEST_MESSAGE = 2**25  # bytes; answers of working files have a thousandth of that
+LARGEST_ARRAY = 2**20  # elements
+_LARGEST_HEADER = 2**20  # bytes
 _TYPES = {
     *("float64", "float32", "float16", "int64", "int32", "int16", "int8"),
     *("uint64", "uint32", "uint16", "uint8", "bool"),
@@ -21,17 +22,17 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Other:
-    """Stands for a value that is neither number nor array.
+    """Represents a value that is neither a number nor an array.
 
-    Args:
-        name: what it is, for people.
+    Attributes:
+        name: its type, for messages.
     """
 
     name: str
 
 
 def describe(value: Any, depth: int = 3) -> Any:
-    """`value` as something `encode` takes: numbers become arrays without axes, and what is no number an `Other`."""
+    """Converts `value` for `encode`: numbers become arrays without axes, other types become `Other`."""
     if isinstance(value, np.ndarray):
         if value.size > LARGEST_ARRAY:
             return Other(f"an array of shape {value.shape}")
@@ -47,7 +48,7 @@ def describe(value: Any, depth: int = 3) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    """A message of arrays, text, None, `Other`, and lists and dictionaries of these."""
+    """Makes a message of arrays, text, None, `Other`, and lists and dictionaries of these."""
     arrays: list[bytes] = []
 
     def tag(item: Any) -> list[Any]:
@@ -67,10 +68,10 @@ def encode(value: Any) -> bytes:
 
 
 def decode(message: bytes) -> Any:
-    """What `encode` was given.
+    """Reads a message that `encode` made.
 
     Raises:
-        ValueError: the message is damaged, or lies.
+        ValueError: the message is damaged, or its header does not match its length.
     """
     length = int.from_bytes(message[:8], "big")
     if len(message) < 8 or length > min(_LARGEST_HEADER, len(message) - 8):
@@ -96,7 +97,7 @@ def decode(message: bytes) -> Any:
 
 
 def _array(message: bytes, position: int, name: Any, shape: Any) -> tuple[np.ndarray, int]:
-    """The array whose bytes begin at `position`, and where they end."""
+    """The array whose bytes begin at `position`, and the position where they end."""
     if name not in _TYPES or len(shape) > 32 or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"there is no array of {name} and shape {shape}")
     dtype, count = np.dtype(name).newbyteorder("<"), 1

@@ -300,7 +300,7 @@ answers = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["loss", "W1", "b1", "x"]), inner),
     max_leaves=8,
 )
-replies = st.fixed_dictionaries({}, optional=dict.fromkeys(("returned", "params", "after", "nudged"), answers)) | (
+replies = st.fixed_dictionaries({}, optional=dict.fromkeys(("returned", "params", "after", "moved"), answers)) | (
     st.fixed_dictionaries({"raised": answers}, optional=dict.fromkeys(("message", "where", "stage"), answers))
 )
 
