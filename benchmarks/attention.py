@@ -13,8 +13,9 @@ from functools import partial
 import torch
 
 from hw_attention_theory import experiment, train
+from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.measure import Case, Meter
-from hw_attention_theory.models import SoftmaxSelfAttention, TaylorLinearAttention
+from hw_attention_theory.models import SoftmaxSelfAttention
 from hw_attention_theory.scaling_report import FIT_FROM, exponent
 from hw_common.commands import cli
 from hw_common.training.timing import ratio, take_turns
@@ -45,7 +46,7 @@ def measure_scaling(threads: int, rounds: int) -> None:
 
 
 def compare_attention(rounds: int) -> None:
-    attentions = {"softmax": SoftmaxSelfAttention(), "linear": TaylorLinearAttention(K)}
+    attentions = {"softmax": SoftmaxSelfAttention(), "linear": FastTaylorLinearAttention(D, K)}
     for L in (256, 1024, 4096, 8192):
         Q, K_, V = (torch.randn(L, D) for _ in range(3))
         with torch.inference_mode():

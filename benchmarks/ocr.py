@@ -27,8 +27,8 @@ from hw_common.training.experiment import make_optimizer
 from hw_common.training.loop import fit
 from hw_common.training.timing import ratio, take_turns
 from hw_ocr import data, experiment, train
-from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import Letters, OcrData
+from hw_ocr.fast_crf import FastLinearChainCRF
 
 CPU = torch.device("cpu")
 GOALS = {"log-likelihood with gradient": 1.5, "Viterbi": 3.0, "epoch": 20.0, "until dev 0.970": 8.0}
@@ -145,7 +145,7 @@ def verdict(what: str, faster: float, more: str = "") -> None:
 
 def compare_crfs(ocr: OcrData, rounds: int) -> None:
     torch.manual_seed(0)
-    own, other = LinearChainCRF(26), torchcrf.CRF(26, batch_first=True)
+    own, other = FastLinearChainCRF(26), torchcrf.CRF(26, batch_first=True)
     own.load_state_dict({
         "start": other.start_transitions, "transitions": other.transitions, "end": other.end_transitions
     })  # fmt: skip

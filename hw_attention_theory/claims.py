@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.models import FeatureMap, SoftmaxSelfAttention, TaylorLinearAttention, exponential_series
 
 Case = tuple[dict[str, int], float]  # the sizes that were drawn, and the error
@@ -122,7 +123,7 @@ def _softmax_cost(draw: random.Random) -> Case:
 def _linear_cost(draw: random.Random) -> Case:
     sizes = {"L": draw.randint(1, 300), "D": draw.randint(1, 16), "K": draw.choice((1, 3, 5))}
     M = math.comb(sizes["D"] + sizes["K"] - 1, sizes["K"] - 1)
-    flops = _count_flops(TaylorLinearAttention(sizes["K"]), sizes)
+    flops = _count_flops(TaylorLinearAttention(sizes["D"], sizes["K"]), sizes)
     return {**sizes, "M": M}, abs(flops / (4 * sizes["L"] * M * (sizes["D"] + 1)) - 1)
 
 
@@ -148,7 +149,7 @@ def _feature_count(draw: random.Random) -> Case:
     products = (itertools.product(range(sizes["D"]), repeat=degree) for degree in range(sizes["K"]))
     monomials = {tuple(sorted(factors)) for factors in itertools.chain.from_iterable(products)}
     phi = FeatureMap(**_map(sizes))
-    counts = [phi.size, phi(_normal(sizes["D"])).numel(), len(set(phi.exponents))]
+    counts = [phi.size, phi(_normal(sizes["D"])).numel(), len(set(phi.monomials))]
     if sizes["K"] == 3:
         counts.append((sizes["D"] + 1) * (sizes["D"] + 2) // 2)
     return {**sizes, "M": phi.size}, float(max(abs(count - len(monomials)) for count in counts))
@@ -177,7 +178,7 @@ def _linear_is_quadratic(causal: bool) -> Callable[[random.Random], Case]:
         weights = exponential_series(Q @ K.T, sizes["K"])
         weights = weights.tril() if causal else weights
         expected = (weights @ V) / weights.sum(-1, keepdim=True)
-        linear = TaylorLinearAttention(sizes["K"], sizes["chunk"])(Q, K, V, causal)
+        linear = FastTaylorLinearAttention(sizes["D"], sizes["K"], sizes["chunk"])(Q, K, V, causal)
         return sizes, _largest(linear - expected)
 
     return case
@@ -207,7 +208,7 @@ def attention_error(r: float, terms: int, L: int, D: int) -> float:
     """The largest error of Z for random queries and keys with ‖q‖‖k‖ = r, as a share of the largest entry of V."""
     Q, K = (math.sqrt(r) * torch.nn.functional.normalize(_normal(L, D), dim=-1) for _ in range(2))
     V = _normal(L, D)
-    exact, approximate = SoftmaxSelfAttention()(Q, K, V), TaylorLinearAttention(terms)(Q, K, V)
+    exact, approximate = SoftmaxSelfAttention()(Q, K, V), TaylorLinearAttention(D, terms)(Q, K, V)
     return _largest(exact - approximate) / _largest(V)
 
 

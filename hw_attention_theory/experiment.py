@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hw_attention_theory import data, plots
 from hw_attention_theory.data import Sequences
+from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.measure import peak_bytes
 from hw_attention_theory.models import PixelClassifier, SoftmaxSelfAttention, TaylorLinearAttention
 from hw_attention_theory.presets import HOMEWORK, SOURCES, TITLES
@@ -21,7 +22,11 @@ from hw_common.training.loop import Fitted, Row
 
 def build_model(arguments: argparse.Namespace) -> PixelClassifier:
     """The network that `arguments` describe."""
-    attention = SoftmaxSelfAttention() if arguments.attention == "softmax" else TaylorLinearAttention(arguments.terms)
+    if arguments.attention == "softmax":
+        attention: nn.Module = SoftmaxSelfAttention()
+    else:
+        linear = FastTaylorLinearAttention if arguments.kernels == "fast" else TaylorLinearAttention
+        attention = linear(arguments.d, arguments.terms)
     sizes = {name: getattr(arguments, name) for name in ("n", "d", "heads", "blocks")}
     return PixelClassifier(arguments.side**2, CLASSES, attention=attention, **sizes)
 

@@ -54,7 +54,7 @@ class Meter:
         self.threads = threads
         self.rounds = rounds
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["hw_attention_theory.models"])
+        context.set_forkserver_preload(["hw_attention_theory.fast_linear_attention"])
         self._pool = ProcessPoolExecutor(1, context, initializer=_leave_signals_to_parent, max_tasks_per_child=1)
 
     def measure(self, case: Case) -> dict[str, Any]:
@@ -88,11 +88,12 @@ def _leave_signals_to_parent() -> None:
 def _measure(case: Case, threads: int, rounds: int) -> Mapping[str, float]:
     import torch
 
-    from hw_attention_theory.models import SoftmaxSelfAttention, TaylorLinearAttention
+    from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
+    from hw_attention_theory.models import SoftmaxSelfAttention
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    attention = SoftmaxSelfAttention() if case.K is None else TaylorLinearAttention(case.K)
+    attention = SoftmaxSelfAttention() if case.K is None else FastTaylorLinearAttention(case.D, case.K)
     scale = case.D**-0.25  # qᵀk stays around 1
     Q, K, V = (scale * torch.randn(case.L, case.D) for _ in range(3))
     with torch.inference_mode():

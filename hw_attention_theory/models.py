@@ -1,81 +1,21 @@
-"""Self-attention as the sheets write it, its linear approximation, and a classifier that reads an image pixel by pixel.
+"""Self-attention and its linear approximation as the sheets write them, and a classifier of images read by pixel.
 
-Shapes: L positions, D numbers per query and key, M features, … any leading dimensions (batch, heads).
+Shapes: L positions, D features of each query and key, M features of φ; … stands for any leading dimensions (batch,
+heads).
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-
-_CHUNK_NUMBERS = 2**20  # features held at a time: 4 MB in fp32, which stays near the core
-
-
-def exponential_series(t: Tensor, order: int) -> Tensor:
-    """The first `order` terms of exp(t), 1 + t + … + t^(order-1)/(order-1)!, elementwise (Horner's scheme)."""
-    result = torch.ones_like(t)
-    for n in range(order - 1, 0, -1):
-        result = 1 + t * result / n
-    return result
-
-
-class FeatureMap:
-    """φ of ist-2023-24-hw2 Q1.2: φ(q)ᵀφ(k) is the exponential series of qᵀk, cut off after `order` terms.
-
-    (qᵀk)ⁿ/n! is the sum over all α with |α| = n of q^α k^α / α!, so that φ has one entry x^α / √α! for each monomial
-    of degree below `order`: M = C(D+order-1, order-1) of them, (D+1)(D+2)/2 for three terms. A tensor product would
-    have each mixed monomial several times.
-
-    Args:
-        dimension: D.
-        order: K, the number of terms; the highest power is K - 1.
-    """
-
-    def __init__(self, dimension: int, order: int) -> None:
-        self.dimension = dimension
-        self.order = order
-        self.size = math.comb(dimension + order - 1, order - 1)  # M
-        self.exponents = [
-            indices
-            for degree in range(order)
-            for indices in itertools.combinations_with_replacement(range(dimension), degree)
-        ]  # of each monomial, the indices of its factors: (0, 0, 2) is x₀²x₂
-        factorials = [math.prod(math.factorial(indices.count(i)) for i in set(indices)) for indices in self.exponents]
-        with torch.inference_mode(False):  # it outlives the call that made it, and is for training too
-            self.weights = 1 / torch.tensor(factorials, dtype=torch.float64)  # 1/α!, (M,)
-
-    def monomials(self, x: Tensor) -> Tensor:
-        """All x^α, in the order of `exponents`: (…, D) to (…, M)."""
-        blocks = [torch.ones_like(x[..., :1])]
-        for degree in range(1, self.order):
-            below = blocks[-1]
-            # Those that begin with x_i are x_i times those of the degree below that begin with x_i or later, which
-            # stand together at the end: no monomial comes twice, and nothing has to be gathered.
-            later = [math.comb(self.dimension - i + degree - 2, degree - 1) for i in range(self.dimension)]
-            products = [x[..., i : i + 1] * below[..., below.shape[-1] - n :] for i, n in enumerate(later)]
-            blocks.append(torch.cat(products, dim=-1))
-        return torch.cat(blocks, dim=-1)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """φ(x): (…, D) to (…, M)."""
-        return self.monomials(x) * self.weights.sqrt().to(x)
-
-
-@lru_cache(maxsize=64)
-def feature_map(dimension: int, order: int) -> FeatureMap:
-    """The feature map for that dimension and number of terms, made once."""
-    return FeatureMap(dimension, order)
 
 
 class SoftmaxSelfAttention(nn.Module):
     """Z = Softmax(Q Kᵀ) V (ist-2023-24-hw2 Q1.1): O(L²D) time, O(L²) memory."""
 
     def forward(self, Q: Tensor, K: Tensor, V: Tensor, causal: bool = False) -> Tensor:
-        """Q, K, V: (…, L, D); returns Z (…, L, D). With `causal`, no position attends to later ones."""
+        """Q, K, V: (…, L, D); returns Z (…, L, D). With `causal`, no position attends to a later one."""
         scores = Q @ K.mT  # (…, L, L)
         if causal:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=Q.device).triu(1)
@@ -83,112 +23,100 @@ class SoftmaxSelfAttention(nn.Module):
         return scores.softmax(-1) @ V
 
 
-class TaylorLinearAttention(nn.Module):
-    """Z ≈ D⁻¹ Φ(Q) Φ(K)ᵀ V with D = Diag(Φ(Q) Φ(K)ᵀ 1) (ist-2023-24-hw2 Q1.3 and Q1.4).
+def exponential_series(t: Tensor, order: int) -> Tensor:
+    """The first `order` terms of the series of exp(t), elementwise: 1 + t + t²/2! + … + t^(order-1)/(order-1)!."""
+    return sum((t**n / float(math.factorial(n)) for n in range(1, order)), start=torch.ones_like(t))
 
-    Φ(K)ᵀ[V, 1] is computed first, and a chunk of positions at a time: O(L·M·D) time, and O(M·D) memory beyond inputs
-    and output, in training too, where each chunk's features are computed again for the gradient.
+
+class FeatureMap(nn.Module):
+    """φ of ist-2023-24-hw2 Q1.2: φ(q)ᵀφ(k) is the series of exp(qᵀk), cut off after `order` terms.
+
+    By the multinomial theorem, (qᵀk)ⁿ/n! = Σ_(|α|=n) q^α k^α / α!. Hence φ(x) has one entry x^α / √α! for each monomial
+    x^α = x_1^α_1 … x_D^α_D of degree |α| < order. These are M = C(D + order - 1, order - 1) entries, (D+1)(D+2)/2 for
+    three terms.
 
     Args:
-        order: K, how many terms of the exponential series; odd. With an odd number the series is positive everywhere,
-            so that attention is an average of values as it is with softmax. With an even one it is negative for
-            small enough qᵀk, the weights are no probabilities, and the denominator can be 0.
-        chunk: positions at a time; by default as many as keep the features of a chunk at 4 MB.
-
-    Raises:
-        ValueError: `order` is not odd and positive.
+        dimension: D, features of a query or key.
+        order: number of terms of the series, K in the sheet; the highest degree is order - 1.
     """
 
-    def __init__(self, order: int = 3, chunk: int | None = None) -> None:
+    def __init__(self, dimension: int, order: int) -> None:
+        super().__init__()
+        # The indices of each monomial's factors: (0, 0, 2) stands for x_0² x_2, and () for 1.
+        self.monomials = [
+            indices
+            for degree in range(order)
+            for indices in itertools.combinations_with_replacement(range(dimension), degree)
+        ]
+        self.size = len(self.monomials)  # M
+        # Monomials of a lower degree get further factors 1, which `forward` puts behind the features, at index D.
+        factors = [[*indices, *[dimension] * (order - 1 - len(indices))] for indices in self.monomials]
+        factorials = [math.prod(math.factorial(indices.count(i)) for i in set(indices)) for indices in self.monomials]
+        self.factors: Tensor
+        self.factorials: Tensor
+        self.register_buffer("factors", torch.tensor(factors, dtype=torch.int64), persistent=False)  # (M, order - 1)
+        self.register_buffer("factorials", torch.tensor(factorials, dtype=torch.float64), persistent=False)  # α!, (M,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """φ(x): (…, D) to (…, M)."""
+        x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)  # (…, D + 1)
+        monomials = x[..., self.factors].prod(-1)  # (…, M, order - 1) to (…, M)
+        return monomials / self.factorials.sqrt().to(x.dtype)
+
+
+class TaylorLinearAttention(nn.Module):
+    """Z ≈ D⁻¹ Φ(Q) Φ(K)ᵀ V with D = Diag(Φ(Q) Φ(K)ᵀ 1) (ist-2023-24-hw2 Q1.3).
+
+    Computing Φ(K)ᵀ V first takes O(LMD) time and O(LM) memory, linear in L (Q1.4).
+
+    Args:
+        dimension: D, features of a query or key.
+        order: number of terms of the exponential series, K in the sheet; odd. With an odd number the series is positive
+            everywhere, so that attention is a weighted average of values as with softmax. With an even number it is
+            negative for some qᵀk, so that weights can be negative and the denominator can be 0.
+
+    Raises:
+        ValueError: `order` is even or less than 1.
+    """
+
+    def __init__(self, dimension: int, order: int = 3) -> None:
         super().__init__()
         if order < 1 or order % 2 == 0:
             raise ValueError(
                 f"order {order}: expected an odd number of terms; with an even one, attention weights can be negative"
             )
         self.order = order
-        self.chunk = chunk
+        self.phi = FeatureMap(dimension, order)
 
     def forward(self, Q: Tensor, K: Tensor, V: Tensor, causal: bool = False) -> Tensor:
-        """Q, K: (…, L, D), V: (…, L, D'); returns Z (…, L, D'). With `causal`, none attends to later positions."""
-        phi = feature_map(Q.shape[-1], self.order)
-        chunk = self.chunk or max(1, _CHUNK_NUMBERS // (phi.size * Q.shape[:-2].numel()))
+        """Q, K: (…, L, D), V: (…, L, D'); returns Z (…, L, D'). With `causal`, no position attends to a later one."""
         with torch.autocast(Q.device.type, enabled=False):  # sums over thousands of positions need more than bf16
             Q, K, V = (x.float() if x.element_size() < 4 else x for x in (Q, K, V))
-            attend = self._attend_causally if causal else self._attend
-            return attend(phi, Q.split(chunk, -2), K.split(chunk, -2), V.split(chunk, -2))
+            return self.attend_causally(Q, K, V) if causal else self.attend(Q, K, V)
 
-    def _attend(self, phi: FeatureMap, Q: tuple[Tensor, ...], K: tuple[Tensor, ...], V: tuple[Tensor, ...]) -> Tensor:
-        state = sum(_in_little_memory(_summary, phi, keys, values) for keys, values in zip(K, V, strict=True))
-        return _join((_in_little_memory(_look_up, phi, queries, state) for queries in Q), sum(q.shape[-2] for q in Q))
+    def attend(self, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+        """D⁻¹ Φ(Q) (Φ(K)ᵀ V), (…, L, D')."""
+        Phi_Q, Phi_K, ones = self.phi(Q), self.phi(K), torch.ones_like(V[..., :1])  # (…, L, M) twice, (…, L, 1)
+        numerators = Phi_Q @ (Phi_K.mT @ V)  # (…, L, D'), by way of (…, M, D')
+        denominators = Phi_Q @ (Phi_K.mT @ ones)  # (…, L, 1), the diagonal of D
+        return numerators / denominators
 
-    def _attend_causally(
-        self, phi: FeatureMap, Q: tuple[Tensor, ...], K: tuple[Tensor, ...], V: tuple[Tensor, ...]
-    ) -> Tensor:
-        def outputs() -> Iterator[Tensor]:
-            state = V[0].new_zeros((*V[0].shape[:-2], phi.size, V[0].shape[-1] + 1))
-            for queries, keys, values in zip(Q, K, V, strict=True):
-                yield _in_little_memory(_look_up_causally, phi, queries, state, keys, values)
-                state = state + _in_little_memory(_summary, phi, keys, values)
-
-        return _join(outputs(), sum(q.shape[-2] for q in Q))
-
-
-def _join(chunks: Iterator[Tensor], length: int) -> Tensor:
-    """The chunks (…, c, D') one behind the other, (…, L, D').
-
-    Without gradients, each is put in its place at once: kept until the end, those small results between large buffers
-    that come and go would leave the process's memory in pieces too small to use again.
-    """
-    first = next(chunks)
-    if first.requires_grad:
-        return torch.cat([first, *chunks], dim=-2)
-    joined, end = first.new_empty((*first.shape[:-2], length, first.shape[-1])), 0
-    for chunk in itertools.chain([first], chunks):
-        joined[..., end : end + chunk.shape[-2], :] = chunk
-        end += chunk.shape[-2]
-    return joined
-
-
-def _in_little_memory(function: Callable[..., Tensor], phi: FeatureMap, *tensors: Tensor) -> Tensor:
-    """`function(phi, *tensors)`; where gradients are wanted, keeping its arguments only and not its features."""
-    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
-        return function(phi, *tensors)
-    return checkpoint(function, phi, *tensors, use_reentrant=False, preserve_rng_state=False)
-
-
-def _with_ones(values: Tensor) -> Tensor:
-    """[V, 1]: with the ones, the denominators come out of the same product."""
-    return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
-
-
-def _summary(phi: FeatureMap, keys: Tensor, values: Tensor) -> Tensor:
-    """Φ(K)ᵀ [V, 1]: (…, M, D'+1); with 1/α! on this small matrix, neither Φ(Q) nor Φ(K) needs its 1/√α!."""
-    return (phi.monomials(keys).mT @ _with_ones(values)) * phi.weights.to(keys)[:, None]
-
-
-def _look_up(phi: FeatureMap, queries: Tensor, state: Tensor) -> Tensor:
-    sums = phi.monomials(queries) @ state
-    return sums[..., :-1] / sums[..., -1:]
-
-
-def _look_up_causally(phi: FeatureMap, queries: Tensor, state: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of a chunk to all positions before it, which are in `state`, and to those of its own that come first.
-
-    Within the chunk, the series of qᵀk itself costs less than the product of features that equals it.
-    """
-    own = exponential_series(queries @ keys.mT, phi.order).tril()
-    sums = phi.monomials(queries) @ state + own @ _with_ones(values)
-    return sums[..., :-1] / sums[..., -1:]
+    def attend_causally(self, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+        """The same with sums over the positions up to each query's own instead of over all positions."""
+        Phi_Q, Phi_K = self.phi(Q)[..., None], self.phi(K)[..., None]  # (…, L, M, 1)
+        numerators = (Phi_Q * (Phi_K * V[..., None, :]).cumsum(-3)).sum(-2)  # (…, L, M, D') to (…, L, D')
+        denominators = (Phi_Q * Phi_K.cumsum(-3)).sum(-2)  # (…, L, 1)
+        return numerators / denominators
 
 
 class MultiHeadSelfAttention(nn.Module):
     """Self-attention of X: (B, L, n) with W_Q, W_K, W_V of each head as in ist-2021-22-hw2 Q1.3, and an output layer.
 
     Args:
-        n: numbers per position.
-        d: numbers per query, key and value in each head.
-        heads: how many.
-        attention: Q, K, V to Z.
+        n: features of a position.
+        d: features of a query, key or value in each head.
+        heads: number of heads.
+        attention: module that computes Z from Q, K and V.
     """
 
     def __init__(self, n: int, d: int, heads: int, attention: nn.Module) -> None:
@@ -211,7 +139,7 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, then two linear layers at each position; each normalizes its input and is added to it."""
+    """Self-attention, then two linear layers at each position, both with layer normalization and a residual."""
 
     def __init__(self, n: int, d: int, heads: int, attention: nn.Module) -> None:
         super().__init__()
@@ -227,16 +155,16 @@ class Block(nn.Module):
 
 
 class PixelClassifier(nn.Module):
-    """Classes of images that are read as a sequence of pixels, row by row.
+    """Classifies images that are read as sequences of pixels, row by row.
 
     Args:
-        length: L, pixels in an image.
-        classes: how many.
-        n: numbers per position.
-        d: numbers per query, key and value in each head.
-        heads: of each block.
-        blocks: how many.
-        attention: Q, K, V to Z; has no parameters, so all blocks share it.
+        length: L, pixels of an image.
+        classes: number of classes.
+        n: features of a position.
+        d: features of a query, key or value in each head.
+        heads: number of heads in each block.
+        blocks: number of blocks.
+        attention: module that computes Z from Q, K and V; all blocks share it, since it has no parameters.
     """
 
     def __init__(

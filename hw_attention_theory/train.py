@@ -52,6 +52,7 @@ def parser() -> cli.Parser:
         )
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
+    cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags
 

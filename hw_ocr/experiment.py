@@ -15,8 +15,10 @@ from hw_common.training.batches import EpochBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
 from hw_ocr import data, plots
+from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import Letters, OcrData
-from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
+from hw_ocr.fast_crf import FastLinearChainCRF
+from hw_ocr.models import CLASSES, BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
 from hw_ocr.presets import HOMEWORK, SOURCE, TITLES, takes_words
 
 _WORDS_AT_ONCE = 256
@@ -26,10 +28,14 @@ def build_model(arguments: argparse.Namespace) -> nn.Module:
     """The network that `arguments` describe: of letters for a CNN without CRF, else of words."""
     if arguments.model == "cnn":
         network: nn.Module = OcrCNN(arguments.conv_layers)
-        return WithCRF(PerLetter(network)) if arguments.crf else network
-    sizes = {"hidden": arguments.hidden, "layers": arguments.layers, "dropout": arguments.dropout}
-    network = BiLSTM(**sizes) if arguments.model == "bilstm" else ConvBiLSTM(**sizes)
-    return WithCRF(network) if arguments.crf else network
+        if not arguments.crf:
+            return network
+        network = PerLetter(network)
+    else:
+        sizes = {"hidden": arguments.hidden, "layers": arguments.layers, "dropout": arguments.dropout}
+        network = BiLSTM(**sizes) if arguments.model == "bilstm" else ConvBiLSTM(**sizes)
+    crf = FastLinearChainCRF if arguments.kernels == "fast" else LinearChainCRF
+    return WithCRF(network, crf(CLASSES)) if arguments.crf else network
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:

@@ -55,8 +55,8 @@ class Finished:
         return labels[0], probabilities.gather(2, labels[:, :, None])[0, :, 0]
 
 
-def open_finished(folder: Path) -> Finished:
-    """Opens a run folder for use.
+def open_finished(folder: Path, kernels: str = "fast") -> Finished:
+    """Opens a run folder for use, with --kernels as given.
 
     Raises:
         UserError: it is not one, is unfinished or damaged, or its weights belong to another network.
@@ -66,6 +66,7 @@ def open_finished(folder: Path) -> Finished:
     data = run.summary().get("data")
     if not isinstance(data, str):
         raise UserError(f"{folder} is damaged: its summary names no data set")
+    arguments.kernels = kernels
     model = build_model(arguments)
     path = run.folder / BEST
     checkpoints.load_into(model, checkpoints.load_weights(path, weights_metadata(arguments)), path)

@@ -147,17 +147,18 @@ class ConvBiLSTM(nn.Module):
 
 
 class WithCRF(nn.Module):
-    """A sequence network with a linear-chain CRF on top (dsl-2019-hw3 Q2.2): its scores are the CRF's emissions.
+    """A network of words with a linear-chain CRF on top (dsl-2019-hw3 Q2.2). The network's scores are its emissions.
 
     Args:
-        network: (images, mask) to scores (B, T, 26).
+        network: from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26).
+        crf: of 26 tags.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, crf: LinearChainCRF) -> None:
         super().__init__()
         self.network = network
-        self.crf = LinearChainCRF(CLASSES)
+        self.crf = crf
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
-        """images: (B, T, 16, 8) float, mask: (B, T) bool; returns the emissions (B, T, 26), for `crf` to read."""
+        """images: (B, T, 16, 8) float, mask: (B, T) bool; returns the emissions (B, T, 26) of `crf`."""
         return self.network(images, mask)

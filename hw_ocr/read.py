@@ -27,6 +27,7 @@ def parser() -> cli.Parser:
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
     add_flag(flags, "word", action="store_true", help="the files together are one word, in this order")
+    cli.add_kernels_flag(flags)
     add_flag(flags, "json", action="store_true", help="print one JSON list with the probability of each letter")
     return flags
 
@@ -34,7 +35,7 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints a line for each word, or one JSON list."""
     arguments = parser().parse_args(argv)
-    results = read(arguments.run, arguments.images, arguments.word)
+    results = read(arguments.run, arguments.images, arguments.word, arguments.kernels)
     if arguments.json:
         print(json.dumps(results, indent=2))
         return
@@ -43,13 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{', '.join(result['files'])}: {result['text']} (least sure letter {least_sure:.4f})")
 
 
-def read(folder: Path, paths: Sequence[Path], one_word: bool = False) -> list[dict[str, Any]]:
+def read(folder: Path, paths: Sequence[Path], one_word: bool = False, kernels: str = "fast") -> list[dict[str, Any]]:
     """The text in each image file and the probability of each of its letters.
 
     Args:
         folder: a finished run.
         paths: image files.
         one_word: whether all files together are one word; otherwise each is one.
+        kernels: "plain" decodes with the textbook's CRF, "fast" with the fast one.
 
     Raises:
         UserError: `folder` is no finished run, or one of the files is no image of letters.
@@ -61,7 +63,7 @@ def read(folder: Path, paths: Sequence[Path], one_word: bool = False) -> list[di
     from hw_ocr.finished import open_finished
     from hw_ocr.images import read_letters
 
-    finished = open_finished(folder)
+    finished = open_finished(folder, kernels)
     letters = [read_letters(path) for path in paths]
     words = [(paths, np.concatenate(letters))] if one_word else [([p], w) for p, w in zip(paths, letters, strict=True)]
     results = []

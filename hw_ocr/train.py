@@ -51,6 +51,7 @@ def parser() -> cli.Parser:
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random shifts by one pixel")
+    cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags
 

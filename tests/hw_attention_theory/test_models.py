@@ -1,4 +1,4 @@
-"""Attention against torch's own, the linear one against the quadratic evaluation of the same weights."""
+"""Attention against torch's own; linear attention, plain and fast, against the quadratic evaluation of its weights."""
 
 import itertools
 import math
@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hw_attention_theory import models
+from hw_attention_theory import fast_linear_attention
+from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention, horner, monomials
 from hw_attention_theory.models import (
     FeatureMap,
     MultiHeadSelfAttention,
@@ -21,6 +22,7 @@ from hw_attention_theory.models import (
 )
 
 ORDERS = st.sampled_from([1, 3, 5])
+LINEAR = [TaylorLinearAttention, FastTaylorLinearAttention]
 
 
 def normal(*shape, seed=0, **options):
@@ -44,10 +46,11 @@ def test_the_feature_map_has_each_monomial_once_and_multiplies_to_the_series(D, 
     phi = FeatureMap(D, K)
     x, y = normal(3, D, seed=1), normal(3, D, seed=2)
     tensor_product = itertools.chain.from_iterable(itertools.product(range(D), repeat=n) for n in range(K))
-    assert set(phi.exponents) == {tuple(sorted(indices)) for indices in tensor_product}
-    assert len(phi.exponents) == phi.size == math.comb(D + K - 1, K - 1) == phi(x).shape[-1]
-    expected = torch.stack([x[:, list(indices)].prod(-1) for indices in phi.exponents], dim=-1)
-    assert torch.allclose(phi.monomials(x), expected, atol=1e-12)
+    assert set(phi.monomials) == {tuple(sorted(indices)) for indices in tensor_product}
+    assert len(phi.monomials) == phi.size == math.comb(D + K - 1, K - 1) == phi(x).shape[-1]
+    expected = torch.stack([x[:, list(indices)].prod(-1) for indices in phi.monomials], dim=-1)
+    assert torch.allclose(monomials(x, K), expected, atol=1e-12)
+    assert torch.allclose(phi(x), expected / phi.factorials.sqrt(), atol=1e-12)
     assert torch.allclose(phi(x) @ phi(y).T, exponential_series(x @ y.T, K), atol=1e-9)
 
 
@@ -60,6 +63,7 @@ def test_the_series_is_exps_and_positive_with_an_odd_number_of_terms():
     t = torch.linspace(-9, 9, 181, dtype=torch.float64)
     assert torch.allclose(exponential_series(t, 60), t.exp())
     for K in (1, 3, 5, 7):
+        assert torch.allclose(horner(t, K), exponential_series(t, K))
         assert exponential_series(t, K).min() > 0
         assert exponential_series(t, K + 1).min() < 0
 
@@ -79,25 +83,32 @@ def test_softmax_attention_is_torchs(causal):
 @settings(max_examples=25, deadline=None)
 def test_linear_attention_is_the_quadratic_one_with_its_gradients(L, D, width, order, chunk, causal, heads):
     inputs = [normal(heads, L, n, seed=i, grad=True) for i, n in enumerate((D, D, width))]
-    Z = TaylorLinearAttention(order, chunk)(*inputs, causal)
-    found = torch.autograd.grad(Z.sin().sum(), inputs, allow_unused=True, materialize_grads=True)
+    results = []
+    for attention in (TaylorLinearAttention(D, order), FastTaylorLinearAttention(D, order, chunk)):
+        Z = attention(*inputs, causal)
+        results.append((Z, *torch.autograd.grad(Z.sin().sum(), inputs, allow_unused=True, materialize_grads=True)))
+        with torch.no_grad():
+            assert torch.allclose(attention(*inputs, causal), Z, atol=1e-10)
+        singles = [x.detach().float() for x in inputs]
+        assert torch.allclose(attention(*singles, causal).double(), Z, rtol=1e-4, atol=1e-4)
     expected = quadratic(*inputs, order, causal)
-    with torch.no_grad():
-        assert torch.allclose(TaylorLinearAttention(order, chunk)(*inputs, causal), expected, atol=1e-9)
     wanted = torch.autograd.grad(expected.sin().sum(), inputs, allow_unused=True, materialize_grads=True)
-    assert torch.allclose(Z, expected, atol=1e-9)
-    for a, b in zip(found, wanted, strict=True):
-        assert torch.allclose(a, b, atol=1e-8)
+    for plain, fast, own in zip(*results, (expected, *wanted), strict=True):
+        assert torch.allclose(plain, fast, rtol=1e-10, atol=1e-10)
+        assert torch.allclose(plain, own, atol=1e-9)
 
 
-def test_it_comes_near_softmax_with_more_terms():
+@pytest.mark.parametrize("linear", LINEAR)
+def test_it_comes_near_softmax_with_more_terms(linear):
     Q, K, V = (0.5 * normal(6, 3, seed=i) for i in range(3))
     exact = SoftmaxSelfAttention()(Q, K, V)
-    errors = [(TaylorLinearAttention(K_)(Q, K, V) - exact).abs().max().item() for K_ in (1, 3, 5, 7, 9)]
+    errors = [(linear(3, K_)(Q, K, V) - exact).abs().max().item() for K_ in (1, 3, 5, 7, 9)]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-4 < errors[0]
 
 
-@pytest.mark.parametrize("attention", [SoftmaxSelfAttention(), TaylorLinearAttention(chunk=2)])
+@pytest.mark.parametrize(
+    "attention", [SoftmaxSelfAttention(), TaylorLinearAttention(2), FastTaylorLinearAttention(2, chunk=2)]
+)
 def test_causal_attention_does_not_see_what_comes_later(attention):
     Q, K, V = (normal(7, 2, seed=i) for i in range(3))
     before = attention(Q, K, V, causal=True)
@@ -110,27 +121,27 @@ def test_causal_attention_does_not_see_what_comes_later(attention):
 @pytest.mark.parametrize("order", [0, 2, 4, -1])
 def test_an_even_number_of_terms_is_refused(order):
     with pytest.raises(ValueError, match="expected an odd number of terms"):
-        TaylorLinearAttention(order)
+        TaylorLinearAttention(2, order)
 
 
 def test_the_chunk_makes_no_difference_by_default_either(monkeypatch):
     Q, K, V = (normal(2, 30, 3, seed=i) for i in range(3))
-    whole = TaylorLinearAttention(3, chunk=30)(Q, K, V)
-    monkeypatch.setattr(models, "_CHUNK_NUMBERS", 7 * 2 * 10)  # seven positions of both rows
-    cut = []
-    monkeypatch.setattr(models, "_look_up", lambda phi, Q, state, look_up=models._look_up: (
-        cut.append(Q.shape[-2]) or look_up(phi, Q, state)
-    ))  # fmt: skip
-    assert torch.allclose(TaylorLinearAttention()(Q, K, V), whole)
+    whole = FastTaylorLinearAttention(3, chunk=30)(Q, K, V)
+    monkeypatch.setattr(fast_linear_attention, "_CHUNK_ELEMENTS", 7 * 2 * 10)  # seven positions of both rows
+    cut, divide = [], FastTaylorLinearAttention._divide
+    monkeypatch.setattr(
+        FastTaylorLinearAttention, "_divide", lambda self, Q, sums: cut.append(Q.shape[-2]) or divide(self, Q, sums)
+    )
+    assert torch.allclose(FastTaylorLinearAttention(3)(Q, K, V), whole)
     assert cut == [7, 7, 7, 7, 2]
 
 
-def test_it_can_be_trained_after_it_was_evaluated():
-    models.feature_map.cache_clear()
-    inputs = [normal(4, 2, seed=i, grad=True) for i in range(3)]
+@pytest.mark.parametrize("linear", LINEAR)
+def test_it_can_be_trained_after_it_was_evaluated(linear):
+    attention, inputs = linear(2), [normal(4, 2, seed=i, grad=True) for i in range(3)]
     with torch.inference_mode():
-        TaylorLinearAttention()(*inputs)
-    TaylorLinearAttention()(*inputs).sum().backward()
+        attention(*inputs)
+    attention(*inputs).sum().backward()
     assert all(x.grad is not None for x in inputs)
 
 
@@ -160,18 +171,20 @@ def test_memory_does_not_grow_with_the_product_of_length_and_features(causal, tr
         return tensor
 
     with LargestTensor() as largest, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        TaylorLinearAttention(order, chunk=8)(*inputs, causal)
+        FastTaylorLinearAttention(D, order, chunk=8)(*inputs, causal)
     assert largest.numbers <= L * D  # inputs and output; L features alone are more than ten times as many
     assert saved == 0  # nothing larger than an input waits for the gradient
 
 
-def test_sums_are_in_fp32_under_bf16():
+@pytest.mark.parametrize("linear", LINEAR)
+def test_sums_are_in_fp32_under_bf16(linear):
+    attention = linear(4)
     Q, K, V = (normal(300, 4, seed=i).float() for i in range(3))
-    exact = TaylorLinearAttention()(Q, K, V)
+    exact = attention(Q, K, V)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = TaylorLinearAttention()(Q.bfloat16(), K.bfloat16(), V.bfloat16())
+        mixed = attention(Q.bfloat16(), K.bfloat16(), V.bfloat16())
     assert mixed.dtype == torch.float32
-    assert torch.allclose(mixed, TaylorLinearAttention()(*(x.bfloat16().float() for x in (Q, K, V))))
+    assert torch.allclose(mixed, attention(*(x.bfloat16().float() for x in (Q, K, V))))
     assert torch.allclose(mixed, exact, atol=0.05)
 
 
@@ -189,7 +202,7 @@ def test_heads_are_torchs():
     assert torch.allclose(own(X), theirs(X, X, X, need_weights=False)[0])
 
 
-@pytest.mark.parametrize("attention", [SoftmaxSelfAttention(), TaylorLinearAttention()])
+@pytest.mark.parametrize("attention", [SoftmaxSelfAttention(), *(linear(2) for linear in LINEAR)])
 def test_the_classifier_uses_all_its_parameters_and_every_pixel(attention):
     torch.manual_seed(0)
     model = PixelClassifier(9, 10, n=4, d=2, heads=2, blocks=2, attention=attention)

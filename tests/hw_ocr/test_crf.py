@@ -1,4 +1,4 @@
-"""The CRF against the sum over all sequences of tags, against pytorch-crf and against finite differences."""
+"""The textbook's CRF and the fast one, each against brute force, pytorch-crf and finite differences, and each other."""
 
 import itertools
 
@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hw_ocr.crf import LinearChainCRF
+from hw_ocr.fast_crf import FastLinearChainCRF
 
 EXACT = 1e-9
 CASES = 1000
+both_crfs = pytest.mark.parametrize("crf", [LinearChainCRF, FastLinearChainCRF])
 
 
 def mask_of(*lengths: int) -> Tensor:
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
-def random_crf(tags: int, generator: torch.Generator, scale: float = 1.0) -> LinearChainCRF:
-    model = LinearChainCRF(tags).double()
+def random_crf(crf: type[LinearChainCRF], tags: int, generator: torch.Generator, scale: float = 1.0) -> LinearChainCRF:
+    model = crf(tags).double()
     for parameter in model.parameters():
         parameter.data = scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     return model
@@ -71,30 +73,37 @@ def check_by_brute_force(model: LinearChainCRF, emissions: Tensor, tags: Tensor,
         assert not decoded[word, length:].any()
 
 
+@both_crfs
 @pytest.mark.parametrize("tags", [1, 2, 3, 4])
-def test_everything_is_what_the_sum_over_all_sequences_says(tags):
+def test_everything_is_what_the_sum_over_all_sequences_says(crf, tags):
     generator = torch.Generator().manual_seed(tags)
     checked = 0
     while checked < CASES // 4:
         lengths = torch.randint(1, 5 if tags < 4 else 4, (5,), generator=generator).tolist()
         scale = [0.1, 1, 10][checked % 3]
-        model = random_crf(tags, generator, scale)
+        model = random_crf(crf, tags, generator, scale)
         check_by_brute_force(model, *random_words(tags, lengths, generator, scale))
         checked += len(lengths)
 
 
-def test_words_of_one_letter_alone():
+@both_crfs
+def test_words_of_one_letter_alone(crf):
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        check_by_brute_force(random_crf(3, generator), *random_words(3, [1], generator))
-        check_by_brute_force(random_crf(3, generator), *random_words(3, [1, 1, 4], generator))
+        check_by_brute_force(random_crf(crf, 3, generator), *random_words(3, [1], generator))
+        check_by_brute_force(random_crf(crf, 3, generator), *random_words(3, [1, 1, 4], generator))
 
 
-@given(st.integers(0, 2**31), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.sampled_from([1, 300, 3000]))
+@both_crfs
+@given(
+    seed=st.integers(0, 2**31),
+    lengths=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    scale=st.sampled_from([1, 300, 3000]),
+)
 @settings(max_examples=40, deadline=None)
-def test_scores_of_any_size(seed, lengths, scale):
+def test_scores_of_any_size(crf, seed, lengths, scale):
     generator = torch.Generator().manual_seed(seed)
-    model, words = random_crf(3, generator, scale), random_words(3, lengths, generator, scale)
+    model, words = random_crf(crf, 3, generator, scale), random_words(3, lengths, generator, scale)
     for word, likelihood in enumerate(model.log_likelihood(*words).tolist()):
         emissions, tags, mask = (part[word, : lengths[word]] for part in words)
         scores = every_sequence(model, emissions.numpy())
@@ -104,25 +113,22 @@ def test_scores_of_any_size(seed, lengths, scale):
     assert torch.allclose(marginals.sum(2), words[2].double(), atol=1e-9)
 
 
-def test_extreme_scores_do_not_take_the_fast_way_and_others_do(monkeypatch):
-    calls = []
-    slow = LinearChainCRF._log_partition_of_extreme_scores
-    monkeypatch.setattr(
-        LinearChainCRF, "_log_partition_of_extreme_scores", lambda *rest: calls.append(1) or slow(*rest)
-    )
+def test_extreme_scores_take_the_textbooks_recursion_and_others_do_not(monkeypatch):
+    calls, textbook = [], LinearChainCRF.log_partition
+    monkeypatch.setattr(LinearChainCRF, "log_partition", lambda *rest: calls.append(1) or textbook(*rest))
     generator = torch.Generator().manual_seed(1)
-    model, (emissions, _, mask) = random_crf(3, generator), random_words(3, [4, 2], generator)
-    fast = model.log_partition(emissions, mask)
+    model, (emissions, _, mask) = random_crf(FastLinearChainCRF, 3, generator), random_words(3, [4, 2], generator)
+    model.log_partition(emissions, mask)
     assert not calls
-    assert torch.allclose(fast, slow(model, emissions, mask), atol=1e-12)
     contradiction = 1000 * torch.tensor([[[1.0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
     model.transitions.data = 2000 * torch.eye(3, dtype=torch.float64)  # the letters differ, the tags must not
     model.log_partition(contradiction, mask_of(2))
     assert calls
 
 
-def test_forbidden_transitions_are_never_taken():
-    model = LinearChainCRF(3).double()
+@both_crfs
+def test_forbidden_transitions_are_never_taken(crf):
+    model = crf(3).double()
     model.transitions.data[0, 1] = -torch.inf
     emissions = torch.tensor([[[9.0, 0, 0], [0, 9.0, 5.0]]], dtype=torch.float64)
     assert model.decode(emissions, mask_of(2)).tolist() == [[0, 2]]
@@ -134,29 +140,47 @@ def test_forbidden_transitions_are_never_taken():
 # Gradients
 
 
-def test_gradients_agree_with_finite_differences():
+@both_crfs
+def test_gradients_agree_with_finite_differences(crf):
     generator = torch.Generator().manual_seed(3)
-    model = random_crf(3, generator)
+    model = random_crf(crf, 3, generator)
     emissions, tags, mask = random_words(3, [4, 1, 3], generator)
     inputs = (emissions.requires_grad_(), *model.parameters())
     assert torch.autograd.gradcheck(lambda *_: model.log_likelihood(emissions, tags, mask), inputs)
     assert torch.autograd.gradcheck(lambda *_: model.log_partition(emissions, mask), inputs)
 
 
-def test_gradients_of_the_fast_way_are_those_of_the_textbooks_recursion():
-    generator = torch.Generator().manual_seed(4)
-    model = random_crf(4, generator, scale=20)
-    emissions, _, mask = random_words(4, [5, 1, 3, 5], generator, scale=20)
-    inputs = (emissions.requires_grad_(), *model.parameters())
-    weights = torch.randn(4, generator=generator, dtype=torch.float64)
-    fast = torch.autograd.grad((model.log_partition(emissions, mask) * weights).sum(), inputs)
-    slow = torch.autograd.grad((model._log_partition_of_extreme_scores(emissions, mask) * weights).sum(), inputs)
-    for ours, theirs in zip(fast, slow, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-11)
+@given(
+    seed=st.integers(0, 2**31),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    scale=st.sampled_from([0.1, 1, 5]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_fast_crf_computes_the_textbooks_numbers(seed, lengths, scale):
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
+        generator = torch.Generator().manual_seed(seed)
+        plain = random_crf(LinearChainCRF, 5, generator, scale).to(dtype)
+        fast = FastLinearChainCRF(5).to(dtype)
+        fast.load_state_dict(plain.state_dict())
+        emissions, tags, mask = random_words(5, lengths, generator, scale)
+        emissions = emissions.to(dtype).requires_grad_()
+        weights = torch.randn(len(lengths), generator=generator, dtype=dtype)
+        found = []
+        for model in (plain, fast):
+            likelihoods = model.log_likelihood(emissions, tags, mask)
+            gradients = torch.autograd.grad((likelihoods * weights).sum(), (emissions, *model.parameters()))
+            found.append((likelihoods, *gradients, model.marginals(emissions, mask)))
+        for ours, theirs in zip(*found, strict=True):
+            assert ours.dtype == theirs.dtype == dtype
+            assert torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+        decoded = [model.decode(emissions, mask) for model in (plain, fast)]
+        assert torch.allclose(*(plain.score(emissions, tags, mask) for tags in decoded), rtol=tolerance, atol=tolerance)
+        if dtype == torch.float64:
+            assert torch.equal(*decoded)
 
 
-def test_second_derivatives_are_refused_and_not_wrong():
-    model = random_crf(2, torch.Generator().manual_seed(0))
+def test_second_derivatives_of_the_fast_crf_are_refused_and_not_wrong():
+    model = random_crf(FastLinearChainCRF, 2, torch.Generator().manual_seed(0))
     emissions = torch.zeros(1, 3, 2, dtype=torch.float64, requires_grad=True)
     (first,) = torch.autograd.grad(model.log_partition(emissions, mask_of(3)).sum(), emissions, create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
@@ -166,18 +190,20 @@ def test_second_derivatives_are_refused_and_not_wrong():
 # pytorch-crf
 
 
-def both(seed: int, tags: int = 26) -> tuple[LinearChainCRF, torchcrf.CRF]:
+def pair(crf: type[LinearChainCRF], seed: int, tags: int = 26) -> tuple[LinearChainCRF, torchcrf.CRF]:
     """Ours and pytorch-crf's, with the same scores."""
-    ours, theirs = random_crf(tags, torch.Generator().manual_seed(seed)), torchcrf.CRF(tags, batch_first=True).double()
+    ours = random_crf(crf, tags, torch.Generator().manual_seed(seed))
+    theirs = torchcrf.CRF(tags, batch_first=True).double()
     theirs.start_transitions.data = ours.start.data.clone()
     theirs.transitions.data = ours.transitions.data.clone()
     theirs.end_transitions.data = ours.end.data.clone()
     return ours, theirs
 
 
+@both_crfs
 @pytest.mark.parametrize("seed", range(3))
-def test_pytorch_crf_agrees(seed):
-    ours, theirs = both(seed)
+def test_pytorch_crf_agrees(crf, seed):
+    ours, theirs = pair(crf, seed)
     emissions, tags, mask = random_words(26, [3, 9, 1, 7, 9, 2], torch.Generator().manual_seed(seed), scale=3)
     emissions.requires_grad_()
     likelihoods = ours.log_likelihood(emissions, tags, mask)
@@ -194,9 +220,10 @@ def test_pytorch_crf_agrees(seed):
 # Padding, precision, modes
 
 
-def test_padding_has_no_influence():
+@both_crfs
+def test_padding_has_no_influence(crf):
     generator = torch.Generator().manual_seed(5)
-    model = random_crf(3, generator)
+    model = random_crf(crf, 3, generator)
     emissions, tags, mask = random_words(3, [2, 4, 1], generator)
     littered = emissions.masked_fill(~mask[:, :, None], torch.nan).requires_grad_()
     dirty = tags.masked_fill(~mask, -100)
@@ -210,10 +237,11 @@ def test_padding_has_no_influence():
         assert alone.item() == pytest.approx(model.log_likelihood(emissions, tags, mask)[word].item(), abs=EXACT)
 
 
+@both_crfs
 @pytest.mark.parametrize("length", [1, 3])
-def test_what_is_given_is_left_as_it_is(length):
+def test_arguments_are_not_changed(crf, length):
     generator = torch.Generator().manual_seed(8)
-    model = random_crf(3, generator)
+    model = random_crf(crf, 3, generator)
     words = random_words(3, [length], generator)  # of a single word all layouts are the same memory
     before = [part.clone() for part in (*words, *model.parameters())]
     model.log_likelihood(*words).sum().backward()
@@ -222,9 +250,10 @@ def test_what_is_given_is_left_as_it_is(length):
     assert all(torch.equal(part, copy) for part, copy in zip((*words, *model.parameters()), before, strict=True))
 
 
-def test_bfloat16_emissions_are_summed_in_float32():
+@both_crfs
+def test_bfloat16_emissions_are_summed_in_float32(crf):
     generator = torch.Generator().manual_seed(6)
-    model = LinearChainCRF(26)
+    model = crf(26)
     emissions, tags, mask = random_words(26, [9, 5], generator, scale=5)
     coarse = emissions.bfloat16()
     likelihoods = model.log_likelihood(coarse, tags, mask)
@@ -232,9 +261,10 @@ def test_bfloat16_emissions_are_summed_in_float32():
     assert torch.allclose(likelihoods, model.log_likelihood(coarse.float(), tags, mask))
 
 
-def test_marginals_and_decoding_work_in_inference_mode():
+@both_crfs
+def test_marginals_and_decoding_work_in_inference_mode(crf):
     generator = torch.Generator().manual_seed(7)
-    model = random_crf(3, generator)
+    model = random_crf(crf, 3, generator)
     emissions, _, mask = random_words(3, [3, 2], generator)
     expected = model.marginals(emissions, mask), model.decode(emissions, mask)
     with torch.inference_mode():
@@ -243,14 +273,16 @@ def test_marginals_and_decoding_work_in_inference_mode():
         assert torch.equal(model.decode(emissions, mask), expected[1])
 
 
-def test_an_untrained_crf_prefers_nothing():
-    model = LinearChainCRF(4)
+@both_crfs
+def test_an_untrained_crf_prefers_nothing(crf):
+    model = crf(4)
     likelihood = model.log_likelihood(torch.zeros(1, 3, 4), torch.tensor([[0, 1, 2]]), mask_of(3))
     assert likelihood.item() == pytest.approx(-3 * np.log(4))
 
 
-def test_training_finds_the_transitions():
-    model = LinearChainCRF(2)
+@both_crfs
+def test_training_finds_the_transitions(crf):
+    model = crf(2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     tags = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0]])
     for _ in range(20):
@@ -264,6 +296,7 @@ def test_training_finds_the_transitions():
 # Bad input
 
 
+@both_crfs
 @pytest.mark.parametrize(
     ("emissions", "mask", "words"),
     [
@@ -272,12 +305,12 @@ def test_training_finds_the_transitions():
         ((2, 3, 5), torch.ones(2, 4, dtype=torch.bool), r"mask \(2, 4\)"),
         ((2, 3, 5), torch.ones(2, 3), "torch.float32"),
         ((2, 3, 5), torch.tensor([[True] * 3, [True, False, True]]), "no gap"),
-        ((2, 3, 5), torch.tensor([[True] * 3, [False] * 3]), "begin at the first place"),
-        ((2, 0, 5), torch.ones(2, 0, dtype=torch.bool), "begin at the first place"),
+        ((2, 3, 5), torch.tensor([[True] * 3, [False] * 3]), "must begin with True"),
+        ((2, 0, 5), torch.ones(2, 0, dtype=torch.bool), "must begin with True"),
     ],
 )
-def test_what_is_no_batch_of_words_is_refused(emissions, mask, words):
-    model = LinearChainCRF(5)
+def test_what_is_no_batch_of_words_is_refused(crf, emissions, mask, words):
+    model = crf(5)
     for call in (model.log_partition, model.decode, model.marginals):
         with pytest.raises(ValueError, match=words):
             call(torch.zeros(emissions), mask)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hw_ocr.crf import LinearChainCRF
 from hw_ocr.models import BidirectionalLSTM, BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
 
 WORD_MODELS = {
@@ -14,7 +15,7 @@ WORD_MODELS = {
     "bilstm": lambda: BiLSTM(),
     "bilstm, 2 layers of 5": lambda: BiLSTM(hidden=5, layers=2),
     "conv-bilstm": lambda: ConvBiLSTM(),
-    "conv-bilstm, 3 layers of 4, with CRF": lambda: WithCRF(ConvBiLSTM(hidden=4, layers=3)),
+    "conv-bilstm, 3 layers of 4, with CRF": lambda: WithCRF(ConvBiLSTM(hidden=4, layers=3), LinearChainCRF(26)),
 }
 every_word_model = pytest.mark.parametrize("name", WORD_MODELS)
 
@@ -47,7 +48,7 @@ def parameters(model: nn.Module) -> int:
         (lambda: OcrCNN(5), 51_466),
         (lambda: BiLSTM(), 287_386),
         (lambda: ConvBiLSTM(), 336_954),
-        (lambda: WithCRF(BiLSTM()), 287_386 + 26 * 26 + 2 * 26),
+        (lambda: WithCRF(BiLSTM(), LinearChainCRF(26)), 287_386 + 26 * 26 + 2 * 26),
     ],
 )
 def test_parameter_counts_are_the_published_ones(make, published):
@@ -196,7 +197,7 @@ def test_dropout_stands_around_and_between_the_layers_of_the_lstm(make):
 
 def test_a_crf_leaves_the_scores_and_learns_with_the_network():
     network, (images, mask) = BiLSTM(hidden=4), random_words(3, 2)
-    model = WithCRF(network)
+    model = WithCRF(network, LinearChainCRF(26))
     emissions = model(images, mask)
     assert torch.equal(emissions, network(images, mask))
     model.crf.log_likelihood(emissions, torch.zeros_like(mask, dtype=torch.int64), mask).sum().backward()
