@@ -45,9 +45,10 @@ from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, TITLES
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.training.batches import SequenceBatches, Tensors, batches_of_similar_length, generator_for
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import autocast, fit
-from hw_common.training.memory import keep_freed
-from hw_common.training.timing import Worker, ratio, take_turns
+from hw_common.training.loop import fit
+from hw_common.training.memory import keep_freed_memory
+from hw_common.training.precision import autocast
+from hw_common.training.timing import Worker, ratio, time_interleaved
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import asr_notebook  # noqa: E402
@@ -145,7 +146,7 @@ def course_training(model: SpeechToText, batch: tuple[Tensor, Tensor]) -> None:
 
 def our_training(model: SpeechToText, batches: Chosen, precision: str) -> None:
     """One step with each batch, with the memory as `hw_asr.train` has it."""
-    keep_freed()
+    keep_freed_memory()
     plain = train.COMMAND.parse(["--dataset", "sample"])
     loss = functools.partial(training_loss, plain, Listening(None, CHARACTERS))
     optimizer = make_optimizer("adamw", model.parameters(), 1e-3, 0.01)
@@ -198,7 +199,7 @@ def compare_training(
         Worker(our_steps, preset, decoder, arguments.dataset_dir, results) as ours,
     ):
         calls = {"course": course, **{p: functools.partial(ours, p) for p in arguments.precision}}
-        seconds = take_turns(calls, arguments.rounds, warm_up=1)
+        seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
     for precision in arguments.precision:
         title = f"training, {preset}, {decoder}, {precision}"
         compare(title, seconds, precision, (arguments.course_batch, 3 * BATCH), GOALS[precision])
@@ -209,7 +210,7 @@ def compare_generation(preset: str, decoder: str, clips: data.Split | Noise, arg
     with torch.no_grad():
         model.decoder.classifier.bias[STOP] = -1e4  # no text ends early
     spectrograms, _ = course_batch(clips, 4)
-    seconds = take_turns(
+    seconds = time_interleaved(
         {
             "course": lambda: course_generation(model, spectrograms),
             "ours": functools.partial(our_generation, model, batches, "fp32"),

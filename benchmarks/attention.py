@@ -18,7 +18,7 @@ from hw_attention_theory.measure import Case, Meter
 from hw_attention_theory.models import SoftmaxSelfAttention
 from hw_attention_theory.scaling_report import FIT_FROM, exponent
 from hw_common.commands import cli
-from hw_common.training.timing import ratio, take_turns
+from hw_common.training.timing import ratio, time_interleaved
 
 D, K = 16, 3
 LONGEST = 65536
@@ -51,7 +51,7 @@ def compare_attention(rounds: int) -> None:
         Q, K_, V = (torch.randn(L, D) for _ in range(3))
         with torch.inference_mode():
             calls = {name: partial(attention, Q, K_, V) for name, attention in attentions.items()}
-            seconds = take_turns(calls, rounds)
+            seconds = time_interleaved(calls, rounds)
         print(f"attention, L = {L}: linear is {ratio(seconds, of='softmax', to='linear'):.2f} times as fast as softmax")
 
 
@@ -68,7 +68,9 @@ def training_step(attention: str, side: int) -> Callable[[], None]:
 
 def compare_training(rounds: int) -> None:
     for side in (14, 28):
-        seconds = take_turns({name: training_step(name, side) for name in ("softmax", "taylor")}, rounds, warm_up=1)
+        seconds = time_interleaved(
+            {name: training_step(name, side) for name in ("softmax", "taylor")}, rounds, warm_up=1
+        )
         faster = ratio(seconds, of="softmax", to="taylor")
         print(f"training step, L = {side**2}: linear is {faster:.2f} times as fast as softmax")
 

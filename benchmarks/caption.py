@@ -28,8 +28,8 @@ from hw_caption.vocabulary import END, START, UNKNOWN
 from hw_common.training.batches import batches_of_similar_length
 from hw_common.training.experiment import make_optimizer
 from hw_common.training.loop import fit
-from hw_common.training.memory import keep_freed
-from hw_common.training.timing import Worker, ratio, take_turns
+from hw_common.training.memory import keep_freed_memory
+from hw_common.training.timing import Worker, ratio, time_interleaved
 
 VOCABULARY, REGIONS, LONGEST, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
 # How many of Sydney's training captions have 7, 8, … 22 words with START and END.
@@ -154,7 +154,7 @@ def course_way(kind: str, batch_size: int) -> Callable[[], None]:
 
 
 def our_way(kind: str, batch_size: int) -> Callable[[str], None]:
-    keep_freed()  # as every training does
+    keep_freed_memory()  # as every training does
     decoder, (_, examples) = DECODERS[kind](VOCABULARY), like_sydney(batch_size)
     return quietly(lambda precision: our_training(decoder, examples, precision))
 
@@ -162,7 +162,7 @@ def our_way(kind: str, batch_size: int) -> Callable[[str], None]:
 def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: int) -> None:
     with Worker(course_way, kind, batch_size) as course, Worker(our_way, kind, batch_size) as ours:
         calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
-        seconds = take_turns(calls, rounds, warm_up=1)
+        seconds = time_interleaved(calls, rounds, warm_up=1)
     for precision in precisions:
         goal = GOALS.get((kind, batch_size)) if precision == precisions[-1] else None
         compare(f"training, {kind}, batch {batch_size}, {precision}", seconds, precision, goal)
@@ -180,7 +180,7 @@ def compare_greedy(kind: str, rounds: int) -> None:
     words = statistics.mean(len(caption.tokens) for caption in decoding.greedy([decoder], regions, LONGEST - 1))
     calls = {"course": lambda: course_greedy(decoder, regions), "ours": lambda: our_greedy(decoder, regions)}
     title = f"greedy, {kind}, {TEST_IMAGES} images, {words:.0f} words"
-    compare(title, take_turns(calls, rounds, warm_up=1), "ours", GOALS["greedy"])
+    compare(title, time_interleaved(calls, rounds, warm_up=1), "ours", GOALS["greedy"])
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from hw_cnn.models import FashionCNN
 from hw_cnn.presets import NETWORKS
 from hw_common.training.experiment import make_optimizer
 from hw_common.training.loop import fit
-from hw_common.training.memory import keep_freed
-from hw_common.training.timing import Worker, ratio, take_turns
+from hw_common.training.memory import keep_freed_memory
+from hw_common.training.timing import Worker, ratio, time_interleaved
 
 GOALS = {(8, "fp32"): 1.1, (64, "fp32"): 1.2, (64, "bf16"): 1.7, (256, "bf16"): 2.0}
 FASHION = NETWORKS["fashion"]
@@ -103,7 +103,7 @@ def naive_way(batch_size: int, count: int) -> Callable[[], nn.Module]:
 
 
 def our_way(batch_size: int, count: int) -> Callable[[str], nn.Module]:
-    keep_freed()  # as every training does
+    keep_freed_memory()  # as every training does
     return functools.partial(ours, repeated_sample(count), batch_size, 1, 0.01, 42)
 
 
@@ -121,7 +121,7 @@ def main() -> None:
         count = arguments.images * (1 if batch_size == 8 else 4)
         with Worker(naive_way, batch_size, count) as naive, Worker(our_way, batch_size, count) as our:
             calls = {"naive": naive, **{precision: functools.partial(our, precision) for precision in ("fp32", "bf16")}}
-            seconds = take_turns(calls, arguments.rounds, warm_up=1)
+            seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
         for precision in ("fp32", "bf16"):
             faster = ratio(seconds, of="naive", to=precision)
             goal = GOALS.get((batch_size, precision))

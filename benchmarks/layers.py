@@ -13,7 +13,7 @@ from torch import nn
 
 from hw_cnn.layers import MyConv2d, MyLinear
 from hw_cnn.models import CifarCNN
-from hw_common.training.timing import ratio, take_turns
+from hw_common.training.timing import ratio, time_interleaved
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
 
     for what, step, goal in (("inference on 20 images", infer, 1.5), ("training at batch 64", train, 3.0)):
         calls = {name: lambda model=model, step=step: step(model) for name, model in networks.items()}
-        slower = ratio(take_turns(calls, arguments.rounds, warm_up=10), of="own", to="torch")
+        slower = ratio(time_interleaved(calls, arguments.rounds, warm_up=10), of="own", to="torch")
         print(f"{what}: own / torch {slower:.2f}  goal {goal}: {'reached' if slower <= goal else 'MISSED'}")
 
 

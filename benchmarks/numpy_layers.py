@@ -21,7 +21,7 @@ from numpy import ndarray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from hw_common.training.timing import ratio, take_turns
+from hw_common.training.timing import ratio, time_interleaved
 from hw_numpy import layers
 from hw_numpy.cnn import ConvNet
 from hw_numpy.solver import Solver, keep_freed_memory
@@ -116,7 +116,7 @@ def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
     loop_step(loops, few)
     assert abs(ours.loss_history[0] - torch_step()) < 1e-5  # they compute the same
     assert abs(ours_with_few.loss_history[0] - loops.loss_history[0]) < 1e-5
-    seconds = take_turns({"numpy": lambda: ours.step((X, y)), "torch": torch_step}, rounds, warm_up=10)
+    seconds = time_interleaved({"numpy": lambda: ours.step((X, y)), "torch": torch_step}, rounds, warm_up=10)
     slower = ratio(seconds, of="numpy", to="torch")
     took = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
     print(
@@ -124,7 +124,9 @@ def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
         + verdict(slower <= 2, "2")
     )
     calls = {"numpy": lambda: ours.step((X, y)), "loops": lambda: loop_step(loops, few)}
-    faster = ratio(take_turns(calls, max(3, rounds // 20), warm_up=1), of="loops", to="numpy") * len(X) / LOOP_IMAGES
+    faster = (
+        ratio(time_interleaved(calls, max(3, rounds // 20), warm_up=1), of="loops", to="numpy") * len(X) / LOOP_IMAGES
+    )
     print(f"loops over every output pixel, per image: {faster:.0f} times as slow  {verdict(faster >= 100, '100')}")
 
 

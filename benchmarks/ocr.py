@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from hw_common.commands import cli
 from hw_common.training.experiment import make_optimizer
 from hw_common.training.loop import fit
-from hw_common.training.timing import ratio, take_turns
+from hw_common.training.timing import ratio, time_interleaved
 from hw_ocr import data, experiment, train
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.fast_crf import FastLinearChainCRF
@@ -166,7 +166,9 @@ def compare_crfs(ocr: OcrData, rounds: int) -> None:
         "own Viterbi": lambda: own.decode(emissions, mask),
         "other Viterbi": lambda: other.decode(emissions, mask),
     }
-    seconds = take_turns({name: lambda call=call: [call() for _ in range(20)] for name, call in calls.items()}, rounds)
+    seconds = time_interleaved(
+        {name: lambda call=call: [call() for _ in range(20)] for name, call in calls.items()}, rounds
+    )
     verdict("log-likelihood with gradient", ratio(seconds, of="other", to="own"), " as pytorch-crf")
     verdict("Viterbi", ratio(seconds, of="other Viterbi", to="own Viterbi"), " as pytorch-crf")
 
@@ -180,7 +182,7 @@ def compare_epochs(ocr: OcrData, rounds: int) -> None:
         for precision in ("fp32", "bf16"):
             flags = ["--epochs", "1", "--batch_size", str(size), "--precision", precision]
             calls[f"batch {size}, {precision}"] = lambda flags=flags: ours(letters, None, flags)
-    seconds = take_turns(calls, rounds, warm_up=1)
+    seconds = time_interleaved(calls, rounds, warm_up=1)
     for name in list(calls)[1:]:
         rates = [len(words) / statistics.median(seconds[way]) for way in ("report", name)]
         verdict(

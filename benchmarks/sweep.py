@@ -11,7 +11,7 @@ import io
 import tempfile
 
 from hw_cnn import sweep
-from hw_common.training.timing import ratio, take_turns
+from hw_common.training.timing import ratio, time_interleaved
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             sweep.run_sweep(sweep.parse([*rest, "--jobs", str(jobs), "--results_dir", folder]))
 
-    seconds = take_turns({"one": lambda: run(1), "two": lambda: run(2)}, arguments.rounds, warm_up=0)
+    seconds = time_interleaved({"one": lambda: run(1), "two": lambda: run(2)}, arguments.rounds, warm_up=0)
     share = ratio(seconds, of="two", to="one")
     print(f"--jobs 2 takes {share:.2f} of the time of --jobs 1  goal 0.75: {'reached' if share <= 0.75 else 'MISSED'}")
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from hw_common.training.batches import Batches
-from hw_common.training.timing import ratio, take_turns
+from hw_common.training.timing import ratio, time_interleaved
 from hw_transfer.data import Split, evaluation_batches, training_batches
 from hw_transfer.models import FrozenResNet18
 from hw_transfer.presets import Recipe
@@ -55,7 +55,7 @@ def main() -> None:
             train_model(model, *batches, recipe)
 
     calls = {"freeze": lambda: epoch(frozen, pictures), "cached": lambda: epoch(frozen.fc, cached)}
-    seconds = take_turns(calls, arguments.rounds, warm_up=1)
+    seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
     for name, times in seconds.items():
         print(f"{name}: {sorted(times)[len(times) // 2]:.3f} s an epoch")
     print(f"features: {once:.1f} s, once")

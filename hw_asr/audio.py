@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 
 LONGEST = 600.0  # seconds of sound in any file
@@ -50,7 +50,7 @@ class Settings:
 SETTINGS = {"sheet": Settings(), "notebook": Settings(filter_rate=16_000)}
 
 
-def read(file: SourceFile | Path, sample_rate: int, longest: float = LONGEST) -> np.ndarray:
+def read(file: DatasetFile | Path, sample_rate: int, longest: float = LONGEST) -> np.ndarray:
     """The sound in `file`, as the mean of its channels, resampled.
 
     Args:
@@ -66,7 +66,7 @@ def read(file: SourceFile | Path, sample_rate: int, longest: float = LONGEST) ->
             than `longest`, or has a sample rate that no speech has.
     """
     if isinstance(file, Path):
-        file = SourceFile.from_path(file)
+        file = DatasetFile.from_path(file)
     samples, rate = decode(file.read(), file.where, longest)
     return resample(samples, rate, sample_rate)
 

@@ -12,7 +12,7 @@ from hw_asr.data import Split
 from hw_asr.generation import generate
 from hw_asr.models import SpeechToText
 from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, Sizes
-from hw_common.training.decoding import Written
+from hw_common.training.decoding import Hypothesis
 from hw_common.training.loop import Row
 
 LABEL_SMOOTHING = 0.1
@@ -55,7 +55,7 @@ class Listening:
         """What the encoder is told of the ends (B,) of clips."""
         return frames if self.pad_to is None else None
 
-    def write(self, model: SpeechToText, spectrograms: Tensor, frames: Tensor) -> list[Written]:
+    def write(self, model: SpeechToText, spectrograms: Tensor, frames: Tensor) -> list[Hypothesis]:
         """The text of each clip of a batch; `model` is in eval mode, under inference_mode."""
         return generate([model], spectrograms, self.ends(frames), self.longest, self.beam)
 
@@ -133,7 +133,7 @@ def evaluate(model: SpeechToText, clips: Split, listening: Listening, part: str)
     return {f"{part}_{name}": value for name, value in numbers.items()}
 
 
-def compare_texts(pairs: list[tuple[list[int], Written]]) -> dict[str, float]:
+def compare_texts(pairs: list[tuple[list[int], Hypothesis]]) -> dict[str, float]:
     """Mean similarities, and error rates, of transcripts (START to STOP) and what was written instead."""
     as_ids = [(truth, ids_of(written)) for truth, written in pairs]
     numbers = {name: sum(like(*pair) for pair in as_ids) / len(pairs) for name, like in similarity.SIMILARITIES.items()}
@@ -142,6 +142,6 @@ def compare_texts(pairs: list[tuple[list[int], Written]]) -> dict[str, float]:
     return {**numbers, "cer": similarity.error_rate(texts), "wer": similarity.error_rate(words)}
 
 
-def ids_of(written: Written) -> list[int]:
+def ids_of(written: Hypothesis) -> list[int]:
     """What the course compares: START, the characters, STOP, which takes the last one's place if there is none."""
     return [text.START, *(written.tokens if written.has_ended else written.tokens[:-1]), text.STOP]

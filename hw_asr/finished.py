@@ -17,7 +17,7 @@ from hw_asr.text import START, STOP
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import BEST, Run
-from hw_common.training.decoding import Written
+from hw_common.training.decoding import Hypothesis
 
 _LONGEST = 60.0  # seconds: a run folder from elsewhere must not fill the memory
 
@@ -41,7 +41,7 @@ class Finished:
     network: SpeechToText
 
     @torch.inference_mode()
-    def write(self, spectrograms: Sequence[np.ndarray]) -> list[Written]:
+    def write(self, spectrograms: Sequence[np.ndarray]) -> list[Hypothesis]:
         """The text of each of `spectrograms` (mels, frames), all at once."""
         clips = [(spectrogram, [START, STOP]) for spectrogram in spectrograms]
         batch, frames, _, _ = data.pad(clips, self.listening.pad_to)

@@ -13,9 +13,9 @@ from torch import Tensor
 from hw_asr.models import SpeechToText
 from hw_asr.text import EMPTY, START, STOP
 from hw_common.training import decoding
-from hw_common.training.decoding import Alphabet, Written
+from hw_common.training.decoding import Hypothesis, SpecialTokens
 
-_ALPHABET = Alphabet(START, STOP, EMPTY)
+_SPECIAL_TOKENS = SpecialTokens(START, STOP, EMPTY)
 _NEVER = [START, EMPTY]
 
 
@@ -26,7 +26,7 @@ class _Writers:
         self.prefixes = [model.begin(spectrograms, frames) for model in models]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `decoding.Writer`."""
+        """See `decoding.Ensemble`."""
         together = []
         for prefixes in self.prefixes:
             scores = prefixes.step(tokens).float()
@@ -37,14 +37,14 @@ class _Writers:
         return torch.stack(together).logsumexp(dim=0) - math.log(len(together))
 
     def select(self, rows: Tensor) -> None:
-        """See `decoding.Writer`."""
+        """See `decoding.Ensemble`."""
         for prefixes in self.prefixes:
             prefixes.select(rows)
 
 
 def generate(
     models: Sequence[SpeechToText], spectrograms: Tensor, frames: Tensor | None, longest: int, beam: int | None = None
-) -> list[Written]:
+) -> list[Hypothesis]:
     """The text of each clip.
 
     Args:
@@ -56,6 +56,6 @@ def generate(
     """
     writers, count, device = _Writers(models, spectrograms, frames), len(spectrograms), spectrograms.device
     if beam is None:
-        return decoding.greedy(writers, count, _ALPHABET, longest, device)
-    found = decoding.beam_search(writers, count, _ALPHABET, beam, longest, device)
+        return decoding.greedy(writers, count, _SPECIAL_TOKENS, longest, device)
+    found = decoding.beam_search(writers, count, _SPECIAL_TOKENS, beam, longest, device)
     return [texts[0] for texts in found]

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from hw_asr import text
 from hw_common.commands.cli import add_flag
 from hw_common.data import download
-from hw_common.data.dataset_files import Find, SourceFile, find_in, is_inside, label_of
+from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside, label_of
 from hw_common.runs.errors import UserError
 
 # What people call each data set.
@@ -38,7 +38,7 @@ class Clip:
     """
 
     name: str
-    audio: SourceFile
+    audio: DatasetFile
     text: str
 
 
@@ -152,7 +152,7 @@ def read(path: Path, name: str, label: str) -> Source:
     """
     if path.is_dir() and not (path / _METADATA).exists():  # LJSpeech's archive has everything in a folder
         path = path / _ROOT if (path / _ROOT).is_dir() else path
-    find = find_in(path, (_METADATA,))
+    find = file_finder(path, (_METADATA,))
     file = find(_METADATA)
     if file is None:
         raise UserError(f"{path} holds no {_METADATA}: expected LJSpeech's layout, {_METADATA} beside the folder wavs")
@@ -193,7 +193,7 @@ def parse(row: str) -> tuple[str, str]:
     return clip, transcript
 
 
-def _find_clip(find: Find, clip: str, metadata: str) -> SourceFile:
+def _find_clip(find: FindFile, clip: str, metadata: str) -> DatasetFile:
     for suffix in _SUFFIXES:
         file = find(f"wavs/{clip}{suffix}")
         if file is not None:

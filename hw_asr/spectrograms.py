@@ -13,9 +13,9 @@ from tqdm import tqdm
 from hw_asr import audio
 from hw_asr.audio import Settings
 from hw_asr.presets import HOMEWORK
-from hw_common.data.dataset_files import SourceFile
-from hw_common.data.feature_cache import RowCache
-from hw_common.data.thread_map import in_parallel
+from hw_common.data.dataset_files import DatasetFile
+from hw_common.data.feature_cache import FeatureCache
+from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, signal_of
 
 _VERSION = 1  # of what audio.py computes
@@ -30,7 +30,7 @@ class Spectrograms:
         sha256: of all the sound files together.
     """
 
-    def __init__(self, cache: RowCache, keys: Sequence[str]) -> None:
+    def __init__(self, cache: FeatureCache, keys: Sequence[str]) -> None:
         self._cache = cache
         self._keys = keys
         self.frames = [cache.count(key) for key in keys]
@@ -45,7 +45,7 @@ class Spectrograms:
         return self._cache.take(self._keys[clip])
 
 
-def ensure(clips: Sequence[SourceFile], label: str, settings: Settings, results_dir: Path) -> Spectrograms:
+def ensure(clips: Sequence[DatasetFile], label: str, settings: Settings, results_dir: Path) -> Spectrograms:
     """Opens the spectrograms of `clips`, after computing those that are missing, stale or damaged.
 
     Threads keep all cores busy, since NumPy, libsndfile and the hash let go of Python's lock.
@@ -62,9 +62,9 @@ def ensure(clips: Sequence[SourceFile], label: str, settings: Settings, results_
     """
     folder = results_dir / HOMEWORK / "spectrograms" / f"{label}-{settings.label}"
     recipe = {"settings": dataclasses.asdict(settings), "version": _VERSION}
-    cache = RowCache(folder, recipe, settings.mels)
+    cache = FeatureCache(folder, recipe, settings.mels)
 
-    def look(clip: SourceFile) -> tuple[str, np.ndarray | None]:
+    def look(clip: DatasetFile) -> tuple[str, np.ndarray | None]:
         content = clip.read()
         key = hashlib.sha256(content).hexdigest()
         if cache.holds(key):
@@ -76,7 +76,7 @@ def ensure(clips: Sequence[SourceFile], label: str, settings: Settings, results_
     computed: set[str] = set()
     # One thread for each clip: BLAS's own would get in each other's way.
     with cache.locked(), threadpool_limits(1, user_api="blas"):
-        found = in_parallel(look, clips)
+        found = thread_map(look, clips)
         bar = tqdm(found, f"spectrograms of {label}", len(clips), unit="clip", disable=None, leave=False)
         try:
             with contextlib.closing(found), bar:

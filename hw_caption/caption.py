@@ -58,11 +58,11 @@ def caption(folder: Path, paths: Sequence[Path], beam: int | None = None) -> lis
         UserError: `folder` is no finished run, or one of the files is no image.
     """
     from hw_caption.finished import open_finished  # imports torch, hence after the arguments are checked
-    from hw_common.data.dataset_files import SourceFile
+    from hw_common.data.dataset_files import DatasetFile
 
     finished = open_finished(folder, beam)
     different = list(dict.fromkeys(paths))
-    images = [SourceFile.from_path(path, str(path)) for path in different]
+    images = [DatasetFile.from_path(path, str(path)) for path in different]
     captions = finished.write(images, finished.way if beam is None else "beam")
     by_path = dict(zip(different, captions, strict=True))
     return [(path, by_path[path]) for path in paths]

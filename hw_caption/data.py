@@ -17,7 +17,7 @@ from hw_caption.presets import DATASETS
 from hw_caption.vocabulary import PAD, Vocabulary
 from hw_common.data import captioned_images
 from hw_common.data.captioned_images import SPLITS, CaptionedImage, CaptionedImages, Captions
-from hw_common.data.dataset_files import SourceFile, label_of
+from hw_common.data.dataset_files import DatasetFile, label_of
 from hw_common.runs.errors import UserError
 from hw_common.training.batches import SequenceBatches, Tensors
 
@@ -33,7 +33,7 @@ class Split:
         captions: for each image, the lower-cased words of each of its captions.
     """
 
-    images: tuple[SourceFile, ...]
+    images: tuple[DatasetFile, ...]
     captions: tuple[Captions, ...]
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class CaptionData:
     hashes: Mapping[str, str]
 
     @property
-    def images(self) -> list[SourceFile]:
+    def images(self) -> list[DatasetFile]:
         """The images of all splits."""
         return [*self.train.images, *self.val.images, *self.test.images]
 

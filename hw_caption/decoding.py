@@ -12,9 +12,9 @@ from torch import Tensor
 from hw_caption.models import Decoder, State
 from hw_caption.vocabulary import END, PAD, START, UNKNOWN
 from hw_common.training import decoding
-from hw_common.training.decoding import Alphabet, Written
+from hw_common.training.decoding import Hypothesis, SpecialTokens
 
-_ALPHABET = Alphabet(START, END, PAD)
+_SPECIAL_TOKENS = SpecialTokens(START, END, PAD)
 _NEVER = [PAD, START, UNKNOWN]
 
 
@@ -26,7 +26,7 @@ class _Writers:
         self.states: list[State] = [decoder.begin(regions) for decoder in decoders]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `decoding.Writer`."""
+        """See `decoding.Ensemble`."""
         return self.look_and_step(tokens)[0]
 
     def look_and_step(self, word: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -41,11 +41,11 @@ class _Writers:
         return log_probabilities, None if looks[0] is None else torch.stack(looks).mean(dim=0).float()
 
     def select(self, rows: Tensor) -> None:
-        """See `decoding.Writer`."""
+        """See `decoding.Ensemble`."""
         self.states = [state.select(rows) for state in self.states]
 
 
-def greedy(decoders: Sequence[Decoder], regions: Tensor, longest: int) -> list[Written]:
+def greedy(decoders: Sequence[Decoder], regions: Tensor, longest: int) -> list[Hypothesis]:
     """The most probable word after each word, until END or `longest` words.
 
     Args:
@@ -56,10 +56,10 @@ def greedy(decoders: Sequence[Decoder], regions: Tensor, longest: int) -> list[W
     Returns:
         A caption for each image.
     """
-    return decoding.greedy(_Writers(decoders, regions), len(regions), _ALPHABET, longest, regions.device)
+    return decoding.greedy(_Writers(decoders, regions), len(regions), _SPECIAL_TOKENS, longest, regions.device)
 
 
-def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, longest: int) -> list[list[Written]]:
+def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, longest: int) -> list[list[Hypothesis]]:
     """The `beam` best captions of each image, the best one first; see `hw_common.training.decoding.beam_search`.
 
     Args:
@@ -69,7 +69,7 @@ def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, longest
         longest: words, END among them.
     """
     writers = _Writers(decoders, regions)
-    return decoding.beam_search(writers, len(regions), _ALPHABET, beam, longest, regions.device)
+    return decoding.beam_search(writers, len(regions), _SPECIAL_TOKENS, beam, longest, regions.device)
 
 
 def follow(decoders: Sequence[Decoder], regions: Tensor, words: Sequence[int]) -> Tensor | None:

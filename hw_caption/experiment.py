@@ -22,7 +22,7 @@ from hw_caption.presets import CAPTION_FILES, HOMEWORK, LARGEST_GRADIENT, SOURCE
 from hw_caption.vocabulary import Vocabulary
 from hw_caption.writing import Writer, describe
 from hw_common.data.captioned_images import Captions
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
@@ -68,7 +68,7 @@ class _Task:
     inputs: Inputs
     hashes: Mapping[str, str]
     writer: Writer
-    images: Sequence[tuple[SourceFile, Captions]]
+    images: Sequence[tuple[DatasetFile, Captions]]
     written: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @property
@@ -158,7 +158,7 @@ def _open_inputs(
     return store, nn.Identity(), store.hashes
 
 
-def _hash(images: Sequence[SourceFile]) -> str:
+def _hash(images: Sequence[DatasetFile]) -> str:
     """The hash that `FeatureStore.hashes` would have of them."""
     digests = {image.name: hashlib.sha256(image.read()).hexdigest() for image in images}
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()

@@ -19,9 +19,9 @@ from hw_caption import backbone
 from hw_caption.images import VIEWS, decode_all, decode_bytes, turn
 from hw_caption.models import Encoder
 from hw_caption.presets import HOMEWORK
-from hw_common.data.dataset_files import SourceFile
-from hw_common.data.feature_cache import RowCache
-from hw_common.data.thread_map import in_parallel
+from hw_common.data.dataset_files import DatasetFile
+from hw_common.data.feature_cache import FeatureCache
+from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, UserError, signal_of
 
 _BATCH = 16  # images through the encoder at once; more are no faster on a CPU
@@ -38,7 +38,7 @@ class FeatureStore:
     """
 
     def __init__(
-        self, caches: Sequence[RowCache], keys: Mapping[str, str], grid: tuple[int, int], hashes: Mapping[str, str]
+        self, caches: Sequence[FeatureCache], keys: Mapping[str, str], grid: tuple[int, int], hashes: Mapping[str, str]
     ) -> None:
         self.folder = caches[0].folder
         self._caches = caches
@@ -68,7 +68,7 @@ class Pixels:
 
     views = VIEWS
 
-    def __init__(self, images: Sequence[SourceFile], size: int) -> None:
+    def __init__(self, images: Sequence[DatasetFile], size: int) -> None:
         self._pixels = decode_all(images, size, "reading images")
         self._rows = {image.name: row for row, image in enumerate(images)}
 
@@ -80,7 +80,7 @@ class Pixels:
 
 
 def ensure(
-    images: Sequence[SourceFile],
+    images: Sequence[DatasetFile],
     label: str,
     weights: str,
     *,
@@ -112,7 +112,7 @@ def ensure(
     """
     device = device or torch.device("cpu")
     encoder = Encoder(backbone.load_trunk(weights, data_dir, seed).to(device))
-    keys = dict(zip((image.name for image in images), in_parallel(_sha256, images), strict=True))
+    keys = dict(zip((image.name for image in images), thread_map(_sha256, images), strict=True))
     by_key = {key: image for image, key in zip(images, keys.values(), strict=True)}  # the same image may be there twice
     digest = backbone.weights_sha256(encoder.trunk)
     home = results_dir / HOMEWORK / "features" / f"{label}-{_weights_label(weights, seed)}-{size}"
@@ -120,7 +120,7 @@ def ensure(
     caches = []
     for view in range(views):
         folder = home.with_name(f"{home.name}-view{view}") if view else home
-        cache = RowCache(folder, _recipe(digest, size, view), backbone.REGION_SIZE)
+        cache = FeatureCache(folder, _recipe(digest, size, view), backbone.REGION_SIZE)
         with cache.locked():
             missing = {key: image for key, image in by_key.items() if not cache.holds(key)}
             if damaged := len(cache.damaged):
@@ -132,7 +132,7 @@ def ensure(
     return FeatureStore(caches, keys, (side, side), {"images": together, "encoder": digest})
 
 
-def _sha256(image: SourceFile) -> str:
+def _sha256(image: DatasetFile) -> str:
     return hashlib.sha256(image.read()).hexdigest()
 
 
@@ -157,7 +157,7 @@ def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
     }
 
 
-def _compute(cache: RowCache, missing: Mapping[str, SourceFile], encoder: Encoder, size: int, view: int) -> None:
+def _compute(cache: FeatureCache, missing: Mapping[str, DatasetFile], encoder: Encoder, size: int, view: int) -> None:
     """Computes and writes the features of images, named by hash; while the network has a batch, others are decoded."""
     device = next(encoder.parameters()).device
 
@@ -170,7 +170,7 @@ def _compute(cache: RowCache, missing: Mapping[str, SourceFile], encoder: Encode
 
     started = time.monotonic()
     done = 0  # the bar does not count where it is not shown
-    decoded = in_parallel(read, missing, ahead=2 * _BATCH)
+    decoded = thread_map(read, missing, ahead=2 * _BATCH)
     bar = tqdm(desc=f"features of {cache.folder.name}", total=len(missing), leave=False, unit="image", disable=None)
     try:
         with contextlib.closing(decoded), bar, torch.inference_mode():

@@ -22,7 +22,7 @@ from hw_caption.models import Encoder
 from hw_caption.presets import HOMEWORK
 from hw_caption.vocabulary import Vocabulary
 from hw_caption.writing import Writer
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import BEST, CONFIG, Run
@@ -62,7 +62,7 @@ class Finished:
     size: int
     encoder: Encoder | None
 
-    def write(self, images: Sequence[SourceFile], way: str) -> list[list[str]]:
+    def write(self, images: Sequence[DatasetFile], way: str) -> list[list[str]]:
         """The words of a caption for each of `images`, which have different names.
 
         Raises:

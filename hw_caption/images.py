@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image
 
 from hw_common.data import images as image_files
-from hw_common.data.dataset_files import SourceFile
-from hw_common.data.thread_map import in_parallel, with_bar
+from hw_common.data.dataset_files import DatasetFile
+from hw_common.data.thread_map import thread_map, with_progress_bar
 
 VIEWS = 8
 
 
-def decode(image: SourceFile, size: int) -> np.ndarray:
+def decode(image: DatasetFile, size: int) -> np.ndarray:
     """An image as (size, size, 3) uint8 in RGB.
 
     Grey images get three equal channels, transparent ones lie on black. Resizing is bilinear with antialiasing and
@@ -36,11 +36,11 @@ def decode_bytes(content: bytes, where: str, size: int) -> np.ndarray:
         return np.asarray(image_files.on_background(picture, "black"))
 
 
-def decode_all(images: Sequence[SourceFile], size: int, title: str) -> np.ndarray:
+def decode_all(images: Sequence[DatasetFile], size: int, title: str) -> np.ndarray:
     """Many images as (number, size, size, 3) uint8, with a progress bar called `title`."""
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    decoded = in_parallel(lambda image: decode(image, size), images)
-    for row, image in enumerate(with_bar(decoded, len(images), title)):
+    decoded = thread_map(lambda image: decode(image, size), images)
+    for row, image in enumerate(with_progress_bar(decoded, len(images), title)):
         pixels[row] = image
     return pixels
 

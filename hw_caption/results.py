@@ -9,7 +9,7 @@ from hw_caption.images import decode
 from hw_caption.plots import Shown
 from hw_caption.presets import HOMEWORK, SHOWN, TITLES
 from hw_caption.writing import Writer
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import METRICS, Run
@@ -19,7 +19,7 @@ _DRAWN = 320  # height and width of an image in a figure, in pixels
 
 def images_to_show(
     found: CaptionData, wanted: Sequence[str] | None
-) -> list[tuple[SourceFile, Sequence[Sequence[str]]]]:
+) -> list[tuple[DatasetFile, Sequence[Sequence[str]]]]:
     """Images with their references: those called `wanted`; by default those of Q3.1(c), else the first test images.
 
     Raises:
@@ -49,7 +49,7 @@ def write_captions(path: Path, names: Sequence[str], captions: Sequence[Sequence
 
 def draw_images(
     folder: Path,
-    images: Sequence[tuple[SourceFile, Sequence[Sequence[str]]]],
+    images: Sequence[tuple[DatasetFile, Sequence[Sequence[str]]]],
     writer: Writer,
     inputs: Inputs,
     way: str,

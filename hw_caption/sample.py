@@ -19,7 +19,7 @@ from hw_caption.scenes import Scene, render
 from hw_common.commands import cli
 from hw_common.data import captioned_images
 from hw_common.data.captioned_images import CaptionedImages
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
@@ -178,10 +178,10 @@ def dataset() -> CaptionedImages:
     """The sample as the reader of dataset.json gives it; each picture is rendered when it is first read."""
     description, scenes = _scenes()
     content = json.dumps(description).encode()
-    found = {"dataset.json": SourceFile("dataset.json", "sample/dataset.json", lambda: content)}
+    found = {"dataset.json": DatasetFile("dataset.json", "sample/dataset.json", lambda: content)}
     for name, (scene, seed) in scenes.items():
         picture = functools.cache(functools.partial(render, scene, seed))
-        found[f"images/{name}"] = SourceFile(name, f"sample/images/{name}", picture)
+        found[f"images/{name}"] = DatasetFile(name, f"sample/images/{name}", picture)
     return captioned_images.read_from(found.get, Path("sample"))
 
 

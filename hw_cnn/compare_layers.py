@@ -8,7 +8,7 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
-from hw_common.training.timing import ratio, take_turns
+from hw_common.training.timing import ratio, time_interleaved
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,7 +86,7 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
             name: (model(inputs).argmax(1) == labels).double().mean().item()
             for name, model in (("default", theirs), ("own", ours))
         }
-        seconds = take_turns({"default": lambda: theirs(inputs), "own": lambda: ours(inputs)}, rounds)
+        seconds = time_interleaved({"default": lambda: theirs(inputs), "own": lambda: ours(inputs)}, rounds)
     return {
         "data": finished.run.summary()["data"],
         "images": len(inputs),

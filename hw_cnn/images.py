@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hw_common.data.class_folders import ImageFile
-from hw_common.data.thread_map import in_parallel, with_bar
+from hw_common.data.thread_map import thread_map, with_progress_bar
 
 
 def decode(file: ImageFile, channels: int, size: int) -> np.ndarray:
@@ -25,7 +25,7 @@ def decode(file: ImageFile, channels: int, size: int) -> np.ndarray:
 def decode_all(files: Sequence[ImageFile], channels: int, size: int, title: str) -> np.ndarray:
     """Reads many images as (number, size, size, channels) uint8, with a progress bar called `title`."""
     pixels = np.empty((len(files), size, size, channels), dtype=np.uint8)
-    decoded = in_parallel(lambda file: decode(file, channels, size), files)
-    for row, image in enumerate(with_bar(decoded, len(files), title)):
+    decoded = thread_map(lambda file: decode(file, channels, size), files)
+    for row, image in enumerate(with_progress_bar(decoded, len(files), title)):
         pixels[row] = image
     return pixels

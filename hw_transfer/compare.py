@@ -79,7 +79,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
         flags=flags,
         common=comparison.common_arguments(arguments, _OF_A_ROW),
         results_dir=arguments.results_dir,
-        grown={"scenarios": scenarios},
+        may_change={"scenarios": scenarios},
     )
 
 

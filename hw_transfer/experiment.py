@@ -16,7 +16,8 @@ from hw_common.runs.run_folder import BEST
 from hw_common.training import distributed
 from hw_common.training.batches import Batches
 from hw_common.training.experiment import Experiment
-from hw_common.training.loop import Fitted, autocast
+from hw_common.training.loop import Fitted
+from hw_common.training.precision import autocast
 from hw_common.training.pretrained import Pretrained, load_pretrained
 from hw_transfer import data, plots, transfer_learning
 from hw_transfer.data import PictureData

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hw_common.data.class_folders import ImageFile
-from hw_common.data.thread_map import in_parallel, with_bar
+from hw_common.data.thread_map import thread_map, with_progress_bar
 from hw_common.runs.errors import UserError
 
 # The sheet's photos are about 500×375 pixels and keep their size. A random crop covers half of one on average.
@@ -43,7 +43,7 @@ def decode_all(files: Sequence[ImageFile], title: str) -> list[np.ndarray]:
     """
     pictures: list[np.ndarray] = []
     total = 0
-    for picture in with_bar(in_parallel(decode, files), len(files), title):
+    for picture in with_progress_bar(thread_map(decode, files), len(files), title):
         pictures.append(picture)
         total += picture.nbytes
         if total > _LARGEST_TOTAL:

@@ -35,7 +35,7 @@ class Comparison:
         flags: further flags of `command`, as given.
         common: what all trainings have in common; a comparison with something else needs another name.
         results_dir: where run folders are.
-        grown: arguments that may change from call to call, beside `seeds` and `jobs`.
+        may_change: arguments that may change from call to call, beside `seeds` and `jobs`.
     """
 
     command: TrainingCommand
@@ -48,7 +48,7 @@ class Comparison:
     flags: Sequence[str]
     common: Mapping[str, Any]
     results_dir: Path
-    grown: Mapping[str, Any] = field(default_factory=dict)
+    may_change: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -66,7 +66,7 @@ class Comparison:
             UserError: another process runs it here, a folder belongs to other flags, or trainings failed.
             Stopped: on Ctrl-C or SIGTERM, after the running trainings have saved.
         """
-        again = {"seeds": self.seeds, "jobs": self.jobs, **self.grown}
+        again = {"seeds": self.seeds, "jobs": self.jobs, **self.may_change}
         by = f"{self.command.homework}.compare"
         folder = open_folder(self.folder, "comparison", by, {**self.common, "name": self.name}, again)
         try:
@@ -125,7 +125,7 @@ def common_arguments(arguments: argparse.Namespace, of_a_row: Iterable[str]) -> 
     return {name: value for name, value in vars(arguments).items() if name not in ignored}
 
 
-def open_folder(path: Path, what: str, by: str, arguments: Mapping[str, Any], grown: Mapping[str, Any]) -> Run:
+def open_folder(path: Path, what: str, by: str, arguments: Mapping[str, Any], may_change: Mapping[str, Any]) -> Run:
     """The folder of something that consists of several trainings: a new one, or the one that is there already.
 
     Args:
@@ -133,13 +133,13 @@ def open_folder(path: Path, what: str, by: str, arguments: Mapping[str, Any], gr
         what: "comparison" or "sweep".
         by: the command.
         arguments: must be those of the folder that is there.
-        grown: further arguments, which may be others than there.
+        may_change: further arguments, which may be others than there.
 
     Raises:
         UserError: another process uses it, another command made it, or with other arguments.
     """
     homework = path.parent.name
-    config = run_folder.describe(homework, by, {**arguments, **grown}, {}, {})
+    config = run_folder.describe(homework, by, {**arguments, **may_change}, {}, {})
     if not (path / CONFIG).is_file():
         return Run.create(path.parent.parent, config, path.name, overwrite=True)
     run = Run.reopen(path, homework)

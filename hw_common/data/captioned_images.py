@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hw_common.data.dataset_files import Find, SourceFile, find_in, is_inside
+from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside
 from hw_common.runs.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -36,7 +36,7 @@ class CaptionedImage:
         split: one of SPLITS; None in a captions.txt, which does not split its images.
     """
 
-    file: SourceFile
+    file: DatasetFile
     captions: Captions
     split: str | None
 
@@ -64,10 +64,10 @@ def read(path: Path) -> CaptionedImages:
     Raises:
         UserError: there is no caption file, it is damaged, or an image that it names is missing.
     """
-    return read_from(find_in(path, (*_JSON_FILES, _TEXT_FILE)), path)
+    return read_from(file_finder(path, (*_JSON_FILES, _TEXT_FILE)), path)
 
 
-def read_from(find: Find, where: Path) -> CaptionedImages:
+def read_from(find: FindFile, where: Path) -> CaptionedImages:
     """Reads a data set like `read`; `find` returns its files by their paths, and `where` names it in messages."""
     for name in (*_JSON_FILES, _TEXT_FILE):
         if (file := find(name)) is None:
@@ -91,7 +91,7 @@ class _Row:
     split: str | None
 
 
-def _find_images(rows: Sequence[_Row], find: Find, captions_file: str, where: Path) -> tuple[CaptionedImage, ...]:
+def _find_images(rows: Sequence[_Row], find: FindFile, captions_file: str, where: Path) -> tuple[CaptionedImage, ...]:
     for row in rows:
         if not is_inside(row.name):
             raise UserError(f"{captions_file} names the image {row.name!r}, which is not a path inside the data set")

@@ -31,7 +31,7 @@ def label_of(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class SourceFile:
+class DatasetFile:
     """A file that is not read yet.
 
     Attributes:
@@ -45,13 +45,13 @@ class SourceFile:
     read: Callable[[], bytes]
 
     @classmethod
-    def from_path(cls, path: Path, name: str | None = None) -> "SourceFile":
+    def from_path(cls, path: Path, name: str | None = None) -> "DatasetFile":
         """The file at `path`, which need not be there yet."""
         return cls(name or path.name, str(path), partial(_read, path))
 
 
 # A path inside a data set to its file; None where there is none.
-Find = Callable[[str], SourceFile | None]
+FindFile = Callable[[str], DatasetFile | None]
 
 
 def is_inside(name: str) -> bool:
@@ -60,7 +60,7 @@ def is_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and name.isprintable()
 
 
-def find_in(path: Path, root_files: tuple[str, ...]) -> Find:
+def file_finder(path: Path, root_files: tuple[str, ...]) -> FindFile:
     """Opens the folder or tar archive `path`; a compressed archive is read whole, others as files are asked for.
 
     Args:
@@ -87,19 +87,19 @@ def find_in(path: Path, root_files: tuple[str, ...]) -> Find:
     return partial(_find_in_archive, path, readers, root)
 
 
-def _find_in_folder(folder: Path, relative: str) -> SourceFile | None:
+def _find_in_folder(folder: Path, relative: str) -> DatasetFile | None:
     path = folder / relative
     try:
-        return SourceFile.from_path(path, relative) if path.is_file() else None
+        return DatasetFile.from_path(path, relative) if path.is_file() else None
     except OSError:  # a name that is too long
         return None
 
 
 def _find_in_archive(
     path: Path, readers: Mapping[str, Callable[[], bytes]], root: PurePosixPath, relative: str
-) -> SourceFile | None:
+) -> DatasetFile | None:
     member = str(root / relative)
-    return SourceFile(relative, f"{path}/{member}", readers[member]) if member in readers else None
+    return DatasetFile(relative, f"{path}/{member}", readers[member]) if member in readers else None
 
 
 def _members(path: Path) -> Mapping[str, Callable[[], bytes]]:

@@ -31,7 +31,7 @@ _SAVE_EVERY = 2.0  # seconds: what a kill can cost
 Place = tuple[int, int, int]  # first row, rows, CRC-32
 
 
-class RowCache:
+class FeatureCache:
     """The rows in one folder.
 
     Attributes:
@@ -53,7 +53,7 @@ class RowCache:
         self._saved = time.monotonic()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator["RowCache"]:
+    def locked(self) -> Iterator["FeatureCache"]:
         """Opens the folder for writing, as the only process, and takes up what is in it.
 
         Raises:

@@ -12,7 +12,7 @@ from hw_common.runs.run_folder import available_cores
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
-def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Iterator[Result]:
+def thread_map(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Iterator[Result]:
     """The results of `work` for each of `items`, in order; never more than `ahead` of them wait to be taken.
 
     What has not begun when one raises, or when nobody takes any more, is dropped.
@@ -30,6 +30,6 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], ahead: in
         pool.shutdown(cancel_futures=True)
 
 
-def with_bar(results: Iterable[Result], total: int, title: str) -> Iterator[Result]:
+def with_progress_bar(results: Iterable[Result], total: int, title: str) -> Iterator[Result]:
     """`results` as they are, with a progress bar called `title` while they are taken."""
     return iter(tqdm(results, title, total, unit="image", disable=None, leave=False))

@@ -1,4 +1,4 @@
-"""Greedy and beam search, all sequences of a batch at once, over whatever writes token by token."""
+"""Greedy search and beam search over models that predict one token at a time, for a whole batch at once."""
 
 import math
 from dataclasses import dataclass
@@ -10,26 +10,33 @@ from torch import Tensor
 from hw_common.runs.errors import UserError
 
 
-class Writer(Protocol):
-    """Something that writes sequences side by side and remembers what it has written."""
+class Ensemble(Protocol):
+    """One or several models that decode a batch of sequences together and keep the state of each sequence."""
 
     def step(self, tokens: Tensor) -> Tensor:
-        """After `tokens` (B,): log-probabilities of the next ones (B, V), which the search may change."""
+        """Appends a token to each sequence.
+
+        Args:
+            tokens: (B,) the token to append to each sequence.
+
+        Returns:
+            (B, V) log-probabilities of the tokens that may follow. The search may overwrite this tensor.
+        """
         ...
 
     def select(self, rows: Tensor) -> None:
-        """Goes on with the sequences `rows`, each as often as it is named."""
+        """Replaces the batch by its rows `rows` (B',). A row that is listed twice is duplicated."""
         ...
 
 
 @dataclass(frozen=True)
-class Alphabet:
-    """The tokens with a meaning of their own.
+class SpecialTokens:
+    """The tokens that mark where a sequence begins and ends.
 
     Attributes:
-        start: stands before every sequence.
-        end: stands behind it.
-        pad: fills up; never written.
+        start: token before every sequence.
+        end: token after every sequence.
+        pad: token that fills the rest of a row; the models never predict it.
     """
 
     start: int
@@ -38,13 +45,13 @@ class Alphabet:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A sequence that was written.
+class Hypothesis:
+    """A decoded sequence.
 
     Attributes:
-        tokens: without start and end.
-        score: mean log-probability of the tokens and of the end.
-        has_ended: False if it was cut off for its length.
+        tokens: the tokens, without start and end.
+        score: mean log-probability of the tokens and the end token.
+        has_ended: whether the end token was reached; False if the sequence was cut off at the maximum length.
     """
 
     tokens: list[int]
@@ -52,62 +59,67 @@ class Written:
     has_ended: bool
 
 
-def greedy(writer: Writer, count: int, alphabet: Alphabet, longest: int, device: torch.device) -> list[Written]:
-    """The most probable token after each token, until all sequences have ended or have `longest` tokens.
+def greedy(
+    ensemble: Ensemble, count: int, special: SpecialTokens, max_length: int, device: torch.device
+) -> list[Hypothesis]:
+    """Appends the most probable token to each sequence until all sequences have ended.
 
     Args:
-        writer: at the beginning of `count` sequences.
-        count: of sequences.
-        alphabet: its special tokens.
-        longest: tokens of a sequence, its end among them.
-        device: of the writer's tensors.
+        ensemble: the models, at the beginning of `count` sequences.
+        count: number of sequences.
+        special: the special tokens.
+        max_length: maximum number of tokens in a sequence, the end token included.
+        device: device of the ensemble's tensors.
     """
-    token = torch.full((count,), alphabet.start, device=device)
-    tokens = token.new_full((count, longest), alphabet.pad)
+    token = torch.full((count,), special.start, device=device)
+    tokens = token.new_full((count, max_length), special.pad)
     totals = torch.zeros(count, device=device)
-    going = torch.arange(count, device=device)  # the sequences that have not ended
-    for place in range(longest):
-        scores, token = writer.step(token).max(dim=1)
-        totals[going] += scores
-        tokens[going, place] = token
-        rows = (token != alphabet.end).nonzero()[:, 0]
+    unfinished = torch.arange(count, device=device)  # indices of the sequences that have not ended
+    for position in range(max_length):
+        scores, token = ensemble.step(token).max(dim=1)
+        totals[unfinished] += scores
+        tokens[unfinished, position] = token
+        rows = (token != special.end).nonzero()[:, 0]
         if len(rows) == 0:
             break
-        if len(rows) < len(going):  # what has ended costs no more
-            writer.select(rows)
-            going, token = going[rows], token[rows]
-    return _read(tokens, totals, alphabet)
+        if len(rows) < len(unfinished):  # ended sequences need no more steps
+            ensemble.select(rows)
+            unfinished, token = unfinished[rows], token[rows]
+    return _to_hypotheses(tokens, totals, special)
 
 
 def beam_search(
-    writer: Writer, count: int, alphabet: Alphabet, beam: int, longest: int, device: torch.device
-) -> list[list[Written]]:
-    """The `beam` best sequences that a search finds that keeps as many unfinished ones at each step.
+    ensemble: Ensemble, count: int, special: SpecialTokens, beam: int, max_length: int, device: torch.device
+) -> list[list[Hypothesis]]:
+    """Beam search: keeps the `beam` best hypotheses of each sequence at every step.
 
-    Sequences are compared by the mean log-probability of their tokens, the end included: by the sum, short ones would
-    win.
+    Hypotheses are ranked by the mean log-probability of their tokens, the end token included. A ranking by the sum
+    would prefer short sequences.
 
     Args:
-        writer: at the beginning of `count` sequences.
-        count: of sequences.
-        alphabet: its special tokens.
-        beam: sequences that are kept for each; with 1, the result is `greedy`'s.
-        longest: tokens of a sequence, its end among them.
-        device: of the writer's tensors.
+        ensemble: the models, at the beginning of `count` sequences.
+        count: number of sequences.
+        special: the special tokens.
+        beam: number of hypotheses per sequence; with 1, the result is that of `greedy`.
+        max_length: maximum number of tokens in a sequence, the end token included.
+        device: device of the ensemble's tensors.
 
     Returns:
-        For each of `count` its sequences, the best one first; fewer than `beam` if there are no more.
+        The hypotheses of each sequence, best first. There are fewer than `beam` if no more exist.
+
+    Raises:
+        UserError: the models' scores are not finite.
     """
-    end, pad = alphabet.end, alphabet.pad
-    token = torch.full((count,), alphabet.start, device=device)
+    end, pad = special.end, special.pad
+    token = torch.full((count,), special.start, device=device)
     tokens = token.new_empty((count, 0))
-    total = torch.zeros(count, 1, device=device)  # (count, kept) log-probability of each; one at first, then beam
+    total = torch.zeros(count, 1, device=device)  # (count, kept) log-probabilities; kept is 1 at first, then beam
     length = torch.zeros_like(total)
-    for _ in range(longest):
-        log_probabilities = writer.step(token)
+    for _ in range(max_length):
+        log_probabilities = ensemble.step(token)
         ended = (token == end) | (token == pad)
         log_probabilities[ended] = -math.inf
-        log_probabilities[ended, pad] = 0.0  # what has ended stays as it is
+        log_probabilities[ended, pad] = 0.0  # an ended sequence is padded and keeps its score
         vocabulary = log_probabilities.shape[1]
         totals = total[:, :, None] + log_probabilities.view(count, -1, vocabulary)
         lengths = length + (~ended).view(count, -1)
@@ -117,24 +129,24 @@ def beam_search(
         rows = (kept + torch.arange(count, device=device)[:, None] * total.shape[1]).flatten()
         token = (best % vocabulary).flatten()
         total, length = totals.flatten(1).gather(1, best), lengths.gather(1, kept)
-        writer.select(rows)
+        ensemble.select(rows)
         tokens = torch.cat([tokens[rows], token[:, None]], dim=1)
         if ((token == end) | (token == pad)).all():
             break
-    found = _read(tokens, total.flatten(), alphabet)
+    found = _to_hypotheses(tokens, total.flatten(), special)
     width = total.shape[1]
     grouped = [found[i * width : (i + 1) * width] for i in range(count)]
-    possible = [[written for written in group if written.score > -math.inf] for group in grouped]
+    possible = [[hypothesis for hypothesis in group if hypothesis.score > -math.inf] for group in grouped]
     if not all(possible):
-        raise UserError("the network's scores are no numbers: its training has diverged; try a smaller --lr")
+        raise UserError("the network's scores are not finite because its training diverged; try a smaller --lr")
     return possible
 
 
-def _read(tokens: Tensor, totals: Tensor, alphabet: Alphabet) -> list[Written]:
-    """tokens: (B, L), with ends and padding; totals: (B,) log-probabilities."""
+def _to_hypotheses(tokens: Tensor, totals: Tensor, special: SpecialTokens) -> list[Hypothesis]:
+    """Cuts end and padding off each row of tokens (B, L); totals (B,) are the sums of their log-probabilities."""
     sequences = []
-    for numbers, total in zip(tokens.tolist(), totals.tolist(), strict=True):
-        has_ended = alphabet.end in numbers
-        length = numbers.index(alphabet.end) if has_ended else len(numbers)
-        sequences.append(Written(numbers[:length], total / (length + has_ended), has_ended))
+    for ids, total in zip(tokens.tolist(), totals.tolist(), strict=True):
+        has_ended = special.end in ids
+        length = ids.index(special.end) if has_ended else len(ids)
+        sequences.append(Hypothesis(ids[:length], total / (length + has_ended), has_ended))
     return sequences

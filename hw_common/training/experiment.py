@@ -17,8 +17,9 @@ from hw_common.runs.errors import Stopped, signal_of
 from hw_common.runs.run_folder import LAST, Run
 from hw_common.training import determinism, distributed
 from hw_common.training.batches import EpochBatches
-from hw_common.training.loop import Fitted, LossFunction, Row, autocast, fit
-from hw_common.training.memory import keep_freed
+from hw_common.training.loop import Fitted, LossFunction, Row, fit
+from hw_common.training.memory import keep_freed_memory
+from hw_common.training.precision import autocast
 
 Optimizer = torch.optim.Optimizer
 Scheduler = torch.optim.lr_scheduler.LRScheduler
@@ -120,7 +121,7 @@ def run_experiment(
         Stopped: on SIGINT or SIGTERM, after saving.
     """
     device = determinism.set_up(settings.seed, settings.device, settings.threads)
-    keep_freed()
+    keep_freed_memory()
     distributed.start(device)
     try:
         experiment = prepare(device)

@@ -22,6 +22,7 @@ from hw_common.runs.run_folder import BEST, LAST, Run
 from hw_common.training import distributed
 from hw_common.training.batches import EpochBatches
 from hw_common.training.determinism import generator_states, restore_generators
+from hw_common.training.precision import autocast
 from hw_common.training.signals import StopNow, StopSignals
 
 # (model, batch) -> (mean loss over the batch's examples, how many examples, sums over them of what else to report)
@@ -323,11 +324,6 @@ class _Trainer:
             raise UserError(f"{where} does not belong to this run: {str(error).splitlines()[0]}") from error
         if not distributed.is_main():  # its part of the sums is in the main process's
             self.at.sums = dict.fromkeys(self.at.sums, 0.0)
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Mixed precision for `precision` "bf16", nothing for "fp32"."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def _progress_bar(title: str, total: int, done: int) -> tqdm:

@@ -7,7 +7,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as <malloc.h> of glibc numbers them
 _NEVER = -1
 
 
-def keep_freed() -> bool:
+def keep_freed_memory() -> bool:
     """Keeps the memory of freed tensors for those of the next step; without glibc, nothing happens.
 
     glibc gives large blocks back to the system as soon as they are free, and the system fills them with zeros, page by

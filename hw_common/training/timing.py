@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Self
 
 
-def take_turns(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
+def time_interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
     """Seconds of each of `calls` in each of `rounds`.
 
     The calls take turns, so that whatever slows the machine down for a while slows all of them, and ratios within one

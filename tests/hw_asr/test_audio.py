@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hw_asr import audio
 from hw_asr.audio import SETTINGS, Settings
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 
 
 def of_torchaudio(samples: np.ndarray, chosen: Settings, told: bool) -> np.ndarray:
@@ -139,4 +139,4 @@ def test_a_file_is_read_in_parts(monkeypatch):
 
 def test_files_inside_archives():
     content = asr_files.encoded(asr_files.sound())
-    assert len(audio.read(SourceFile("a", "a.tar/a", lambda: content), 11_025)) == 1103
+    assert len(audio.read(DatasetFile("a", "a.tar/a", lambda: content), 11_025)) == 1103

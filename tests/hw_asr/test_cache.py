@@ -146,7 +146,7 @@ def test_a_file_that_is_cut_short_is_noticed(folder, capsys, rows, left):
 @pytest.mark.parametrize("number", [0, 3, 7])
 def test_an_interrupted_computation_goes_on(folder, monkeypatch, number, error):
     undisturbed = asr_files.snapshot((ensure(folder, folder.parent / "other"), folder.parent / "other")[1])
-    monkeypatch.setattr(spectrograms, "in_parallel", lambda work, items: (work(item) for item in items))
+    monkeypatch.setattr(spectrograms, "thread_map", lambda work, items: (work(item) for item in items))
     decode, calls = audio.decode, []
 
     def interrupted(*arguments):

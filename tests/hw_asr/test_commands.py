@@ -21,7 +21,7 @@ from hw_asr.presets import Sizes
 from hw_common.commands import cli
 from hw_common.runs import checkpoints, figures
 from hw_common.runs.errors import Stopped, UserError
-from hw_common.training.decoding import Written
+from hw_common.training.decoding import Hypothesis
 from hw_common.training.experiment import make_schedule
 
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
@@ -222,7 +222,7 @@ def test_processes_that_share_a_batch_share_its_loss(clips, tmp_path, flags):
 
 def test_texts_are_compared_as_in_the_course():
     said = text.encode("one two")
-    ended, cut_off = Written(said[1:-1], -0.1, True), Written(text.encode("one tw")[1:-1], -0.1, False)
+    ended, cut_off = Hypothesis(said[1:-1], -0.1, True), Hypothesis(text.encode("one tw")[1:-1], -0.1, False)
     assert evaluation.ids_of(ended) == said
     assert evaluation.ids_of(cut_off) == text.encode("one t")  # STOP takes the last one's place
     numbers = evaluation.compare_texts([(said, ended), (said, cut_off)])

@@ -17,7 +17,7 @@ from hw_caption import backbone, data, feature_store, features, images
 from hw_caption.vocabulary import SPECIALS, Vocabulary
 from hw_common.commands import cli
 from hw_common.data import dataset_files, feature_cache
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 
 ON_CPU = ["--threads", "1", "--device", "cpu"]
@@ -187,21 +187,21 @@ def test_the_sample_reads_no_folder():
 def test_a_damaged_image_is_refused(tmp_path, content, says):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(UserError) as caught:
-        images.decode(SourceFile.from_path(tmp_path / "x"), 32)
+        images.decode(DatasetFile.from_path(tmp_path / "x"), 32)
     assert str(tmp_path / "x") in str(caught.value) and says in str(caught.value)
 
 
 def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot read .*nothing: No such file"):
-        SourceFile.from_path(tmp_path / "nothing").read()
+        DatasetFile.from_path(tmp_path / "nothing").read()
     with pytest.raises(UserError, match="cannot read .*: Is a directory"):
-        SourceFile.from_path(tmp_path).read()
+        DatasetFile.from_path(tmp_path).read()
     monkeypatch.setattr(dataset_files, "LARGEST_FILE", 10)
     (tmp_path / "large").write_bytes(bytes(11))
     with pytest.raises(UserError, match="large is larger than the limit of 10 bytes"):
-        SourceFile.from_path(tmp_path / "large").read()
+        DatasetFile.from_path(tmp_path / "large").read()
     (tmp_path / "large").write_bytes(bytes(10))
-    assert SourceFile.from_path(tmp_path / "large").read() == bytes(10)
+    assert DatasetFile.from_path(tmp_path / "large").read() == bytes(10)
 
 
 # Vocabularies
@@ -287,7 +287,7 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_done(tmp_path, capsys, m
     flags = ["--dataset_dir", str(tmp_path / "tiny"), "--weights", "none", "--image_size", "32"]
     flags += ["--results_dir", str(tmp_path / "results")]
     monkeypatch.setattr(feature_store, "_BATCH", 2)
-    append, keys = feature_cache.RowCache.append, []
+    append, keys = feature_cache.FeatureCache.append, []
 
     def fill_up(self, key, rows):
         keys.append(key)
@@ -296,7 +296,7 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_done(tmp_path, capsys, m
                 raise OSError(28, os.strerror(28))
         append(self, key, rows)
 
-    monkeypatch.setattr(feature_cache.RowCache, "append", fill_up)
+    monkeypatch.setattr(feature_cache.FeatureCache, "append", fill_up)
     assert "rows.bin: No space left on device; make room" in refused_by_command(capsys, *flags)
     features.main([*flags, *ON_CPU])
     assert len(set(keys)) == 6 and keys[3] == keys[4]  # what was written before counts

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hw_caption import data, images
 from hw_caption.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary
 from hw_common.data import captioned_images
-from hw_common.data.dataset_files import SourceFile
+from hw_common.data.dataset_files import DatasetFile
 from hw_common.training import distributed
 
 CPU = torch.device("cpu")
@@ -210,7 +210,7 @@ def test_batches_have_a_row_for_each_caption(tmp_path):
 def test_captions_of_similar_length_come_together():
     lengths = [4, 9, 4, 9, 20, 9, 4, 20, 4, 9, 20, 20]
     split = data.Split(
-        tuple(SourceFile(f"{i}.png", f"{i}.png", bytes) for i in range(len(lengths))),
+        tuple(DatasetFile(f"{i}.png", f"{i}.png", bytes) for i in range(len(lengths))),
         tuple((("a",) * (length - 2),) for length in lengths),
     )
     vocabulary = Vocabulary.from_captions(sum(split.captions, ()))
@@ -264,7 +264,7 @@ def test_two_processes_share_each_batch_at_its_full_width(tmp_path, monkeypatch)
 )  # fmt: skip
 def test_every_mode_becomes_rgb(tmp_path, mode, suffix):
     (tmp_path / "x").write_bytes(caption_files.picture(mode=mode, suffix=suffix))
-    image = images.SourceFile.from_path(tmp_path / "x")
+    image = images.DatasetFile.from_path(tmp_path / "x")
     assert images.decode(image, 32).shape == (32, 32, 3)
     assert images.decode(image, 32).dtype == np.uint8
 
@@ -275,7 +275,7 @@ def test_transparent_pixels_are_black_whatever_colour_they_hide(tmp_path):
     colour = np.full((4, 4, 4), 200, np.uint8)
     colour[:2, :, 3], colour[2:, :, 3] = 255, 0
     Image.fromarray(colour, "RGBA").save(tmp_path / "x.png")
-    decoded = images.decode(images.SourceFile.from_path(tmp_path / "x.png"), 4)
+    decoded = images.decode(images.DatasetFile.from_path(tmp_path / "x.png"), 4)
     assert decoded[:2].tolist() == [[[200] * 3] * 4] * 2 and not decoded[2:].any()
 
 

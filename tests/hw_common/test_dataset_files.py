@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from hw_common.data import dataset_files
-from hw_common.data.dataset_files import SourceFile, find_in, is_inside
+from hw_common.data.dataset_files import DatasetFile, file_finder, is_inside
 from hw_common.runs.errors import UserError
 
 CONTENTS = {"list.txt": b"a list", "parts/a": b"A", "parts/b c": bytes(1000)}
@@ -34,7 +34,7 @@ def pack(folder, mode="w"):
 @pytest.mark.parametrize("mode", [None, "w", "w:gz", "w:bz2", "w:xz"])
 def test_files_are_found_in_folders_and_archives(folder, mode):
     path = folder if mode is None else pack(folder, mode)
-    find = find_in(path, ("list.txt",))
+    find = file_finder(path, ("list.txt",))
     for name, content in CONTENTS.items():
         file = find(name)
         assert file.name == name and file.read() == content and name in file.where and str(path) in file.where
@@ -48,9 +48,9 @@ def test_the_root_is_the_one_nearest_to_the_top(tmp_path):
             member = tarfile.TarInfo(name)
             member.size = len(name)
             tar.addfile(member, io.BytesIO(name.encode()))
-    find = find_in(tmp_path / "x.tar", ("list.txt",))
+    find = file_finder(tmp_path / "x.tar", ("list.txt",))
     assert find("part").read() == b"deep/part"
-    assert find_in(tmp_path / "x.tar", ("nothing",))("part").read() == b"part"
+    assert file_finder(tmp_path / "x.tar", ("nothing",))("part").read() == b"part"
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "", ".", "a\nb", "a\0b", ".."])
@@ -69,7 +69,7 @@ def test_links_in_archives_are_no_files(tmp_path):
             member = tarfile.TarInfo(f"link {kind}")
             member.type, member.linkname = kind, "/etc/passwd"
             tar.addfile(member)
-    find = find_in(tmp_path / "x.tar", ())
+    find = file_finder(tmp_path / "x.tar", ())
     assert all(find(f"link {kind}") is None for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE))
 
 
@@ -79,7 +79,7 @@ def test_archives_that_are_cut_short(folder, mode, share):
     path = pack(folder, mode)
     os.truncate(path, int(share * path.stat().st_size) if mode != "w" else int(share * 2000))
     with pytest.raises(UserError, match="damaged|cut short") as caught:
-        find = find_in(path, ("list.txt",))
+        find = file_finder(path, ("list.txt",))
         for name in CONTENTS:
             if (file := find(name)) is None:
                 raise UserError("cut short between two members")  # noqa: TRY301
@@ -89,7 +89,7 @@ def test_archives_that_are_cut_short(folder, mode, share):
 
 def test_an_archive_that_is_cut_short_while_it_is_read(folder):
     path = pack(folder)
-    file = find_in(path, ("list.txt",))("parts/b c")
+    file = file_finder(path, ("list.txt",))("parts/b c")
     os.truncate(path, 2000)
     with pytest.raises(UserError, match="set.tar is cut short"):
         file.read()
@@ -100,15 +100,15 @@ def test_what_is_no_archive(tmp_path):
     (tmp_path / "y").write_bytes(gzip.compress(b"no archive" * 100))
     for name in "xy":
         with pytest.raises(UserError, match="is damaged or no tar archive"):
-            find_in(tmp_path / name, ())
+            file_finder(tmp_path / name, ())
     with pytest.raises(UserError, match="does not exist; expected a folder or a tar archive"):
-        find_in(tmp_path / "z", ())
+        file_finder(tmp_path / "z", ())
 
 
 def test_archives_that_would_fill_the_memory(folder, monkeypatch):
     monkeypatch.setattr(dataset_files, "LARGEST_PACKED", 1000)
     with pytest.raises(UserError, match="holds more than 1000 bytes; unpack it"):
-        find_in(pack(folder, "w:gz"), ())
+        file_finder(pack(folder, "w:gz"), ())
 
 
 def test_long_names_count_too(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_long_names_count_too(tmp_path, monkeypatch):
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as tar:
         tar.addfile(tarfile.TarInfo("x" * 200_000))
     with pytest.raises(UserError, match="holds more than 100000 bytes"):
-        find_in(tmp_path / "x.tar.gz", ())
+        file_finder(tmp_path / "x.tar.gz", ())
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -126,16 +126,16 @@ def test_sizes_below_zero_end_the_reading(tmp_path, packed):
     content = b"".join(member.tobuf(tarfile.GNU_FORMAT) for member in (first, second)) + bytes(1024)
     (tmp_path / "x.tar").write_bytes(gzip.compress(content) if packed else content)
     with pytest.raises(UserError, match="x.tar is damaged or no tar archive: b has -512 bytes"):
-        find_in(tmp_path / "x.tar", ())
+        file_finder(tmp_path / "x.tar", ())
 
 
 def test_files_that_are_too_large(folder, monkeypatch):
     monkeypatch.setattr(dataset_files, "LARGEST_FILE", 999)
     for path in (folder, pack(folder)):
         with pytest.raises(UserError, match="b c is larger than the limit of 999|set.tar is larger than"):
-            find_in(path, ("list.txt",))("parts/b c").read()
+            file_finder(path, ("list.txt",))("parts/b c").read()
 
 
 def test_a_file_that_is_gone(tmp_path):
     with pytest.raises(UserError, match="cannot read .*gone: No such file"):
-        SourceFile.from_path(tmp_path / "gone").read()
+        DatasetFile.from_path(tmp_path / "gone").read()

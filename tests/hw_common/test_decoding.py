@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_common.runs.errors import UserError
-from hw_common.training.decoding import Alphabet, beam_search, greedy
+from hw_common.training.decoding import SpecialTokens, beam_search, greedy
 
 START, END, PAD = 0, 1, 2
-ALPHABET = Alphabet(START, END, PAD)
+ALPHABET = SpecialTokens(START, END, PAD)
 LETTERS = (3, 4, 5)
 CPU = torch.device("cpu")
 
@@ -133,7 +133,7 @@ def test_a_sequence_that_has_ended_costs_no_more():
 def test_scores_that_are_no_numbers_are_named():
     writer = Table(0, 2, 1.0)
     writer.step = lambda tokens: torch.full((len(tokens), len(LETTERS) + 3), math.nan)
-    with pytest.raises(UserError, match="scores are no numbers: its training has diverged"):
+    with pytest.raises(UserError, match="scores are not finite because its training diverged"):
         beam_search(writer, 2, ALPHABET, 3, 4, CPU)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_common.data import feature_cache
-from hw_common.data.feature_cache import INDEX, ROWS, RowCache
+from hw_common.data.feature_cache import INDEX, ROWS, FeatureCache
 from hw_common.runs.errors import UserError
 
 
@@ -23,7 +23,7 @@ def rows(count, seed=0):
 
 
 def opened(folder, recipe=None, width=3):
-    return RowCache(folder, recipe or {"size": 1}, width).locked()
+    return FeatureCache(folder, recipe or {"size": 1}, width).locked()
 
 
 @pytest.fixture

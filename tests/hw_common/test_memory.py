@@ -8,10 +8,10 @@ import pytest
 SCRIPT = """
 import resource, sys
 import numpy as np
-from hw_common.training.memory import keep_freed
+from hw_common.training.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
-    assert keep_freed()
+    assert keep_freed_memory()
 size = 64 << 20
 for _ in range(2):
     np.ones(size, np.uint8)

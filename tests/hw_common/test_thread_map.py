@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from hw_common.data.thread_map import in_parallel
+from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import UserError
 
 
@@ -18,7 +18,7 @@ def test_results_come_in_order_and_work_never_runs_far_ahead():
             assert len(started) <= taken + 4
         return 10 * item
 
-    for item, result in enumerate(in_parallel(work, range(30), ahead=4)):
+    for item, result in enumerate(thread_map(work, range(30), ahead=4)):
         assert result == 10 * item
         taken += 1
     assert sorted(started) == list(range(30))
@@ -29,4 +29,4 @@ def test_what_has_not_begun_when_one_fails_is_dropped():
         raise UserError(f"{item} is bad")
 
     with pytest.raises(UserError, match="0 is bad"):
-        list(in_parallel(work, range(1000), ahead=2))
+        list(thread_map(work, range(1000), ahead=2))

@@ -5,12 +5,12 @@ import os
 import pytest
 import torch
 
-from hw_common.training.timing import Worker, ratio, take_turns
+from hw_common.training.timing import Worker, ratio, time_interleaved
 
 
 def test_calls_take_turns_and_warm_up_is_not_counted():
     order = []
-    seconds = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warm_up=2)
+    seconds = time_interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warm_up=2)
     assert order == ["a", "b"] * 5
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
     assert all(value >= 0 for values in seconds.values() for value in values)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hw_common.data import feature_cache
-from hw_common.data.feature_cache import INDEX, ROWS, RowCache
+from hw_common.data.feature_cache import INDEX, ROWS, FeatureCache
 from hw_common.runs import files
 
 STEPS = ["abc", "adc", "ecab"]  # items, one character each
@@ -26,9 +26,9 @@ def rows_of(item: str) -> np.ndarray:
     return np.full((ord(item) - 96, 3), ord(item), np.float16)
 
 
-def bring_up_to_date(folder: Path, wanted: str) -> RowCache:
+def bring_up_to_date(folder: Path, wanted: str) -> FeatureCache:
     """Appends what is missing, and commits now and then."""
-    cache = RowCache(folder, {"made": "so"}, 3)
+    cache = FeatureCache(folder, {"made": "so"}, 3)
     with cache.locked():
         for number, item in enumerate(wanted):
             if not cache.holds(item):
@@ -41,7 +41,7 @@ def bring_up_to_date(folder: Path, wanted: str) -> RowCache:
 
 def check(folder: Path) -> None:
     """Every item that the cache holds is right."""
-    cache = RowCache(folder, {"made": "so"}, 3)
+    cache = FeatureCache(folder, {"made": "so"}, 3)
     with cache.locked():
         for item in "abcde":
             assert not cache.holds(item) or np.array_equal(cache.take(item), rows_of(item)), item
