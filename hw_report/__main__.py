@@ -21,7 +21,7 @@ The answers to the five homework sheets.
   python -m hw_report build                                       all PDFs, on built-in samples
   python -m hw_report build dsl-2019-hw3 --profile full --data_dir data   one, on the sheet's own data
   python -m hw_report submission dsl-2019-hw3 --group NAME        the zip to turn in: PDF and code
-  python -m hw_report table                                       the README's table of measured and published numbers
+  python -m hw_report table                                       the index, and measured beside published numbers
 """
 _BUILD = """\
 Runs what is missing of the sheets' experiments, each an ordinary run folder, and writes their PDFs into
@@ -40,11 +40,12 @@ notebook with its outputs where the sheet wants one, and the code behind them, w
   python -m hw_report submission dsl-2019-hw3 --group group12 --profile full
 """
 _TABLE = """\
-The README's table: every question with its command, figure, our number and the published one. Our numbers come from the
-records of measured runs in results/record, which python -m hw_common.record writes.
+The tables of README.md and docs/measured.md: every question with its code and command, and our numbers beside the
+published ones. Our numbers come from the records in results/record, which python -m hw_common.record writes.
 
-  python -m hw_report table                     prints it
-  python -m hw_report table --write README.md   renews it there
+  python -m hw_report table                     prints the tables
+  python -m hw_report table --write             renews them in README.md and docs/measured.md
+  python -m hw_report table --write README.md   renews them in this file alone
 """
 
 
@@ -67,7 +68,7 @@ def parser() -> cli.Parser:
     for command in (builds, submits):
         _add_choice_of_runs(command)
     _add_build_flags(builds)
-    add_flag(tables, "write", type=Path, metavar="README", help="put it between its markers in this file")
+    add_flag(tables, "write", type=Path, nargs="*", metavar="FILE", help="renew the tables in these Markdown files")
     return flags
 
 
@@ -150,10 +151,10 @@ def _submission(arguments: argparse.Namespace) -> None:
 
 def _table(arguments: argparse.Namespace) -> None:
     if arguments.write is None:
-        print(table.table(), end="")
-    else:
-        changed = table.replace(arguments.write)
-        print(f"{arguments.write}: {'the table was replaced' if changed else 'the table is that of the records'}")
+        print("\n".join(make() for make in table.TABLES.values()), end="")
+        return
+    for path in arguments.write or table.FILES:
+        print(f"{path}: {'the tables were renewed' if table.write(path) else 'the tables are up to date'}")
 
 
 if __name__ == "__main__":

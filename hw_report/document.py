@@ -12,6 +12,7 @@ from typing import Any
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_report.collect import FIGURE_SUFFIX, Collector, Numbers, read_record
+from hw_report.index import INDEX
 from hw_report.published import PUBLISHED
 from hw_report.sheets import Sheet
 from hw_report.sources import Experiment
@@ -75,6 +76,10 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
             key: {"file": f"{_FIGURES}/{key}{FIGURE_SUFFIX}", "from": picture.of} for key, picture in pictures.items()
         },
         "records": {path.stem: read_record(path) for path in sheet.records()},
+        "index": {
+            answer.section: {"code": answer.code(), "command": f"python -m {answer.command}"}
+            for answer in INDEX.get(sheet.name, ())
+        },
         "published": {key: {"text": text, "what": what} for key, (text, what) in PUBLISHED.items()},
     }
 

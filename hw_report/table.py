@@ -1,75 +1,112 @@
-"""`python -m hw_report table`: the README's table of measured and published numbers, from the records."""
+"""`python -m hw_report table`: the tables of README.md and docs/measured.md, from the index and the records."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import SUMMARY
-from hw_report.answers import Answer, answers
 from hw_report.collect import NotThere, read_record
+from hw_report.index import INDEX, Answer, Number
 from hw_report.published import PUBLISHED
-from hw_report.sheets import RECORDS
+from hw_report.sheets import RECORDS, REPOSITORY
 
-BEGIN, END = "<!-- python -m hw_report table -->", "<!-- end of the table -->"
-_HEAD = ("sheet and question", "command", "figure", "number", "ours", "published")
+Index = Mapping[str, Sequence[Answer]]
+FILES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "measured.md")
+_END = "<!-- end of the table -->"
+_PLACE = re.compile(rf"(<!-- table: (index|main|every) -->\n).*?({_END})", re.DOTALL)
 
 
-def table(lines: Iterable[Answer] | None = None, records: Path = RECORDS) -> str:
-    """The table in Markdown.
+def index_table(index: Index = INDEX, records: Path = RECORDS) -> str:
+    """Every question with its code and its command."""
+    rows = [
+        (f"{sheet} {answer.question}", answer.asked, _links(answer), f"`python -m {answer.command}`")
+        for sheet, answers in index.items()
+        for answer in answers
+    ]
+    return _markdown(("sheet and question", "what is asked", "code", "command"), rows)
 
-    Args:
-        lines: of the table; all answers if None.
-        records: the folder of records.
+
+def main_table(index: Index = INDEX, records: Path = RECORDS) -> str:
+    """The main number of each homework beside the published one; raises as `measured`."""
+    rows = [
+        (f"{sheet} {answer.question}", *measured(answer, number, records))
+        for sheet, answer, number in _numbers(index)
+        if number.main
+    ]
+    return _markdown(("sheet and question", "number", "ours", "published"), rows)
+
+
+def every_table(index: Index = INDEX, records: Path = RECORDS) -> str:
+    """Every number with the command that measured it and the published one; raises as `measured`."""
+    rows = [
+        (f"{sheet} {answer.question}", f"`python -m {number.command or answer.command}`", ", ".join(answer.figures),
+         *measured(answer, number, records))
+        for sheet, answer, number in _numbers(index)
+    ]  # fmt: skip
+    return _markdown(("sheet and question", "command", "figures", "number", "ours", "published"), rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {"index": index_table, "main": main_table, "every": every_table}
+
+
+def _numbers(index: Index) -> Iterator[tuple[str, Answer, Number]]:
+    for sheet, answers in index.items():
+        for answer in answers:
+            for number in answer.numbers:
+                yield sheet, answer, number
+
+
+def _links(answer: Answer) -> str:
+    """The code that answers a question: a link to each file, followed by the names in it."""
+    names: dict[str, list[str]] = {}
+    for path, name in answer.code():
+        names.setdefault(path, []).append(f"`{name}`")
+    return "; ".join(f"[{path}]({path}): {', '.join(found)}" for path, found in names.items())
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
+
+
+def measured(answer: Answer, number: Number, records: Path = RECORDS) -> tuple[str, str, str]:
+    """Title with the number of seeds, our number, and the published one.
 
     Raises:
-        UserError: a record is missing, damaged, or does not hold its number; the message says how to make it.
+        UserError: the record is missing, damaged, or does not hold the number; the message says how to make it.
     """
-    rows = [_HEAD, tuple("-" * 3 for _ in _HEAD), *_rows(answers() if lines is None else lines, records)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def _rows(lines: Iterable[Answer], records: Path) -> Iterator[tuple[str, ...]]:
-    for line in lines:
-        published = PUBLISHED[line.published][0] if line.published else ""
-        yield line.question, f"`{line.command}`", line.figure, *_number(line, records), published
-
-
-def _number(line: Answer, records: Path) -> tuple[str, str]:
-    """What was measured, with the number of seeds, and the number."""
-    if line.number is None:
-        return line.what, "not measured" if line.published else ""
-    path = records / f"{line.record}.json"
+    published = PUBLISHED[number.published][0] if number.published else ""
+    if not number.record:
+        return number.title, "not measured", published
+    path, command = records / f"{number.record}.json", f"python -m {number.command or answer.command}"
     try:
         summary = read_record(path)[SUMMARY]
         seeds = len(summary.get("seeds", [0]))
-        return line.what + (f", {seeds} seeds" if seeds > 1 else ""), line.number(summary)
+        return number.title + (f", {seeds} seeds" if seeds > 1 else ""), number.read(summary), published
     except NotThere as error:
-        raise UserError(f"{error}, which this makes: {line.command}") from error
+        raise UserError(f"{error}; its RUN is what this makes: {command}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} does not hold the number of {line.question}, {line.what} ({type(error).__name__}: {error}); make "
-            f"it anew with: python -m hw_common.record RUN (the run's folder, which this makes: {line.command})"
+            f"{path} does not hold the number of question {answer.question}, {number.title} ({type(error).__name__}: "
+            f"{error}); make it anew with: python -m hw_common.record RUN (the run folder that this makes: {command})"
         ) from error
 
 
-def replace(readme: Path) -> bool:
-    """Puts the table between its markers in a Markdown file; returns whether it was another one before.
+def write(path: Path) -> bool:
+    """Renews the tables between their markers in a Markdown file; returns whether any of them was another one before.
 
     Raises:
-        UserError: the file cannot be read, or has no markers; or as `table`.
+        UserError: the file cannot be read or has no markers; or as `measured`.
     """
     try:
-        text = readme.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {readme}: {error}") from error
-    before, begin, rest = text.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(
-            f"{readme} has no place for the table: put a line «{BEGIN}» and, below it, a line «{END}» there"
-        )
-    new = f"{before}{begin}{table()}{end}{after}"
+        raise UserError(f"cannot read {path}: {error}") from error
+    new, count = _PLACE.subn(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+    if not count:
+        places = " or ".join(f"«<!-- table: {name} -->»" for name in TABLES)
+        raise UserError(f"{path} has no place for a table: put a line {places} and, below it, a line «{_END}» there")
     if new != text:
-        files.write_bytes(readme, new.encode())
+        files.write_bytes(path, new.encode())
     return new != text

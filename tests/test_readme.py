@@ -1,4 +1,4 @@
-"""The README's numbers are those of the records, and its commands exist."""
+"""README.md and docs/: their numbers are those of the records, their commands and links exist."""
 
 import importlib
 import json
@@ -14,6 +14,9 @@ from hw_report.published import PUBLISHED
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
+DOCS = {path.name: path.read_text() for path in (REPOSITORY / "docs").glob("*.md")}
+MEASURED = DOCS["measured.md"]
+TEXT = README + "".join(DOCS.values())
 RECORDS = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "results" / "record").glob("*.json")}
 
 
@@ -26,7 +29,7 @@ def means(row):
 
 
 def chosen_rows(summary):
-    """The rows of a sweep or comparison that the README owes a number; of a sweep, that of the chosen learning rate."""
+    """The rows of a comparison that docs/measured.md shows; of a sweep, the row of the chosen learning rate."""
     lr = summary.get("choice", {}).get("lr")
     return [row for row in summary["table"] if lr is None or row["lr"] == lr]
 
@@ -36,19 +39,19 @@ def test_there_are_records():
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_every_record_stands_in_the_readme(name):
+def test_every_record_is_in_measured(name):
     summary = RECORDS[name]["summary.json"]
     for row in chosen_rows(summary) if "table" in summary else []:
-        assert any(numbers in README for numbers in means(row)), row
+        assert any(numbers in MEASURED for numbers in means(row)), row
     if "table" not in summary and "test_accuracy" in summary.get("best", {}):
-        assert f"{summary['best']['test_accuracy']:.4f}" in README
+        assert f"{summary['best']['test_accuracy']:.4f}" in MEASURED
 
 
-def test_every_mean_in_the_readme_stands_in_a_record():
+def test_every_mean_in_the_texts_is_in_a_record():
     tables = [content["summary.json"].get("table", []) for content in RECORDS.values()]
     recorded = {numbers for table in tables for row in table for numbers in means(row)}
     published = {text for text, _ in PUBLISHED.values()}
-    assert set(re.findall(r"\d\.\d+ ± \d\.\d+", README)) <= recorded | published
+    assert set(re.findall(r"\d\.\d+ ± \d\.\d+", TEXT)) <= recorded | published
 
 
 def test_the_samples_accuracies_are_those_of_a_build():
@@ -57,7 +60,7 @@ def test_the_samples_accuracies_are_those_of_a_build():
         runs[f"hw_cnn/sample-oct-{name}"]["summary.json"]["final"]["test_accuracy"]
         for name in ("lr0.1-seed42", "no_maxpool")
     )
-    assert f"`make reproduce` gives {pooled:.3f} and {strided:.3f} (one seed)" in README
+    assert f"`make reproduce` gives {pooled:.3f} and {strided:.3f} (one seed)" in MEASURED
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -67,9 +70,20 @@ def test_records_hold_no_paths_of_the_machine(name):
     assert RECORDS[name]["versions"]["torch"] and RECORDS[name]["git"]
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (hw_\w+\.\w+)", README))))
-def test_the_readmes_commands_exist(module):
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (hw_\w+\.\w+)", TEXT))))
+def test_the_commands_exist(module):
     assert callable(importlib.import_module(module).main)
+
+
+def test_the_readme_is_a_front_page():
+    assert README.count("\n") <= 150
+
+
+@pytest.mark.parametrize("path", ["README.md", *(f"docs/{name}" for name in DOCS)])
+def test_links_lead_to_files(path):
+    text = (REPOSITORY / path).read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert ((REPOSITORY / path).parent / link).exists(), link
 
 
 def test_a_record_wants_a_finished_run(tmp_path):

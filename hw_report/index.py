@@ -1,0 +1,277 @@
+"""The index: every question of the five sheets with the code that answers it, its command, figures and numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that was measured, or published, for a question.
+
+    Attributes:
+        title: the data and the metric.
+        record: name of the record that holds the number; "" if nothing could be measured.
+        metric: key of the number in the record's summary; a dot leads into a nested object.
+        where: keys and values of the row of the summary's table that holds the number; empty if no table holds it.
+        table: key of that table in the summary.
+        published: key of the published number in published.py; "" if nothing is published.
+        command: the words after `python -m` that measured it; "" for the command of the question.
+        main: whether the front page shows it.
+    """
+
+    title: str
+    record: str = ""
+    metric: str = ""
+    where: Mapping[str, object] = field(default_factory=dict)
+    table: str = "table"
+    published: str = ""
+    command: str = ""
+    main: bool = False
+
+    def read(self, summary: Mapping[str, Any]) -> str:
+        """Returns the number from the record's summary.
+
+        Raises:
+            KeyError, TypeError, ValueError: the summary does not hold it.
+        """
+        place: Mapping[str, Any] = summary
+        *path, name = self.metric.split(".")
+        if self.where:
+            [place] = [row for row in summary[self.table] if self.where.items() <= row.items()]
+        for key in path:
+            place = place[key]
+        return mean(place, name)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question of a sheet, and where its answer is.
+
+    Attributes:
+        question: its number on the sheet, such as "3.1(b)".
+        asked: what is asked, in a few words.
+        solved_by: the code that answers it, as `file:Class.method` or `file:function`, separated by spaces. For a
+            proof without code, this is the function that checks the claim on random numbers.
+        command: the words after `python -m` that run this code.
+        figures: names of the figures that the command draws, without suffix; * stands for any text.
+        numbers: what was measured and published for the question.
+    """
+
+    question: str
+    asked: str
+    solved_by: str
+    command: str
+    figures: tuple[str, ...] = ()
+    numbers: tuple[Number, ...] = ()
+
+    @property
+    def section(self) -> str:
+        """The label of the answer's heading in the sheet's typst source, such as "q3.1b"."""
+        return "q" + self.question.translate({ord(character): None for character in "() "})
+
+    def code(self) -> list[tuple[str, str]]:
+        """File and name of each piece of code in `solved_by`; a name alone is of the file before it."""
+        found: list[tuple[str, str]] = []
+        for word in self.solved_by.split():
+            path, colon, name = word.rpartition(":")
+            found.append((path if colon else found[-1][0], name))
+        return found
+
+
+def mean(row: Mapping[str, Any], metric: str) -> str:
+    """`metric` of a row as mean ± standard deviation; of one seed, the number alone; a count without decimals."""
+    value, deviation = row[metric], row.get(f"{metric}_std")
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" + (f" ± {deviation:.4f}" if deviation else "")
+
+
+_COUNTS, _VERIFY = "hw_attention_theory.parameter_counts", "hw_attention_theory.verify"
+_SEEDS = "--seeds 42 43 44"
+_CAPTION = f"hw_caption.compare --weights WEIGHTS {_SEEDS}"
+_TRANSFER = f"hw_transfer.compare --weights WEIGHTS --precision bf16 {_SEEDS}"
+_DIGITS = f"hw_asr.compare --dataset digits --recipe best {_SEEDS}"
+_ASR_FIGURES = ("curves", "similarities", "predictions", "alignment")
+
+
+def _parameters(question: str) -> Number:
+    record = "hw_attention_theory-parameter_counts"
+    return Number("parameters", record, "parameters", {"question": f"Q{question}"}, "networks")
+
+
+def _fashion(lr: float) -> Number:
+    return Number(
+        f"Fashion-MNIST, validation accuracy with learning rate {lr:g}", "hw_cnn-sweep-fashion-mnist-fashion-plain",
+        "final_validation_accuracy", {"lr": lr}, published=f"fashion.lr{lr:g}", main=lr == 0.01,
+    )  # fmt: skip
+
+
+def _captions(decoder: str) -> Number:
+    return Number(
+        f"Sydney, test BLEU-4, {decoder}, CIFAR-10's weights", "hw_caption-compare-sydney-cifar10", "final_test_bleu4",
+        {"decoder": decoder, "way": "greedy"}, published=f"caption.{decoder}",
+    )  # fmt: skip
+
+
+def _speech(decoder: str) -> tuple[Number, ...]:
+    record, row = "hw_asr-compare-digits-sheet-best" + ("-lstm" if decoder == "lstm" else ""), {"decoder": decoder}
+    digits = f"spoken digits, character error rate, {decoder}, recommended"
+    return (
+        Number("LJSpeech, test loss, padding counted", published=f"asr.{decoder}.loss"),
+        Number(digits, record, "final_test_cer", row, command=_DIGITS, main=decoder == "lstm"),
+    )
+
+
+def _cifar(recipe: str, lr: float, flags: str) -> Number:
+    command = f"hw_cnn.sweep --dataset folder --data_dir FOLDER {flags} {_SEEDS} --choose_by best"
+    title = f"CIFAR-10 (JPEG copies), test accuracy, {recipe}"
+    return Number(title, f"hw_cnn-cifar-{recipe}", "best_test_accuracy", {"lr": lr}, command=command)
+
+
+def _ants(scenario: str) -> Number:
+    title, published = f"ants and bees, {scenario}, CIFAR-10's weights", f"transfer.{scenario}"
+    metric, main = "best_validation_accuracy", scenario == "finetune"
+    return Number(title, "hw_transfer-hymenoptera", metric, {"scenario": scenario}, published=published, main=main)
+
+
+def _letters(comparison: str, row: str, network: str, published: bool = True) -> Number:
+    return Number(
+        f"OCR letters, test accuracy, {network}", f"hw_ocr-compare-ocr-{comparison}", "final_test_accuracy",
+        {"row": row}, published=f"ocr.{row}" if published else "", main=row == "conv-bilstm",
+    )  # fmt: skip
+
+
+_IST_2021_22 = (
+    Answer("1.1", "parameters of a convolutional network",
+           "hw_attention_theory/parameter_counts.py:convolutional_network", _COUNTS, (), (_parameters("1.1"),)),
+    Answer("1.2", "parameters of a fully connected network",
+           "hw_attention_theory/parameter_counts.py:feedforward_network", _COUNTS, (), (_parameters("1.2"),)),
+    Answer("1.3.1", "attention scores as X A Xᵀ with rank A ≤ d",
+           "hw_attention_theory/claims.py:_one_matrix _rank", _VERIFY),
+    Answer("1.3.2", "two heads with equal attention", "hw_attention_theory/claims.py:_same_heads", _VERIFY),
+    Answer("2.1", "equivariances of convolutional layers", "hw_cnn/explanations.py:equivariance",
+           "hw_cnn.explain equivariance RUN", ("equivariance",)),
+    Answer("2.2", "a CNN for Fashion-MNIST, its learning rate", "hw_cnn/models.py:FashionCNN",
+           f"hw_cnn.sweep {_SEEDS}", ("curves",), (_fashion(0.001), _fashion(0.01), _fashion(0.1))),
+    Answer("2.3", "filters of both convolutions", "hw_common/runs/figures.py:kernels",
+           'hw_cnn.train --lr 0.01 -conv_1_name "convblock1[0]" -conv_2_name "convblock2[0]"', ("kernels-*",)),
+    Answer("3.1(a)", "captions by an LSTM decoder", "hw_caption/models.py:Decoder.forward", _CAPTION, ("curves",),
+           (_captions("vanilla"),
+            Number("Sydney, test BLEU-4, recommended, CIFAR-10's weights", "hw_caption-best-sydney-cifar10",
+                   "final_test_bleu4", {"way": "consensus"}, published="caption.attention",
+                   command=f"{_CAPTION} --only vanilla --recipe best", main=True))),
+    Answer("3.1(b)", "additive attention",
+           "hw_caption/models.py:Attention.forward DecoderWithAttention.forward", _CAPTION, ("curves", "attention-*"),
+           (_captions("attention"),)),
+    Answer("3.1(c)", "captions of three images", "hw_caption/decoding.py:greedy", "hw_caption.train --use_attention",
+           ("captions",)),
+)  # fmt: skip
+
+_IST_2023_24 = (
+    Answer("1.1", "cost of self-attention", "hw_attention_theory/models.py:SoftmaxSelfAttention.forward", _VERIFY),
+    Answer("1.2", "feature map of exp's power series", "hw_attention_theory/models.py:FeatureMap", _VERIFY,
+           ("approximation",)),
+    Answer("1.3", "attention from the feature map", "hw_attention_theory/claims.py:_matrix_form", _VERIFY,
+           ("approximation",)),
+    Answer("1.4", "attention in linear time", "hw_attention_theory/models.py:TaylorLinearAttention.forward",
+           "hw_attention_theory.scaling", ("scaling",),
+           (Number("MNIST read as 196 pixels, test accuracy, linear attention", "hw_attention_theory-mnist14-taylor",
+                   "final.test_accuracy", command="hw_attention_theory.train --attention taylor", main=True),)),
+    Answer("2.1", "a CNN for OCTMNIST, its learning rate", "hw_cnn/models.py:OctCNN",
+           f"hw_cnn.sweep --dataset octmnist {_SEEDS}", ("curves",),
+           (Number("OCTMNIST, test accuracy on the course's 529 images", published="oct.maxpool"),)),
+    Answer("2.2", "strides in place of max-pooling", "hw_cnn/models.py:OctCNN",
+           "hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01", ("curves",),
+           (Number("OCTMNIST, test accuracy on the course's 529 images", published="oct.no-maxpool"),)),
+    Answer("2.3", "number of trainable parameters", "hw_cnn/models.py:get_number_trainable_params",
+           "hw_cnn.train --dataset octmnist --dry_run"),
+    Answer("3.1", "speech recognition with an LSTM decoder", "hw_asr/models.py:TextDecoderRecurrent",
+           "hw_asr.train --preset notebook --decoder lstm", _ASR_FIGURES, _speech("lstm")),
+    Answer("3.2", "the same with a Transformer decoder",
+           "hw_asr/models.py:TextDecoderTransformer hw_asr/attention.py:MultiHeadAttention.forward",
+           "hw_asr.train --preset notebook --decoder transformer", _ASR_FIGURES, _speech("transformer")),
+    Answer("3.3", "how the two decoders differ", "hw_asr/models.py:TextDecoder.align", f"hw_asr.compare {_SEEDS}",
+           ("curves", "similarities")),
+    Answer("3.4", "what the string similarities measure",
+           "hw_asr/similarity.py:jaccard cosine damerau_levenshtein", "hw_asr.compare_similarities"),
+)  # fmt: skip
+
+_CONVNETS = (
+    Answer("1.0", "notebook and data", "hw_cnn/data.py:load", "hw_cnn.train --dataset cifar10 --dry_run"),
+    Answer("1.1", "a CNN for CIFAR-10", "hw_cnn/models.py:CifarCNN", "hw_cnn.train --dataset cifar10"),
+    Answer("1.2", "training and evaluation", "hw_cnn/experiment.py:loss_function evaluate",
+           "hw_cnn.train --dataset cifar10", ("curves",),
+           (_cifar("plain", 0.005, "--lrs 0.005"), _cifar("best", 0.05, "--recipe best --lrs 0.05"))),
+    Answer("2.1", "a fully connected layer", "hw_cnn/layers.py:MyLinear", "hw_cnn.compare_layers RUN"),
+    Answer("3.1", "a convolutional layer", "hw_cnn/layers.py:MyConv2d", "hw_cnn.compare_layers RUN"),
+    Answer("3.2", "the network with these layers", "hw_cnn/compare_layers.py:compare", "hw_cnn.compare_layers RUN"),
+    Answer("3.3", "feature maps", "hw_cnn/explanations.py:feature_maps", "hw_cnn.explain feature_maps RUN",
+           ("feature_maps",)),
+    Answer("3.4", "Grad-CAM", "hw_cnn/explanations.py:grad_cam", "hw_cnn.explain grad_cam RUN", ("grad_cam",)),
+)  # fmt: skip
+
+_EECS545 = (
+    Answer("1(a)", "fully connected layer", "hw_numpy/layers.py:fc_forward fc_backward", "hw_check"),
+    Answer("1(b)", "ReLU", "hw_numpy/layers.py:relu_forward relu_backward", "hw_check"),
+    Answer("1(c)", "convolution", "hw_numpy/layers.py:conv_forward conv_backward", "hw_check"),
+    Answer("2(a)", "softmax loss", "hw_numpy/layers.py:softmax_loss", "hw_check"),
+    Answer("2(b)", "a two-layer network", "hw_numpy/softmax.py:SoftmaxClassifier.loss", "hw_check"),
+    Answer("2(c)", "its number of hidden units", "hw_numpy/solver.py:Solver", "hw_numpy.train --model softmax",
+           ("curves", "selection"),
+           (Number("MNIST in NumPy, test accuracy, two layers", "hw_numpy-mnist-softmax", "best.test_accuracy",
+                   published="softmax"),)),
+    Answer("3(a)", "max-pooling", "hw_numpy/layers.py:max_pool_forward max_pool_backward", "hw_check"),
+    Answer("3(b)", "a CNN", "hw_numpy/cnn.py:ConvNet.loss", "hw_check"),
+    Answer("3(c)", "its filter size and hidden units", "hw_numpy/solver.py:Solver", "hw_numpy.train --model cnn",
+           ("curves", "selection"),
+           (Number("MNIST in NumPy, test accuracy, CNN", "hw_numpy-mnist-cnn", "best.test_accuracy", published="cnn",
+                   main=True),)),
+    Answer("4(a)", "fully connected layer at every step",
+           "hw_numpy/rnn_layers.py:temporal_fc_forward temporal_fc_backward", "hw_check"),
+    Answer("4(b)", "softmax loss at every step", "hw_numpy/rnn_layers.py:temporal_softmax_loss", "hw_check"),
+    Answer("4(c)", "the captioning model", "hw_numpy/rnn.py:CaptioningRNN.loss CaptioningRNN.sample", "hw_check"),
+    Answer("4(d)", "learning curves and captions", "hw_numpy/captioning_solver.py:CaptioningSolver",
+           "hw_numpy.caption --data_dir CAPTIONS", ("curves", "captions"),
+           (Number("Flickr8k's captions, last training loss", "hw_numpy-caption-flickr1k-rnn-seed42",
+                   "last_epoch_loss", published="captions.last-loss"),)),
+    Answer("5(a)", "train_model", "hw_transfer/transfer_learning.py:train_model",
+           "hw_transfer.train --mode finetune", ("curves",)),
+    Answer("5(b)", "visualize_model", "hw_transfer/transfer_learning.py:visualize_model",
+           "hw_transfer.train --mode finetune", ("predictions",)),
+    Answer("5(c)", "finetune", "hw_transfer/transfer_learning.py:finetune", "hw_transfer.train --mode finetune",
+           ("curves", "predictions")),
+    Answer("5(d)", "freeze", "hw_transfer/transfer_learning.py:freeze", "hw_transfer.train --mode freeze",
+           ("curves", "predictions")),
+    Answer("5(e)", "validation accuracy of both", "hw_transfer/transfer_learning.py:evaluate", _TRANSFER,
+           ("curves", "confusion"), (_ants("finetune"), _ants("freeze"))),
+)  # fmt: skip
+
+_DSL = (
+    Answer("1.1", "invariance to shifts and rotations", "hw_ocr/pooling.py:measure", "hw_ocr.invariance RUN",
+           ("invariance",)),
+    Answer("1.2", "a CNN for letters", "hw_ocr/models.py:OcrCNN", "hw_ocr.train --model cnn",
+           ("curves", "confusion")),
+    Answer("1.3", "filters of both convolutions", "hw_common/runs/figures.py:kernels", "hw_ocr.train --model cnn",
+           ("kernels-*",)),
+    Answer("1.4", "more layers", "hw_ocr/models.py:OcrCNN", f"hw_ocr.compare {_SEEDS} --only layers",
+           ("comparison",), tuple(_letters("layers", f"cnn{n}", f"{n} convolutions") for n in (2, 3, 4, 5))),
+    Answer("2.1", "words with a BiLSTM", "hw_ocr/models.py:BiLSTM", f"hw_ocr.compare {_SEEDS} --only sequences",
+           ("comparison", "misread"), (_letters("sequences", "bilstm", "BiLSTM"),)),
+    Answer("2.2", "what a CRF adds", "hw_ocr/crf.py:LinearChainCRF.log_partition LinearChainCRF.decode",
+           f"hw_ocr.compare {_SEEDS} --only sequences", ("transitions",),
+           (_letters("sequences", "bilstm-crf", "BiLSTM-CRF", published=False),)),
+    Answer("2.3", "a convolution before the BiLSTM", "hw_ocr/models.py:ConvBiLSTM",
+           f"hw_ocr.compare {_SEEDS} --only sequences", ("comparison", "misread"),
+           (_letters("sequences", "conv-bilstm", "conv-BiLSTM"), _letters("sequences", "best", "recommended"))),
+)  # fmt: skip
+
+# By sheet: its answers in the order of the questions.
+INDEX: Mapping[str, tuple[Answer, ...]] = MappingProxyType({
+    "ist-2021-22-hw2": _IST_2021_22,
+    "ist-2023-24-hw2": _IST_2023_24,
+    "convnets-2024-a2": _CONVNETS,
+    "eecs545-w20-hw4": _EECS545,
+    "dsl-2019-hw3": _DSL,
+})  # fmt: skip
