@@ -192,7 +192,7 @@ _IST_2023_24 = (
     Answer("3.2", "the same with a Transformer decoder",
            "hw_asr/models.py:TextDecoderTransformer hw_asr/attention.py:MultiHeadAttention.forward",
            "hw_asr.train --preset notebook --decoder transformer", _ASR_FIGURES, _speech("transformer")),
-    Answer("3.3", "how the two decoders differ", "hw_asr/models.py:TextDecoder.align", f"hw_asr.compare {_SEEDS}",
+    Answer("3.3", "how the two decoders differ", "hw_asr/models.py:TextDecoder.alignment", f"hw_asr.compare {_SEEDS}",
            ("curves", "similarities")),
     Answer("3.4", "what the string similarities measure",
            "hw_asr/similarity.py:jaccard cosine damerau_levenshtein", "hw_asr.compare_similarities"),
