@@ -151,7 +151,7 @@ _IST_2021_22 = (
     Answer("1.3.1", "attention scores as X A Xᵀ with rank A ≤ d",
            "hw_attention_theory/claims.py:_one_matrix _rank", _VERIFY),
     Answer("1.3.2", "two heads with equal attention", "hw_attention_theory/claims.py:_same_heads", _VERIFY),
-    Answer("2.1", "equivariances of convolutional layers", "hw_cnn/explanations.py:equivariance",
+    Answer("2.1", "equivariances of convolutional layers", "hw_cnn/equivariance.py:relative_changes",
            "hw_cnn.explain equivariance RUN", ("equivariance",)),
     Answer("2.2", "a CNN for Fashion-MNIST, its learning rate", "hw_cnn/models.py:FashionCNN",
            f"hw_cnn.sweep {_SEEDS}", ("curves",), (_fashion(0.001), _fashion(0.01), _fashion(0.1))),
@@ -163,7 +163,7 @@ _IST_2021_22 = (
                    "final_test_bleu4", {"way": "consensus"}, published="caption.attention",
                    command=f"{_CAPTION} --only vanilla --recipe best", main=True))),
     Answer("3.1(b)", "additive attention",
-           "hw_caption/models.py:Attention.forward DecoderWithAttention.forward", _CAPTION, ("curves", "attention-*"),
+           "hw_caption/models.py:Attention.forward DecoderWithAttention", _CAPTION, ("curves", "attention-*"),
            (_captions("attention"),)),
     Answer("3.1(c)", "captions of three images", "hw_caption/decoding.py:greedy", "hw_caption.train --use_attention",
            ("captions",)),
@@ -207,9 +207,9 @@ _CONVNETS = (
     Answer("2.1", "a fully connected layer", "hw_cnn/layers.py:MyLinear", "hw_cnn.compare_layers RUN"),
     Answer("3.1", "a convolutional layer", "hw_cnn/layers.py:MyConv2d", "hw_cnn.compare_layers RUN"),
     Answer("3.2", "the network with these layers", "hw_cnn/compare_layers.py:compare", "hw_cnn.compare_layers RUN"),
-    Answer("3.3", "feature maps", "hw_cnn/explanations.py:feature_maps", "hw_cnn.explain feature_maps RUN",
+    Answer("3.3", "feature maps", "hw_cnn/feature_maps.py:collect_maps", "hw_cnn.explain feature_maps RUN",
            ("feature_maps",)),
-    Answer("3.4", "Grad-CAM", "hw_cnn/explanations.py:grad_cam", "hw_cnn.explain grad_cam RUN", ("grad_cam",)),
+    Answer("3.4", "Grad-CAM", "hw_cnn/grad_cam.py:grad_cam", "hw_cnn.explain grad_cam RUN", ("grad_cam",)),
 )  # fmt: skip
 
 _EECS545 = (

@@ -54,3 +54,12 @@ def test_sources_import_nothing_from_elsewhere():
     for path in sheets.SOURCES.glob("*.typ"):
         assert set(re.findall(r'#import "([^"]+)"', path.read_text())) <= {"style.typ", "data.typ"}, path
         assert not re.search(r"@preview|datetime\.today|https?://(?!arxiv|doi)", path.read_text()), path
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_the_tests_that_a_sheet_names_exist(name):
+    tests = "".join(path.read_text() for path in (sheets.REPOSITORY / "tests").glob("hw_*/*.py"))
+    for word in re.findall(r"`(test_\w+)`", SHEETS[name].source.read_text()):
+        assert f"def {word}(" in tests, word
+    for path in re.findall(r"`(\w+/[\w/]+\.\w+)`", SHEETS[name].source.read_text()):
+        assert (sheets.REPOSITORY / path).is_file(), path
