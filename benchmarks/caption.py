@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from hw_caption import decoding
 from hw_caption.experiment import loss_function
+from hw_caption.fast_attention import FastDecoder, FastDecoderWithAttention
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention
 from hw_caption.presets import LARGEST_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
@@ -36,7 +37,7 @@ VOCABULARY, REGIONS, LONGEST, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
 COUNTS = (1, 0, 87, 119, 277, 225, 271, 313, 331, 428, 210, 128, 46, 27, 10, 12)
 USUAL = 11  # words in a caption of Sydney
 GOALS = {("attention", 8): 3.0, ("attention", 64): 4.5, ("vanilla", 8): 3.0, "greedy": 5.0}
-DECODERS = {"vanilla": Decoder, "attention": DecoderWithAttention}
+DECODERS = {"vanilla": FastDecoder, "attention": FastDecoderWithAttention}
 
 Batch = tuple[Tensor, Tensor, Tensor]
 

@@ -24,6 +24,7 @@ def parser() -> cli.Parser:
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
     add_flag(flags, "beam", type=_beam, help="search with this beam (default: decode as the run does for itself)")
     add_flag(flags, "json", action="store_true", help="print one JSON list, as the run's own file of captions is")
+    cli.add_kernels_flag(flags)
     return flags
 
 
@@ -37,7 +38,7 @@ def _beam(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints a line for each image, or one JSON list."""
     arguments = parser().parse_args(argv)
-    captions = caption(arguments.run, arguments.images, arguments.beam)
+    captions = caption(arguments.run, arguments.images, arguments.beam, arguments.kernels)
     if arguments.json:
         rows = [{"image_name": str(path), "caption": words} for path, words in captions]
         print(json.dumps(rows, indent=2))
@@ -46,13 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{path}: {' '.join(words)}")
 
 
-def caption(folder: Path, paths: Sequence[Path], beam: int | None = None) -> list[tuple[Path, list[str]]]:
+def caption(
+    folder: Path, paths: Sequence[Path], beam: int | None = None, kernels: str = "fast"
+) -> list[tuple[Path, list[str]]]:
     """Each image file with the words of its caption.
 
     Args:
         folder: of a finished run.
         paths: of the image files.
         beam: width of a beam search; None decodes as the run does for itself.
+        kernels: "plain" or "fast", see `experiment.build_model`.
 
     Raises:
         UserError: `folder` is no finished run, or one of the files is no image.
@@ -60,7 +64,7 @@ def caption(folder: Path, paths: Sequence[Path], beam: int | None = None) -> lis
     from hw_caption.finished import open_finished  # imports torch, hence after the arguments are checked
     from hw_common.data.dataset_files import DatasetFile
 
-    finished = open_finished(folder, beam)
+    finished = open_finished(folder, beam, kernels)
     different = list(dict.fromkeys(paths))
     images = [DatasetFile.from_path(path, str(path)) for path in different]
     captions = finished.write(images, finished.way if beam is None else "beam")

@@ -33,10 +33,11 @@ class _Writers:
         """After `word` (B,): log-probabilities of the next words (B, V), and where the decoders looked (B, R)."""
         together, looks = [], []
         for i, decoder in enumerate(self.decoders):
-            scores, self.states[i], look = decoder.step(word, self.states[i])
+            state = self.states[i] = decoder.next_state(word, self.states[i])
+            scores = decoder.fc(state.hidden)  # no dropout in eval mode
             scores[:, _NEVER] = -math.inf
             together.append(scores.float().log_softmax(dim=1))
-            looks.append(look)
+            looks.append(state.attention_weights)
         log_probabilities = torch.stack(together).logsumexp(dim=0) - math.log(len(together))
         return log_probabilities, None if looks[0] is None else torch.stack(looks).mean(dim=0).float()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hw_caption import backbone, data, feature_store, metrics, results
 from hw_caption.consensus import Consensus
 from hw_caption.data import CaptionData, Inputs, Split
+from hw_caption.fast_attention import FastDecoder, FastDecoderWithAttention
 from hw_caption.feature_store import Pixels
 from hw_caption.images import VIEWS
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention, Encoder
@@ -32,10 +33,18 @@ VOCABULARY, CONSENSUS = "vocabulary.json", "consensus.safetensors"
 _WEIGHTS_SEED = 42  # of --weights none: all runs share one random encoder, whatever their seed
 
 
-def build_model(arguments: argparse.Namespace, words: int, encoder: nn.Module) -> Captioner:
-    """The captioner that `arguments` describe, for a vocabulary of so many `words`."""
-    kind = DecoderWithAttention if arguments.use_attention else Decoder
-    return Captioner(encoder, [kind(words, dropout=arguments.dropout) for _ in range(arguments.members)])
+_DECODERS: Mapping[tuple[str, str], type[Decoder]] = {
+    ("vanilla", "plain"): Decoder,
+    ("vanilla", "fast"): FastDecoder,
+    ("attention", "plain"): DecoderWithAttention,
+    ("attention", "fast"): FastDecoderWithAttention,
+}
+
+
+def build_model(arguments: argparse.Namespace, vocab_size: int, encoder: nn.Module) -> Captioner:
+    """The captioner that `arguments` describe; --kernels chooses between `models` and `fast_attention`."""
+    decoder = _DECODERS[decoder_kind(arguments.use_attention), arguments.kernels]
+    return Captioner(encoder, [decoder(vocab_size, dropout=arguments.dropout) for _ in range(arguments.members)])
 
 
 def load_encoder(arguments: argparse.Namespace) -> Encoder:

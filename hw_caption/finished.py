@@ -73,12 +73,13 @@ class Finished:
             return self.writer.write(inputs, [image.name for image in images], way)
 
 
-def open_finished(folder: Path, beam: int | None = None) -> Finished:
+def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") -> Finished:
     """Opens a run folder for use.
 
     Args:
         folder: of the run.
         beam: width of the beam search; the run's own by default.
+        kernels: "plain" or "fast", see `experiment.build_model`.
 
     Raises:
         UserError: it is not a run, is unfinished or damaged, its weights belong to another decoder or vocabulary, or
@@ -86,6 +87,7 @@ def open_finished(folder: Path, beam: int | None = None) -> Finished:
     """
     run = Run.open(folder, HOMEWORK)
     arguments = train.COMMAND.parse_saved(run)
+    arguments.kernels = kernels
     longest = run.summary().get("longest")
     if not isinstance(longest, int) or not 1 <= longest <= _LONGEST:
         raise UserError(f"{folder} is damaged: its summary does not say how long a caption can be")

@@ -49,6 +49,7 @@ def parser() -> cli.Parser:
     add_flag(training, "members", type=cli.positive_int, help="decoders, trained side by side, that write together")
     add_flag(training, "finetune_encoder", action="store_true", help="train the encoder too, from pixels (slow)")
     add_flag(training, "encoder_lr", type=cli.positive_float, help="its learning rate (default: a tenth of --lr)")
+    cli.add_kernels_flag(training)
     writing = flags.add_argument_group("writing")
     add_flag(
         writing,

@@ -49,7 +49,7 @@ class Writer:
         return [self.vocabulary.decode(words) for words in captions]
 
     def _write_some(self, inputs: Inputs, names: Sequence[str], how: str) -> list[Sequence[int]]:
-        decoders, regions = self.model.decoders, _see(self.model, inputs, names)
+        decoders, regions = self.model.ensemble, _see(self.model, inputs, names)
         if how == "greedy":
             return [caption.tokens for caption in decoding.greedy(decoders, regions, self.longest)]
         if how == "beam":
@@ -65,7 +65,7 @@ class Writer:
     def look(self, inputs: Inputs, name: str, caption: Sequence[str]) -> np.ndarray | None:
         """Where the decoders look before each word of `caption`: (words, rows, columns); None without attention."""
         numbers = self.vocabulary.encode(caption)[1:-1]
-        looks = decoding.follow(self.model.decoders, _see(self.model, inputs, [name]), numbers)
+        looks = decoding.follow(self.model.ensemble, _see(self.model, inputs, [name]), numbers)
         if looks is None:
             return None
         side = round(looks.shape[1] ** 0.5)

@@ -140,8 +140,8 @@ def test_following_a_caption_shows_where_the_decoders_look():
     for before, look in zip([START, 5, 4], looks, strict=True):
         weights = []
         for i, decoder in enumerate(decoders):
-            _, states[i], own = decoder.step(torch.tensor([before]), states[i])
-            weights.append(own[0])
+            states[i] = decoder.next_state(torch.tensor([before]), states[i])
+            weights.append(states[i].attention_weights[0])
         torch.testing.assert_close(look, sum(weights) / 2)
     assert follow(decoders, regions, []).shape == (0, 6)
 

@@ -9,17 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hw_caption.loop import AttentionLoop
-from hw_caption.models import (
-    Attention,
-    Captioner,
-    Decoder,
-    DecoderWithAttention,
-    Encoder,
-)
+from hw_caption.fast_attention import AttentionLoop, FastDecoder, FastDecoderWithAttention
+from hw_caption.models import Attention, Captioner, Decoder, DecoderWithAttention, Encoder
 
-DECODERS = (Decoder, DecoderWithAttention)
-every_decoder = pytest.mark.parametrize("kind", DECODERS)
+PLAIN_AND_FAST = ((Decoder, FastDecoder), (DecoderWithAttention, FastDecoderWithAttention))
+every_decoder = pytest.mark.parametrize("kind", [kind for pair in PLAIN_AND_FAST for kind in pair])
+every_pair = pytest.mark.parametrize(("plain", "fast"), PLAIN_AND_FAST)
 SIZES = {"vocab_size": 7, "embed_dim": 3, "decoder_dim": 4, "encoder_dim": 5}
 
 
@@ -29,7 +24,7 @@ def _same_numbers_every_time():
 
 
 def make(kind, **changes):
-    sizes = SIZES | ({"attention_dim": 6} if kind is DecoderWithAttention else {})
+    sizes = SIZES | ({"attention_dim": 6} if issubclass(kind, DecoderWithAttention) else {})
     return kind(**(sizes | changes)).eval()
 
 
@@ -64,7 +59,7 @@ def test_members_have_the_sheets_names(kind):
     assert {"embedding", "decode_step", "dropout", "fc", "init_h", "init_c"} <= dict(decoder.named_children()).keys()
     assert type(decoder.decode_step) is nn.LSTMCell
     assert decoder.dropout.p == 0.5
-    assert decoder.decode_step.input_size == (612 if kind is DecoderWithAttention else 100)
+    assert decoder.decode_step.input_size == (612 if issubclass(kind, DecoderWithAttention) else 100)
 
 
 # One step
@@ -104,18 +99,6 @@ def test_a_step_follows_the_formulas(kind):
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
-@every_decoder
-def test_a_step_with_a_state_is_a_step(kind):
-    decoder, regions = make(kind), torch.randn(3, 6, 5)
-    word, state = torch.tensor([1, 2, 3]), decoder.begin(regions)
-    scores, hidden, cell = decoder(word, *decoder.init_hidden_state(regions), regions)
-    from_state, state, weights = decoder.step(word, state)
-    torch.testing.assert_close(from_state, scores)
-    torch.testing.assert_close(state.hidden, hidden)
-    torch.testing.assert_close(state.cell, cell)
-    assert (weights is None) == (kind is Decoder)
-
-
 def test_attention_weighs_the_regions():
     attention, regions = Attention(5, 4, 6), torch.randn(2, 3, 5)
     seen, weights = attention(regions, torch.randn(2, 4))
@@ -133,19 +116,21 @@ def test_attention_does_not_care_in_what_order_the_regions_come():
     torch.testing.assert_close(turned_weights, weights[:, order])
 
 
-def test_a_state_follows_its_images():
-    decoder, regions = make(DecoderWithAttention), torch.randn(3, 6, 5)
+@every_decoder
+def test_selected_states_are_those_of_the_selected_images(kind):
+    decoder, regions = make(kind), torch.randn(3, 6, 5)
     rows = torch.tensor([2, 0, 0])
-    for ours, theirs in zip(decoder.begin(regions).select(rows), decoder.begin(regions[rows]), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert make(Decoder).begin(regions).select(rows).projected is None
+    selected, expected = decoder.begin(regions).select(rows), decoder.begin(regions[rows])
+    assert type(selected) is type(expected)
+    for name, tensor in vars(expected).items():
+        torch.testing.assert_close(getattr(selected, name), tensor)
 
 
 # Whole captions at once
 
 
 def word_by_word(decoder, regions, captions, lengths):
-    """What `teacher_forced` stands for: the sheet's forward, once for each word of each caption."""
+    """The oracle of `teacher_forced`: the sheet's forward, once for each word of each caption."""
     scores, targets = [], []
     for image, caption, length in zip(regions, captions, lengths.tolist(), strict=True):
         hidden, cell = decoder.init_hidden_state(image[None])
@@ -159,10 +144,15 @@ def word_by_word(decoder, regions, captions, lengths):
 def gradients(path, decoder, regions, captions, lengths):
     regions = regions.clone().requires_grad_()
     scores, targets = path(decoder, regions, captions, lengths)
-    order = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))  # every score counts differently
+    order = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))  # each score gets a weight of its own
     loss = F.cross_entropy(scores, targets) + (scores * order).mean()
     found = torch.autograd.grad(loss, [*decoder.parameters(), regions])
     return scores.detach(), targets, found
+
+
+def assert_equal(ours, theirs, atol):
+    assert torch.equal(ours[1], theirs[1])
+    torch.testing.assert_close((ours[0], ours[2]), (theirs[0], theirs[2]), atol=atol, rtol=0)
 
 
 @every_decoder
@@ -171,12 +161,43 @@ def gradients(path, decoder, regions, captions, lengths):
 def test_whole_captions_equal_word_by_word_with_all_gradients(kind, lengths, regions):
     decoder, features = make(kind), torch.randn(len(lengths), regions, 5)
     captions, counts = random_captions(lengths), torch.tensor(lengths)
-    ours = gradients(lambda d, *rest: d.teacher_forced(*rest), decoder, features, captions, counts)
-    theirs = gradients(word_by_word, decoder, features, captions, counts)
-    assert torch.equal(ours[1], theirs[1])
-    torch.testing.assert_close(ours[0], theirs[0], atol=1e-5, rtol=0)
-    for name, own, expected in zip([*dict(decoder.named_parameters()), "regions"], ours[2], theirs[2], strict=True):
-        torch.testing.assert_close(own, expected, atol=1e-5, rtol=0, msg=name)
+    ours, theirs = (gradients(f, decoder, features, captions, counts) for f in (kind.teacher_forced, word_by_word))
+    assert_equal(ours, theirs, atol=1e-5)
+
+
+def twins(plain, fast, **options):
+    """A plain and a fast decoder with the same weights."""
+    decoders = make(plain, **options), make(fast, **options)
+    decoders[1].load_state_dict(decoders[0].state_dict())
+    return decoders
+
+
+@every_pair
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(2, 7), min_size=1, max_size=6), regions=st.integers(1, 5))
+def test_fast_equals_plain_with_all_gradients_and_the_same_dropout(plain, fast, dtype, atol, lengths, regions):
+    features, captions = torch.randn(len(lengths), regions, 5, dtype=dtype), random_captions(lengths)
+    found = []
+    for decoder in twins(plain, fast, dropout=0.5):
+        torch.manual_seed(0)
+        decoder.to(dtype).train()
+        found.append(gradients(plain.teacher_forced, decoder, features, captions, torch.tensor(lengths)))
+    assert_equal(*found, atol=atol)
+
+
+@every_pair
+def test_fast_generation_equals_plain(plain, fast):
+    regions = torch.randn(3, 6, 5, dtype=torch.float64)
+    states = [(decoder, decoder.begin(regions)) for decoder in (one.double() for one in twins(plain, fast))]
+    for word in torch.tensor([[1, 2, 3], [4, 5, 6]]):
+        states = [(decoder, decoder.next_state(word, state)) for decoder, state in states]
+        (_, one), (_, other) = states
+        for ours, theirs in ((one.hidden, other.hidden), (one.cell, other.cell)):
+            torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+        assert (one.attention_weights is None) == (other.attention_weights is None) == (plain is Decoder)
+        if plain is DecoderWithAttention:
+            torch.testing.assert_close(one.attention_weights, other.attention_weights, atol=1e-10, rtol=0)
 
 
 @every_decoder
@@ -214,7 +235,7 @@ def test_mixed_precision_is_nearly_the_same(kind):
     scores, targets = decoder.teacher_forced(regions, captions, lengths)
     with torch.autocast("cpu", torch.bfloat16):
         low, _ = decoder.teacher_forced(regions, captions, lengths)
-        stepped, _, _ = decoder.step(captions[:, 0], decoder.begin(regions))
+        stepped = decoder.next_state(captions[:, 0], decoder.begin(regions)).hidden
     F.cross_entropy(low, targets).backward()
     torch.testing.assert_close(low.float(), scores, atol=0.05, rtol=0.05)
     assert all(parameter.grad.isfinite().all() for parameter in decoder.parameters())
@@ -226,14 +247,14 @@ def test_the_loops_gradients_are_those_of_finite_differences():
     shapes = {
         "embedded": (sum(sizes), embed), "weight_ih": (4 * width, embed + size), "weight_hh": (4 * width, width),
         "bias": (4 * width,), "hidden": (3, width), "cell": (3, width), "regions": (3, regions, size),
-        "projected": (3, regions, att), "query": (att, width), "score": (att,),
+        "keys": (3, regions, att), "query_weight": (att, width), "score_weight": (att,),
     }  # fmt: skip
     numbers = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes.values()]
     assert torch.autograd.gradcheck(lambda *given: AttentionLoop.apply(*given, sizes, torch.float64), numbers)
 
 
 def test_nothing_of_a_step_is_left_when_it_is_done():
-    decoder = make(DecoderWithAttention)
+    decoder = make(FastDecoderWithAttention)
 
     def step():
         regions, captions = torch.rand(2, 3, 5), random_captions([4, 3])
