@@ -17,20 +17,20 @@ class ConvNet:
 
     Args:
         input_dim: channels, height and width of the images.
-        num_filters: filters of the convolution, which has neither padding nor bias.
+        num_filters: number of filters of the convolution, which has neither padding nor bias.
         filter_size: height and width of a filter.
-        hidden_dim: hidden units.
-        num_classes: classes.
-        weight_scale: standard deviation of the weights at the start; the biases start at zero.
-        dtype: of the parameters and of all that is computed.
-        seed: of the weights; by default it is drawn from NumPy's global generator, as the course's scripts expect.
+        hidden_dim: number of hidden units.
+        num_classes: number of classes.
+        weight_scale: standard deviation of the initial weights; the initial biases are zero.
+        dtype: type of the parameters and of all results.
+        seed: seed of the weights; by default drawn from NumPy's global generator, as the course's scripts expect.
 
     Attributes:
         params: W1 (num_filters, C, filter_size, filter_size), W2 (pooled pixels, hidden_dim), b2,
             W3 (hidden_dim, num_classes), b3.
 
     Raises:
-        ValueError: after filters of this size there is nothing to pool.
+        ValueError: filters of this size leave nothing to pool.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class ConvNet:
         self.params |= {"b2": np.zeros(hidden_dim, dtype), "b3": np.zeros(num_classes, dtype)}
 
     def loss(self, X: ndarray, y: ndarray | None = None) -> ndarray | tuple[float, dict[str, ndarray]]:
-        """Scores, or loss and gradients.
+        """Scores of the classes, or loss and gradients.
 
         Args:
             X: (N, C, H, W) images.
-            y: (N,) classes from 0; None to classify.
+            y: (N,) class numbers from 0; None to classify.
 
         Returns:
-            Without y, the (N, num_classes) scores. With y, the loss and the gradients of all parameters by their names.
+            Without y, the (N, num_classes) scores. With y, the loss and the gradients of all parameters by name.
 
         Raises:
-            ValueError: the shapes do not fit, or a label is no class.
+            ValueError: the shapes do not fit, or a label is not a class.
         """
         W1, W2, b2, W3, b3 = (self.params[name] for name in ("W1", "W2", "b2", "W3", "b3"))
         maps, conv_cache = layers.conv_forward(X.astype(self.dtype, copy=False), W1)
@@ -86,5 +86,5 @@ class ConvNet:
         dmaps, dW2, db2 = layers.fc_backward(dhidden, fc1_cache)
         dmaps = layers.max_pool_backward(dmaps, pool_cache)
         dmaps = layers.relu_backward(dmaps, relu1_cache)
-        dW1 = layers.conv_backward_w(dmaps, conv_cache)  # nobody asks for the gradient of the images
+        dW1 = layers.conv_backward_w(dmaps, conv_cache)  # the gradient of the images is not needed
         return loss, {"W1": dW1, "W2": dW2, "b2": db2, "W3": dW3, "b3": db3}

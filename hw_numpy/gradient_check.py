@@ -1,4 +1,4 @@
-"""Gradients by centred differences, to check the hand-written ones against (eecs545-w20-hw4). Imports NumPy alone."""
+"""Gradients by centred differences, to check hand-written gradients (eecs545-w20-hw4). Imports only NumPy."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from numpy import ndarray
 def eval_numerical_gradient(
     f: Callable[[ndarray], float], x: ndarray, verbose: bool = False, h: float = 1e-5
 ) -> ndarray:
-    """Gradient of a number with respect to x: (f(x + h) − f(x − h)) / 2h, element by element.
+    """Gradient of f with respect to x: (f(x + h) − f(x − h)) / 2h, element by element.
 
     Args:
-        f: takes x. It may also read x itself, as a network's loss reads its parameters: x is changed while f runs, and
-            has its own bits again afterwards.
-        x: floating-point array of any shape; float64, or h is lost in rounding.
+        f: function of x that returns a number. It may ignore its argument and read the array x itself, as a network's
+            loss reads its parameters: x is changed in place for each call of f, and restored bit for bit afterwards.
+        x: floating-point array of any shape; should be float64, since rounding would swamp h otherwise.
         verbose: whether to print every partial derivative.
-        h: the step.
+        h: step of the differences.
 
     Returns:
         The gradient, shaped like x.
@@ -26,21 +26,21 @@ def eval_numerical_gradient(
     """
     gradient = eval_numerical_gradient_array(f, x, 1.0, h)
     if verbose:
-        for index, slope in np.ndenumerate(gradient):
-            print(index, slope)
+        for index, derivative in np.ndenumerate(gradient):
+            print(index, derivative)
     return gradient
 
 
 def eval_numerical_gradient_array(
-    f: Callable[[ndarray], ndarray], x: ndarray, df: ndarray | float, h: float = 1e-5
+    f: Callable[[ndarray], ndarray | float], x: ndarray, df: ndarray | float, h: float = 1e-5
 ) -> ndarray:
-    """Gradient of Σ f(x) · df with respect to x: what a layer's backward pass makes of dout = df.
+    """Gradient of Σ f(x) · df with respect to x, to check a layer's backward pass with dout = df.
 
     Args:
-        f: takes x and returns an array; as in `eval_numerical_gradient` it may read x itself.
+        f: function of x that returns an array; it may read the array x itself, as in `eval_numerical_gradient`.
         x: floating-point array of any shape.
-        df: shaped like f(x).
-        h: the step.
+        df: gradient of the output, shaped like f(x).
+        h: step of the differences.
 
     Returns:
         The gradient, shaped like x.

@@ -1,14 +1,14 @@
-"""Layers with hand-written gradients (eecs545-w20-hw4, Q1, Q2a and Q3a). Imports NumPy alone.
+"""Layers with hand-written gradients (eecs545-w20-hw4 Q1, Q2a and Q3a). Imports only NumPy.
 
 Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the gradient of the loss with
 respect to that output and the cache, and returns the gradients with respect to the arguments. No argument is changed
 in place, and single precision stays single precision.
 
-Memory layout. NumPy is fast where its innermost loop runs along neighbouring numbers. A row of a feature map has a
+Memory layout. NumPy is fast when its innermost loop runs along neighbouring elements. A row of a feature map has a
 couple of dozen pixels, a batch has a hundred images; so `conv_forward` returns its (N, F, H, W) output as a view of
-an array stored as (F, H, W, N). The element-wise layers keep that order of their own accord, every slice of pixels is
-then a run of neighbouring numbers, and flattening for `fc_forward` needs no copy: the matrix product reads the
-transposed matrix as it is. Arrays in any other layout are handled as well, only slower.
+an array stored as (F, H, W, N). The element-wise layers keep this order, so that every slice of pixels is a run of
+neighbouring elements, and flattening for `fc_forward` needs no copy, because the matrix product can read a transposed
+matrix. Arrays in any other layout give the same results more slowly.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
 
-# Numbers in the matrix of patches that is multiplied at once: two megabytes of float32 stay in the cache, whereas the
-# matrix for a whole batch, as many times the images as a kernel has pixels, would travel through main memory.
-_PATCH_NUMBERS = 2**19
+# Elements of the matrix of patches that is multiplied at once. Two megabytes of float32 fit into the processor's cache;
+# the matrix for a whole batch, which is larger than the images by the number of pixels in a kernel, does not.
+_BLOCK_SIZE = 2**19
 
 
 def _require(condition: bool, message: str) -> None:
@@ -31,12 +31,12 @@ def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
     """Fully connected layer, Y = XW + B (Q1a).
 
     Args:
-        x: (N, D_in); samples with more axes, as (N, C, H, W), are flattened.
-        w: (D_in, D_out).
-        b: (D_out,).
+        x: (N, D_in) input; samples with more axes, such as (N, C, H, W), are flattened.
+        w: (D_in, D_out) weights.
+        b: (D_out,) biases.
 
     Returns:
-        (N, D_out), and the cache.
+        The (N, D_out) output, and the cache.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -55,19 +55,19 @@ def fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]
     """Gradients of the fully connected layer: ∂L/∂X = ∂L/∂Y Wᵀ, ∂L/∂W = Xᵀ ∂L/∂Y, ∂L/∂b = Σₙ ∂L/∂Yₙ (Q1a).
 
     Args:
-        dout: (N, D_out).
-        cache: of `fc_forward`.
+        dout: (N, D_out) gradient of the output.
+        cache: the cache from `fc_forward`.
 
     Returns:
         dx, dw and db, shaped like x, w and b.
 
     Raises:
-        ValueError: dout has another shape than the output had.
+        ValueError: dout does not have the shape of the output.
     """
     x, w = cache
     _require_shape_of_output(dout, (len(x), w.shape[1]))
     dw = x.reshape(len(x), -1).T @ dout
-    # Where x is stored with the batch innermost, so is its gradient: (W dYᵀ)ᵀ instead of dY Wᵀ.
+    # If x is stored with the batch innermost, so is its gradient: (W dYᵀ)ᵀ instead of dY Wᵀ.
     batch_last = x.strides[0] == x.itemsize
     dx = (w @ dout.T).T if batch_last else dout @ w.T
     return dx.reshape(x.shape), dw, dout.sum(axis=0)
@@ -77,7 +77,7 @@ def relu_forward(x: ndarray) -> tuple[ndarray, ndarray]:
     """Rectifier, y = max(0, x) for every element (Q1b).
 
     Args:
-        x: any shape.
+        x: input of any shape.
 
     Returns:
         The output, shaped like x, and the cache.
@@ -89,14 +89,14 @@ def relu_backward(dout: ndarray, cache: ndarray) -> ndarray:
     """Gradient of the rectifier: ∂L/∂y where x > 0, else 0 (Q1b).
 
     Args:
-        dout: shaped like x.
-        cache: of `relu_forward`.
+        dout: gradient of the output, shaped like x.
+        cache: the cache from `relu_forward`.
 
     Returns:
         dx, shaped like x.
 
     Raises:
-        ValueError: dout has another shape than x.
+        ValueError: dout does not have the shape of x.
     """
     x = cache
     _require_shape_of_output(dout, x.shape)
@@ -107,11 +107,11 @@ def conv_forward(x: ndarray, w: ndarray) -> tuple[ndarray, tuple]:
     """Convolutional layer without padding and bias, Y_{n,f} = Σ_c X_{n,c} *filt W_{f,c} (Q1c).
 
     Args:
-        x: (N, C, H, W).
-        w: (F, C, H', W').
+        x: (N, C, H, W) images.
+        w: (F, C, H', W') kernels.
 
     Returns:
-        (N, F, H − H' + 1, W − W' + 1), and the cache.
+        The (N, F, H − H' + 1, W − W' + 1) output, and the cache.
 
     Raises:
         ValueError: the channels differ, or the kernel is larger than the image.
@@ -131,22 +131,22 @@ def conv_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray]:
     """Gradients of the convolutional layer (Q1c).
 
     Args:
-        dout: (N, F, H − H' + 1, W − W' + 1).
-        cache: of `conv_forward`.
+        dout: (N, F, H − H' + 1, W − W' + 1) gradient of the output.
+        cache: the cache from `conv_forward`.
 
     Returns:
         dx and dw, shaped like x and w.
 
     Raises:
-        ValueError: dout has another shape than the output had.
+        ValueError: dout does not have the shape of the output.
     """
     return conv_backward_x(dout, cache), conv_backward_w(dout, cache)
 
 
 def conv_backward_w(dout: ndarray, cache: tuple) -> ndarray:
-    """∂L/∂W_{f,c} = Σ_n X_{n,c} *filt ∂L/∂Y_{n,f} (Q1c): all that a network's first layer needs.
+    """∂L/∂W_{f,c} = Σ_n X_{n,c} *filt ∂L/∂Y_{n,f} (Q1c). A network's first layer needs no other gradient.
 
-    Args, returned shape and errors are those of `conv_backward`.
+    The arguments and errors are those of `conv_backward`.
     """
     x, w = cache
     gradients = _batch_last_gradients(dout, cache)
@@ -159,7 +159,7 @@ def conv_backward_w(dout: ndarray, cache: tuple) -> ndarray:
 def conv_backward_x(dout: ndarray, cache: tuple) -> ndarray:
     """∂L/∂X_{n,c} = Σ_f W_{f,c} *full ∂L/∂Y_{n,f} (Q1c).
 
-    Args, returned shape and errors are those of `conv_backward`.
+    The arguments and errors are those of `conv_backward`.
     """
     x, w = cache
     gradients = _batch_last_gradients(dout, cache)
@@ -168,7 +168,7 @@ def conv_backward_x(dout: ndarray, cache: tuple) -> ndarray:
     kernels = w.reshape(len(w), -1)
     dx = np.zeros((channels, *sides, count), np.result_type(w, dout))
     for rows in _row_blocks(dout.shape[2], kernels.shape[1] * width * count):
-        # What every output pixel sends to each pixel of its patch; then the patches are laid over one another.
+        # The gradient that each output pixel sends to the pixels of its patch; overlapping patches add up.
         patches = kernels.T @ gradients[:, rows].reshape(len(w), -1)
         patches = patches.reshape(channels, kernel_height, kernel_width, -1, width, count)
         for i in range(kernel_height):
@@ -178,17 +178,17 @@ def conv_backward_x(dout: ndarray, cache: tuple) -> ndarray:
 
 
 def max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> tuple[ndarray, tuple]:
-    """Max-pooling (Q3a). Windows may overlap or leave gaps; pixels right of and below the last whole window are unused.
+    """Max-pooling (Q3a). Windows may overlap or leave gaps; pixels right of or below the last whole window are unused.
 
     Args:
-        x: (N, C, H, W).
+        x: (N, C, H, W) images.
         pool_param: `pool_height` and `pool_width` of a window, and `stride` from one window to the next, in pixels.
 
     Returns:
-        (N, C, 1 + (H − pool_height) // stride, 1 + (W − pool_width) // stride), and the cache.
+        The (N, C, 1 + (H − pool_height) // stride, 1 + (W − pool_width) // stride) output, and the cache.
 
     Raises:
-        ValueError: a window is larger than the image, or a number is missing or not positive.
+        ValueError: a window is larger than the image, or a value of pool_param is missing or not positive.
     """
     _require(x.ndim == 4, f"x has shape {x.shape}, expected (N, C, H, W)")
     for name in ("pool_height", "pool_width", "stride"):
@@ -201,24 +201,24 @@ def max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> tuple[ndarray
 
 
 def max_pool_backward(dout: ndarray, cache: tuple) -> ndarray:
-    """Gradient of max-pooling: goes to the largest pixel of each window; where windows overlap, it adds up (Q3a).
+    """Gradient of max-pooling: the largest pixel of each window gets it; where windows overlap, it adds up (Q3a).
 
-    Where several pixels of a window are equally large, the first of them in reading order gets it all, as in torch.
+    If several pixels of a window are equally large, the first of them in reading order gets all of it, as in PyTorch.
 
     Args:
-        dout: (N, C, H'', W''), shaped like the output.
-        cache: of `max_pool_forward`.
+        dout: (N, C, H'', W'') gradient of the output.
+        cache: the cache from `max_pool_forward`.
 
     Returns:
         dx, shaped like x.
 
     Raises:
-        ValueError: dout has another shape than the output had.
+        ValueError: dout does not have the shape of the output.
     """
     x, out, pool_param = cache
     _require_shape_of_output(dout, out.shape)
     dx = np.zeros_like(x, dtype=dout.dtype)
-    open_windows = np.ones_like(out, dtype=bool)  # those whose maximum has not been met
+    open_windows = np.ones_like(out, dtype=bool)  # windows whose maximum is still to come
     for view, gradient in zip(_window_views(x, pool_param), _window_views(dx, pool_param), strict=True):
         maximum_here = (view == out) & open_windows
         open_windows ^= maximum_here
@@ -231,20 +231,20 @@ def softmax_loss(x: ndarray, y: ndarray) -> tuple[float, ndarray]:
 
     Args:
         x: (N, C) scores.
-        y: (N,) integers, the right class of each sample, 0 ≤ y < C.
+        y: (N,) integers: the right class of each sample, 0 ≤ y < C.
 
     Returns:
         The loss, and its gradient dx, shaped like x.
 
     Raises:
-        ValueError: the shapes do not fit, or a label is no class.
+        ValueError: the shapes do not fit, or a label is not a class.
     """
     _require(x.ndim == 2, f"x has shape {x.shape}, expected (N, C)")
     _require(y.shape == x.shape[:1], f"x of shape {x.shape} needs y of shape {x.shape[:1]}, got {y.shape}")
     _require(np.issubdtype(y.dtype, np.integer), f"y holds {y.dtype}, expected integers")
     if y.size and not (0 <= y.min() and y.max() < x.shape[1]):
         raise ValueError(f"x of shape {x.shape} has classes 0 to {x.shape[1] - 1}, y holds {y.min()} to {y.max()}")
-    shifted = x - x.max(axis=1, keepdims=True)  # the same softmax, and no exponential overflows
+    shifted = x - x.max(axis=1, keepdims=True)  # does not change the softmax, and no exponential overflows
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     samples = np.arange(len(x))
     loss = -log_probabilities[samples, y].mean()
@@ -259,14 +259,14 @@ def _require_shape_of_output(dout: ndarray, expected: tuple[int, ...]) -> None:
 
 
 def _output_sides(x: ndarray, window: tuple[int, int], stride: int, what: str) -> tuple[int, int]:
-    """Height and width of what comes out when `window` slides over the images of x."""
+    """Height and width of the output when `window` slides over the images of x."""
     fits = window[0] <= x.shape[2] and window[1] <= x.shape[3]
     _require(fits, f"{what} does not fit into the images of x, shape {x.shape}")
     return 1 + (x.shape[2] - window[0]) // stride, 1 + (x.shape[3] - window[1]) // stride
 
 
 def _window_views(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[ndarray]:
-    """For each place in a pooling window, in reading order: that pixel of all windows, (N, C, H'', W''), as a view."""
+    """Yields, for each position in a window in reading order, a view (N, C, H'', W'') of that pixel in all windows."""
     window, stride = (pool_param["pool_height"], pool_param["pool_width"]), pool_param["stride"]
     height, width = _output_sides(x, window, stride, f"a pooling window of {window}")
     for i in range(window[0]):
@@ -274,30 +274,29 @@ def _window_views(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[ndarray
             yield x[:, :, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
 
 
-def _row_blocks(rows: int, numbers_per_row: int) -> Iterator[slice]:
-    """Cuts `rows` rows of output into blocks of about `_PATCH_NUMBERS` numbers, at least one row each."""
-    size = max(1, _PATCH_NUMBERS // max(1, numbers_per_row))
+def _row_blocks(rows: int, elements_per_row: int) -> Iterator[slice]:
+    """Cuts `rows` rows of output into blocks of about `_BLOCK_SIZE` elements, at least one row each."""
+    size = max(1, _BLOCK_SIZE // max(1, elements_per_row))
     return (slice(begin, min(begin + size, rows)) for begin in range(0, rows, size))
 
 
 def _patches(x: ndarray, kernel: tuple[int, int], dtype: np.dtype) -> Iterator[tuple[slice, ndarray]]:
-    """The patches of x that a kernel meets, block by block of output rows.
+    """The patches of x that a kernel covers, block by block of output rows.
 
     Yields:
-        A block of rows, and the matrix (C·H'·W', rows·W''·N) whose columns are the patches of its pixels. It is
-        overwritten by the next block.
+        A block of rows, and the matrix (C·H'·W', rows·W''·N) whose columns are the patches of its pixels.
     """
     planes = np.ascontiguousarray(x.transpose(1, 2, 3, 0), dtype=dtype)  # (C, H, W, N)
-    # Only a view: windows[c, i, j, a, b, n] is pixel (a, b) of the patch under output pixel (i, j).
+    # A view: windows[c, i, j, a, b, n] is pixel (a, b) of the patch under output pixel (i, j).
     windows = sliding_window_view(planes, kernel, axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
     channels, height, width, *_, count = windows.shape
     patch = channels * kernel[0] * kernel[1]
     for rows in _row_blocks(height, patch * width * count):
-        yield rows, windows[:, rows].transpose(0, 3, 4, 1, 2, 5).reshape(patch, -1)  # copies, in runs of W''·N numbers
+        yield rows, windows[:, rows].transpose(0, 3, 4, 1, 2, 5).reshape(patch, -1)  # copies runs of W''·N elements
 
 
 def _batch_last_gradients(dout: ndarray, cache: tuple) -> ndarray:
-    """Dout as (F, H'', W'', N), copied only if it is not stored that way already."""
+    """The gradient dout as (F, H'', W'', N); copied only if it is stored otherwise."""
     x, w = cache
     sides = (x.shape[2] - w.shape[2] + 1, x.shape[3] - w.shape[3] + 1)
     _require_shape_of_output(dout, (len(x), len(w), *sides))

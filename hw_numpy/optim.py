@@ -1,8 +1,8 @@
-"""Update rules (eecs545-w20-hw4). Imports NumPy alone.
+"""Update rules (eecs545-w20-hw4). Imports only NumPy.
 
-Each takes parameters `w`, their gradient `dw` (same shape) and a `config`, and returns the new parameters and the
-config for the next step. `w` and `dw` are left as they are. `config` holds the settings, for which defaults are filled
-in, and what the rule remembers from step to step; it is the same dictionary, updated.
+Each rule takes parameters `w`, their gradient `dw` of the same shape and a dictionary `config`, and returns the new
+parameters and the config for the next step. `config` holds the settings, whose defaults are filled in, and the rule's
+state; it is updated in place. `w` and `dw` are not changed.
 """
 
 from typing import Any
@@ -18,11 +18,11 @@ def sgd(w: ndarray, dw: ndarray, config: Config | None = None) -> tuple[ndarray,
 
     Args:
         w: parameters.
-        dw: their gradient.
-        config: `learning_rate` (0.01).
+        dw: gradient of the parameters.
+        config: setting `learning_rate` (0.01).
 
     Returns:
-        The next parameters, and the config.
+        The new parameters, and the config.
     """
     config, rate = _settings(config, learning_rate=1e-2)
     return w - rate * dw, config
@@ -33,28 +33,28 @@ def sgd_momentum(w: ndarray, dw: ndarray, config: Config | None = None) -> tuple
 
     Args:
         w: parameters.
-        dw: their gradient.
-        config: `learning_rate` η (0.01), `momentum` μ (0.9); remembers `velocity` v.
+        dw: gradient of the parameters.
+        config: settings `learning_rate` η (0.01) and `momentum` μ (0.9); state `velocity` v.
 
     Returns:
-        The next parameters, and the config.
+        The new parameters, and the config.
     """
     config, rate, momentum = _settings(config, learning_rate=1e-2, momentum=0.9)
-    before = config.get("velocity")
-    velocity = config["velocity"] = -rate * dw if before is None else momentum * before - rate * dw
+    velocity = config.get("velocity")
+    velocity = config["velocity"] = -rate * dw if velocity is None else momentum * velocity - rate * dw
     return w + velocity, config
 
 
 def rmsprop(w: ndarray, dw: ndarray, config: Config | None = None) -> tuple[ndarray, Config]:
-    """RMSProp (Tieleman and Hinton, 2012): a step is divided by the running root mean square of the gradient.
+    """RMSProp (Tieleman and Hinton, 2012): the gradient is divided by its running root mean square.
 
     Args:
         w: parameters.
-        dw: their gradient.
-        config: `learning_rate` (0.01), `decay_rate` (0.99), `epsilon` (1e-8); remembers `cache`, the mean square.
+        dw: gradient of the parameters.
+        config: settings `learning_rate` (0.01), `decay_rate` (0.99), `epsilon` (1e-8); state `cache`, the mean square.
 
     Returns:
-        The next parameters, and the config.
+        The new parameters, and the config.
     """
     config, rate, decay, epsilon = _settings(config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
     cache = config["cache"] = _running_mean(config.get("cache"), dw**2, decay)
@@ -62,16 +62,16 @@ def rmsprop(w: ndarray, dw: ndarray, config: Config | None = None) -> tuple[ndar
 
 
 def adam(w: ndarray, dw: ndarray, config: Config | None = None) -> tuple[ndarray, Config]:
-    """Adam (Kingma and Ba, 2015), with the bias of the first steps corrected.
+    """Adam (Kingma and Ba, 2015), with bias correction.
 
     Args:
         w: parameters.
-        dw: their gradient.
-        config: `learning_rate` (0.001), `beta1` (0.9), `beta2` (0.999), `epsilon` (1e-8); remembers the means `m` of
-            the gradient and `v` of its square, and the number `t` of steps.
+        dw: gradient of the parameters.
+        config: settings `learning_rate` (0.001), `beta1` (0.9), `beta2` (0.999), `epsilon` (1e-8); state: the means `m`
+            of the gradient and `v` of its square, and the number `t` of steps.
 
     Returns:
-        The next parameters, and the config.
+        The new parameters, and the config.
     """
     config, rate, beta1, beta2, epsilon = _settings(config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8)
     t = config["t"] = config.get("t", 0) + 1
@@ -82,14 +82,14 @@ def adam(w: ndarray, dw: ndarray, config: Config | None = None) -> tuple[ndarray
 
 
 def _settings(config: Config | None, **defaults: float) -> tuple[Any, ...]:
-    """`config` with `defaults` filled in, and its values for their names.
+    """Fills `defaults` into `config`; returns it, and its values for the names in `defaults`.
 
-    The values are Python's floats, because a float64 of NumPy would turn parameters of single precision into double.
+    The values become Python floats, because NumPy's float64 would turn single-precision parameters into double.
     """
     config = {} if config is None else config
     return config, *(float(config.setdefault(name, value)) for name, value in defaults.items())
 
 
 def _running_mean(mean: ndarray | None, value: ndarray, decay: float) -> ndarray:
-    """Decay · mean + (1 − decay) · value, from a mean of zero on."""
+    """Decay · mean + (1 − decay) · value; the first mean is zero."""
     return (1 - decay) * value if mean is None else decay * mean + (1 - decay) * value

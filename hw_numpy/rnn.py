@@ -12,32 +12,32 @@ else:
     import layers
     import rnn_layers
 
-# Hidden numbers per column of Wx, Wh and b: an LSTM has four gates.
-_CELLS = {"rnn": 1, "lstm": 4}
+_GATES = {"rnn": 1, "lstm": 4}
+"""Columns of Wx, Wh and b for each hidden unit."""
 
 
 class CaptioningRNN:
-    """Writes a caption, word by word, from the features of an image.
+    """Generates a caption, word by word, from the features of an image.
 
-    The features, through a fully connected layer, are the hidden state before the first word; each word then goes in
-    as a vector, and the hidden state behind it scores all words for the next place.
+    A fully connected layer maps the features to the hidden state before the first word. Each step then takes the
+    embedding of a word, and a fully connected layer maps the new hidden state to the scores of the next word.
 
     Args:
-        word_to_idx: number of each of the V words, 0 to V - 1; <NULL> fills captions up, and `sample` needs <START>
-            and <END> as well.
-        input_dim: numbers in an image's features, D.
-        wordvec_dim: numbers in a word's vector, W.
-        hidden_dim: numbers in the hidden state, H.
+        word_to_idx: number of each of the V words, 0 to V - 1. <NULL> pads captions; `sample` also needs <START> and
+            <END>.
+        input_dim: number of features of an image, D.
+        wordvec_dim: dimension of the word embeddings, W.
+        hidden_dim: number of hidden units, H.
         cell_type: "rnn" or "lstm".
-        dtype: of the parameters and of all that is computed.
-        seed: of the weights; by default it is drawn from NumPy's global generator, as the course's scripts expect.
+        dtype: type of the parameters and of all results.
+        seed: seed of the weights; by default drawn from NumPy's global generator, as the course's scripts expect.
 
     Attributes:
         params: W_embed (V, W), W_proj (D, H), b_proj (H,), Wx (W, gates · H), Wh (H, gates · H), b (gates · H,),
-            W_vocab (H, V), b_vocab (V,), where gates are 1 (rnn) or 4 (lstm).
+            W_vocab (H, V), b_vocab (V,), with gates = 1 (rnn) or 4 (lstm).
 
     Raises:
-        ValueError: there is no such cell type, or no <NULL> among the words.
+        ValueError: the cell type is unknown, or there is no word <NULL>.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class CaptioningRNN:
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
     ) -> None:
-        if cell_type not in _CELLS:
+        if cell_type not in _GATES:
             raise ValueError(f"cell_type is {cell_type!r}, expected rnn or lstm")
         if "<NULL>" not in word_to_idx:
             raise ValueError("the vocabulary has no <NULL>")
         self.cell_type = cell_type
         self.dtype = np.dtype(dtype)
         self._null, self._start, self._end = (word_to_idx.get(word) for word in ("<NULL>", "<START>", "<END>"))
-        words, columns = len(word_to_idx), _CELLS[cell_type] * hidden_dim
+        words, columns = len(word_to_idx), _GATES[cell_type] * hidden_dim
         generator = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
 
         def weights(rows: int, columns: int, scale: float) -> ndarray:
@@ -65,7 +65,7 @@ class CaptioningRNN:
 
         self.params = {
             "W_embed": weights(words, wordvec_dim, 0.01),
-            # With variance 1/rows, what comes out is as large as what goes in.
+            # With variance 1/rows, outputs are about as large as inputs.
             "W_proj": weights(input_dim, hidden_dim, input_dim**-0.5),
             "Wx": weights(wordvec_dim, columns, wordvec_dim**-0.5),
             "Wh": weights(hidden_dim, columns, hidden_dim**-0.5),
@@ -76,18 +76,18 @@ class CaptioningRNN:
         }
 
     def loss(self, features: ndarray, captions: ndarray) -> tuple[float, dict[str, ndarray]]:
-        """How surprising the captions are, word after word, and the gradients of all parameters.
+        """Cross-entropy of the captions, and the gradients of all parameters.
 
         Args:
-            features: (N, D) of the images.
-            captions: (N, T) numbers of words, filled up with <NULL>, which does not count.
+            features: (N, D) features of the images.
+            captions: (N, T) word numbers; the padding <NULL> does not count towards the loss.
 
         Returns:
-            The loss, summed over the words behind the first and averaged over the captions, and the gradients by the
+            The loss, summed over all words after the first and averaged over the captions, and the gradients by the
             parameters' names.
 
         Raises:
-            ValueError: the shapes do not fit, a word is out of range, or a caption has fewer than two places.
+            ValueError: the shapes do not fit, a word is out of range, or captions have fewer than two positions.
         """
         if captions.ndim != 2 or captions.shape[1] < 2 or len(captions) != len(features):
             raise ValueError(
@@ -95,7 +95,7 @@ class CaptioningRNN:
                 "expected (N, D) and (N, T) with T of 2 or more"
             )
         p, grads = self.params, {}
-        words_in, words_out = captions[:, :-1], captions[:, 1:]  # after word t comes word t + 1
+        words_in, words_out = captions[:, :-1], captions[:, 1:]  # word t + 1 is predicted after word t
         forward = rnn_layers.rnn_forward if self.cell_type == "rnn" else rnn_layers.lstm_forward
         h0, fc_cache = layers.fc_forward(features.astype(self.dtype, copy=False), p["W_proj"], p["b_proj"])
         vectors, embedding_cache = rnn_layers.word_embedding_forward(words_in.T, p["W_embed"])  # (T-1, N, W)
@@ -111,14 +111,14 @@ class CaptioningRNN:
         return loss, grads
 
     def sample(self, features: ndarray, max_length: int = 30) -> ndarray:
-        """Captions for images, always taking the word with the highest score.
+        """Generates captions greedily: the next word is always the one with the highest score.
 
         Args:
-            features: (N, D) of the images.
-            max_length: words at most, <END> included.
+            features: (N, D) features of the images.
+            max_length: largest number of words, including <END>.
 
         Returns:
-            (N, max_length) numbers of words, without <START>; behind <END> stands <NULL>.
+            (N, max_length) word numbers, without <START> and padded with <NULL> after <END>.
 
         Raises:
             ValueError: the shapes do not fit, or the vocabulary lacks <START> or <END>.
@@ -130,7 +130,7 @@ class CaptioningRNN:
         c = np.zeros_like(h)
         words = np.full(len(features), self._start)
         captions = np.full((len(features), max_length), self._null)
-        going_on = np.ones(len(features), dtype=bool)
+        unfinished = np.ones(len(features), dtype=bool)
         for t in range(max_length):
             vectors, _ = rnn_layers.word_embedding_forward(words, p["W_embed"])
             if self.cell_type == "rnn":
@@ -139,8 +139,8 @@ class CaptioningRNN:
                 h, c, _ = rnn_layers.lstm_step_forward(vectors, h, c, p["Wx"], p["Wh"], p["b"])
             scores, _ = layers.fc_forward(h, p["W_vocab"], p["b_vocab"])
             words = scores.argmax(axis=1)
-            captions[going_on, t] = words[going_on]
-            going_on &= words != self._end
-            if not going_on.any():
+            captions[unfinished, t] = words[unfinished]
+            unfinished &= words != self._end
+            if not unfinished.any():
                 break
         return captions

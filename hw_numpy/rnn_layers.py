@@ -1,11 +1,11 @@
-"""Recurrent layers and layers over time, forward and backward by hand (eecs545-w20-hw4 Q4); imports NumPy alone.
+"""Recurrent layers and layers over time with hand-written gradients (eecs545-w20-hw4 Q4). Imports only NumPy.
 
-Every `…_forward` returns its output and a cache, which the `…_backward` of the same name takes together with the
-gradient of the loss with respect to that output. A backward function returns gradients in the order of the forward
-function's arguments. Arrays that come in are never changed; shapes that do not fit raise ValueError, which names them.
+Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the gradient of the loss with
+respect to that output and the cache, and returns the gradients with respect to the arguments, in their order. No
+argument is changed in place. Shapes that do not fit raise a ValueError that names them.
 
-Letters in shapes: N sequences in a batch, T steps, D numbers going in at a step, H of hidden state, V words, M outputs.
-The recurrent layers have time first, (T, N, D); the others the batch first, (N, T, D): both as in the course's files.
+Letters in shapes: N sequences in a batch, T steps, D input features per step, H hidden units, V words, M outputs.
+As in the course's files, the recurrent layers have time first, (T, N, D), and the others the batch first, (N, T, D).
 """
 
 import numpy as np
@@ -18,12 +18,12 @@ def rnn_step_forward(x: ndarray, prev_h: ndarray, Wx: ndarray, Wh: ndarray, b: n
     Args:
         x: (N, D) input.
         prev_h: (N, H) hidden state before the step.
-        Wx: (D, H) weights from the input.
-        Wh: (H, H) weights from the hidden state.
+        Wx: (D, H) weights of the input.
+        Wh: (H, H) weights of the hidden state.
         b: (H,) biases.
 
     Returns:
-        next_h: (N, H) hidden state after the step; and the cache.
+        next_h (N, H), the hidden state after the step, and the cache.
     """
     _check_cell(x, 2, prev_h, Wx, Wh, b, gates=1)
     next_h = np.tanh(x @ Wx + prev_h @ Wh + b)
@@ -31,11 +31,7 @@ def rnn_step_forward(x: ndarray, prev_h: ndarray, Wx: ndarray, Wh: ndarray, b: n
 
 
 def rnn_step_backward(dnext_h: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
-    """Gradients of `rnn_step_forward`.
-
-    Args:
-        dnext_h: (N, H) gradient with respect to next_h.
-        cache: from the forward step.
+    """Gradients of `rnn_step_forward` from `dnext_h` (N, H), the gradient of next_h.
 
     Returns:
         dx (N, D), dprev_h (N, H), dWx (D, H), dWh (H, H), db (H,).
@@ -52,12 +48,12 @@ def rnn_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -
     Args:
         x: (T, N, D) inputs.
         h0: (N, H) hidden state before the first step.
-        Wx: (D, H) weights from the input.
-        Wh: (H, H) weights from the hidden state.
+        Wx: (D, H) weights of the input.
+        Wh: (H, H) weights of the hidden state.
         b: (H,) biases.
 
     Returns:
-        h: (T, N, H) hidden states after every step; and the cache.
+        h (T, N, H), the hidden states after every step, and the cache.
     """
     _check_cell(x, 3, h0, Wx, Wh, b, gates=1)
     from_input = _project(x, Wx, b)
@@ -71,8 +67,8 @@ def rnn_backward(dh: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, 
     """Gradients of `rnn_forward`: backpropagation through time.
 
     Args:
-        dh: (T, N, H) gradient with respect to every hidden state, without what reaches it through later ones.
-        cache: from the forward pass.
+        dh: (T, N, H) direct gradient of each hidden state, without the part that comes through later states.
+        cache: the cache from `rnn_forward`.
 
     Returns:
         dx (T, N, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,).
@@ -94,19 +90,19 @@ def lstm_step_forward(
 ) -> tuple[ndarray, ndarray, tuple]:
     """One step of a long short-term memory (Hochreiter and Schmidhuber 1997, with forget gate).
 
-    The 4H columns are the input gate i, forget gate f, output gate o and candidate g, in this order:
-    next_c = f prev_c + i g and next_h = o tanh(next_c).
+    With the input gate i, forget gate f, output gate o and candidate g: next_c = f prev_c + i g and
+    next_h = o tanh(next_c). Their weights stand side by side in the 4H columns, in the order i, f, o, g.
 
     Args:
         x: (N, D) input.
         prev_h: (N, H) hidden state before the step.
         prev_c: (N, H) cell state before the step.
-        Wx: (D, 4H) weights from the input.
-        Wh: (H, 4H) weights from the hidden state.
+        Wx: (D, 4H) weights of the input.
+        Wh: (H, 4H) weights of the hidden state.
         b: (4H,) biases.
 
     Returns:
-        next_h: (N, H) hidden state; next_c: (N, H) cell state, both after the step; and the cache.
+        next_h (N, H) and next_c (N, H), the hidden and the cell state after the step, and the cache.
     """
     _check_cell(x, 2, prev_h, Wx, Wh, b, gates=4)
     if prev_c.shape != prev_h.shape:
@@ -121,9 +117,9 @@ def lstm_step_backward(
     """Gradients of `lstm_step_forward`.
 
     Args:
-        dnext_h: (N, H) gradient with respect to next_h.
-        dnext_c: (N, H) gradient with respect to next_c, without what reaches it through next_h.
-        cache: from the forward step.
+        dnext_h: (N, H) gradient of next_h.
+        dnext_c: (N, H) direct gradient of next_c, without the part that comes through next_h.
+        cache: the cache from `lstm_step_forward`.
 
     Returns:
         dx (N, D), dprev_h (N, H), dprev_c (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,).
@@ -138,15 +134,10 @@ def lstm_step_backward(
 def lstm_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
     """A long short-term memory over whole sequences; its cell state begins at zero.
 
-    Args:
-        x: (T, N, D) inputs.
-        h0: (N, H) hidden state before the first step.
-        Wx: (D, 4H) weights from the input, gates in the order i, f, o, g.
-        Wh: (H, 4H) weights from the hidden state.
-        b: (4H,) biases.
+    The arguments are those of `rnn_forward`, with the 4H columns of `lstm_step_forward` in Wx, Wh and b.
 
     Returns:
-        h: (T, N, H) hidden states after every step; and the cache.
+        h (T, N, H), the hidden states after every step, and the cache.
     """
     _check_cell(x, 3, h0, Wx, Wh, b, gates=4)
     from_input = _project(x, Wx, b)
@@ -157,15 +148,7 @@ def lstm_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) 
 
 
 def lstm_backward(dh: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
-    """Gradients of `lstm_forward`: backpropagation through time.
-
-    Args:
-        dh: (T, N, H) gradient with respect to every hidden state, without what reaches it through later ones.
-        cache: from the forward pass.
-
-    Returns:
-        dx (T, N, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,).
-    """
+    """Gradients of `lstm_forward`; the arguments and results are those of `rnn_backward`, with 4H columns."""
     x, Wx, Wh, states, cells, gates = cache
     _check_gradient(dh, states[1:].shape)
     da = np.empty_like(gates)
@@ -180,41 +163,33 @@ def lstm_backward(dh: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray,
 
 
 def word_embedding_forward(x: ndarray, W: ndarray) -> tuple[ndarray, tuple]:
-    """Looks up the vector of each word.
+    """Looks up the embedding of each word.
 
     Args:
-        x: (N, T) numbers of words, from 0 to V - 1; any other shape will do as well.
-        W: (V, D), a vector for each word.
+        x: (N, T) word numbers from 0 to V - 1; any other shape is possible, too.
+        W: (V, D) embedding of each word.
 
     Returns:
-        out: (N, T, D); and the cache.
+        The embeddings (N, T, D), and the cache.
 
     Raises:
-        ValueError: a number is out of range (NumPy would take -1 for the last word).
+        ValueError: a word number is out of range (NumPy would take -1 for the last word).
     """
     _check_words("x", x, len(W))
     return W[x], (x, W)
 
 
 def word_embedding_backward(dout: ndarray, cache: tuple) -> ndarray:
-    """Gradient of `word_embedding_forward` with respect to W: a word's gradients add up over all its places.
-
-    Args:
-        dout: (N, T, D) gradient with respect to out.
-        cache: from the forward pass.
-
-    Returns:
-        dW (V, D).
-    """
+    """Gradient dW (V, D) of `word_embedding_forward` from `dout` (N, T, D): the positions of a word add up."""
     x, W = cache
     _check_gradient(dout, (*x.shape, W.shape[1]))
     dW = np.zeros_like(W)
-    np.add.at(dW, x, dout)  # dW[x] += dout would count a word that stands twice only once
+    np.add.at(dW, x, dout)  # dW[x] += dout would count a repeated word only once
     return dW
 
 
 def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
-    """The same fully-connected layer at every step (Q4a).
+    """The same fully connected layer at every step (Q4a).
 
     Args:
         x: (N, T, D) inputs.
@@ -222,7 +197,7 @@ def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tu
         b: (M,) biases.
 
     Returns:
-        out: (N, T, M); and the cache.
+        The (N, T, M) output, and the cache.
     """
     if x.ndim != 3 or w.shape != (x.shape[2], *b.shape) or b.ndim != 1:
         raise ValueError(
@@ -233,15 +208,7 @@ def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tu
 
 
 def temporal_fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]:
-    """Gradients of `temporal_fc_forward`.
-
-    Args:
-        dout: (N, T, M) gradient with respect to out.
-        cache: from the forward pass.
-
-    Returns:
-        dx (N, T, D), dw (D, M), db (M,).
-    """
+    """Gradients of `temporal_fc_forward` from `dout` (N, T, M): dx (N, T, D), dw (D, M), db (M,) (Q4a)."""
     x, w = cache
     _check_gradient(dout, (*x.shape[:2], w.shape[1]))
     rows, d = _rows(x), _rows(dout)
@@ -249,18 +216,18 @@ def temporal_fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray,
 
 
 def temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> tuple[float, ndarray]:
-    """Cross entropy at every step, summed over time, averaged over the batch (Q4b).
+    """Softmax and cross-entropy at every step, summed over time and averaged over the batch (Q4b).
 
     Args:
         x: (N, T, V) scores of all words.
-        y: (N, T) numbers of the true words, from 0 to V - 1; whatever stands where the mask is 0.
+        y: (N, T) numbers of the right words, from 0 to V - 1; arbitrary where the mask is 0.
         mask: (N, T) True or 1 where a step counts, False or 0 where it is padding.
 
     Returns:
-        The loss, and dx (N, T, V), its gradient.
+        The loss, and its gradient dx (N, T, V).
 
     Raises:
-        ValueError: shapes do not fit one another, or a true word is out of range.
+        ValueError: the shapes do not fit, or a right word is out of range.
     """
     if x.ndim != 3 or y.shape != x.shape[:2] or mask.shape != x.shape[:2]:
         raise ValueError(
@@ -271,8 +238,8 @@ def temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> tuple[float,
     y = np.where(mask, y, 0)
     _check_words("y", y, V)
     weights = mask.astype(x.dtype) / x.dtype.type(N)
-    right = np.arange(N)[:, None], np.arange(T), y  # picks the true word's number out of (N, T, V)
-    scores = x - x.max(axis=2, keepdims=True)  # the same probabilities, and exp cannot overflow
+    right = np.arange(N)[:, None], np.arange(T), y  # index of the right words in (N, T, V)
+    scores = x - x.max(axis=2, keepdims=True)  # does not change the probabilities, and no exponential overflows
     dx = np.exp(scores)
     totals = dx.sum(axis=2, keepdims=True)
     loss = (weights * (np.log(totals[..., 0]) - scores[right])).sum()
@@ -283,7 +250,7 @@ def temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> tuple[float,
 
 
 def _lstm_cell(a: ndarray, prev_c: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-    """From (N, 4H) before the activations and (N, H) to next_h, next_c (N, H) and the gates' values (N, 4H)."""
+    """Computes next_h (N, H), next_c (N, H) and the gates (N, 4H) from the sums `a` (N, 4H) before the activations."""
     sigmoids = 3 * prev_c.shape[1]
     gates = np.empty_like(a)
     gates[:, :sigmoids] = 0.5 + 0.5 * np.tanh(0.5 * a[:, :sigmoids])  # the logistic function, without overflow
@@ -296,10 +263,10 @@ def _lstm_cell(a: ndarray, prev_c: ndarray) -> tuple[ndarray, ndarray, ndarray]:
 def _lstm_cell_backward(
     dnext_h: ndarray, dnext_c: ndarray, prev_c: ndarray, gates: ndarray, next_c: ndarray
 ) -> tuple[ndarray, ndarray]:
-    """Gradients of `_lstm_cell`: da (N, 4H) and dprev_c (N, H)."""
+    """Gradients da (N, 4H) and dprev_c (N, H) of `_lstm_cell`."""
     i, f, o, g = np.split(gates, 4, axis=1)
     tanh_c = np.tanh(next_c)
-    dc = dnext_c + dnext_h * o * (1 - tanh_c**2)  # directly, and through next_h
+    dc = dnext_c + dnext_h * o * (1 - tanh_c**2)  # the direct part, and the part through next_h
     da = np.concatenate(
         (dc * g * i * (1 - i), dc * prev_c * f * (1 - f), dnext_h * tanh_c * o * (1 - o), dc * i * (1 - g**2)), axis=1
     )
@@ -307,17 +274,17 @@ def _lstm_cell_backward(
 
 
 def _rows(x: ndarray) -> ndarray:
-    """(…, D) as a matrix with a row for each sequence and step: one large product is faster than T small ones."""
+    """An array (…, D) as a matrix with a row for each sequence and step: one large product instead of T small ones."""
     return x.reshape(-1, x.shape[-1])
 
 
 def _project(x: ndarray, w: ndarray, b: ndarray) -> ndarray:
-    """The product x w + b at all steps at once: only what the hidden state adds has to wait for the step before."""
+    """The product x w + b at all steps at once: unlike the hidden state's product, it needs no earlier step."""
     return (_rows(x) @ w + b).reshape(*x.shape[:-1], len(b))
 
 
 def _states(x: ndarray, first: ndarray) -> ndarray:
-    """Room for (T + 1, N, H) states, that before the first step filled in."""
+    """An array for (T + 1, N, H) states; the state before the first step is filled in."""
     states = np.empty((len(x) + 1, *first.shape), dtype=first.dtype)
     states[0] = first
     return states
@@ -326,22 +293,18 @@ def _states(x: ndarray, first: ndarray) -> ndarray:
 def _gradients_of_projections(
     da: ndarray, x: ndarray, prev_h: ndarray, Wx: ndarray
 ) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """dx, dWx, dWh and db from the gradient `da` of x Wx + prev_h Wh + b, of all steps at once."""
+    """Gradients dx, dWx, dWh and db from the gradient `da` of x Wx + prev_h Wh + b, for all steps at once."""
     d = _rows(da)
     return (d @ Wx.T).reshape(x.shape), _rows(x).T @ d, _rows(prev_h).T @ d, d.sum(axis=0)
 
 
-def _check_cell(x: ndarray, dimensions: int, h: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray, gates: int) -> None:
-    if x.ndim != dimensions or h.ndim != 2:
-        expected = "(N, D)" if dimensions == 2 else "(T, N, D)"
+def _check_cell(x: ndarray, axes: int, h: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray, gates: int) -> None:
+    if x.ndim != axes or h.ndim != 2:
+        expected = "(N, D)" if axes == 2 else "(T, N, D)"
         raise ValueError(f"x has shape {x.shape} and h {h.shape}, expected {expected} and (N, H)")
     (N, D), H, columns = x.shape[-2:], h.shape[1], gates * h.shape[1]
-    for name, array, shape in (
-        ("h", h, (N, H)),
-        ("Wx", Wx, (D, columns)),
-        ("Wh", Wh, (H, columns)),
-        ("b", b, (columns,)),
-    ):
+    shapes = {"h": (N, H), "Wx": (D, columns), "Wh": (H, columns), "b": (columns,)}
+    for (name, shape), array in zip(shapes.items(), (h, Wx, Wh, b), strict=True):
         if array.shape != shape:
             fits = f"x of shape {x.shape} and h of shape {h.shape}"
             raise ValueError(f"{name} has shape {array.shape}, expected {shape} to fit {fits}")

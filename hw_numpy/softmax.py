@@ -4,8 +4,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike
 
-# The course's scripts put this folder on sys.path and import `softmax`, `layers` and so on by these bare names, and so
-# does whoever copies the file beside layers of their own; inside the package, the layers are those of the package.
+# The course's scripts put the folder of these files on sys.path and import `softmax`, `layers` and so on by bare names.
 if __package__:
     from . import layers
 else:
@@ -16,13 +15,13 @@ class SoftmaxClassifier:
     """fc – relu – fc – softmax.
 
     Args:
-        input_dim: numbers in a sample.
-        hidden_dim: hidden units.
-        num_classes: classes.
-        weight_scale: standard deviation of the weights at the start; the biases start at zero.
-        dtype: of the parameters and of all that is computed. Double precision, because the course's scripts check the
-            gradients by finite differences; training is twice as fast in single precision.
-        seed: of the weights; by default it is drawn from NumPy's global generator, as the course's scripts expect.
+        input_dim: number of features of a sample.
+        hidden_dim: number of hidden units.
+        num_classes: number of classes.
+        weight_scale: standard deviation of the initial weights; the initial biases are zero.
+        dtype: type of the parameters and of all results. The default is double precision, because the course's scripts
+            check the gradients by finite differences; training is twice as fast in single precision.
+        seed: seed of the weights; by default drawn from NumPy's global generator, as the course's scripts expect.
 
     Attributes:
         params: W1 (input_dim, hidden_dim), b1, W2 (hidden_dim, num_classes), b2.
@@ -47,17 +46,17 @@ class SoftmaxClassifier:
         }
 
     def loss(self, X: ndarray, y: ndarray | None = None) -> ndarray | tuple[float, dict[str, ndarray]]:
-        """Scores, or loss and gradients.
+        """Scores of the classes, or loss and gradients.
 
         Args:
-            X: (N, input_dim), or samples of another shape with as many numbers, as (N, 1, 28, 28).
-            y: (N,) classes from 0; None to classify.
+            X: (N, input_dim) samples; any other shape with as many features is possible, such as (N, 1, 28, 28).
+            y: (N,) class numbers from 0; None to classify.
 
         Returns:
-            Without y, the (N, num_classes) scores. With y, the loss and the gradients of all parameters by their names.
+            Without y, the (N, num_classes) scores. With y, the loss and the gradients of all parameters by name.
 
         Raises:
-            ValueError: the shapes do not fit, or a label is no class.
+            ValueError: the shapes do not fit, or a label is not a class.
         """
         W1, b1, W2, b2 = (self.params[name] for name in ("W1", "b1", "W2", "b2"))
         hidden, fc1_cache = layers.fc_forward(X.astype(self.dtype, copy=False), W1, b1)

@@ -86,7 +86,7 @@ def test_convolution(batch, channels, kernel, more, block, layout, seed):
     sides = [size + extra for size, extra in zip(kernel, more, strict=True)]
     arguments = draw(seed, (batch, channels[0], *sides), (channels[1], channels[0], *kernel), layout=layout)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "_PATCH_NUMBERS", block)  # one row of output at a time, a few, all
+        patch.setattr(layers, "_BLOCK_SIZE", block)  # one row of output at a time, a few, all
         assert_agrees(layers.conv_forward, layers.conv_backward, F.conv2d, arguments, seed, layout)
 
 
