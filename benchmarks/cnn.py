@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from hw_cnn import data, experiment, train
 from hw_cnn.data import ImageData, Split
 from hw_cnn.models import FashionCNN
-from hw_cnn.presets import NETWORKS
+from hw_cnn.presets import NETWORKS, Settings
 from hw_common.training.experiment import make_optimizer
 from hw_common.training.loop import fit
 from hw_common.training.memory import keep_freed_memory
@@ -57,9 +57,10 @@ def ours(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int, 
     flags = ["--dataset", "sample", "--batch_size", str(batch_size), "--lr", str(lr), "--precision", precision]
     arguments = train.COMMAND.parse([*flags, "--epochs", str(epochs), "--seed", str(seed)])
     torch.manual_seed(seed)
-    model = experiment.build_model(arguments, len(images.classes))
-    batches = experiment.training_batches(arguments, images, model)
-    optimizer = make_optimizer("sgd", model.parameters(), arguments.lr, l2_decay=0)
+    settings = Settings.from_arguments(arguments)
+    model = experiment.build_model(settings, len(images.classes))
+    batches = experiment.training_batches(settings, images.train, torch.device("cpu"))
+    optimizer = make_optimizer("sgd", model.parameters(), settings.lr, l2_decay=0)
     with contextlib.redirect_stdout(io.StringIO()):
         fit(
             model, optimizer, batches, experiment.loss_function, lambda model: {"accuracy": 0.0},

@@ -1,4 +1,4 @@
-"""`python -m hw_cnn.compare_layers RUN`: our layers against torch's (convnets-2024-a2, Tasks 2.1, 3.1 and 3.2)."""
+"""`python -m hw_cnn.compare_layers RUN`: compares our layers with torch's (convnets-2024-a2, Tasks 2.1, 3.1, 3.2)."""
 
 import statistics
 from collections.abc import Sequence
@@ -28,16 +28,18 @@ RUN is a finished run of the network cifar, for example:
 
 
 def parser() -> cli.Parser:
-    """All flags."""
+    """Declares the flags."""
     flags = cli.Parser("python -m hw_cnn.compare_layers", _DESCRIPTION, usage="%(prog)s RUN [flags]")
     cli.add_finished_run_flags(flags)
     add_flag(flags, "images", type=cli.positive_int, default=20, help="test images to compare on (default: 20)")
-    add_flag(flags, "rounds", type=cli.positive_int, default=200, help="timed passes of each network (default: 200)")
+    add_flag(
+        flags, "rounds", type=cli.positive_int, default=200, help="timed forward passes of each network (default: 200)"
+    )
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compares, prints a table and writes compare_layers.json into the run folder."""
+    """Compares the layers, prints the numbers and writes compare_layers.json into the run folder."""
     arguments = parser().parse_args(argv)
     from hw_cnn.finished import open_finished  # imports torch, hence after the arguments are checked
 
@@ -53,16 +55,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, seed: int) -> dict[str, Any]:
-    """All the numbers of Tasks 2.1, 3.1 and 3.2.
+    """Computes all numbers of Tasks 2.1, 3.1 and 3.2.
 
     Args:
-        finished: the trained network.
-        test: its test split.
-        images: how many test images to compare on.
-        rounds: timed passes of each network.
-        seed: picks the images and the layers' own parameters.
+        finished: trained network.
+        test: test images to choose from.
+        images: number of images to compare on.
+        rounds: timed forward passes of each network.
+        seed: random seed of that choice and of the new layers' parameters.
     """
-    import torch
+    import torch  # slow, hence after the arguments are checked
     from torch import nn
 
     from hw_cnn.data import to_input
@@ -72,8 +74,8 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
     torch.manual_seed(seed)
     chosen = torch.randperm(len(test))[:images]
     inputs, labels = to_input(test.images[chosen], finished.network).contiguous(), test.labels[chosen]
-    theirs = finished.model.to(memory_format=torch.contiguous_format)
-    ours = CifarCNN(finished.arguments.padding, len(finished.classes), convolution=MyConv2d, linear=MyLinear).eval()
+    theirs = nn.utils.convert_conv2d_weight_memory_format(finished.model, torch.contiguous_format)
+    ours = CifarCNN(finished.settings.padding or 0, len(finished.classes), convolution=MyConv2d, linear=MyLinear).eval()
     ours.load_state_dict(theirs.state_dict())
     with torch.inference_mode():
         numbers = {
@@ -101,7 +103,7 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
 
 
 def _differences(theirs: "nn.Module", ours: "nn.Module", inputs: "Tensor") -> dict[str, float]:
-    """Mean absolute difference of two layers' outputs, with their own parameters and with the same ones."""
+    """Returns the mean absolute difference of two layers' outputs before and after copying the parameters."""
     before = (theirs(inputs) - ours(inputs)).abs().mean().item()
     ours.load_state_dict(theirs.state_dict())
     return {"before_copying": before, "after_copying": (theirs(inputs) - ours(inputs)).abs().mean().item()}

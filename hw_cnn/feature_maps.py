@@ -25,7 +25,7 @@ def collect_maps(model: nn.Module, images: Tensor) -> NamedMaps:
         The name and the output of each layer; a layer that is used twice appears twice.
     """
     outputs: NamedMaps = []
-    names = {module: name for name, module in convolutions(model).items()}
+    names: dict[nn.Module, str] = {module: name for name, module in convolutions(model).items()}
     names |= {module: sheet_name(path) for path, module in model.named_modules() if isinstance(module, nn.MaxPool2d)}
     hooks = [
         module.register_forward_hook(lambda layer, inputs, output: outputs.append((names[layer], output.detach())))

@@ -1,6 +1,6 @@
 """A fully connected and a convolutional layer written from their equations (convnets-2024-a2, Tasks 2.1 and 3.1).
 
-Parameters have torch's names, shapes and initialization, so state dicts move freely between these and torch's layers.
+The parameters have the names, shapes and initialization of torch's layers, so that a state dict fits either.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def _parameter(fan_in: int, *shape: int, device: torch.device | str | None = None) -> nn.Parameter:
-    """Uniform on ±1/√fan_in, as torch initializes its layers."""
+    """Returns a parameter drawn uniformly from ±1/√fan_in, as torch initializes its layers."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(shape, device=device).uniform_(-bound, bound))
 
@@ -20,9 +20,9 @@ class MyLinear(nn.Module):
     """Equation 2, y_s = W x_s + b for every sample s of a batch.
 
     Args:
-        in_features: size of a sample.
-        out_features: size of its output.
-        device: where the parameters are made; None for torch's default.
+        in_features: number of inputs of a sample.
+        out_features: number of its outputs.
+        device: device of the parameters; None for torch's default.
     """
 
     def __init__(self, in_features: int, out_features: int, device: torch.device | str | None = None) -> None:
@@ -38,15 +38,15 @@ class MyLinear(nn.Module):
 class MyConv2d(nn.Module):
     """Equation 4: every output pixel is the sum over channels c and kernel offsets (n, m) of x · W, plus a bias.
 
-    `Tensor.unfold` shows, without a copy, the kernel-sized patch that meets every output pixel. Laid side by side as
-    columns, the patches form a matrix, and the three sums of the equation become one matrix product per sample.
+    `Tensor.unfold` is a view of the kernel-sized patch of the input that belongs to each output pixel. With the patches
+    as columns of a matrix, the three sums of the equation become one matrix product per sample.
 
     Args:
         in_channels: channels of the input.
-        out_channels: kernels, hence channels of the output.
-        kernel_size: height and width of the kernels.
-        stride: pixels between neighbouring outputs.
-        padding: zeros around the image; Equation 4 centres the kernel (kernel_size // 2), Task 1 has none.
+        out_channels: channels of the output, one for each kernel.
+        kernel_size: height and width of the kernels, in pixels.
+        stride: distance in the input between neighbouring output pixels.
+        padding: zeros around the image: kernel_size // 2 centres the kernel as in Equation 4; 0 as in Task 1.
     """
 
     def __init__(

@@ -1,17 +1,24 @@
-"""The three sheets' networks. Each is written in the order of its sheet's list, one line per item."""
+"""The networks of three sheets, each written in the order of its sheet's list, one line per item.
+
+FashionCNN: ist-2021-22-hw2, Question 2.2. OctCNN: ist-2023-24-hw2, Questions 2.1 and 2.2, and
+`get_number_trainable_params`, Question 2.3. CifarCNN: convnets-2024-a2, Task 1.1.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hw_cnn.layers import MyConv2d
 from hw_common.training.dropout import Dropout
 
 
 class FashionCNN(nn.Module):
-    """ist-2021-22-hw2 Q2.2: two convolution blocks, three affine layers; 769 930 parameters for ten classes.
+    """ist-2021-22-hw2, Question 2.2: two convolution blocks and three affine layers.
+
+    It has 769 930 parameters for ten classes.
 
     Args:
         dropout: probability of the one dropout layer.
-        classes: outputs.
+        classes: number of outputs.
     """
 
     criterion = nn.NLLLoss()
@@ -30,7 +37,7 @@ class FashionCNN(nn.Module):
         return F.log_softmax(self.scores(images), dim=1)
 
     def scores(self, images: Tensor) -> Tensor:
-        """images: (B, 1, 28, 28) float; returns what goes into the LogSoftmax, (B, classes)."""
+        """images: (B, 1, 28, 28) float; returns the input of the LogSoftmax, (B, classes)."""
         x = self.convblock1(images)  # (B, 16, 14, 14)
         x = self.convblock2(x).flatten(1)  # (B, 1152)
         x = self.dropout(F.relu(self.fc1(x)))
@@ -38,12 +45,14 @@ class FashionCNN(nn.Module):
 
 
 class OctCNN(nn.Module):
-    """ist-2023-24-hw2 Q2.1, and with `no_maxpool` Q2.2; 224 892 parameters for four classes either way.
+    """ist-2023-24-hw2, Question 2.1; with `no_maxpool`, Question 2.2.
+
+    It has 224 892 parameters for four classes, with and without pooling.
 
     Args:
         dropout: probability of the one dropout layer.
-        no_maxpool: convolutions of stride 2 in place of the pooling layers.
-        classes: outputs.
+        no_maxpool: whether convolutions of stride 2 take the place of the pooling layers.
+        classes: number of outputs.
     """
 
     criterion = nn.NLLLoss()
@@ -64,7 +73,7 @@ class OctCNN(nn.Module):
         return F.log_softmax(self.scores(images), dim=1)
 
     def scores(self, images: Tensor) -> Tensor:
-        """images: (B, 1, 28, 28) float; returns what goes into the LogSoftmax, (B, classes)."""
+        """images: (B, 1, 28, 28) float; returns the input of the LogSoftmax, (B, classes)."""
         x = self.pool(F.relu(self.conv1(images)))  # (B, 8, 14, 14)
         x = self.pool(F.relu(self.conv2(x))).flatten(1)  # (B, 576)
         x = self.dropout(F.relu(self.fc1(x)))
@@ -72,13 +81,16 @@ class OctCNN(nn.Module):
 
 
 class CifarCNN(nn.Module):
-    """convnets-2024-a2 Task 1.1; 64 058 parameters for ten classes.
+    """convnets-2024-a2, Task 1.1: two convolutions with pooling, three fully connected layers.
+
+    It has 64 058 parameters for ten classes and no padding.
 
     Args:
-        padding: 0 as Task 1 has it; 2 keeps the image's size, as Equation 4 reads (143 930 parameters).
-        classes: outputs.
-        convolution: makes the convolutions; `MyConv2d` in Task 3.2.
-        linear: makes the fully connected layers; `MyLinear` in Task 3.2.
+        padding: zeros around the input of each convolution: 0 as in Task 1; 2, which keeps the image's size, as in
+            Equation 4 (143 930 parameters).
+        classes: number of outputs.
+        convolution: class of the convolutions; `MyConv2d` in Task 3.2.
+        linear: class of the fully connected layers; `MyLinear` in Task 3.2.
     """
 
     criterion = nn.CrossEntropyLoss()
@@ -102,8 +114,8 @@ class CifarCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, 3, 32, 32) float; returns scores (B, classes), to which the loss applies the softmax."""
-        x = self.pool1(F.relu(self.conv1(images)))
-        x = self.pool2(F.relu(self.conv2(x))).flatten(1)
+        x = self.pool1(F.relu(self.conv1(images)))  # (B, 8, 14, 14), with padding (B, 8, 16, 16)
+        x = self.pool2(F.relu(self.conv2(x))).flatten(1)  # (B, 400), with padding (B, 1024)
         x = F.relu(self.fc1(x))
         x = F.relu(self.fc2(x))
         return self.fc3(x)
@@ -115,20 +127,18 @@ SheetCNN = FashionCNN | OctCNN | CifarCNN
 
 
 def get_number_trainable_params(model: nn.Module) -> int:
-    """How many numbers training adjusts (ist-2023-24-hw2 Q2.3)."""
+    """Returns the number of parameters that training adjusts (ist-2023-24-hw2, Question 2.3)."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def sheet_name(path: str) -> str:
-    """A module's path as the sheets write it: `convblock1[0]` for `convblock1.0`, `conv1` as it is."""
+    """Writes a module's path as the sheets do: `convblock1.0` becomes `convblock1[0]`, `conv1` stays as it is."""
     owner, _, index = path.rpartition(".")
     return f"{owner}[{index}]" if index.isdigit() else path
 
 
-def convolutions(model: nn.Module) -> dict[str, nn.Module]:
-    """The convolutions of `model` in forward order, under the names that the sheets use."""
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | MyConv2d]:
+    """Returns the convolutions of `model` in forward order, by the names that the sheets use."""
     return {
-        sheet_name(path): module
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) or type(module).__name__ == "MyConv2d"
+        sheet_name(path): module for path, module in model.named_modules() if isinstance(module, (nn.Conv2d, MyConv2d))
     }

@@ -1,7 +1,8 @@
 """The sheets' networks, data sets and defaults as plain facts, known before torch is imported."""
 
+import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -9,24 +10,68 @@ HOMEWORK = "hw_cnn"
 
 
 @dataclass(frozen=True)
+class Settings:
+    """Settings that decide on the result of a training; each is a flag of `hw_cnn.train`.
+
+    Attributes:
+        dataset: key of DATASETS.
+        network: key of NETWORKS.
+        dropout: probability of the dropout layer.
+        no_maxpool: network oct: whether strides take the place of pooling.
+        padding: network cifar: zeros around the image of each convolution, 0 or 2; None for the other networks.
+        epochs: passes over the training images.
+        batch_size: images per step, over all processes.
+        lr: learning rate.
+        optimizer: "sgd" or "adam".
+        momentum: Nesterov momentum of sgd.
+        l2_decay: weight decay.
+        schedule: "constant", or "cosine" for a learning rate that warms up and falls to 0.
+        augment: whether to flip images at random and shift them by up to two pixels.
+        precision: "fp32", or "bf16" for automatic mixed precision.
+        seed: random seed.
+    """
+
+    dataset: str
+    network: str
+    dropout: float
+    no_maxpool: bool
+    padding: int | None
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str
+    momentum: float
+    l2_decay: float
+    schedule: str
+    augment: bool
+    precision: str
+    seed: int
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
+        """Takes the settings out of the checked arguments of `hw_cnn.train`."""
+        return cls(**{setting.name: getattr(arguments, setting.name) for setting in fields(cls)})
+
+
+@dataclass(frozen=True)
 class Network:
-    """What a network takes and the settings that its sheet asks for.
+    """A network's input, and the settings that its sheet asks for.
 
     Attributes:
         name: value of --network.
-        source: sheet and question.
-        channels: of its input images.
-        size: height and width of its input images, in pixels.
-        scale: pixels 0-255 are divided by this (the course's code has 256, others 255), …
-        mean: … then this is subtracted, …
-        std: … and the result divided by this.
+        citation: sheet and question.
+        channels: channels of the input images.
+        size: height and width of the input images, in pixels.
+        scale: number by which pixels 0–255 are divided first (256 in the course's code, 255 elsewhere).
+        mean: number that is subtracted next.
+        std: number by which the difference is divided last.
         convolutions: names of the first and the second convolution, as the sheet writes them.
-        defaults: flags left out on the command line.
-        best: what `--recipe best` changes in them.
+        defaults: values of the flags that the command line leaves out.
+        best: changes that `--recipe best` makes to the defaults.
     """
 
     name: str
-    source: str
+    citation: str
     channels: int
     size: int
     scale: float
@@ -76,14 +121,14 @@ NETWORKS: Mapping[str, Network] = MappingProxyType({
         Network(
             "cifar", "convnets-2024-a2", channels=3, size=32, scale=255, mean=0.5, std=0.25,
             convolutions=("conv1", "conv2"),
-            # The sheet leaves these open: chosen on validation (README).
+            # The sheet leaves these open; they were chosen on the validation images.
             defaults={**_PLAIN, "epochs": 20, "batch_size": 64, "lr": 0.005, "momentum": 0.9},
             best={**_BEST, "epochs": 40, "lr": 0.05, "l2_decay": 5e-4},
         ),
     )
 })  # fmt: skip
 
-# Each data set with the network that its sheet trains on it.
+# Data set → network that its sheet trains on it.
 DATASETS: Mapping[str, str] = MappingProxyType({
     "fashion-mnist": "fashion",
     "mnist": "fashion",

@@ -141,7 +141,8 @@ def visualize_model(
         num_images: in a row.
         seed: picks the random ones.
     """
-    return plots.predictions(*val.tensors, predict(model, val), classes, title, num_images, seed)
+    pictures, labels = val.tensors
+    return plots.predictions(pictures, labels, predict(model, val), classes, title, num_images, seed)
 
 
 def _device(model: nn.Module) -> torch.device:

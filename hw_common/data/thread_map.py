@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from hw_common.runs.run_folder import available_cores
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def thread_map(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Iterator[Result]:

@@ -1,6 +1,5 @@
 """Feature maps in the order of computation, Grad-CAM against its formula, honest empty maps, shifts that commute."""
 
-import argparse
 import json
 
 import numpy as np
@@ -8,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hw_cnn import grad_cam
+from hw_cnn import grad_cam, train
 from hw_cnn.data import Split, to_input
 from hw_cnn.equivariance import draw_equivariance
 from hw_cnn.feature_maps import collect_maps, scale_to_unit
 from hw_cnn.finished import Finished
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN
-from hw_cnn.presets import NETWORKS
+from hw_cnn.presets import NETWORKS, Settings
 from hw_common.runs.run_folder import Run
 
 MODELS = {"fashion": FashionCNN, "oct": OctCNN, "cifar": CifarCNN}
@@ -30,7 +29,8 @@ def finished(tmp_path, request):
     run = Run.create(tmp_path, config, "run")
     run.write_summary({"data": "noise"})
     model = MODELS[name](classes=CLASSES).eval()
-    return Finished(run, argparse.Namespace(), NETWORKS[name], model, tuple("abc"))
+    settings = Settings.from_arguments(train.COMMAND.parse(["--network", name]))
+    return Finished(run, settings, tmp_path, NETWORKS[name], model, tuple("abc"))
 
 
 def noise(network, count=6):

@@ -9,7 +9,7 @@ from hw_cnn import train
 from hw_cnn.experiment import build_model
 from hw_cnn.layers import MyConv2d, MyLinear
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, convolutions, get_number_trainable_params
-from hw_cnn.presets import NETWORKS
+from hw_cnn.presets import NETWORKS, Settings
 
 MODELS = {
     "fashion": lambda: FashionCNN(),
@@ -207,9 +207,13 @@ def test_dropout_of_the_sheet_stands_between_first_relu_and_second_affine_layer(
 # Dropout from the command line (REFERENCE.md, trap 5: in the students' code it only changed a file name)
 
 
+def model_of(argv, classes):
+    return build_model(Settings.from_arguments(train.COMMAND.parse(argv)), classes)
+
+
 @pytest.mark.parametrize("dataset", ["fashion-mnist", "octmnist"])
 def test_dropout_flag_reaches_the_model(dataset):
-    model = build_model(train.COMMAND.parse(["--dataset", dataset, "-dropout", "0.55"]), classes=4)
+    model = model_of(["--dataset", dataset, "-dropout", "0.55"], classes=4)
     assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.55]
     images = torch.randn(2, 1, 28, 28)
     assert not torch.equal(model.train()(images), model(images))
@@ -231,7 +235,7 @@ def test_dropout_of_zero_changes_nothing():
     ],
 )
 def test_command_line_builds_the_network_it_names(argv, parameters):
-    assert get_number_trainable_params(build_model(train.COMMAND.parse(argv), classes=10)) == parameters
+    assert get_number_trainable_params(model_of(argv, classes=10)) == parameters
 
 
 # Own layers in the network (convnets-2024, Task 3.2)
