@@ -1,19 +1,20 @@
-"""Speed of the speech recognizer against the course's way, as ratios within one run.
+"""Speed of the speech recognizer compared with the course's code, as ratios within one run.
 
     python benchmarks/asr.py [--preset notebook sheet] [--part training generation memory] [--rounds 1] [--threads 1]
         [--dataset_dir FOLDER]
 
-The course's way: every clip padded to 2 754 frames and every text to 98 characters, attention written out, no masks;
-generation that computes keys, values and the whole prefix again for each character. Ours is what `hw_asr.train` runs.
-Same network, same weights, same threads; the two take turns, and the medians of the rounds' ratios are printed.
+The course's code pads every clip to 2 754 frames and every text to 98 characters, writes attention out without masks,
+and computes the whole text again for each generated character. Our code is what `hw_asr.train` runs. Both compute the
+same network with the same number of threads. The measurements of the two alternate, and the median of the rounds'
+ratios is printed.
 
-Times are per utterance: ours with batches of 64, one of short, one of middling and one of long clips; the course's with
-its 64 in training (--course_batch), which takes 7 GB, and with 4 in generation, in its favour. In generation both write
-98 characters for each clip, so that stopping early does not count.
+Times are per clip. Our code computes three batches of 64: one of short, one of medium and one of long clips. The
+course's code computes 64 clips in training (--course_batch), which takes 7 GB, and 4 in generation, which is fastest
+for it. In generation, both write 98 characters for each clip: no text ends early.
 
-Clips are noise, as long as LJSpeech's, or those of --dataset_dir (`hw_asr.synthesize` makes such). Peak memory is that
-of a process that trains on twelve batches in random order, the 64 longest clips among them: after batches of many sizes
-a process holds half as much again as the largest step needs.
+The clips are noise of the durations of LJSpeech's clips, or the clips of --dataset_dir (`hw_asr.synthesize` makes such
+datasets). Peak memory is measured in a process that trains on twelve batches in random order, including the 64 longest
+clips; after batches of many sizes, a process holds one and a half times the memory of its largest step.
 """
 
 import argparse
@@ -27,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_asr import data, generation, train
-from hw_asr.audio import SETTINGS
-from hw_asr.evaluation import LABEL_SMOOTHING, Listening
+from hw_asr import data, train
+from hw_asr.audio import SPECTROGRAMS
+from hw_asr.evaluation import LABEL_SMOOTHING
 from hw_asr.experiment import training_loss
+from hw_asr.generation import InferenceSettings, generate
 from hw_asr.kernels import build_model
 from hw_asr.models import SpeechToText
-from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, TITLES
+from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, TITLES, Settings
+from hw_asr.spectrograms import Spectrograms
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.training.batches import SequenceBatches, Tensors, batches_of_similar_length, generator_for
 from hw_common.training.experiment import make_optimizer
@@ -59,30 +61,27 @@ GOALS = {"fp32": 8.0, "bf16": 12.0, "transformer": 10.0, "lstm": 8.0}
 GIGABYTES = 6.0
 
 
-@dataclass(frozen=True)
-class Noise:
-    """Stands in for a `data.Split`: as many clips as LJSpeech trains on, as long as its clips, of noise."""
+class Noise(Spectrograms):
+    """Noise in place of the spectrograms of clips with `frames` frames."""
 
-    frames: list[int]
-    tokens: list[list[int]]
+    def __init__(self, frames: list[int]) -> None:
+        self.frames = frames
 
-    @classmethod
-    def like_ljspeech(cls, longest_text: int) -> "Noise":
-        """1.1 to 10.1 seconds, 6.6 on average, with 15 characters a second, of which `longest_text` are kept."""
-        torch.manual_seed(0)
-        seconds = (1.1 + 9.0 * torch.distributions.Beta(1.84, 1.19).sample((9825,))).tolist()
-        letters = [
-            torch.randint(UNKNOWN, 35, (min(longest_text, round(15.2 * second)),)).tolist() for second in seconds
-        ]
-        return cls([round(137.8 * second) for second in seconds], [[START, *some, STOP] for some in letters])
+    def take(self, clip: int) -> np.ndarray:  # noqa: D102
+        return np.random.default_rng(clip).standard_normal((80, self.frames[clip]), dtype=np.float32).T
 
-    def spectrogram(self, clip: int) -> np.ndarray:
-        """(80, frames) float32."""
-        return np.random.default_rng(clip).standard_normal((80, self.frames[clip]), dtype=np.float32)
+
+def like_ljspeech(max_text: int) -> data.Split:
+    """As many clips as LJSpeech has for training: 1.1 to 10.1 s, 6.6 s on average, with 15 characters per second."""
+    torch.manual_seed(0)
+    seconds = (1.1 + 9.0 * torch.distributions.Beta(1.84, 1.19).sample((9825,))).tolist()
+    letters = [torch.randint(UNKNOWN, 35, (min(max_text, round(15.2 * second)),)).tolist() for second in seconds]
+    tokens = tuple([START, *some, STOP] for some in letters)
+    return data.Split(("",) * len(seconds), tokens, Noise([round(137.8 * second) for second in seconds]))
 
 
 class Chosen:
-    """The batches of `groups`, out of an epoch's: what `fit` wants."""
+    """The batches with the clips `groups`, with the interface that `fit` expects."""
 
     def __init__(self, batches: SequenceBatches, groups: list[list[int]]) -> None:
         self.batches, self.groups = batches, groups
@@ -95,33 +94,31 @@ class Chosen:
             yield self.batches.collate(group, generator_for(0))
 
 
-def clips_for(preset: str, dataset_dir: Path | None, results: Path) -> data.Split | Noise:
-    """Clips with texts that the network can read; what is computed of those in `dataset_dir` goes to `results`."""
-    longest_text = PRESETS[preset].text_positions - 1
+def clips_for(preset: str, dataset_dir: Path | None, results: Path) -> data.Split:
+    """Noise, or the training clips of `dataset_dir`, whose spectrograms are stored in `results`."""
+    max_text = PRESETS[preset].text_positions - 1
     if dataset_dir is None:
-        return Noise.like_ljspeech(longest_text)
-    settings = SETTINGS[preset]
-    return data.load(
-        "ljspeech", Path(), dataset_dir, results_dir=results, settings=settings, longest_text=longest_text
-    ).train
+        return like_ljspeech(max_text)
+    settings = SPECTROGRAMS[preset]
+    return data.load("ljspeech", Path(), dataset_dir, results_dir=results, settings=settings, max_text=max_text).train
 
 
-def short_middling_long(clips: data.Split | Noise) -> Chosen:
-    """Batches from an epoch over `clips`: those in the middle of each third by length."""
+def short_medium_long(clips: data.Split) -> Chosen:
+    """One batch from the middle of each third of an epoch's batches, ordered by length."""
     groups = batches_of_similar_length(clips.frames, BATCH, seed=0, epoch=0)
     groups = sorted((group for group in groups if len(group) == BATCH), key=lambda group: clips.frames[group[0]])
     chosen = [groups[len(groups) * third // 6] for third in (1, 3, 5)]
     return Chosen(data.speech_batches(clips, BATCH, CPU), chosen)
 
 
-def mixed(clips: data.Split | Noise) -> Chosen:
-    """Twelve batches of an epoch, with that of the longest clips in the middle."""
+def mixed(clips: data.Split) -> Chosen:
+    """Eleven batches of an epoch, with the batch of the longest clips in the middle."""
     order = sorted(range(len(clips.frames)), key=lambda clip: clips.frames[clip])
     groups = batches_of_similar_length(clips.frames, BATCH, seed=0, epoch=0)[:11]
     return Chosen(data.speech_batches(clips, BATCH, CPU), [*groups[:6], order[-BATCH:], *groups[6:]])
 
 
-def course_batch(clips: data.Split | Noise, count: int) -> tuple[Tensor, Tensor]:
+def course_batch(clips: data.Split, count: int) -> tuple[Tensor, Tensor]:
     """Spectrograms (count, 80, 2 754) and tokens (count, 99)."""
     batches = data.speech_batches(clips, count, CPU, pad_to=(NOTEBOOK_FRAMES, CHARACTERS + 1))
     spectrograms, _, tokens, _ = batches.collate(list(range(count)), generator_for(0))
@@ -145,10 +142,10 @@ def course_training(model: SpeechToText, batch: tuple[Tensor, Tensor]) -> None:
 
 
 def our_training(model: SpeechToText, batches: Chosen, precision: str) -> None:
-    """One step with each batch, with the memory as `hw_asr.train` has it."""
+    """Trains one step with each batch, with the memory allocator set up as in `hw_asr.train`."""
     keep_freed_memory()
-    plain = train.COMMAND.parse(["--dataset", "sample"])
-    loss = functools.partial(training_loss, plain, Listening(None, CHARACTERS))
+    settings = Settings.from_arguments(train.COMMAND.parse(["--dataset", "sample"]))
+    loss = functools.partial(training_loss, settings, InferenceSettings(None, CHARACTERS))
     optimizer = make_optimizer("adamw", model.parameters(), 1e-3, 0.01)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         fit(model, optimizer, batches, loss, _nothing, epochs=1, monitor="nothing", precision=precision)
@@ -167,11 +164,11 @@ def course_generation(model: SpeechToText, spectrograms: Tensor) -> None:
 def our_generation(model: SpeechToText, batches: Chosen, precision: str) -> None:
     with autocast(CPU, precision):
         for spectrograms, frames, _, _ in batches.epoch(0):
-            generation.generate([model], spectrograms, frames, CHARACTERS)
+            generate(model, spectrograms, frames, InferenceSettings(None, CHARACTERS))
 
 
 def compare(title: str, seconds: dict[str, list[float]], ours: str, per_call: tuple[int, int], goal: float) -> None:
-    """Prints how many times as fast an utterance is; per_call: utterances of a call, the course's and ours."""
+    """Prints the ratio of the times per clip; per_call: clips in a call of the course's code and of ours."""
     faster = ratio(seconds, of="course", to=ours) * per_call[1] / per_call[0]
     each = [1000 * statistics.median(seconds[name]) / n for name, n in zip(("course", ours), per_call, strict=True)]
     verdict = "reached" if faster >= goal else "MISSED"
@@ -187,46 +184,52 @@ def course_step(preset: str, decoder: str, batch: tuple[Tensor, Tensor]) -> Call
 
 
 def our_steps(preset: str, decoder: str, dataset_dir: Path | None, results: Path) -> Callable[[str], None]:
-    model, batches = build_model(preset, decoder), short_middling_long(clips_for(preset, dataset_dir, results))
+    model, batches = build_model(preset, decoder), short_medium_long(clips_for(preset, dataset_dir, results))
     return lambda precision: our_training(model, batches, precision)
 
 
 def compare_training(
-    preset: str, decoder: str, clips: data.Split | Noise, results: Path, arguments: argparse.Namespace
+    preset: str,
+    decoder: str,
+    batch: tuple[Tensor, Tensor],
+    dataset_dir: Path | None,
+    results: Path,
+    precisions: list[str],
+    rounds: int,
 ) -> None:
     with (
-        Worker(course_step, preset, decoder, course_batch(clips, arguments.course_batch)) as course,
-        Worker(our_steps, preset, decoder, arguments.dataset_dir, results) as ours,
+        Worker(course_step, preset, decoder, batch) as course,
+        Worker(our_steps, preset, decoder, dataset_dir, results) as ours,
     ):
-        calls = {"course": course, **{p: functools.partial(ours, p) for p in arguments.precision}}
-        seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
-    for precision in arguments.precision:
+        calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
+        seconds = time_interleaved(calls, rounds, warm_up=1)
+    for precision in precisions:
         title = f"training, {preset}, {decoder}, {precision}"
-        compare(title, seconds, precision, (arguments.course_batch, 3 * BATCH), GOALS[precision])
+        compare(title, seconds, precision, (len(batch[0]), 3 * BATCH), GOALS[precision])
 
 
-def compare_generation(preset: str, decoder: str, clips: data.Split | Noise, arguments: argparse.Namespace) -> None:
-    model, batches = build_model(preset, decoder).eval(), short_middling_long(clips)
+def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int) -> None:
+    model, batches = build_model(preset, decoder).eval(), short_medium_long(clips)
     with torch.no_grad():
-        model.decoder.classifier.bias[STOP] = -1e4  # no text ends early
+        model.decoder.classifier.bias[STOP] = -1e4  # so that no text ends early
     spectrograms, _ = course_batch(clips, 4)
     seconds = time_interleaved(
         {
             "course": lambda: course_generation(model, spectrograms),
             "ours": functools.partial(our_generation, model, batches, "fp32"),
         },
-        arguments.rounds,
+        rounds,
         warm_up=1,
     )
     title = f"generation, {preset}, {decoder}"
     compare(title, seconds, "ours", (len(spectrograms), BATCH * len(batches)), GOALS[decoder])
 
 
-def measure_memory(preset: str, decoder: str, arguments: argparse.Namespace) -> None:
-    """Trains a while in a process of its own."""
-    flags = ["--part", "steps", "--preset", preset, "--decoder", decoder, "--threads", str(arguments.threads)]
-    flags += ["--dataset_dir", str(arguments.dataset_dir)] if arguments.dataset_dir else []
-    for precision in arguments.precision:
+def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisions: list[str]) -> None:
+    """Prints the peak memory of a training in a process of its own."""
+    flags = ["--part", "steps", "--preset", preset, "--decoder", decoder, "--threads", str(torch.get_num_threads())]
+    flags += ["--dataset_dir", str(dataset_dir)] if dataset_dir else []
+    for precision in precisions:
         command = [sys.executable, __file__, *flags, "--precision", precision]
         peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         verdict = "reached" if peak < GIGABYTES else "MISSED"
@@ -235,9 +238,9 @@ def measure_memory(preset: str, decoder: str, arguments: argparse.Namespace) -> 
         )
 
 
-def train_a_while(preset: str, decoder: str, clips: data.Split | Noise, precision: str) -> None:
+def train_a_while(preset: str, decoder: str, clips: data.Split, precision: str) -> None:
     our_training(build_model(preset, decoder), mixed(clips), precision)
-    # Not getrusage's peak, which a process inherits from the one that started it.
+    # A process inherits getrusage's peak from its parent, so the kernel's VmHWM is read instead.
     [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     print(int(kilobytes) / 1e6)
 
@@ -255,18 +258,20 @@ def main() -> None:
     flags.add_argument("--dataset_dir", type=Path)
     arguments = flags.parse_args()
     torch.set_num_threads(arguments.threads)
+    dataset_dir, precisions, rounds = arguments.dataset_dir, arguments.precision, arguments.rounds
     for preset in arguments.preset:
         with tempfile.TemporaryDirectory() as results:
-            clips = clips_for(preset, arguments.dataset_dir, Path(results))
+            clips = clips_for(preset, dataset_dir, Path(results))
             for part, decoder in itertools.product(arguments.part, arguments.decoder):
                 if part == "training":
-                    compare_training(preset, decoder, clips, Path(results), arguments)
+                    batch = course_batch(clips, arguments.course_batch)
+                    compare_training(preset, decoder, batch, dataset_dir, Path(results), precisions, rounds)
                 elif part == "generation":
-                    compare_generation(preset, decoder, clips, arguments)
+                    compare_generation(preset, decoder, clips, rounds)
                 elif part == "memory":
-                    measure_memory(preset, decoder, arguments)
+                    measure_memory(preset, decoder, dataset_dir, precisions)
                 else:
-                    train_a_while(preset, decoder, clips, arguments.precision[0])
+                    train_a_while(preset, decoder, clips, precisions[0])
 
 
 if __name__ == "__main__":

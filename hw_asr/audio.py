@@ -1,4 +1,4 @@
-"""Sound files as log-mel spectrograms, in NumPy alone: what a clip becomes does not depend on anything else."""
+"""Reads sound files and computes log-mel spectrograms, in NumPy."""
 
 import functools
 import io
@@ -12,25 +12,25 @@ import soundfile
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 
-LONGEST = 600.0  # seconds of sound in any file
-_LOWEST_RATE, _HIGHEST_RATE = 1_000, 192_000  # samples a second
-_MOST_CHANNELS = 64
-_SHORTEST = 0.05  # seconds
-_SILENCE = 1e-4  # largest difference between samples: two steps of 16 bits
-_BLOCK = 2**16  # samples that are worked on at once, whatever a header says
-_ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # of the windowed sinc, torchaudio's
+MAX_SECONDS = 600.0  # of sound in a file
+_LOWEST_RATE, _HIGHEST_RATE = 1_000, 192_000  # samples per second
+_MAX_CHANNELS = 64
+_MIN_SECONDS = 0.05
+_SILENCE = 1e-4  # a file is silent if its samples differ by less; about three steps of 16-bit sound
+_BLOCK = 2**16  # samples that are read or resampled at a time
+_ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # of the windowed sinc; torchaudio's defaults
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The course's spectrogram (ist-2023-24-hw2 Q3; the numbers are its notebook's).
+class SpectrogramSettings:
+    """Settings of a spectrogram (ist-2023-24-hw2 Q3; the defaults are those of its notebook).
 
     Attributes:
-        sample_rate: samples a second that clips are resampled to.
-        fft: samples under a Hann window.
-        hop: samples from one window to the next.
-        mels: bands.
-        filter_rate: sample rate that the filter bank is made for.
+        sample_rate: samples per second; clips are resampled to it.
+        fft: length of the Hann window in samples.
+        hop: samples from the start of one window to the start of the next.
+        mels: number of mel bands.
+        filter_rate: sample rate for which the mel filters are computed.
     """
 
     sample_rate: int = 22_050
@@ -41,48 +41,59 @@ class Settings:
 
     @property
     def label(self) -> str:
-        """A short name that can be part of a file name."""
-        stretched = f"-filters{self.filter_rate}" if self.filter_rate != self.sample_rate else ""
-        return f"{self.mels}mels-{self.sample_rate}{stretched}"
+        """A short name for folders of spectrograms."""
+        filters = f"-filters{self.filter_rate}" if self.filter_rate != self.sample_rate else ""
+        return f"{self.mels}mels-{self.sample_rate}{filters}"
 
 
-# The notebook never tells the filter bank the sample rate, which is then taken for 16 kHz.
-SETTINGS = {"sheet": Settings(), "notebook": Settings(filter_rate=16_000)}
+# By preset. The notebook does not pass the sample rate to torchaudio's MelScale, which then assumes 16 kHz.
+SPECTROGRAMS = {"sheet": SpectrogramSettings(), "notebook": SpectrogramSettings(filter_rate=16_000)}
+FRAMES_PER_SECOND = SpectrogramSettings.sample_rate / SpectrogramSettings.hop
 
 
-def read(file: DatasetFile | Path, sample_rate: int, longest: float = LONGEST) -> np.ndarray:
-    """The sound in `file`, as the mean of its channels, resampled.
+def read(path: Path, sample_rate: int) -> np.ndarray:
+    """Reads a sound file, averages its channels and resamples it.
 
     Args:
-        file: WAV, FLAC or what else libsndfile reads.
-        sample_rate: samples a second that are wanted.
-        longest: seconds.
+        path: a WAV or FLAC file, or another file that libsndfile reads.
+        sample_rate: samples per second of the result.
 
     Returns:
         (samples,) float32 from -1 to 1.
 
     Raises:
-        UserError: it cannot be read, is damaged, cut short, empty, silent, shorter than a twentieth of a second, longer
-            than `longest`, or has a sample rate that no speech has.
+        UserError: the file cannot be read, or see `decode`.
     """
-    if isinstance(file, Path):
-        file = DatasetFile.from_path(file)
-    samples, rate = decode(file.read(), file.where, longest)
+    file = DatasetFile.from_path(path)
+    samples, rate = decode(file.read(), file.where)
     return resample(samples, rate, sample_rate)
 
 
-def decode(content: bytes, where: str, longest: float = LONGEST) -> tuple[np.ndarray, int]:
-    """The sound in the bytes of a file: (samples,) float32, and its sample rate; arguments and errors as of `read`."""
+def decode(content: bytes, where: str, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
+    """Decodes the content of a sound file and averages its channels.
+
+    Args:
+        content: the bytes of the file.
+        where: the path of the file, for messages.
+        max_seconds: limit of the duration.
+
+    Returns:
+        (samples,) float32 from -1 to 1, and the sample rate.
+
+    Raises:
+        UserError: the sound is damaged, cut short, empty, silent, shorter than 0.05 s, longer than `max_seconds`, has
+            more than 64 channels, or a sample rate outside 1 to 192 kHz.
+    """
     _check_wav_size(content, where)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as sound:
-            samples = _decode(sound, where, longest)
+            samples = _decode(sound, where, max_seconds)
             rate = sound.samplerate
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         reason = "it is empty" if not content else str(error).rpartition(">: ")[2] or str(error)
         raise UserError(f"{where} is damaged or no sound file that libsndfile reads: {reason.rstrip('.')}") from error
-    if len(samples) < _SHORTEST * rate:
-        raise UserError(f"{where} holds {len(samples)} samples, expected at least {_SHORTEST} s of sound")
+    if len(samples) < _MIN_SECONDS * rate:
+        raise UserError(f"{where} holds {len(samples)} samples, expected at least {_MIN_SECONDS} s of sound")
     if not np.isfinite(samples).all():
         raise UserError(f"{where} is damaged: it holds samples that are no finite numbers")
     if np.ptp(samples) < _SILENCE:
@@ -91,7 +102,7 @@ def decode(content: bytes, where: str, longest: float = LONGEST) -> tuple[np.nda
 
 
 def _check_wav_size(content: bytes, where: str) -> None:
-    """Refuses a WAV file that ends before its header says so, which libsndfile would take as it is."""
+    """Raises UserError for a WAV file that is shorter than its header says; libsndfile would accept it."""
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return
     offset = 12
@@ -100,76 +111,88 @@ def _check_wav_size(content: bytes, where: str) -> None:
         offset += 8
         if name == b"data" and size > len(content) - offset:
             found = len(content) - offset
-            raise UserError(f"{where} is cut short: its header promises {size} bytes of sound, {found} are there")
+            raise UserError(f"{where} is cut short: its header says {size} bytes of sound, but the file has {found}")
         offset += size + size % 2
 
 
-def _decode(sound: soundfile.SoundFile, where: str, longest: float) -> np.ndarray:
-    """All samples (samples,) float32, the mean of the channels; memory is taken as samples come, not as promised."""
+def _decode(sound: soundfile.SoundFile, where: str, max_seconds: float) -> np.ndarray:
+    """Decodes a sound to (samples,) float32, block by block, so that a false header cannot exhaust the memory."""
     rate, channels, promised = sound.samplerate, sound.channels, sound.frames
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise UserError(f"{where} has {rate} samples a second, expected {_LOWEST_RATE} to {_HIGHEST_RATE}")
-    if channels > _MOST_CHANNELS:
-        raise UserError(f"{where} has {channels} channels, expected at most {_MOST_CHANNELS}")
-    if promised > longest * rate:
-        raise UserError(f"{where} lasts {promised / rate:.0f} s, more than the limit of {longest:g} s; cut it")
+        raise UserError(f"{where} has {rate} samples per second, expected {_LOWEST_RATE} to {_HIGHEST_RATE}")
+    if channels > _MAX_CHANNELS:
+        raise UserError(f"{where} has {channels} channels, expected at most {_MAX_CHANNELS}")
+    if promised > max_seconds * rate:
+        raise UserError(f"{where} lasts {promised / rate:.0f} s, more than the limit of {max_seconds:g} s; cut it")
     blocks, found = [np.empty(0, np.float32)], 0
     while found < promised:
         block = sound.read(min(_BLOCK, promised - found), dtype="float32", always_2d=True)
         if not len(block):
-            raise UserError(f"{where} is cut short: its header promises {promised} samples, {found} are there")
+            raise UserError(f"{where} is cut short: its header says {promised} samples, but the file has {found}")
         found += len(block)
         blocks.append(block.mean(axis=1))
     return np.concatenate(blocks)
 
 
-def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Resamples (n,) float32 from `rate` to `wanted` samples a second, by a sinc under a Hann window.
+def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Resamples a sound by convolution with a sinc under a Hann window, as torchaudio.functional.resample does.
 
-    The same as torchaudio.functional.resample, which however keeps a filter of `rate` taps for each of `wanted` phases
-    where the two have no common divisor: gigabytes. Here a phase has only its taps that are not zero.
+    If the two rates have no common divisor, torchaudio needs `new_rate` filters with `rate` taps each, which is
+    gigabytes. This function computes only the taps that are not zero.
+
+    Args:
+        samples: (n,) float32.
+        rate: samples per second.
+        new_rate: samples per second of the result.
 
     Returns:
-        (ceil(n·wanted/rate),) float32.
+        (ceil(n · new_rate / rate),) float32.
     """
-    divisor = np.gcd(rate, wanted)
-    rate, wanted = int(rate // divisor), int(wanted // divisor)
-    if rate == wanted:
+    divisor = np.gcd(rate, new_rate)
+    rate, new_rate = int(rate // divisor), int(new_rate // divisor)
+    if rate == new_rate:
         return samples
-    cutoff = _ROLLOFF * min(rate, wanted) / rate  # zero crossings per input sample
+    cutoff = _ROLLOFF * min(rate, new_rate) / rate  # zero crossings per input sample
     reach = int(np.ceil(_ZERO_CROSSINGS / cutoff))
-    count = -(-len(samples) * wanted // rate)
-    phases = np.arange(min(wanted, count), dtype=np.int64)
-    fractions = phases * rate % wanted / wanted  # how far behind an input sample that output sample lies
+    count = -(-len(samples) * new_rate // rate)
+    phases = np.arange(min(new_rate, count), dtype=np.int64)
+    offsets = phases * rate % new_rate / new_rate  # distance of an output sample from the input sample before it
     taps = np.arange(-reach, reach + 2)
-    filters = _windowed_sinc((taps - fractions[:, None]) * cutoff) * cutoff  # (phases, taps)
+    filters = _windowed_sinc((taps - offsets[:, None]) * cutoff) * cutoff  # (phases, taps)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (reach, reach + 2)), len(taps))
     result = np.empty(count, np.float32)
     block = max(1, 16 * _BLOCK // len(taps))
     for begin in range(0, count, block):
-        numbers = np.arange(begin, min(begin + block, count), dtype=np.int64)
-        result[numbers] = np.einsum("nt,nt->n", windows[numbers * rate // wanted], filters[numbers % wanted])
+        indices = np.arange(begin, min(begin + block, count), dtype=np.int64)
+        result[indices] = np.einsum("nt,nt->n", windows[indices * rate // new_rate], filters[indices % new_rate])
     return result
 
 
 def _windowed_sinc(times: np.ndarray) -> np.ndarray:
-    """A sinc under a Hann window that ends at its sixth zero crossings, as float32."""
+    """The sinc function under a Hann window that is 0 from the sixth zero crossing on, as float32."""
     window = np.cos(np.clip(times / _ZERO_CROSSINGS, -1, 1) * np.pi / 2) ** 2
     return (np.sinc(times) * window).astype(np.float32)
 
 
-def log_mel(samples: np.ndarray, settings: Settings) -> np.ndarray:
-    """The course's spectrogram of `samples` (n,): (mels, 1 + n // hop) float32, about -1.5 to 2.
+def log_mel(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
+    """Computes the course's log-mel spectrogram.
 
-    Powers under a Hann window, centred and mirrored at the ends, go through the filter bank; then the logarithm to base
-    10 is cut off at 8 below the clip's largest value, and x becomes (x + 4)/4.
+    The power spectra under a centred Hann window are summed by the mel filters; the sound is mirrored at both ends.
+    The logarithm to base 10 is clamped to at most 8 below the clip's largest value; then x becomes (x + 4) / 4.
+
+    Args:
+        samples: (n,) float32.
+        settings: settings of the spectrogram.
+
+    Returns:
+        (mels, 1 + n // hop) float32, about -1.5 to 2.
     """
     padded = np.pad(samples.astype(np.float64), settings.fft // 2, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, settings.fft)[:: settings.hop]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(settings.fft) / settings.fft)
     filters = filter_bank(settings)
     mels = np.empty((len(windows), settings.mels), np.float64)
-    for begin in range(0, len(windows), 1024):  # few windows at a time, or ten minutes would take a gigabyte
+    for begin in range(0, len(windows), 1024):  # few windows at a time: ten minutes at once would take a gigabyte
         spectra = np.fft.rfft(windows[begin : begin + 1024] * hann)
         mels[begin : begin + 1024] = (spectra.real**2 + spectra.imag**2) @ filters
     logs = np.log10(np.maximum(mels, 1e-10))
@@ -177,8 +200,8 @@ def log_mel(samples: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 @functools.cache
-def filter_bank(settings: Settings) -> np.ndarray:
-    """Slaney's mel filters (fft/2 + 1, mels) float64: triangles of equal area, evenly spaced on Slaney's scale."""
+def filter_bank(settings: SpectrogramSettings) -> np.ndarray:
+    """Slaney's mel filters (fft/2 + 1, mels) float64: triangles of equal area, evenly spaced on Slaney's mel scale."""
     frequencies = np.linspace(0, settings.filter_rate / 2, settings.fft // 2 + 1)
     edges = _hertz(np.linspace(0, _slaney(settings.filter_rate / 2), settings.mels + 2))
     rising = (frequencies[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -186,16 +209,16 @@ def filter_bank(settings: Settings) -> np.ndarray:
     return np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
 
 
-_LINEAR_HERTZ = 200 / 3  # in a mel, up to 1000 Hz; from there on the scale is logarithmic
+_LINEAR_HERTZ = 200 / 3  # Hz per mel up to 1000 Hz; above, the scale is logarithmic
 _LOG_STEP = np.log(6.4) / 27
 
 
 def _slaney(hertz: float) -> float:
-    """Frequency (at least 1000 Hz) on Slaney's mel scale."""
+    """Converts a frequency of at least 1000 Hz to Slaney's mel scale."""
     return 1000 / _LINEAR_HERTZ + np.log(hertz / 1000) / _LOG_STEP
 
 
 def _hertz(mels: np.ndarray) -> np.ndarray:
-    """The inverse of Slaney's mel scale."""
+    """Converts values of Slaney's mel scale to Hz."""
     above = 1000 * np.exp(_LOG_STEP * (mels - 1000 / _LINEAR_HERTZ))
     return np.where(mels < 1000 / _LINEAR_HERTZ, mels * _LINEAR_HERTZ, above)

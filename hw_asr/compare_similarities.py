@@ -1,4 +1,4 @@
-"""`python -m hw_asr.compare_similarities`: what each similarity sees, on pairs of texts (ist-2023-24-hw2 Q3.4)."""
+"""`python -m hw_asr.compare_similarities`: the similarities of chosen pairs of texts (ist-2023-24-hw2 Q3.4)."""
 
 import json
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from hw_common.runs.run_folder import Run
 
 COMMAND = "hw_asr.compare_similarities"
 _DESCRIPTION = """\
-Shows the three similarities of Question 4 and the error rates for chosen pairs of texts, and why they differ.
+Prints the three similarities of Question 3.4 and the error rates of pairs of texts, and explains why they differ.
 
   python -m hw_asr.compare_similarities
-  python -m hw_asr.compare_similarities "no one came" "noone came"   a pair of your own, or several
+  python -m hw_asr.compare_similarities "no one came" "noone came"   your own pairs of texts
 
-Texts are compared as in training: lists of characters with start and stop. The error rates take the first text of a
-pair as the truth. Nothing is written but with --results_dir.
+Texts are compared as in training: as lists of tokens that include START and STOP. The first text of each pair is the
+reference of the error rates. Files are only written with --results_dir.
 """
 NAME = "similarities"
 _HEADS = ("", "one", "other", "Jaccard", "cosine", "Damerau-Lev.", "CER", "WER")
@@ -33,10 +33,10 @@ class Pair:
     """Two texts to compare.
 
     Attributes:
-        name: what happened to the first one.
-        one: the truth.
-        other: what was written instead.
-        why: the similarities differ.
+        name: how the second text differs from the first.
+        one: the reference.
+        other: the text that is compared with it.
+        why: the reason why the similarities differ.
     """
 
     name: str
@@ -46,54 +46,54 @@ class Pair:
 
 
 PAIRS = (
-    Pair("nothing", "birds sing here", "birds sing here", "All agree on what is equal."),
+    Pair("nothing", "birds sing here", "birds sing here", "All similarities of equal texts are 1."),
     Pair(
         "anagram",
         "listen",
         "silent",
-        "Jaccard and cosine count characters and are blind to their order; an edit distance needs four steps.",
+        "Jaccard and cosine ignore the order of the characters; the edit distance is 4.",
     ),
     Pair(
         "words reordered",
         "cats sing and bees wait",
         "bees wait and cats sing",
-        "The same characters: still perfect for both counts, while most of it has to be edited.",
+        "Jaccard and cosine are 1 because the characters are the same; most of the text has to be edited.",
     ),
     Pair(
         "one deletion",
         "the cat sleeps",
         "the cat sleep",
-        "One of 16 tokens is missing: Jaccard and the edits give 15/16; cosine divides by less, sqrt(16 x 15).",
+        "One of 16 tokens is missing: Jaccard and Damerau-Levenshtein are 15/16; cosine is 15 / sqrt(16 x 15).",
     ),
     Pair(
         "two letters swapped",
         "come from here",
         "come form here",
-        "Counts do not see it; Damerau-Levenshtein takes a swap of neighbours as one edit, CER as two.",
+        "Jaccard and cosine ignore the order; Damerau-Levenshtein counts the swap as one edit, CER as two.",
     ),
     Pair(
         "one letter replaced",
         "the bees jump",
         "the bees dump",
-        "One edit; Jaccard loses twice, by the letter that is gone and by the one that came.",
+        "One edit; Jaccard drops most, since the intersection loses a letter and the union gains one.",
     ),
     Pair(
         "a word repeated",
         "wait outside",
         "wait wait outside",
-        "What is too much counts against all; cosine forgives it most, as one length only enters by its root.",
+        "The extra word lowers all three; cosine drops least, since it divides by the root of the longer length.",
     ),
     Pair(
         "only the beginning",
         "fish jump again today",
         "fish",
-        "What is missing: cosine is the root of the share that is there, Jaccard and the edits are the share itself.",
+        "Jaccard and Damerau-Levenshtein are the share of the tokens that is present; cosine is its square root.",
     ),
     Pair(
         "only letters right",
         "cats sing today",
         "eeaaotns  tihds",
-        "Frequent letters are in every text: counts praise what nobody can read, edits do not.",
+        "Jaccard and cosine are high because the letters are right; the edit distance shows that the text is useless.",
     ),
 )
 
@@ -101,7 +101,7 @@ PAIRS = (
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser(f"python -m {COMMAND}", _DESCRIPTION, usage=f"python -m {COMMAND} [ONE OTHER ...] [flags]")
-    flags.add_argument("texts", nargs="*", metavar="ONE OTHER", help="pairs of texts (default: chosen ones)")
+    flags.add_argument("texts", nargs="*", metavar="ONE OTHER", help="pairs of texts (default: nine examples)")
     add_flag(flags, "json", action="store_true", help="print JSON instead of a table")
     add_flag(
         flags, "results_dir", type=Path, help=f"also write the run folder RESULTS_DIR/{HOMEWORK}/{NAME}, replacing it"
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prints the comparison.
 
     Raises:
-        UserError: a text has no partner or no characters, or the run folder cannot be written.
+        UserError: the number of texts is odd, a reference is blank, or the run folder cannot be written.
     """
     arguments, _ = cli.parse(parser(), argv)
     rows = [compare(pair) for pair in _pairs(arguments.texts)]
@@ -127,23 +127,23 @@ def _pairs(texts: Sequence[str]) -> Sequence[Pair]:
         return PAIRS
     if len(texts) % 2:
         raise UserError(
-            f"expected pairs of texts, got {len(texts)}: {texts[-1]!r} has no other; quote texts with spaces"
+            f"expected pairs of texts, got {len(texts)} texts: {texts[-1]!r} has no second one; quote texts with spaces"
         )
     for one in texts[::2]:
         if not one.split():
-            raise UserError(f"expected a text with characters to compare others with, got {one!r}")
+            raise UserError(f"expected a text that is not blank as the first of each pair, got {one!r}")
     return [Pair("", one, other) for one, other in zip(texts[::2], texts[1::2], strict=True)]
 
 
 def compare(pair: Pair) -> dict[str, Any]:
-    """Texts, similarities and error rates of `pair` by name; `one` and `other` as the networks' alphabet has them."""
-    ids = [text.encode(pair.one), text.encode(pair.other)]
-    one, other = map(text.decode, ids)
+    """The texts of `pair` in the network's alphabet, their similarities and error rates, and the explanation."""
+    tokens = [text.encode(pair.one), text.encode(pair.other)]
+    one, other = map(text.decode, tokens)
     return {
         "name": pair.name,
         "one": one,
         "other": other,
-        **{name: like(*ids) for name, like in similarity.SIMILARITIES.items()},
+        **{name: like(*tokens) for name, like in similarity.SIMILARITIES.items()},
         "cer": similarity.error_rate([(one, other)]),
         "wer": similarity.error_rate([(one.split(), other.split())]),
         "why": pair.why,
@@ -151,7 +151,7 @@ def compare(pair: Pair) -> dict[str, Any]:
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Columns under one another, and below each pair why."""
+    """A text table; each pair is followed by a line with its explanation."""
     cells = [_HEADS, *([_cell(row[name]) for name in row if name != "why"] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []

@@ -1,22 +1,23 @@
-"""What `hw_asr.train` trains: network, batches, loss, and the numbers and figures of its summary."""
+"""What `hw_asr.train` trains: network, batches, loss, and the numbers and figures of the summary."""
 
-import argparse
 import dataclasses
 import functools
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hw_asr import audio, data, plots
+from hw_asr import data, plots
+from hw_asr.audio import FRAMES_PER_SECOND
 from hw_asr.data import SpeechData, Split
-from hw_asr.evaluation import Listening, cross_entropy, ctc_loss, evaluate, pad_texts, sizes_of
+from hw_asr.evaluation import cross_entropy, ctc_loss, evaluate, pad_texts
+from hw_asr.generation import InferenceSettings, generate
 from hw_asr.kernels import build_model
 from hw_asr.models import SpeechToText
-from hw_asr.pieces import FRAMES_A_SECOND
-from hw_asr.presets import HOMEWORK, SOURCE, TITLES
+from hw_asr.presets import HOMEWORK, SOURCE, TITLES, Settings
 from hw_asr.text import START, decode
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
@@ -24,203 +25,208 @@ from hw_common.training.batches import SequenceBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted
 
-_SHOWN = 12  # predictions in a figure
+_SHOWN = 12  # clips in the figure of predictions
 
 
-def network_of(arguments: argparse.Namespace) -> SpeechToText:
-    """A new network as `arguments` describe it."""
-    return build_model(arguments.preset, arguments.decoder, sizes_of(arguments), arguments.kernels)
+def build_network(settings: Settings) -> SpeechToText:
+    """A new network."""
+    return build_model(settings.preset, settings.decoder, settings.sizes, settings.kernels)
 
 
-def weights_metadata(arguments: argparse.Namespace) -> dict[str, str]:
-    """Whose weights these are: what a weights file says about itself."""
-    network = f"{TITLES[arguments.decoder]}, first stride {arguments.first_stride}"  # which no tensor's shape shows
-    return {"homework": HOMEWORK, "network": network, "preset": arguments.preset}
+def weights_metadata(settings: Settings) -> dict[str, str]:
+    """Metadata stored in the weights file, checked when the file is loaded."""
+    network = f"{TITLES[settings.decoder]}, first stride {settings.first_stride}"  # no tensor's shape shows the stride
+    return {"homework": HOMEWORK, "network": network, "preset": settings.preset}
 
 
-def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Everything that `arguments` describe.
+def prepare(settings: Settings, speech: SpeechData, device: torch.device) -> Experiment:
+    """Prepares a training.
+
+    Args:
+        settings: what is trained and how.
+        speech: the dataset.
+        device: device of network and batches.
 
     Raises:
-        UserError: the data cannot be used, or the batch is smaller than the number of processes.
+        UserError: the batch is smaller than the number of processes.
     """
-    speech = load(arguments)
-    model = network_of(arguments).to(device)
-    listening = Listening.of(arguments)
-    if listening.pad_to is None:  # nobody says more than two of the longest sentences; it would only cost time
-        longest = min(listening.longest, 2 * max(map(len, speech.train.tokens)))
-        listening = dataclasses.replace(listening, longest=longest)
-    _announce(arguments, speech, model)
-    batches = training_batches(arguments, speech.train, device)
-    optimizer = make_optimizer(arguments.optimizer, model.parameters(), arguments.lr, arguments.l2_decay)
+    model = build_network(settings).to(device)
+    inference = InferenceSettings.of(settings)
+    if inference.pad_to is None:  # texts of twice the longest transcript are enough; longer ones would only take time
+        max_length = min(inference.max_length, 2 * max(map(len, speech.train.tokens)))
+        inference = dataclasses.replace(inference, max_length=max_length)
+    _announce(settings, speech, model)
+    batches = training_batches(settings, speech.train, device)
+    optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.l2_decay)
+    results = _Results(settings, speech, dataclasses.replace(inference, beam=settings.beam), model)
     return Experiment(
         model=model,
         batches=batches,
         optimizer=optimizer,
-        scheduler=make_schedule("linear", optimizer, arguments.epochs * len(batches)),
-        loss_function=functools.partial(training_loss, arguments, listening),
-        evaluate=lambda model: evaluate(model, speech.val, listening, "validation"),
+        scheduler=make_schedule("linear", optimizer, settings.epochs * len(batches)),
+        loss_function=functools.partial(training_loss, settings, inference),
+        evaluate=lambda _: evaluate(model, speech.val, inference, "validation"),
         monitor="validation_damerau_levenshtein",
         hashes=speech.hashes,
-        metadata=weights_metadata(arguments),
-        summarize=lambda fitted: _summarize(arguments, speech, listening, model, fitted),
-        draw=lambda folder, fitted, summary: _draw(arguments, speech, listening, model, folder, fitted),
+        metadata=weights_metadata(settings),
+        summarize=results.summarize,
+        draw=results.draw,
         report=_report,
     )
 
 
-def load(arguments: argparse.Namespace) -> SpeechData:
-    """The data that `arguments` describe; transcripts end where the decoder's positions do."""
-    return data.load(
-        arguments.dataset,
-        arguments.data_dir,
-        arguments.dataset_dir,
-        results_dir=arguments.results_dir,
-        settings=audio.SETTINGS[arguments.preset],
-        longest_text=sizes_of(arguments).text_positions - 1,  # START is read too, STOP is not
-    )
-
-
-def training_batches(arguments: argparse.Namespace, clips: Split, device: torch.device) -> SequenceBatches:
-    """The shuffled, possibly augmented mini-batches that `arguments` describe, on `device`."""
-    if arguments.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {arguments.batch_size} is less than one example for each process")
+def training_batches(settings: Settings, clips: Split, device: torch.device) -> SequenceBatches:
+    """Shuffled mini-batches of training clips, augmented according to `settings`."""
+    if settings.batch_size < distributed.world_size():
+        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
     return data.speech_batches(
         clips,
-        arguments.batch_size,
+        settings.batch_size,
         device,
-        arguments.seed,
+        settings.seed,
         shuffle=True,
-        augment=arguments.spec_augment,
-        pad_to=Listening.of(arguments).pad_to,
-        join_up_to=sizes_of(arguments).text_positions + 1 if arguments.join else None,
-        tempo=arguments.tempo,
+        augment=settings.spec_augment,
+        pad_to=InferenceSettings.of(settings).pad_to,
+        join_up_to=settings.max_text + 2 if settings.join else None,
+        tempo=settings.tempo,
     )
 
 
 def training_loss(
-    arguments: argparse.Namespace, listening: Listening, model: nn.Module, batch: tuple[Tensor, ...]
+    settings: Settings, inference: InferenceSettings, model: nn.Module, batch: tuple[Tensor, ...]
 ) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """What `fit` minimizes: mean cross-entropy of the next character, with label smoothing, and CTC if it is asked for.
+    """The mean cross-entropy of the next characters, with label smoothing, plus the weighted CTC loss.
 
-    Both are sums over a batch's characters divided by their number: so a batch may be shared by several processes.
+    Both are sums over the batch divided by its number of targets, so that several processes can share a batch.
 
     Args:
-        arguments: of the command: whether padding is counted, as in the course, and the weight of CTC.
-        listening: how clips are heard.
-        model: `SpeechToText`, or what makes several processes of it.
-        batch: see `speech_batches`.
+        settings: whether padding is counted, as in the course, and the weight of the CTC loss.
+        inference: how clips are given to the network.
+        model: `SpeechToText`, or its wrapper for several processes.
+        batch: see `data.pad`.
+
+    Returns:
+        The loss, the number of targets, and no further sums; see `hw_common.training.loop.LossFunction`.
     """
     spectrograms, frames, tokens, lengths = batch
-    if arguments.count_padding:
+    if settings.count_padding:
         tokens = pad_texts(tokens)
-    output = model(spectrograms, listening.ends(frames), tokens[:, :-1])
-    logits, heard = output if arguments.ctc else (output, None)
-    count = tokens[:, 1:].numel() if arguments.count_padding else int((lengths - 1).sum())
-    loss = cross_entropy(logits, tokens[:, 1:], arguments.count_padding)
-    if heard is not None:
-        positions = -(-frames // (2 * arguments.first_stride))
-        loss = loss + arguments.ctc * ctc_loss(heard, positions, tokens, lengths)
+    output = model(spectrograms, inference.unpadded(frames), tokens[:, :-1])
+    logits, ctc_logits = output if settings.ctc else (output, None)
+    count = tokens[:, 1:].numel() if settings.count_padding else int((lengths - 1).sum())
+    loss = cross_entropy(logits, tokens[:, 1:], settings.count_padding)
+    if ctc_logits is not None:
+        positions = -(-frames // (2 * settings.first_stride))
+        loss = loss + settings.ctc * ctc_loss(ctc_logits, positions, tokens, lengths)
     return loss / count, count, {}
 
 
-def _summarize(
-    arguments: argparse.Namespace, speech: SpeechData, listening: Listening, model: SpeechToText, fitted: Fitted
-) -> dict[str, Any]:
-    listening = dataclasses.replace(listening, beam=arguments.beam)
-    test = functools.partial(evaluate, model, speech.test, listening, "test")
-    final, best = last_and_best(model, fitted, arguments.precision, test)
-    splits = {"training": speech.train, "validation": speech.val, "test": speech.test}
-    return {
-        "homework": HOMEWORK,
-        "dataset": speech.label,
-        "data": speech.name,
-        "network": TITLES[arguments.decoder],
-        "decoder": arguments.decoder,
-        "preset": arguments.preset,
-        "utterances": {part: len(clips) for part, clips in splits.items()},
-        "parameters": parameters(model),
-        "longest_seconds": round(max(speech.train.frames) / FRAMES_A_SECOND, 2),
-        "padding_counted_in_training": arguments.count_padding,
-        "test_beam": arguments.beam,
-        "final": final,
-        "best": best,
-        "speed": {
-            "training_seconds": round(fitted.seconds, 2),
-            "utterances_per_second": round(arguments.epochs * len(speech.train) / fitted.seconds, 1),
-        },
-    }
+@dataclass(frozen=True)
+class _Results:
+    """Summary and figures of a trained network.
+
+    Attributes:
+        settings: what was trained and how.
+        speech: the dataset.
+        inference: how test clips are given to the network and texts are generated.
+        model: the network.
+    """
+
+    settings: Settings
+    speech: SpeechData
+    inference: InferenceSettings
+    model: SpeechToText
+
+    def summarize(self, fitted: Fitted) -> dict[str, Any]:
+        """The content of summary.json."""
+        settings, speech = self.settings, self.speech
+        test = functools.partial(evaluate, self.model, speech.test, self.inference, "test")
+        final, best = last_and_best(self.model, fitted, settings.precision, test)
+        splits = {"training": speech.train, "validation": speech.val, "test": speech.test}
+        return {
+            "homework": HOMEWORK,
+            "dataset": speech.label,
+            "data": speech.name,
+            "network": TITLES[settings.decoder],
+            "decoder": settings.decoder,
+            "preset": settings.preset,
+            "utterances": {part: len(clips) for part, clips in splits.items()},
+            "parameters": count_parameters(self.model),
+            "longest_seconds": round(max(speech.train.frames) / FRAMES_PER_SECOND, 2),
+            "padding_counted_in_training": settings.count_padding,
+            "test_beam": settings.beam,
+            "final": final,
+            "best": best,
+            "speed": {
+                "training_seconds": round(fitted.seconds, 2),
+                "utterances_per_second": round(settings.epochs * len(speech.train) / fitted.seconds, 1),
+            },
+        }
+
+    def draw(self, folder: Path, fitted: Fitted, summary: dict[str, Any]) -> None:
+        """Draws all figures; predictions and alignments are those of the best epoch, whose weights the run keeps."""
+        title = f"{self.settings.title}, {self.speech.name}, {SOURCE}"
+        runs = {TITLES[self.settings.decoder]: [fitted.rows]}
+        plots.training_curves(folder, runs, self.settings.count_padding, title)
+        plots.similarities(folder, runs, title)
+        self.model.load_state_dict(fitted.best_weights)
+        count = min(_SHOWN, len(self.speech.test))
+        chosen = [i * len(self.speech.test) // count for i in range(count)]  # evenly spaced
+        predictions = evaluate_once(
+            self.model, self.settings.precision, lambda: [self._predict(clip) for clip in chosen]
+        )
+        plots.predictions(folder, predictions, title)
+        longest_first = sorted(predictions, key=lambda clip: -clip.spectrogram.shape[1])
+        plots.alignment(folder, [longest_first[len(longest_first) // 2], longest_first[0]], title)
+
+    def _predict(self, clip: int) -> plots.Prediction:
+        """Generates the text of a test clip and computes its cross-attention weights."""
+        model, inference, clips = self.model, self.inference, self.speech.test
+        device = next(model.parameters()).device
+        spectrograms, frames, _, _ = data.pad([clips.example(clip)], inference.pad_to)
+        spectrograms, frames = spectrograms.to(device), frames.to(device)
+        [hypothesis] = generate(model, spectrograms, frames, inference)
+        tokens = torch.tensor([[START, *hypothesis.tokens][: inference.max_length]], device=device)
+        audio, mask = model.encoder(spectrograms, inference.unpadded(frames))
+        weights = model.decoder.alignment(tokens, audio, mask)[0].float().cpu()  # (L, T)
+        positions = math.ceil(weights.shape[1] * int(frames) / spectrograms.shape[2])  # without padding
+        return plots.Prediction(
+            name=clips.names[clip],
+            reference=clips.texts[clip],
+            hypothesis=decode(hypothesis.tokens),
+            spectrogram=clips.spectrogram(clip),
+            attention_weights=weights[:, :positions].numpy(),
+        )
 
 
-def parameters(model: nn.Module) -> int:
-    """How many numbers training adjusts."""
+def count_parameters(model: nn.Module) -> int:
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _draw(
-    arguments: argparse.Namespace,
-    speech: SpeechData,
-    listening: Listening,
-    model: SpeechToText,
-    folder: Path,
-    fitted: Fitted,
-) -> None:
-    """All figures; those of what the network has learned show the best epoch, whose weights the run keeps."""
-    preset = " as in the notebook" if arguments.preset == "notebook" else ""
-    what = f"{TITLES[arguments.decoder]}{preset}, {speech.name}, {SOURCE}"
-    runs = {TITLES[arguments.decoder]: [fitted.rows]}
-    plots.training_curves(folder, runs, arguments.count_padding, what)
-    plots.similarities(folder, runs, what)
-    model.load_state_dict(fitted.best_weights)
-    listening = dataclasses.replace(listening, beam=arguments.beam)
-    count = min(_SHOWN, len(speech.test))
-    chosen = [i * len(speech.test) // count for i in range(count)]  # evenly from all of them
-    shown = evaluate_once(model, arguments.precision, lambda: [_show(model, speech.test, i, listening) for i in chosen])
-    plots.predictions(folder, shown, what)
-    longest_first = sorted(shown, key=lambda clip: -clip.spectrogram.shape[1])
-    plots.alignment(folder, [longest_first[len(shown) // 2], longest_first[0]], what)
-
-
-def _show(model: SpeechToText, clips: Split, i: int, listening: Listening) -> plots.Shown:
-    """What the network writes of a clip, and where it listens meanwhile."""
-    device = next(model.parameters()).device
-    spectrograms, frames, _, _ = data.pad([(clips.spectrogram(i), clips.tokens[i])], listening.pad_to)
-    spectrograms, frames = spectrograms.to(device), frames.to(device)
-    [written] = listening.write(model, spectrograms, frames)
-    tokens = torch.tensor([[START, *written.tokens][: listening.longest]], device=device)
-    looks = model.decoder.alignment(tokens, *model.encoder(spectrograms, listening.ends(frames)))[0].float().cpu()
-    return plots.Shown(
-        name=clips.names[i],
-        target=clips.texts[i],
-        written=decode(written.tokens),
-        spectrogram=clips.spectrogram(i),
-        looks=looks[:, : math.ceil(looks.shape[1] * int(frames) / spectrograms.shape[2])].numpy(),
-    )
 
 
 def _report(summary: dict[str, Any]) -> list[str]:
     lines = [
-        f"{name} ({numbers['epoch']}): validation CER {numbers['validation_cer']:.4f}, test CER "
-        f"{numbers['test_cer']:.4f}, WER {numbers['test_wer']:.4f}, loss {numbers['test_loss']:.4f} "
-        f"(without padding {numbers['test_loss_without_padding']:.4f}), Jaccard {numbers['test_jaccard']:.4f}, "
-        f"cosine {numbers['test_cosine']:.4f}, Damerau-Levenshtein {numbers['test_damerau_levenshtein']:.4f}"
-        for name, numbers in (("last epoch", summary["final"]), ("best epoch", summary["best"]))
+        f"{name} ({metrics['epoch']}): validation CER {metrics['validation_cer']:.4f}, test CER "
+        f"{metrics['test_cer']:.4f}, WER {metrics['test_wer']:.4f}, loss {metrics['test_loss']:.4f} "
+        f"(without padding {metrics['test_loss_without_padding']:.4f}), Jaccard {metrics['test_jaccard']:.4f}, "
+        f"cosine {metrics['test_cosine']:.4f}, Damerau-Levenshtein {metrics['test_damerau_levenshtein']:.4f}"
+        for name, metrics in (("last epoch", summary["final"]), ("best epoch", summary["best"]))
     ]
     speed = summary["speed"]
     return [
         *lines,
-        f"{speed['training_seconds']:.1f} s of training, {speed['utterances_per_second']:.1f} utterances a second",
+        f"{speed['training_seconds']:.1f} s of training, {speed['utterances_per_second']:.1f} clips per second",
     ]
 
 
-def _announce(arguments: argparse.Namespace, speech: SpeechData, model: nn.Module) -> None:
+def _announce(settings: Settings, speech: SpeechData, model: nn.Module) -> None:
     if not distributed.is_main():
         return
     splits = (("training", speech.train), ("validation", speech.val), ("test", speech.test))
     sizes = ", ".join(f"{len(clips)} {part}" for part, clips in splits)
     print(
-        f"{speech.name}: {sizes} utterances\n"
-        f"{TITLES[arguments.decoder]}, {arguments.preset}, with {parameters(model)} parameters; {arguments.epochs} "
-        f"epochs of {arguments.optimizer}, learning rate {arguments.lr:g}, batches of {arguments.batch_size}, "
-        f"seed {arguments.seed}"
+        f"{speech.name}: {sizes} clips\n"
+        f"{TITLES[settings.decoder]}, {settings.preset}, with {count_parameters(model)} parameters; {settings.epochs} "
+        f"epochs of {settings.optimizer}, learning rate {settings.lr:g}, batches of {settings.batch_size}, "
+        f"seed {settings.seed}"
     )

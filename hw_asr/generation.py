@@ -1,61 +1,75 @@
-"""From sound to text: greedy and beam search, all clips of a batch at once, with one network or several.
-
-Keys and values of the audio, those of the characters so far and the LSTM's state are kept from one character to the
-next. Several networks write one text together: before each character, their probabilities are averaged.
-"""
+"""Generates the texts of clips by greedy search or beam search, for all clips of a batch at once."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from hw_asr.models import SpeechToText
-from hw_asr.text import EMPTY, START, STOP
+from hw_asr import text
+from hw_asr.models import Prefixes, SpeechToText
+from hw_asr.presets import NOTEBOOK_FRAMES, Settings
 from hw_common.training import decoding
 from hw_common.training.decoding import Hypothesis, SpecialTokens
 
-_SPECIAL_TOKENS = SpecialTokens(START, STOP, EMPTY)
-_NEVER = [START, EMPTY]
+COUNTED_TOKENS = text.NOTEBOOK_MAX_TEXT + 2  # tokens to which the course's notebook pads every transcript
+_SPECIAL_TOKENS = SpecialTokens(text.START, text.STOP, text.EMPTY)
+_NEVER = [text.START, text.EMPTY]
 
 
-class _Writers:
-    """Networks that write together."""
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How clips are given to a network and how their texts are generated.
 
-    def __init__(self, models: Sequence[SpeechToText], spectrograms: Tensor, frames: Tensor | None) -> None:
-        self.prefixes = [model.begin(spectrograms, frames) for model in models]
+    Attributes:
+        pad_to: frames and tokens of every batch, as in the course's notebook, where the network processes padding like
+            sound; None pads as little as possible and masks the padding.
+        max_length: largest number of generated characters, including STOP; at most the decoder's text_positions.
+        beam: width of the beam search; None for greedy search.
+    """
+
+    pad_to: tuple[int, int] | None
+    max_length: int
+    beam: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, beam: int | None = None) -> "InferenceSettings":
+        """The settings of a network's preset."""
+        pad_to = (NOTEBOOK_FRAMES, COUNTED_TOKENS) if settings.preset == "notebook" else None
+        return cls(pad_to, settings.sizes.text_positions, beam)
+
+    def unpadded(self, frames: Tensor | None) -> Tensor | None:
+        """`frames` (B,) as argument of `SpeechToText`; None if the network processes padding like sound."""
+        return frames if self.pad_to is None else None
+
+
+class _LogProbabilities:
+    """The scores for `hw_common.training.decoding`: log-probabilities of the next characters."""
+
+    def __init__(self, prefixes: Prefixes) -> None:
+        self.select = prefixes.select
+        self._logits = prefixes.step
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `decoding.Ensemble`."""
-        together = []
-        for prefixes in self.prefixes:
-            scores = prefixes.step(tokens).float()
-            scores[:, _NEVER] = -math.inf
-            together.append(scores.log_softmax(dim=1))
-        if len(together) == 1:
-            return together[0]
-        return torch.stack(together).logsumexp(dim=0) - math.log(len(together))
-
-    def select(self, rows: Tensor) -> None:
-        """See `decoding.Ensemble`."""
-        for prefixes in self.prefixes:
-            prefixes.select(rows)
+        """Appends `tokens` (B,) to the texts and returns the log-probabilities (B, V) of the next characters."""
+        logits = self._logits(tokens).float()
+        logits[:, _NEVER] = -math.inf
+        return logits.log_softmax(dim=1)
 
 
 def generate(
-    models: Sequence[SpeechToText], spectrograms: Tensor, frames: Tensor | None, longest: int, beam: int | None = None
+    model: SpeechToText, spectrograms: Tensor, frames: Tensor | None, inference: InferenceSettings
 ) -> list[Hypothesis]:
-    """The text of each clip.
+    """Generates the text of each clip.
 
     Args:
-        models: in eval mode.
+        model: a network in eval mode, under inference_mode.
         spectrograms: (B, mels, F).
-        frames: (B,), of each clip; None if the padding is to be heard.
-        longest: characters of a text, STOP among them; no more than the decoder's positions.
-        beam: width of a beam search; None takes the most probable character each time.
+        frames: (B,), frames of each clip; None if there is no padding.
+        inference: how the network is given the clips, and how texts are generated.
     """
-    writers, count, device = _Writers(models, spectrograms, frames), len(spectrograms), spectrograms.device
-    if beam is None:
-        return decoding.greedy(writers, count, _SPECIAL_TOKENS, longest, device)
-    found = decoding.beam_search(writers, count, _SPECIAL_TOKENS, beam, longest, device)
-    return [texts[0] for texts in found]
+    scores = _LogProbabilities(model.begin(spectrograms, inference.unpadded(frames)))
+    count, max_length, device = len(spectrograms), inference.max_length, spectrograms.device
+    if inference.beam is None:
+        return decoding.greedy(scores, count, _SPECIAL_TOKENS, max_length, device)
+    found = decoding.beam_search(scores, count, _SPECIAL_TOKENS, inference.beam, max_length, device)
+    return [hypotheses[0] for hypotheses in found]

@@ -1,5 +1,7 @@
-"""The sheet's settings and published results as plain facts, known before torch is imported."""
+"""Settings and published results of the sheet, available without importing torch."""
 
+import argparse
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,40 +14,73 @@ TITLES: Mapping[str, str] = MappingProxyType({"lstm": "LSTM decoder", "transform
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the networks (ist-2023-24-hw2 Q3 and its Appendices A to C).
+    """Sizes of the network (ist-2023-24-hw2 Q3 and its Appendices A to C)."""
 
-    Attributes:
-        encoder_blocks: N_enc.
-        outer_norm: whether a sub-block ends with a LayerNorm, as the sheet prints it; else one follows all blocks of
-            the encoder.
-        mels: bands of a spectrogram.
-        width: hidden dimension, h_enc.
-        heads: of attention, k_enc; the hidden layer of a feed-forward network is twice as wide as `width`.
-        vocabulary: characters.
-        text_positions: characters that the Transformer decoder can read.
-        dropout: probability, behind every module of a sub-block; the sheet has none.
-        first_stride: of the first convolution; 2 halves the positions, and the time that they take.
-        ctc: whether there is a classifier on the encoder's output, to help training; the sheet has none.
-    """
-
-    encoder_blocks: int = 4
-    outer_norm: bool = True
-    mels: int = 80
-    width: int = 200
-    heads: int = 2
-    vocabulary: int = 35
-    text_positions: int = 256
-    dropout: float = 0.0
-    first_stride: int = 1
-    ctc: bool = False
+    encoder_blocks: int = 4  # N_enc
+    outer_norm: bool = True  # LayerNorm at the end of each sub-block, as on the sheet; else one after all blocks
+    mels: int = 80  # mel bands of a spectrogram
+    width: int = 200  # h_enc, the hidden dimension; feed-forward networks have twice as many hidden units
+    heads: int = 2  # k_enc, the number of attention heads
+    vocabulary: int = 35  # |V|, the number of tokens
+    text_positions: int = 256  # the largest number of input tokens of the Transformer decoder
+    dropout: float = 0.0  # dropout probability after the module of each sub-block; the sheet has no dropout
+    first_stride: int = 1  # stride of the first convolution; 2 halves the number of encoder positions
+    ctc: bool = False  # a classifier on the encoder's output, for a CTC loss; the sheet has none
 
 
-# What the sheet prints, and what the course's notebook does.
+# "sheet" is the network that the sheet describes, "notebook" that of the course's notebook.
 PRESETS: Mapping[str, Sizes] = MappingProxyType({
     "sheet": Sizes(),
     "notebook": Sizes(encoder_blocks=2, outer_norm=False, text_positions=98),
 })  # fmt: skip
-NOTEBOOK_FRAMES = 2754  # that the notebook pads every spectrogram to: 20 s
+NOTEBOOK_FRAMES = 2754  # frames to which the notebook pads every spectrogram: 20 s
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings that decide what is trained and how; each is a flag of `python -m hw_asr.train`."""
+
+    decoder: str  # "lstm" (Question 3.1) or "transformer" (Question 3.2)
+    preset: str  # a name in PRESETS
+    kernels: str  # "plain" for the textbook's computation, "fast" for the fast one
+    dropout: float  # see `Sizes`
+    first_stride: int  # see `Sizes`
+    ctc: float  # weight of the CTC loss; 0 for no CTC loss
+    count_padding: bool  # whether the training loss counts the padding after a text, as in the course's notebook
+    spec_augment: bool  # whether training clips are masked by SpecAugment
+    join: bool  # whether every other training clip is joined with a second one
+    tempo: bool  # whether training clips are made faster or slower
+    epochs: int  # passes over the training clips
+    batch_size: int  # clips per training step, over all processes
+    lr: float  # largest learning rate
+    optimizer: str  # "adamw", "adam" or "sgd"
+    l2_decay: float  # weight decay
+    precision: str  # "fp32" or "bf16"
+    seed: int  # seed of the order and the augmentation of the training clips
+    beam: int | None  # width of the beam search on test clips; None for greedy search
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
+        """The settings among the checked arguments of `python -m hw_asr.train`."""
+        return cls(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(cls)})
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes of the network."""
+        return dataclasses.replace(
+            PRESETS[self.preset], dropout=self.dropout, first_stride=self.first_stride, ctc=self.ctc > 0
+        )
+
+    @property
+    def max_text(self) -> int:
+        """Characters that are kept of each transcript: with START they fill the decoder's input."""
+        return self.sizes.text_positions - 1
+
+    @property
+    def title(self) -> str:
+        """The network's title in figures."""
+        return TITLES[self.decoder] + (" as in the notebook" if self.preset == "notebook" else "")
+
 
 PLAIN: Mapping[str, Any] = MappingProxyType({
     "epochs": 15,
@@ -61,7 +96,7 @@ PLAIN: Mapping[str, Any] = MappingProxyType({
     "ctc": 0.0,
     "first_stride": 1,
 })  # fmt: skip
-# Ours, chosen on validation.
+# Our recipe, chosen on validation clips.
 _BEST: Mapping[str, Any] = MappingProxyType({
     "epochs": 60,
     "batch_size": 16,
@@ -72,7 +107,7 @@ _BEST: Mapping[str, Any] = MappingProxyType({
     "ctc": 0.3,
     "first_stride": 2,
 })  # fmt: skip
-# Published results on LJSpeech's test clips, with padding counted in the loss.
+# Results that others published for LJSpeech's test clips; the loss counts padding.
 PUBLISHED: Mapping[str, Mapping[str, str]] = MappingProxyType({
     "lstm": {"loss": "1.1828", "jaccard": "0.7149", "cosine": "0.8324", "damerau_levenshtein": "0.5087"},
     "transformer": {"loss": "1.1604", "jaccard": "0.7652", "cosine": "0.8657", "damerau_levenshtein": "0.6335"},
@@ -80,10 +115,10 @@ PUBLISHED: Mapping[str, Mapping[str, str]] = MappingProxyType({
 
 
 def defaults(preset: str, recipe: str) -> dict[str, Any]:
-    """The settings that are not given on the command line, by the name of the flag.
+    """Default values of flags that depend on the preset and the recipe, by the name of the flag.
 
     Args:
-        preset: one of PRESETS; the notebook counts padding in its loss.
-        recipe: "plain", the course's, or "best", ours.
+        preset: a name in PRESETS; the notebook counts padding in its loss.
+        recipe: "plain" for the course's recipe, "best" for ours.
     """
     return {**PLAIN, **(_BEST if recipe == "best" else {}), "count_padding": preset == "notebook"}

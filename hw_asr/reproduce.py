@@ -1,6 +1,6 @@
-"""`python -m hw_asr.reproduce`: every figure and number of ist-2023-24-hw2 Question 3.
+"""`python -m hw_asr.reproduce`: computes every figure and number of ist-2023-24-hw2 Question 3.
 
-On the built-in sample by default; `--profile full` takes LJSpeech or the spoken digits instead.
+The data are the built-in sample, or LJSpeech or the spoken digits with `--profile full`.
 """
 
 import time
@@ -15,13 +15,13 @@ from hw_common.runs.run_folder import SUMMARY
 
 _DESCRIPTION = """\
 Trains both decoders of ist-2023-24-hw2 Question 3 with the sheet's settings, compares them and draws all figures.
-What is finished already is kept; what was interrupted goes on.
+Finished trainings are kept, and interrupted ones continue.
 
   python -m hw_asr.reproduce                              on the built-in sample, two minutes
-  python -m hw_asr.reproduce --profile full --data_dir …  on LJSpeech, hours (a GPU is of help)
+  python -m hw_asr.reproduce --profile full --data_dir …  on LJSpeech, hours (less on a GPU)
   python -m hw_asr.reproduce --profile full --dataset digits --data_dir …
 """
-_FLAGS = {  # 64 clips a step, as on LJSpeech, would be too few steps for so few clips
+_FLAGS = {  # smaller batches for small datasets, since 64 clips per step would give too few steps
     "sample": ["--dataset", "sample", "--batch_size", "8", "--epochs", "20", "--seeds", "42"],
     "ljspeech": ["--dataset", "ljspeech", "--seeds", "42"],
     "digits": ["--dataset", "digits", "--batch_size", "16", "--seeds", "42", "43", "44"],
@@ -31,18 +31,30 @@ _FLAGS = {  # 64 clips a step, as on LJSpeech, would be too few steps for so few
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_asr.reproduce", _DESCRIPTION)
-    add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
     add_flag(
-        flags, "dataset", choices=("ljspeech", "digits"), default="ljspeech", help="of --profile full: default ljspeech"
+        flags,
+        "profile",
+        choices=("sample", "full"),
+        default="sample",
+        help="sample: the built-in sample (default); full: a large dataset",
     )
-    add_flag(flags, "data_dir", help="where the data set of --profile full is or will be downloaded to")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(
+        flags,
+        "dataset",
+        choices=("ljspeech", "digits"),
+        default="ljspeech",
+        help="dataset of --profile full (default: ljspeech)",
+    )
+    add_flag(flags, "data_dir", help="folder of the datasets, for --profile full")
+    add_flag(
+        flags, "results_dir", type=Path, default=Path("results"), help="folder of the run folders (default: results)"
+    )
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what is missing, then says where everything is."""
+    """Runs the trainings that are missing, then prints where tables and figures are."""
     arguments = parser().parse_args(argv)
     started = time.monotonic()
     data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []

@@ -1,4 +1,4 @@
-"""How like two texts are: the course's three similarities of lists of character ids (Q3.4), and error rates."""
+"""The course's three string similarities, computed on lists of token ids (Q3.4), and error rates."""
 
 import math
 from collections import Counter
@@ -10,19 +10,18 @@ Ids = Sequence[Hashable]
 
 
 def jaccard(one: Ids, other: Ids) -> float:
-    """Elements in both over elements in either, each as often as it occurs; 1 if both are empty.
+    """Jaccard similarity of multisets: size of the intersection divided by size of the union; 1 if both are empty.
 
-    The order does not count: an anagram is as good as the text itself.
+    The order of the elements has no influence: an anagram has similarity 1.
     """
-    counts, others = Counter(one), Counter(other)
-    either = (counts | others).total()
-    return (counts & others).total() / either if either else 1.0
+    union = (Counter(one) | Counter(other)).total()
+    return (Counter(one) & Counter(other)).total() / union if union else 1.0
 
 
 def cosine(one: Ids, other: Ids) -> float:
-    """Elements in both over the geometric mean of the lengths (Ochiai), as the course's library has it.
+    """Cosine similarity of multisets (Ochiai), as in the course: |intersection| / sqrt(length of one · of the other).
 
-    The order does not count; what is in one list only costs less than in `jaccard`.
+    The order of the elements has no influence. Elements that only one list has lower it less than they lower `jaccard`.
     """
     if not one or not other:
         return float(len(one) == len(other))
@@ -30,9 +29,9 @@ def cosine(one: Ids, other: Ids) -> float:
 
 
 def damerau_levenshtein(one: Ids, other: Ids) -> float:
-    """1 less the insertions, deletions, substitutions and swaps of neighbours that it takes, over the longer length.
+    """1 - edits / length of the longer list, where an edit inserts, deletes, replaces or swaps neighbouring elements.
 
-    The restricted distance, as in the course: no part is edited twice.
+    The restricted distance (optimal string alignment), as in the course: no substring is edited twice.
     """
     return OSA.normalized_similarity(one, other)
 
@@ -41,15 +40,15 @@ SIMILARITIES = {"jaccard": jaccard, "cosine": cosine, "damerau_levenshtein": dam
 
 
 def error_rate(pairs: Iterable[tuple[Ids, Ids]]) -> float:
-    """Insertions, deletions and substitutions that turn predictions into truths, over the length of all truths.
+    """Insertions, deletions and substitutions between references and predictions, divided by the references' length.
 
-    Of characters it is the CER, of words the WER; it can be above 1.
+    It is the CER for characters and the WER for words, and can exceed 1.
 
     Args:
-        pairs: a truth and a prediction each; the truths are not all empty.
+        pairs: (reference, prediction) pairs; at least one reference is not empty.
     """
     edits = length = 0
-    for truth, prediction in pairs:
-        edits += Levenshtein.distance(truth, prediction)
-        length += len(truth)
+    for reference, prediction in pairs:
+        edits += Levenshtein.distance(reference, prediction)
+        length += len(reference)
     return edits / length

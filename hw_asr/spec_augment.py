@@ -1,47 +1,61 @@
-"""SpecAugment (Park et al., 2019) without its warping: parts of a spectrogram that a network has to do without."""
+"""Augmentation of spectrograms: SpecAugment (Park et al., 2019) without time warping, and changes of tempo."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TEMPO = 0.15  # largest change of speed
-# The widths in the course's notebook, which defines them and never uses them.
+TEMPO = 0.15  # largest relative change of a clip's length
+# Largest sizes of the masks. The course's notebook defines these values and does not use them.
 MEL_BANDS, FRAMES = 27, 80
-# Of a clip's frames: the course's 80 are half a second, in a clip of one word all there is. The paper's p.
+# Largest share of a clip's frames that is masked (p in the paper): 80 frames, half a second, can be a whole word.
 LARGEST_SHARE = 0.2
 
 
 def spec_augment(spectrograms: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Sets a band of mels and a span of time to 0 in each of `spectrograms` (B, mels, T), anew.
+    """Sets one random band of mels and one random span of time to 0 in each spectrogram.
 
-    Widths are drawn from 0 up to the course's (of time, up to a fifth of the clip if that is less), then the places.
+    The width of each mask is drawn uniformly from 0 to its largest size, then its position.
 
     Args:
-        spectrograms: padded; 0 is about their mean.
-        frames: (B,) of each clip.
-        generator: draws.
+        spectrograms: (B, mels, F), with padding; their mean is about 0.
+        frames: (B,), frames of each clip.
+        generator: generator of the random numbers.
+
+    Returns:
+        New spectrograms (B, mels, F).
     """
-    batch, mels, longest = spectrograms.shape
+    batch, mels, max_frames = spectrograms.shape
     draws = torch.rand(4, batch, 1, generator=generator)
     widths = torch.minimum(torch.tensor(FRAMES), frames * LARGEST_SHARE)[:, None]
-    in_span = _masked(longest, widths, frames[:, None], draws[:2])
+    in_span = _masked(max_frames, widths, frames[:, None], draws[:2])
     in_band = _masked(mels, torch.tensor(MEL_BANDS), torch.tensor(mels), draws[2:])
     return spectrograms.masked_fill((in_band[:, :, None] | in_span[:, None, :]).to(spectrograms.device), 0)
 
 
 def change_tempo(spectrograms: Tensor, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Makes all of `spectrograms` (B, mels, T), and `frames` (B,) of each, longer or shorter by one factor."""
+    """Stretches or shortens all clips of a batch by one random factor; arguments as of `spec_augment`.
+
+    Returns:
+        The spectrograms (B, mels, new F), and the frames (B,) of each clip.
+    """
     factor = 1 + TEMPO * (2 * torch.rand(1, generator=generator).item() - 1)
-    longest = max(1, round(spectrograms.shape[2] * factor))
-    stretched = F.interpolate(spectrograms, longest, mode="linear")
-    frames = (frames * factor).long().clamp(1, longest)
-    inside = torch.arange(longest, device=frames.device) < frames[:, None]
+    max_frames = max(1, round(spectrograms.shape[2] * factor))
+    stretched = F.interpolate(spectrograms, max_frames, mode="linear")
+    frames = (frames * factor).long().clamp(1, max_frames)
+    inside = torch.arange(max_frames, device=frames.device) < frames[:, None]
     return stretched * inside[:, None], frames
 
 
-def _masked(size: int, widest: Tensor, room: Tensor, draws: Tensor) -> Tensor:
-    """(B, size) bool, True in a span of up to `widest` places in the first `room`, as torchaudio draws it."""
-    width = (draws[0] * widest).long()
-    first = (draws[1] * (room - width)).long()
-    places = torch.arange(size)
-    return (places >= first) & (places < first + width)
+def _masked(size: int, max_width: Tensor, length: Tensor, draws: Tensor) -> Tensor:
+    """(B, size) bool, True in a random span within the first `length` positions, drawn as in torchaudio.
+
+    Args:
+        size: number of positions.
+        max_width: (B, 1) or (), the span has fewer positions.
+        length: (B, 1) or (), positions of the clip.
+        draws: (2, B, 1) uniform random numbers for the width and the first position.
+    """
+    width = (draws[0] * max_width).long()
+    first = (draws[1] * (length - width)).long()
+    positions = torch.arange(size)
+    return (positions >= first) & (positions < first + width)

@@ -1,4 +1,4 @@
-"""The spectrograms of a data set, computed once and kept on disk."""
+"""The spectrograms of a dataset, computed once and stored on disk."""
 
 import contextlib
 import dataclasses
@@ -11,23 +11,23 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from hw_asr import audio
-from hw_asr.audio import Settings
+from hw_asr.audio import SpectrogramSettings
 from hw_asr.presets import HOMEWORK
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.data.feature_cache import FeatureCache
 from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, signal_of
 
-_VERSION = 1  # of what audio.py computes
-_LONGEST = 60.0  # seconds of a clip for training; LJSpeech's longest has 10
+_VERSION = 1  # increases when audio.py computes something else
+_MAX_SECONDS = 60.0  # of a clip in a dataset; LJSpeech's longest has 10
 
 
 class Spectrograms:
-    """The spectrograms of clips, memory-mapped.
+    """The memory-mapped spectrograms of clips.
 
     Attributes:
-        frames: of each clip.
-        sha256: of all the sound files together.
+        frames: number of frames of each clip.
+        sha256: hash of the hashes of all sound files.
     """
 
     def __init__(self, cache: FeatureCache, keys: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class Spectrograms:
         self.sha256 = hashlib.sha256("".join(keys).encode()).hexdigest()
 
     def part(self, clips: Iterable[int]) -> "Spectrograms":
-        """Those of some of the clips."""
+        """The spectrograms of some of the clips, given by their indices."""
         return Spectrograms(self._cache, [self._keys[clip] for clip in clips])
 
     def take(self, clip: int) -> np.ndarray:
@@ -45,51 +45,51 @@ class Spectrograms:
         return self._cache.take(self._keys[clip])
 
 
-def ensure(clips: Sequence[DatasetFile], label: str, settings: Settings, results_dir: Path) -> Spectrograms:
-    """Opens the spectrograms of `clips`, after computing those that are missing, stale or damaged.
+def ensure(clips: Sequence[DatasetFile], label: str, settings: SpectrogramSettings, results_dir: Path) -> Spectrograms:
+    """Opens the spectrograms of `clips`, after computing missing, outdated and damaged ones.
 
-    Threads keep all cores busy, since NumPy, libsndfile and the hash let go of Python's lock.
+    Threads use all cores, because NumPy, libsndfile and the hash release Python's global lock.
 
     Args:
-        clips: their sound files.
-        label: short name of the data set.
-        settings: of the spectrograms.
-        results_dir: they go to `results_dir/hw_asr/spectrograms/<label>-<settings>`.
+        clips: the sound files.
+        label: short name of the dataset.
+        settings: settings of the spectrograms.
+        results_dir: the spectrograms are stored in `results_dir/hw_asr/spectrograms/<label>-<settings>`.
 
     Raises:
         UserError: a clip cannot be read, or the folder cannot be written.
-        Stopped: on SIGINT or SIGTERM, after saving.
+        Stopped: SIGINT or SIGTERM arrived; the finished spectrograms are saved.
     """
     folder = results_dir / HOMEWORK / "spectrograms" / f"{label}-{settings.label}"
     recipe = {"settings": dataclasses.asdict(settings), "version": _VERSION}
     cache = FeatureCache(folder, recipe, settings.mels)
 
-    def look(clip: DatasetFile) -> tuple[str, np.ndarray | None]:
+    def compute(clip: DatasetFile) -> tuple[str, np.ndarray | None]:
         content = clip.read()
         key = hashlib.sha256(content).hexdigest()
         if cache.holds(key):
             return key, None
-        samples, rate = audio.decode(content, clip.where, _LONGEST)
+        samples, rate = audio.decode(content, clip.where, _MAX_SECONDS)
         return key, audio.log_mel(audio.resample(samples, rate, settings.sample_rate), settings).T
 
     keys: list[str] = []
     computed: set[str] = set()
-    # One thread for each clip: BLAS's own would get in each other's way.
+    # Each clip has its thread already; further BLAS threads would slow all of them down.
     with cache.locked(), threadpool_limits(1, user_api="blas"):
-        found = thread_map(look, clips)
+        found = thread_map(compute, clips)
         bar = tqdm(found, f"spectrograms of {label}", len(clips), unit="clip", disable=None, leave=False)
         try:
             with contextlib.closing(found), bar:
                 for key, rows in bar:
-                    if rows is not None and key not in computed:  # the same sound may be there twice
+                    if rows is not None and key not in computed:  # two clips may have the same sound
                         cache.append(key, rows)
                         computed.add(key)
                     keys.append(key)
         except KeyboardInterrupt as interrupt:
             done = f"stopped after the spectrograms of {len(keys)} of {len(clips)} clips"
-            raise Stopped(signal_of(interrupt), f"{done}; saved, and the same command goes on") from None
+            raise Stopped(signal_of(interrupt), f"{done}; they are saved, and the same command resumes") from None
         finally:
             cache.commit()
     if damaged := len(computed & cache.damaged):
-        print(f"{folder}: {damaged} of {len(keys)} spectrograms were damaged, and were computed anew")
+        print(f"{folder}: {damaged} of {len(keys)} spectrograms were damaged and have been computed again")
     return Spectrograms(cache, keys)

@@ -1,6 +1,6 @@
-"""`python -m hw_asr.synthesize`: speaks sentences with espeak-ng, to make data in LJSpeech's layout.
+"""`python -m hw_asr.synthesize`: synthesizes speech with espeak-ng as a dataset in LJSpeech's layout.
 
-Only this command needs espeak-ng. The sample that it made is part of the project.
+Only this command needs espeak-ng. It also made the built-in sample, `sample.tar`.
 """
 
 import gzip
@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from hw_asr import sources
+from hw_asr import readers
 from hw_asr.audio import resample
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
@@ -25,59 +25,59 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
 _DESCRIPTION = """\
-Speaks sentences with espeak-ng (from Debian: apt install espeak-ng) and writes them in LJSpeech's layout.
+Synthesizes speech with espeak-ng (on Debian: apt install espeak-ng) and writes a dataset in LJSpeech's layout.
 
   python -m hw_asr.synthesize spoken --transcripts metadata.csv.gz --count 1000
-      1 000 of LJSpeech's transcripts, about as long as LJSpeech's clips, to measure speed on
+      1 000 of LJSpeech's transcripts, about as long as LJSpeech's clips, for measurements of speed
   python -m hw_asr.synthesize hw_asr/sample.tar
-      the sample that comes with the project: sentences of a small grammar, by several voices
+      the built-in sample: sentences of a small grammar, spoken by several voices
 """
 _SAMPLE_CLIPS = 320
 _SUBJECTS = ("dogs", "cats", "birds", "bees", "fish")
 _VERBS = ("sing", "sleep", "jump", "wait")
 _ENDS = ("here", "today", "again", "outside", "together")
 _VOICES = ("en-us", "en-us+m3", "en-us+f2", "en-us+f4", "en-gb+m7", "en-gb-scotland+f3")
-_SAMPLE_SPEEDS = 170, 210  # words a minute
-_SAMPLE_RATE = 16_000  # one of those that Opus can have
-_RATE = 22_050  # of espeak-ng
-_SPEED = 144  # words a minute, at which LJSpeech's transcripts take as long as its clips do, 6.6 s on average
-_LONGEST = 10.1  # seconds, as LJSpeech's longest
-_FASTEST = 450  # words a minute
-_LARGEST_FILE = 2**26  # bytes of transcripts when unpacked; LJSpeech has 3 million
+_SAMPLE_SPEEDS = 170, 210  # words per minute
+_SAMPLE_RATE = 16_000  # samples per second; Opus supports only a few rates, and this is one
+_RATE = 22_050  # samples per second of espeak-ng
+_SPEED = 144  # words per minute: LJSpeech's transcripts then take 6.6 s on average, as its clips do
+_MAX_SECONDS = 10.1  # of a clip; the duration of LJSpeech's longest
+_MAX_SPEED = 450  # words per minute
+_MAX_BYTES = 2**26  # of uncompressed transcripts; LJSpeech has 3 million
 
-Row = tuple[str, str]  # id, what is said
+Row = tuple[str, str]  # id and transcript
 
 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_asr.synthesize", _DESCRIPTION)
-    flags.add_argument("target", type=Path, metavar="TARGET", help="folder, or .tar file for the sample; must be new")
+    flags.add_argument("target", type=Path, metavar="TARGET", help="new folder, or new .tar file for the sample")
     add_flag(flags, "transcripts", type=Path, help="LJSpeech's metadata.csv, which may be gzipped")
-    add_flag(flags, "count", type=cli.positive_int, default=1000, help="how many of them (default: 1000)")
-    add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="draws the sample's sentences (default: 42)")
+    add_flag(flags, "count", type=cli.positive_int, default=1000, help="number of transcripts (default: 1000)")
+    add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="seed of the sample's sentences (default: 42)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes what the command line says, and how long it is."""
+    """Writes the dataset and prints its number of clips and duration."""
     arguments = parser().parse_args(argv)
     if arguments.target.exists():
-        raise UserError(f"{arguments.target} exists; name a new one")
+        raise UserError(f"{arguments.target} exists; choose a new name")
     if arguments.transcripts is None:
         count, seconds = write_sample(arguments.target, arguments.seed)
     else:
         count, seconds = write_transcripts(arguments.target, read_transcripts(arguments.transcripts, arguments.count))
-    print(f"{arguments.target}: {count} clips, {seconds / count:.2f} s on average, {seconds / 60:.1f} minutes in all")
+    print(f"{arguments.target}: {count} clips, {seconds / count:.2f} s on average, {seconds / 60:.1f} minutes in total")
 
 
 def speak(sentence: str, voice: str = "en-us", speed: int = _SPEED, pitch: int = 50) -> np.ndarray:
-    """What espeak-ng says: (samples,) int16 at 22 050 Hz.
+    """Synthesizes a sentence: (samples,) int16 at 22 050 Hz.
 
     Args:
-        sentence: what to say.
-        voice: one of espeak-ng's, with a variant behind a plus sign.
-        speed: words a minute.
-        pitch: from 0 to 99.
+        sentence: the sentence.
+        voice: a voice of espeak-ng, optionally followed by + and a variant.
+        speed: words per minute.
+        pitch: 0 to 99.
 
     Raises:
         UserError: espeak-ng is not installed, or fails.
@@ -89,21 +89,24 @@ def speak(sentence: str, voice: str = "en-us", speed: int = _SPEED, pitch: int =
         raise UserError("espeak-ng is not installed; on Debian: apt install espeak-ng") from None
     except subprocess.CalledProcessError as error:
         raise UserError(f"espeak-ng failed: {error.stderr.decode(errors='replace').strip()}") from error
-    return np.frombuffer(done.stdout[44:], "<i2")  # behind a header that does not know the length
+    return np.frombuffer(done.stdout[44:], "<i2")  # after the WAV header, whose length field is wrong
 
 
 def read_transcripts(path: Path, count: int) -> list[Row]:
-    """`count` ids and normalized transcripts out of LJSpeech's metadata.csv, spread evenly over it.
+    """Reads `count` evenly spaced rows of LJSpeech's metadata.csv, which may be gzipped.
+
+    Returns:
+        (id, normalized transcript) pairs.
 
     Raises:
-        UserError: it cannot be read, is damaged, or has fewer.
+        UserError: the file cannot be read, is damaged, or has fewer rows.
     """
     try:
         with open(path, "rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             with gzip.open(plain) if packed else plain as file:
-                lines = file.read(_LARGEST_FILE).decode().rstrip("\n").split("\n")
+                lines = file.read(_MAX_BYTES).decode().rstrip("\n").split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if len(lines) < count:
@@ -112,28 +115,30 @@ def read_transcripts(path: Path, count: int) -> list[Row]:
     for index in range(count):
         number = index * len(lines) // count
         try:
-            rows.append(sources.parse(lines[number]))
+            rows.append(readers.parse(lines[number]))
         except ValueError as error:
             raise UserError(f"{path}, row {number + 1}: {error}") from None
     return rows
 
 
 def write_transcripts(target: Path, rows: Sequence[Row]) -> tuple[int, float]:
-    """Speaks `rows` into WAV files in the new folder `target`; returns how many clips, and seconds of all."""
+    """Synthesizes `rows` as WAV files in the new folder `target`; returns the number of clips and their seconds."""
     (target / "wavs").mkdir(parents=True)
     seconds = 0.0
     for name, sentence in tqdm(rows, "speaking", unit="clip", disable=None, leave=False):
         samples = speak(sentence)
-        if len(samples) > _LONGEST * _RATE:  # where somebody would have spoken faster
-            samples = speak(sentence, speed=min(_FASTEST, round(_SPEED * len(samples) / _RATE / _LONGEST) + 1))
+        if len(samples) > _MAX_SECONDS * _RATE:  # numbers and abbreviations take longer than in LJSpeech
+            samples = speak(sentence, speed=min(_MAX_SPEED, round(_SPEED * len(samples) / _RATE / _MAX_SECONDS) + 1))
         soundfile.write(target / "wavs" / f"{name}.wav", samples, _RATE, subtype="PCM_16")
         seconds += len(samples) / _RATE
-    files.write_bytes(target / "metadata.csv", _metadata(rows))  # last: a folder without it is not taken for whole
+    files.write_bytes(
+        target / "metadata.csv", _metadata(rows)
+    )  # written last: without it, the dataset is refused as incomplete
     return len(rows), seconds
 
 
 def write_sample(target: Path, seed: int) -> tuple[int, float]:
-    """Writes the sample as a tar archive of Opus files; returns as `write_transcripts`."""
+    """Writes the sample as a tar archive of Opus files; returns the number of clips and their seconds."""
     generator = random.Random(seed)
     spoken = generator.sample(list(itertools.product(sentences(), _VOICES)), _SAMPLE_CLIPS)
     rows, contents, seconds = [], {}, 0.0
@@ -148,7 +153,7 @@ def write_sample(target: Path, seed: int) -> tuple[int, float]:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, content in {"metadata.csv": _metadata(rows), **contents}.items():
-            member = tarfile.TarInfo(name)  # with no date and no owner
+            member = tarfile.TarInfo(name)  # without date and owner
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     files.write_bytes(target, archive.getvalue())
@@ -156,9 +161,9 @@ def write_sample(target: Path, seed: int) -> tuple[int, float]:
 
 
 def sentences() -> list[str]:
-    """The sample's statements and questions."""
-    words = list(itertools.product(_SUBJECTS, _VERBS, _ENDS))
-    return [" ".join(said) + "." for said in words] + [f"do {' '.join(said)}?" for said in words]
+    """All statements and questions of the sample's grammar."""
+    phrases = [" ".join(words) for words in itertools.product(_SUBJECTS, _VERBS, _ENDS)]
+    return [f"{phrase}." for phrase in phrases] + [f"do {phrase}?" for phrase in phrases]
 
 
 def _metadata(rows: Sequence[Row]) -> bytes:

@@ -1,30 +1,30 @@
-"""The course's 35 characters and their numbers (ist-2023-24-hw2 Q3: a vocabulary of |V| = 35)."""
+"""The vocabulary: 35 characters and their token ids, as in the course (ist-2023-24-hw2 Q3, |V| = 35)."""
 
 from collections.abc import Iterable
 
-START, STOP, EMPTY, UNKNOWN = range(4)  # EMPTY pads
+START, STOP, EMPTY, UNKNOWN = range(4)  # EMPTY is the padding
 _SPECIALS = "<>@#"
 ALPHABET = f"{_SPECIALS} ,.?-abcdefghijklmnopqrstuvwxyz"
-NOTEBOOK_LONGEST = 97  # characters, which leaves room for START and STOP in the 99 tokens of the course's notebook
+NOTEBOOK_MAX_TEXT = 97  # characters of a transcript in the course's notebook: 99 tokens with START and STOP
 
-_NUMBERS = {character: number for number, character in enumerate(ALPHABET) if character not in _SPECIALS}
+_IDS = {character: token for token, character in enumerate(ALPHABET) if character not in _SPECIALS}
 
 
-def encode(text: str, longest: int | None = None) -> list[int]:
-    """START, the characters of `text` in lower case, STOP.
+def encode(text: str, max_length: int | None = None) -> list[int]:
+    """The token ids of START, the characters of `text` in lower case, and STOP.
 
-    Digits, quotes, accents and all else that is not in the alphabet is UNKNOWN, as in the course. So are < > @ and #
-    themselves, which a transcript must not use to end itself.
+    Every character that is not in the alphabet, such as a digit, a quote or an accented letter, becomes UNKNOWN, as in
+    the course. The characters < > @ # become UNKNOWN too, so that no transcript contains START, STOP or EMPTY.
 
     Args:
         text: a transcript.
-        longest: characters that are kept; None keeps all.
+        max_length: number of characters that are kept; None keeps all.
     """
-    return [START, *(_NUMBERS.get(character, UNKNOWN) for character in text.lower()[:longest]), STOP]
+    return [START, *(_IDS.get(character, UNKNOWN) for character in text.lower()[:max_length]), STOP]
 
 
 def decode(tokens: Iterable[int]) -> str:
-    """The characters of `tokens` up to the first STOP, without START and EMPTY; UNKNOWN is `#`."""
+    """The text of `tokens` up to the first STOP, without START and EMPTY; UNKNOWN is written as `#`."""
     characters = []
     for token in tokens:
         if token == STOP:

@@ -1,10 +1,10 @@
-"""`python -m hw_asr.train`: trains one of the sheet's two speech recognizers; this file is its command line."""
+"""`python -m hw_asr.train`: the command line for training one of the sheet's two speech recognizers."""
 
 import argparse
 from typing import TYPE_CHECKING
 
-from hw_asr import sources
-from hw_asr.presets import HOMEWORK, PRESETS, TITLES, defaults
+from hw_asr import readers
+from hw_asr.presets import HOMEWORK, PRESETS, TITLES, Settings, defaults
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
@@ -15,51 +15,63 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_WIDEST_BEAM = 50  # a run folder from elsewhere must not fill the memory
+_MAX_BEAM = 50  # bounds the memory
 _DESCRIPTION = """\
-Trains a network that writes down what is said (ist-2023-24-hw2 Q3), with the sheet's settings.
+Trains a network that transcribes speech (ist-2023-24-hw2 Q3), with the sheet's settings.
 
   python -m hw_asr.train --dataset sample --batch_size 8    about a minute, needs no download
   python -m hw_asr.train --decoder lstm                     LJSpeech, Question 1
   python -m hw_asr.train --decoder transformer              LJSpeech, Question 2
   python -m hw_asr.train --preset notebook                  the network, filters and padding of the course's notebook
-  python -m hw_asr.train --dataset digits --recipe best     what we recommend: longer and augmented
+  python -m hw_asr.train --dataset digits --recipe best     our recipe: more epochs, augmentation, CTC
 
-Writes a run folder: configuration, metrics of each epoch, figures, weights, final numbers. The first 75 % of the clips
-are for training, 5 % for validation, 20 % for testing. Spectrograms are computed once, into RESULTS_DIR.
-Ctrl-C finishes the step and saves; --resume goes on from there.
+Writes a run folder with the configuration, the metrics of each epoch, figures, weights and final metrics. The first
+75 % of the clips are for training, the next 5 % for validation, and the last 20 % for testing. Spectrograms are stored
+in RESULTS_DIR and computed once. Ctrl-C finishes the current step and saves; --resume continues the run.
 """
 
 
 def beam_width(text: str) -> int:
-    """An argument type for the width of a beam search."""
+    """Argument type of the width of a beam search."""
     width = cli.positive_int(text)
-    if width > _WIDEST_BEAM:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_WIDEST_BEAM}, got {text!r}")
+    if width > _MAX_BEAM:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_MAX_BEAM}, got {text!r}")
     return width
 
 
 def parser() -> cli.Parser:
-    """All flags; None stands for a default that depends on the preset and the recipe."""
+    """All flags. The default None means that the preset or the recipe decides; see `presets.defaults`."""
     flags = cli.Parser("python -m hw_asr.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
-    sources.add_data_flags(group)
-    add_flag(group, "decoder", choices=tuple(TITLES), default="lstm", help="Question 1 (default: lstm) or 2")
-    add_flag(group, "preset", choices=tuple(PRESETS), default="sheet", help="as the sheet prints it, or the notebook's")
-    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the course's; best: ours")
-    add_flag(group, "dropout", type=cli.fraction, help="behind every module of a sub-block (default: 0)")
-    add_flag(group, "first_stride", type=int, choices=(1, 2), help="of the first convolution; 2 is faster (default: 1)")
+    readers.add_data_flags(group)
+    add_flag(
+        group, "decoder", choices=tuple(TITLES), default="lstm", help="lstm: Question 3.1 (default); transformer: 3.2"
+    )
+    add_flag(
+        group, "preset", choices=tuple(PRESETS), default="sheet", help="the sheet's network (default) or the notebook's"
+    )
+    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="the course's (default: plain) or ours")
+    add_flag(group, "dropout", type=cli.fraction, help="dropout after the module of each sub-block (default: 0)")
+    add_flag(
+        group,
+        "first_stride",
+        type=int,
+        choices=(1, 2),
+        help="stride of the first convolution; 2 is faster (default: 1)",
+    )
     add_flag(group, "beam", type=beam_width, help="width of a beam search on the test clips (default: greedy search)")
     training = cli.add_training_flags(flags, optimizers=("adamw", "adam", "sgd"))
     add_flag(
         training,
         "count_padding",
         action=argparse.BooleanOptionalAction,
-        help="count the padding behind a text in the training loss (default: for the notebook's preset)",
+        help="include the padding after a text in the training loss (default: only for --preset notebook)",
     )
-    add_flag(training, "spec_augment", action=argparse.BooleanOptionalAction, help="SpecAugment")
-    add_flag(training, "join", action=argparse.BooleanOptionalAction, help="join every other clip with a second one")
-    add_flag(training, "tempo", action=argparse.BooleanOptionalAction, help="make clips faster or slower")
+    add_flag(training, "spec_augment", action=argparse.BooleanOptionalAction, help="mask training clips (SpecAugment)")
+    add_flag(
+        training, "join", action=argparse.BooleanOptionalAction, help="join every other training clip with a second one"
+    )
+    add_flag(training, "tempo", action=argparse.BooleanOptionalAction, help="make training clips faster or slower")
     add_flag(training, "ctc", type=cli.fraction, help="weight of a CTC loss on the encoder's output (default: 0)")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
@@ -67,8 +79,8 @@ def parser() -> cli.Parser:
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in what the preset and the recipe decide and refuses what does not go together."""
-    sources.resolve(arguments)
+    """Fills in the defaults that depend on preset and recipe, and checks the combination of flags."""
+    readers.check(arguments.dataset, arguments.dataset_dir)
     for name, value in defaults(arguments.preset, arguments.recipe).items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
@@ -79,9 +91,18 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
-    from hw_asr.experiment import prepare  # imports torch
+    from hw_asr import audio, data, experiment  # imports torch
 
-    return prepare(arguments, device)
+    settings = Settings.from_arguments(arguments)
+    speech = data.load(
+        arguments.dataset,
+        arguments.data_dir,
+        arguments.dataset_dir,
+        results_dir=arguments.results_dir,
+        settings=audio.SPECTROGRAMS[settings.preset],
+        max_text=settings.max_text,
+    )
+    return experiment.prepare(settings, speech, device)
 
 
 COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)

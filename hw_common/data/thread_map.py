@@ -1,7 +1,7 @@
 """Many pieces of work on all cores, their results taken in order, with a progress bar."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def thread_map(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Iterator[Result]:
+def thread_map(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Generator[Result, None, None]:
     """The results of `work` for each of `items`, in order; never more than `ahead` of them wait to be taken.
 
     What has not begun when one raises, or when nobody takes any more, is dropped.

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from hw_common.training.memory import keep_freed_memory
 from hw_common.training.precision import autocast
 
 Optimizer = torch.optim.Optimizer
+Result = TypeVar("Result")
 Scheduler = torch.optim.lr_scheduler.LRScheduler
 
 
@@ -213,7 +214,7 @@ def _dry_run(precision: str, experiment: Experiment, device: torch.device) -> Ro
     return numbers
 
 
-def evaluate_once(model: nn.Module, precision: str, evaluate: Callable[[], Row]) -> Row:
+def evaluate_once(model: nn.Module, precision: str, evaluate: Callable[[], Result]) -> Result:
     """What `evaluate` returns with `model` in eval mode, under inference_mode, at the given precision."""
     model.eval()
     with torch.inference_mode(), autocast(next(model.parameters()).device, precision):

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_asr import audio
-from hw_asr.audio import SETTINGS, Settings
-from hw_common.data.dataset_files import DatasetFile
+from hw_asr.audio import SPECTROGRAMS, SpectrogramSettings
 
 
-def of_torchaudio(samples: np.ndarray, chosen: Settings, told: bool) -> np.ndarray:
+def of_torchaudio(samples: np.ndarray, chosen: SpectrogramSettings, told: bool) -> np.ndarray:
     """The course's transforms on `samples`; `told`: whether the mel scale is told the sample rate."""
     spectrum = torchaudio.transforms.Spectrogram(
         n_fft=chosen.fft, hop_length=chosen.hop, power=2, center=True, normalized=False
@@ -34,28 +33,31 @@ def of_torchaudio(samples: np.ndarray, chosen: Settings, told: bool) -> np.ndarr
 @given(seed=st.integers(0, 99), samples=st.integers(1200, 9000), loudness=st.sampled_from([1e-3, 0.1, 2.0]))
 def test_spectrograms_equal_torchaudio_s(preset, told, seed, samples, loudness):
     clip = asr_files.sound(seed, samples / asr_files.RATE)[:, 0] * np.float32(loudness)
-    expected = of_torchaudio(clip, SETTINGS[preset], told)
-    found = audio.log_mel(clip, SETTINGS[preset])
+    expected = of_torchaudio(clip, SPECTROGRAMS[preset], told)
+    found = audio.log_mel(clip, SPECTROGRAMS[preset])
     assert found.shape == expected.shape == (80, 1 + samples // 160) and found.dtype == np.float32
     assert np.abs(found - expected).max() < 1e-4
 
 
 def test_the_presets_differ_in_the_filters_alone():
-    sheet, notebook = (audio.filter_bank(SETTINGS[name]) for name in ("sheet", "notebook"))
+    sheet, notebook = (audio.filter_bank(SPECTROGRAMS[name]) for name in ("sheet", "notebook"))
     assert sheet.shape == notebook.shape == (201, 80)
     assert np.abs(sheet - notebook).max() > 1e-3
-    assert SETTINGS["sheet"].label != SETTINGS["notebook"].label
+    assert SPECTROGRAMS["sheet"].label != SPECTROGRAMS["notebook"].label
 
 
 def test_silence_in_a_clip_lies_2_below_its_loudest():
     clip = np.concatenate([asr_files.sound()[:, 0], np.zeros(4000, np.float32)])
-    found = audio.log_mel(clip, Settings())
+    found = audio.log_mel(clip, SpectrogramSettings())
     assert found.min() == pytest.approx(found.max() - 2, abs=1e-6)
 
 
 def test_long_clips_are_worked_on_in_parts():
     clip = asr_files.sound(1, 1100 * 160 / asr_files.RATE)[:, 0]
-    assert np.abs(audio.log_mel(clip, Settings()) - of_torchaudio(clip, Settings(), True)).max() < 1e-4
+    assert (
+        np.abs(audio.log_mel(clip, SpectrogramSettings()) - of_torchaudio(clip, SpectrogramSettings(), True)).max()
+        < 1e-4
+    )
 
 
 # Resampling
@@ -135,8 +137,3 @@ def test_a_file_is_read_in_parts(monkeypatch):
     whole = audio.decode(content, "x")[0]
     monkeypatch.setattr(audio, "_BLOCK", 100)
     assert np.array_equal(audio.decode(content, "x")[0], whole) and len(whole) == len(clip)
-
-
-def test_files_inside_archives():
-    content = asr_files.encoded(asr_files.sound())
-    assert len(audio.read(DatasetFile("a", "a.tar/a", lambda: content), 11_025)) == 1103

@@ -9,12 +9,12 @@ import asr_files
 import numpy as np
 import pytest
 
-from hw_asr import audio, sources, spectrograms
-from hw_asr.audio import SETTINGS
+from hw_asr import audio, readers, spectrograms
+from hw_asr.audio import SPECTROGRAMS
 from hw_common.data.feature_cache import INDEX, ROWS
 from hw_common.runs.errors import Stopped, Terminated, UserError
 
-SHEET = SETTINGS["sheet"]
+SHEET = SPECTROGRAMS["sheet"]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def computed(monkeypatch):
 
 
 def ensure(folder, results=None, settings=SHEET):
-    clips = [clip.audio for clip in sources.read(folder, "tiny", "tiny").clips]
+    clips = [clip.audio for clip in readers.read(folder, "tiny", "tiny").clips]
     return spectrograms.ensure(clips, "tiny", settings, results or folder.parent / "results")
 
 
@@ -43,7 +43,7 @@ def where(folder, settings=SHEET):
 
 def check(folder, found, settings=SHEET):
     """The spectrograms are those of the clips in `folder`."""
-    for number, clip in enumerate(sources.read(folder, "tiny", "tiny").clips):
+    for number, clip in enumerate(readers.read(folder, "tiny", "tiny").clips):
         expected = audio.log_mel(audio.read(folder / "wavs" / f"{clip.name}.wav", 22_050), settings)
         assert found.take(number).dtype == np.float16 and len(found.take(number)) == found.frames[number]
         assert np.array_equal(found.take(number), expected.T.astype(np.float16))
@@ -103,8 +103,8 @@ def test_the_same_sound_twice_is_kept_once(folder):
 
 def test_settings_have_their_own_folders(folder, computed):
     ensure(folder)
-    check(folder, ensure(folder, settings=SETTINGS["notebook"]), SETTINGS["notebook"])
-    assert len(computed) == 24 and where(folder) != where(folder, SETTINGS["notebook"])  # eight by check
+    check(folder, ensure(folder, settings=SPECTROGRAMS["notebook"]), SPECTROGRAMS["notebook"])
+    assert len(computed) == 24 and where(folder) != where(folder, SPECTROGRAMS["notebook"])  # eight by check
 
 
 def test_stale_settings_are_noticed(folder, computed, capsys):
@@ -128,7 +128,7 @@ def test_a_flipped_bit_is_noticed(folder, computed, capsys, place):
     computed.clear()
     check(folder, ensure(folder))
     assert len(computed) == 1 + 8
-    assert "1 of 8 spectrograms were damaged, and were computed anew\n" in capsys.readouterr().out
+    assert "1 of 8 spectrograms were damaged and have been computed again\n" in capsys.readouterr().out
     computed.clear()
     ensure(folder)
     assert computed == [] and capsys.readouterr().out == ""
@@ -139,7 +139,7 @@ def test_a_file_that_is_cut_short_is_noticed(folder, capsys, rows, left):
     ensure(folder)
     os.truncate(where(folder) / ROWS, 160 * rows)
     check(folder, ensure(folder))
-    assert f"{8 - left} of 8 spectrograms were damaged, and were computed anew\n" in capsys.readouterr().out
+    assert f"{8 - left} of 8 spectrograms were damaged and have been computed again\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])
@@ -157,7 +157,9 @@ def test_an_interrupted_computation_goes_on(folder, monkeypatch, number, error):
 
     with monkeypatch.context() as patch:
         patch.setattr(audio, "decode", interrupted)
-        with pytest.raises(Stopped, match=f"stopped after the spectrograms of {number} of 8 clips; saved") as stopped:
+        with pytest.raises(
+            Stopped, match=f"stopped after the spectrograms of {number} of 8 clips; they are saved"
+        ) as stopped:
             ensure(folder)
         assert stopped.value.signal_number == (15 if error is Terminated else 2)
         calls.clear()

@@ -15,9 +15,24 @@ import torch
 from finished_runs import interrupt, numbers_of, times_of_writing
 from PIL import Image
 
-from hw_asr import compare, data, evaluation, experiment, plots, reproduce, similarity, text, train, transcribe
-from hw_asr.pieces import cut
-from hw_asr.presets import Sizes
+from hw_asr import (
+    audio,
+    compare,
+    data,
+    evaluation,
+    experiment,
+    generation,
+    plots,
+    presets,
+    reproduce,
+    similarity,
+    text,
+    train,
+    transcribe,
+)  # fmt: skip
+from hw_asr.generation import InferenceSettings
+from hw_asr.presets import Settings, Sizes
+from hw_asr.segments import split
 from hw_common.commands import cli
 from hw_common.runs import checkpoints, figures
 from hw_common.runs.errors import Stopped, UserError
@@ -44,8 +59,8 @@ NUMBERS = ("loss", "loss_without_padding", "jaccard", "cosine", "damerau_levensh
 def tiny():
     """Networks of four numbers a character, and the notebook's padding shorter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "PRESETS", TINY)
-        patch.setattr(evaluation, "NOTEBOOK_FRAMES", 40)
+        patch.setattr(presets, "PRESETS", TINY)
+        patch.setattr(generation, "NOTEBOOK_FRAMES", 40)
         yield
 
 
@@ -207,12 +222,13 @@ def test_losses_with_and_without_padding():
 def test_processes_that_share_a_batch_share_its_loss(clips, tmp_path, flags):
     arguments = train.COMMAND.parse([*tiny_flags(clips, tmp_path), *flags])
     torch.manual_seed(0)
-    model, listening = experiment.network_of(arguments), evaluation.Listening.of(arguments)
+    settings = Settings.from_arguments(arguments)
+    model, inference = experiment.build_network(settings), InferenceSettings.of(settings)
     texts = [torch.tensor(text.encode(words)) for words in ("one", "one two three", "ten")]
     tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=text.EMPTY)
     batch = torch.randn(3, 80, 99), torch.tensor([60, 99, 80]), tokens, torch.tensor([len(words) for words in texts])
     (whole, count, _), *parts = (
-        experiment.training_loss(arguments, listening, model, tuple(tensor[rows] for tensor in batch))
+        experiment.training_loss(settings, inference, model, tuple(tensor[rows] for tensor in batch))
         for rows in (slice(None), slice(1), slice(1, None))
     )
     losses, counts = zip(*((loss.item(), number) for loss, number, _ in parts), strict=True)
@@ -223,8 +239,8 @@ def test_processes_that_share_a_batch_share_its_loss(clips, tmp_path, flags):
 def test_texts_are_compared_as_in_the_course():
     said = text.encode("one two")
     ended, cut_off = Hypothesis(said[1:-1], -0.1, True), Hypothesis(text.encode("one tw")[1:-1], -0.1, False)
-    assert evaluation.ids_of(ended) == said
-    assert evaluation.ids_of(cut_off) == text.encode("one t")  # STOP takes the last one's place
+    assert evaluation.with_start_and_stop(ended) == said
+    assert evaluation.with_start_and_stop(cut_off) == text.encode("one t")  # STOP takes the last one's place
     numbers = evaluation.compare_texts([(said, ended), (said, cut_off)])
     assert numbers["jaccard"] == pytest.approx((1 + similarity.jaccard(said, text.encode("one t"))) / 2)
     assert (numbers["cer"], numbers["wer"]) == (1 / 14, 1 / 4)
@@ -232,19 +248,23 @@ def test_texts_are_compared_as_in_the_course():
 
 def test_evaluation_counts_every_clip_whatever_its_batch(clips, tmp_path, monkeypatch):
     arguments = train.COMMAND.parse(tiny_flags(clips, tmp_path))
-    split = experiment.load(arguments).train
     torch.manual_seed(0)
-    model = experiment.network_of(arguments).eval()
-    listening = evaluation.Listening(None, 20)
+    model = experiment.build_network(Settings.from_arguments(arguments)).eval()
+    training, inference = training_split(clips, tmp_path), InferenceSettings(None, 20)
     with torch.inference_mode():
-        whole = evaluation.evaluate(model, split, listening, "x")
-        monkeypatch.setattr(evaluation, "_CLIPS_AT_ONCE", 2)
-        assert evaluation.evaluate(model, split, listening, "x") == pytest.approx(whole, rel=1e-5)
+        whole = evaluation.evaluate(model, training, inference, "x")
+        monkeypatch.setattr(evaluation, "_BATCH_SIZE", 2)
+        assert evaluation.evaluate(model, training, inference, "x") == pytest.approx(whole, rel=1e-5)
     assert set(whole) == {f"x_{number}" for number in NUMBERS}
 
 
+def training_split(clips, results):
+    settings = audio.SPECTROGRAMS["sheet"]
+    return data.load("ljspeech", Path(), clips, results_dir=results, settings=settings, max_text=99).train
+
+
 def test_joined_clips_are_two_clips(clips, tmp_path):
-    split = experiment.load(train.COMMAND.parse(tiny_flags(clips, tmp_path))).train
+    split = training_split(clips, tmp_path)
     device = torch.device("cpu")
     alone = {tuple(tokens): i for i, tokens in enumerate(split.tokens)}
     seen = set()
@@ -306,7 +326,7 @@ def test_recordings_are_cut_where_it_is_quiet():
     quiet = [800, 1700, 2600, 3500]
     for place in quiet:
         samples[place - 60 : place + 60] *= 0.01
-    parts = cut(samples, rate, longest=1.0)
+    parts = split(samples, rate, 1.0)
     ends = [begin + len(part) for begin, part in parts]
     assert all(abs(begin - place) <= 60 for (begin, _), place in zip(parts[1:], quiet, strict=False))
     assert all(np.array_equal(part, samples[begin : begin + len(part)]) for begin, part in parts)
@@ -318,14 +338,14 @@ def test_recordings_are_cut_where_it_is_quiet():
 def test_what_is_short_is_left_as_it_is():
     samples = np.zeros(1000, np.float32)
     samples[500] = 1
-    [(begin, part)] = cut(samples, 1000, longest=1.0)
+    [(begin, part)] = split(samples, 1000, 1.0)
     assert begin == 0 and part is samples
 
 
 def test_what_is_silent_is_not_written_down():
     samples = np.zeros(3000, np.float32)
     samples[:500] = np.random.default_rng(0).standard_normal(500)
-    parts = cut(samples, 1000, longest=1.0)
+    parts = split(samples, 1000, 1.0)
     assert [begin for begin, _ in parts] == [0]
 
 
@@ -361,7 +381,7 @@ def test_a_damaged_summary_is_refused(runs, tmp_path, value):
     folder = Path(shutil.copytree(runs["lstm"], tmp_path / "copy"))
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps({**summary, "longest_seconds": value}))
-    with pytest.raises(UserError, match="does not say how long a clip may be"):
+    with pytest.raises(UserError, match="its summary has no valid longest_seconds"):
         transcribe.main([str(folder), "sound.wav"])
 
 
@@ -374,7 +394,7 @@ def compare_tiny(clips, results, *flags):
 
 def test_a_comparison_runs_once_and_can_be_extended(clips, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_draw", lambda *arguments: None)
+        patch.setattr(experiment._Results, "draw", lambda *arguments: None)
         summary = compare_tiny(clips, tmp_path, "--seeds", "2", "1")
     folder, name = tmp_path / "hw_asr", f"compare-{clips.name.replace(' ', '_')}-sheet-plain"
     trained = {f"{name}-{decoder}-seed{seed}" for decoder in ("lstm", "transformer") for seed in (1, 2)}

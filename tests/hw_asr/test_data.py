@@ -1,6 +1,7 @@
 """Data sets in LJSpeech's layout, their splits, and mini-batches of them."""
 
 import shutil
+from pathlib import Path
 
 import asr_files
 import numpy as np
@@ -10,7 +11,7 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_asr import audio, data, sources, text
+from hw_asr import audio, data, readers, text
 from hw_asr.spec_augment import spec_augment
 from hw_common.commands import cli
 from hw_common.runs.errors import UserError
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def load(folder, results, **options):
-    options = {"settings": audio.SETTINGS["sheet"], **options}
+    options = {"settings": audio.SPECTROGRAMS["sheet"], **options}
     return data.load("ljspeech", folder.parent, folder, results_dir=results, **options)
 
 
@@ -59,13 +60,13 @@ def test_a_data_set(tiny, folder):
     assert tiny.hashes.keys() == {"tiny_set/metadata.csv", "tiny_set/wavs"}
     for part, clip, number in ((tiny.train, 3, 3), (tiny.test, 0, 7)):
         samples = audio.read(folder / "wavs" / f"clip-{number}.wav", 22_050)
-        expected = audio.log_mel(samples, audio.SETTINGS["sheet"])
+        expected = audio.log_mel(samples, audio.SPECTROGRAMS["sheet"])
         assert part.spectrogram(clip).shape == expected.shape == (80, part.frames[clip])
         assert np.abs(part.spectrogram(clip) - expected).max() < 1e-3  # float16
 
 
 def test_transcripts_can_be_cut(folder, tmp_path):
-    cut = load(folder, tmp_path, longest_text=3)
+    cut = load(folder, tmp_path, max_text=3)
     assert cut.train.texts[:3] == ("pri", "one", "no.")
 
 
@@ -78,7 +79,7 @@ def test_archives_hold_the_same(tiny, folder, tmp_path, mode):
 def test_the_folder_around_it_will_do(tiny, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "LJSpeech-1.1")
     assert load(tmp_path, tmp_path).hashes.values() != tiny.hashes.values()  # another label
-    found = data.load("ljspeech", tmp_path, None, results_dir=tmp_path, settings=audio.SETTINGS["sheet"])
+    found = data.load("ljspeech", tmp_path, None, results_dir=tmp_path, settings=audio.SPECTROGRAMS["sheet"])
     assert found.name == "LJSpeech" and list(found.hashes.values()) == list(tiny.hashes.values())
 
 
@@ -88,7 +89,7 @@ def test_spoken_digits(folder, tmp_path, name):
         asr_files.pack(folder, tmp_path / name, "w:gz")
     else:
         shutil.copytree(folder, tmp_path / name / "LJSpeech-1.1")
-    found = sources.open_source("digits", tmp_path, None)
+    found = readers.read_dataset("digits", tmp_path, None)
     assert (found.name, found.label, len(found.clips)) == ("spoken digits", "digits", 8)
 
 
@@ -103,7 +104,7 @@ def test_rows_may_end_as_windows_ends_them(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     content = (folder / "metadata.csv").read_text()
     (tmp_path / "copy" / "metadata.csv").write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode() + b"\r\n")
-    assert sources.read(tmp_path / "copy", "x", "x").clips[0].name == "clip-0"
+    assert readers.read(tmp_path / "copy", "x", "x").clips[0].name == "clip-0"
 
 
 # LJSpeech
@@ -118,7 +119,7 @@ def test_ljspeech_is_downloaded_whole(folder, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(torchaudio.datasets, "LJSPEECH", downloader)
     for _ in range(2):
-        found = sources.open_source("ljspeech", tmp_path / "data", None)
+        found = readers.read_dataset("ljspeech", tmp_path / "data", None)
         assert (found.name, len(found.clips)) == ("LJSpeech", 8)
     assert len(roots) == 1 and [path.name for path in (tmp_path / "data").iterdir()] == ["LJSpeech-1.1"]
 
@@ -131,23 +132,24 @@ def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(torchaudio.datasets, "LJSPEECH", downloader)
     with pytest.raises(UserError, match="LJSpeech-1.1 is missing and could not be downloaded .*use --dataset sample"):
-        sources.open_source("ljspeech", tmp_path / "data", None)
+        readers.read_dataset("ljspeech", tmp_path / "data", None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_archive_put_there_by_hand_is_unpacked(folder, tmp_path):
     asr_files.pack(shutil.copytree(folder, tmp_path / "LJSpeech-1.1"), tmp_path / "LJSpeech-1.1.tar.bz2", "w:bz2")
     shutil.rmtree(tmp_path / "LJSpeech-1.1")
-    assert len(sources.open_source("ljspeech", tmp_path, None).clips) == 8
+    assert len(readers.read_dataset("ljspeech", tmp_path, None).clips) == 8
 
 
 def test_flags():
     flags = cli.Parser("x", "y")
-    sources.add_data_flags(flags)
+    readers.add_data_flags(flags)
     assert flags.parse_args([]).dataset == "ljspeech"
+    assert flags.parse_args(["--dataset-dir", "x"]).dataset_dir == Path("x")
     with pytest.raises(UserError, match="--dataset sample is built in; leave --dataset_dir out"):
-        sources.resolve(flags.parse_args(["--dataset", "sample", "--dataset-dir", "x"]))
-    sources.resolve(flags.parse_args(["--dataset_dir", "x"]))
+        readers.check("sample", Path("x"))
+    readers.check("ljspeech", Path("x"))
 
 
 # Mini-batches

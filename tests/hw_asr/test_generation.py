@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_asr.generation import generate
+from hw_asr.generation import InferenceSettings, generate
 from hw_asr.kernels import build_model
 from hw_asr.presets import Sizes
 from hw_asr.text import EMPTY, START, STOP
@@ -35,23 +35,24 @@ def clips(*lengths):
     return torch.stack(rows), torch.tensor(lengths)
 
 
-def log_probabilities(models, spectrograms, frames, tokens):
-    """Of the token after all of `tokens` (B, L), from the networks' forward: (B, V)."""
-    together = 0
-    for model in models:
-        scores = model(spectrograms, frames, tokens)[:, -1]
-        scores[:, [START, EMPTY]] = -math.inf
-        together = together + scores.softmax(dim=1) / len(models)
-    return together.log()
+def log_probabilities(model, spectrograms, frames, tokens):
+    """Of the token after all of `tokens` (B, L), from the network's forward: (B, V)."""
+    scores = model(spectrograms, frames, tokens)[:, -1]
+    scores[:, [START, EMPTY]] = -math.inf
+    return scores.log_softmax(dim=1)
 
 
-def recomputed(models, spectrograms, frames, longest):
+def search(model, spectrograms, frames, max_length, beam=None):
+    return generate(model, spectrograms, frames, InferenceSettings(None, max_length, beam))
+
+
+def recomputed(model, spectrograms, frames, max_length):
     """Greedy search, clip by clip, with everything computed again for each character: tokens, score, has ended."""
     texts = []
     for i, length in enumerate(frames.tolist()):
         tokens, total = [START], 0.0
-        while tokens[-1] != STOP and len(tokens) <= longest:
-            scores = log_probabilities(models, spectrograms[[i], :, :length], None, torch.tensor([tokens]))[0]
+        while tokens[-1] != STOP and len(tokens) <= max_length:
+            scores = log_probabilities(model, spectrograms[[i], :, :length], None, torch.tensor([tokens]))[0]
             tokens.append(int(scores.argmax()))
             total += scores[tokens[-1]].item()
         texts.append(([t for t in tokens[1:] if t != STOP], total / (len(tokens) - 1), tokens[-1] == STOP))
@@ -101,14 +102,13 @@ def test_a_state_goes_on_with_the_rows_that_are_asked_for(decoder):
 @given(
     seed=st.integers(0, 10_000),
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
-    longest=st.integers(1, LONGEST),
-    count=st.integers(1, 2),
+    max_length=st.integers(1, LONGEST),
 )
-def test_greedy_search_is_the_one_that_computes_everything_again(decoder, seed, lengths, longest, count):
-    models = [make(decoder, seed + i) for i in range(count)]
+def test_greedy_search_is_the_one_that_computes_everything_again(decoder, seed, lengths, max_length):
+    model = make(decoder, seed)
     spectrograms, frames = clips(*lengths)
-    found = generate(models, spectrograms, frames, longest)
-    expected = recomputed(models, spectrograms, frames, longest)
+    found = search(model, spectrograms, frames, max_length)
+    expected = recomputed(model, spectrograms, frames, max_length)
     assert [(written.tokens, written.has_ended) for written in found] == [(text, end) for text, _, end in expected]
     assert [written.score for written in found] == pytest.approx([score for _, score, _ in expected], abs=1e-4)
 
@@ -119,12 +119,12 @@ def test_texts_of_a_batch_end_at_different_times(decoder):
     spectrograms, frames = clips(9, 2, 5, 7, 3, 1, 8, 6)
     for seed in range(300):
         model = make(decoder, seed)
-        found = generate([model], spectrograms, frames, LONGEST)
+        found = search(model, spectrograms, frames, LONGEST)
         if len({len(written.tokens) for written in found if written.has_ended}) >= 3:
             break
     else:
         pytest.fail("no network whose texts end at different times: the test would say nothing")
-    assert [written.tokens for written in found] == [t for t, *_ in recomputed([model], spectrograms, frames, LONGEST)]
+    assert [written.tokens for written in found] == [t for t, *_ in recomputed(model, spectrograms, frames, LONGEST)]
 
 
 @every_decoder
@@ -135,7 +135,7 @@ def test_greedy_search_is_the_courses(decoder):
     w = model.state_dict()
     expected = asr_notebook.generate(w, spectrograms, START, [START, EMPTY], LONGEST, asr_notebook.lstm_of(w))
     with torch.inference_mode():
-        found = generate([model], spectrograms, None, LONGEST)
+        found = search(model, spectrograms, None, LONGEST)
     assert [written.tokens for written in found] == expected.tolist()
 
 
@@ -145,32 +145,31 @@ def test_greedy_search_is_the_courses(decoder):
 @given(
     seed=st.integers(0, 10_000),
     beam=st.integers(1, 3),
-    count=st.integers(1, 2),
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
 )
-def test_beam_search_finds_what_is_as_probable_as_it_says_and_alone_the_same(decoder, seed, beam, count, lengths):
-    models = [make(decoder, seed + i) for i in range(count)]
+def test_beam_search_finds_what_is_as_probable_as_it_says_and_alone_the_same(decoder, seed, beam, lengths):
+    model = make(decoder, seed)
     spectrograms, frames = clips(*lengths)
-    found = generate(models, spectrograms, frames, 5, beam=beam)
+    found = search(model, spectrograms, frames, 5, beam=beam)
     for i, written in enumerate(found):
         clip = spectrograms[[i], :, : lengths[i]]
         tokens = [START, *written.tokens, *[STOP] * written.has_ended]
         total = 0.0
         for place in range(1, len(tokens)):
-            total += log_probabilities(models, clip, None, torch.tensor([tokens[:place]]))[0, tokens[place]].item()
+            total += log_probabilities(model, clip, None, torch.tensor([tokens[:place]]))[0, tokens[place]].item()
         assert written.score == pytest.approx(total / (len(tokens) - 1), abs=1e-4)
-        [alone] = generate(models, clip, None, 5, beam=beam)
+        [alone] = search(model, clip, None, 5, beam=beam)
         assert written.tokens == alone.tokens
     if beam == 1:
-        assert [written.tokens for written in found] == [w.tokens for w in generate(models, spectrograms, frames, 5)]
+        assert [written.tokens for written in found] == [w.tokens for w in search(model, spectrograms, frames, 5)]
 
 
 @torch.inference_mode()
 @every_decoder
 def test_a_beam_that_leaves_out_nothing_finds_a_text_at_least_as_good_as_greedy_search_does(decoder):
     model, (spectrograms, frames) = make(decoder, seed=2), clips(9, 4)
-    best = generate([model], spectrograms, frames, 3, beam=100)
-    greedy = generate([model], spectrograms, frames, 3)
+    best = search(model, spectrograms, frames, 3, beam=100)
+    greedy = search(model, spectrograms, frames, 3)
     assert all(one.score >= other.score - 1e-5 for one, other in zip(best, greedy, strict=True))
 
 
@@ -180,6 +179,6 @@ def test_a_beam_that_leaves_out_nothing_finds_a_text_at_least_as_good_as_greedy_
 def test_start_and_padding_are_never_written(decoder, beam):
     model = make(decoder, seed=0)
     model.decoder.classifier.bias[[START, EMPTY]] = 100.0
-    for written in generate([model], *clips(9, 4), LONGEST, beam=beam):
+    for written in search(model, *clips(9, 4), LONGEST, beam=beam):
         assert not {START, EMPTY} & set(written.tokens)
         assert math.isfinite(written.score)

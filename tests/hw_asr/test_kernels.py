@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_asr import attention, evaluation, experiment, models, plots, train
+from hw_asr import attention, models, plots, presets, train
 from hw_asr.attention import MultiHeadAttention
 from hw_asr.fast_attention import ClipByClip, FastMultiHeadAttention
-from hw_asr.generation import generate
+from hw_asr.generation import InferenceSettings, generate
 from hw_asr.kernels import build_model
 from hw_asr.presets import Sizes
 
@@ -115,7 +115,8 @@ def test_generation_writes_equal_texts(decoder, lengths, beam, seed):
     torch.manual_seed(seed)
     plain, fast = both(decoder, sure=3.0)
     spectrograms, frames, _ = batch(lengths, 1)
-    expected, found = (generate([network.eval()], spectrograms, frames, 9, beam) for network in (plain, fast))
+    inference = InferenceSettings(None, 9, beam)
+    expected, found = (generate(network.eval(), spectrograms, frames, inference) for network in (plain, fast))
     assert [text.tokens for text in found] == [text.tokens for text in expected]
     assert [text.score for text in found] == pytest.approx([text.score for text in expected], abs=1e-5)
 
@@ -141,7 +142,7 @@ def test_a_plain_training_step_runs_the_textbooks_attention(clips, tmp_path, mon
         ["--dataset_dir", str(clips), "--results_dir", str(tmp_path), "--decoder", "transformer", "--batch_size", "4",
          "--kernels", kernels, "--dry_run"]
     )  # fmt: skip
-    prepared = experiment.prepare(arguments, torch.device("cpu"))
+    prepared = train.COMMAND.prepare(arguments, torch.device("cpu"))
     step = next(iter(prepared.batches.epoch(0)))
     attentions, cached = counted(monkeypatch, attention, "attention"), counted(monkeypatch, ClipByClip, "apply")
     prefixes = counted(monkeypatch, models.Prefixes, "step")
@@ -157,7 +158,7 @@ def test_a_plain_training_step_runs_the_textbooks_attention(clips, tmp_path, mon
 def test_a_training_with_either_ends_with_the_same_metrics(clips, tmp_path, monkeypatch, decoder):
     for name in ("training_curves", "similarities", "predictions", "alignment"):
         monkeypatch.setattr(plots, name, lambda *arguments: None)
-    monkeypatch.setattr(evaluation, "PRESETS", {"sheet": Sizes(encoder_blocks=1, width=4, text_positions=100)})
+    monkeypatch.setattr(presets, "PRESETS", {"sheet": Sizes(encoder_blocks=1, width=4, text_positions=100)})
     rows = []
     for kernels in ("plain", "fast"):
         flags = ["--dataset_dir", str(clips), "--results_dir", str(tmp_path), "--threads", "1", "--name", kernels]

@@ -13,7 +13,7 @@ from torch import nn
 
 from hw_asr.attention import MultiHeadAttention
 from hw_asr.fast_attention import FastMultiHeadAttention
-from hw_asr.generation import generate
+from hw_asr.generation import InferenceSettings, generate
 from hw_asr.kernels import build_model
 from hw_asr.models import sinusoids
 from hw_asr.presets import PRESETS, Sizes
@@ -23,6 +23,7 @@ TINY = {
     "sheet": Sizes(encoder_blocks=2, mels=3, width=8, vocabulary=9, text_positions=9),
     "notebook": Sizes(encoder_blocks=2, outer_norm=False, mels=3, width=8, vocabulary=9, text_positions=9),
 }
+GREEDY = InferenceSettings(None, max_length=8)
 FILLERS = (0.0, 1e4, 1e30, math.inf, math.nan)
 every_preset = pytest.mark.parametrize("preset", TINY)
 every_decoder = pytest.mark.parametrize("decoder", ["lstm", "transformer"])
@@ -200,11 +201,11 @@ def test_a_clip_says_the_same_whatever_it_is_batched_with(preset, decoder, lengt
     tokens[:, 0] = START
     with torch.inference_mode():
         together = model(*batch(spectrograms, filler), tokens)
-        texts = generate([model], *batch(spectrograms, filler), longest=8)
+        texts = generate(model, *batch(spectrograms, filler), GREEDY)
         for i, clip in enumerate(spectrograms):
             alone = model(clip[None], None, tokens[[i]])[0]
             assert (together[i] - alone).abs().max() <= 1e-9
-            [text] = generate([model], clip[None], None, longest=8)
+            [text] = generate(model, clip[None], None, GREEDY)
             assert texts[i].tokens == text.tokens
             assert texts[i].score == pytest.approx(text.score, abs=1e-6)
 

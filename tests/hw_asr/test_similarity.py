@@ -125,8 +125,8 @@ def test_a_run_folder_is_written_only_if_asked_for_and_replaced(tmp_path, capsys
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["one"], "'one' has no other"),
-        (["a", "b", "c d"], "'c d' has no other"),
+        (["one"], "'one' has no second one"),
+        (["a", "b", "c d"], "'c d' has no second one"),
         (["", "b"], "got ''"),
         (["a", "b", "  ", "c"], "got '  '"),
         (["--jsom"], "--jsom"),

@@ -22,9 +22,9 @@ def test_a_transcript_cannot_end_itself():
 
 
 def test_what_is_too_long_is_cut():
-    assert encode("abcd", longest=3) == [START, 9, 10, 11, STOP]
-    assert len(encode("x" * 500, longest=97)) == 99
-    assert encode("", longest=97) == [START, STOP]
+    assert encode("abcd", max_length=3) == [START, 9, 10, 11, STOP]
+    assert len(encode("x" * 500, max_length=97)) == 99
+    assert encode("", max_length=97) == [START, STOP]
 
 
 @given(st.text(alphabet=ALPHABET[4:]))

@@ -1,4 +1,4 @@
-"""Readers of LJSpeech's layout, believing nothing that is not there: metadata.csv, and a clip in wavs/ for each row."""
+"""Reads datasets in LJSpeech's layout: a file metadata.csv, and a sound file in the folder wavs for each row of it."""
 
 import argparse
 import contextlib
@@ -16,25 +16,25 @@ from hw_common.data import download
 from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside, label_of
 from hw_common.runs.errors import UserError
 
-# What people call each data set.
+# The name of each dataset in figures and messages.
 DATASETS: Mapping[str, str] = MappingProxyType({"ljspeech": "LJSpeech", "digits": "spoken digits", "sample": "sample"})
 SAMPLE = Path(__file__).with_name("sample.tar")
 _ROOT = "LJSpeech-1.1"  # the folder in LJSpeech's archive
 _DIGITS = ("spoken_digits", "spoken_digits.tar", "spoken_digits.tar.gz")
 _METADATA = "metadata.csv"
 _SUFFIXES = (".wav", ".flac", ".ogg")
-_LONGEST_NAME = 255  # characters, as most file systems allow
-_LONGEST_TEXT = 1000  # characters; LJSpeech's longest has 187
+_MAX_NAME = 255  # characters of a file name; the limit of most file systems
+_MAX_TEXT = 1000  # characters of a transcript; LJSpeech's longest has 187
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Somebody says something.
+    """A sound file and its transcript.
 
     Attributes:
-        name: what the data set calls it.
+        name: the clip's id in metadata.csv.
         audio: the sound file.
-        text: what is said.
+        text: the normalized transcript.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set as its files have it.
+class RawDataset:
+    """The transcripts of a dataset, and its sound files, which are not read yet.
 
     Attributes:
-        name: what people call it.
-        label: a short name that can be part of a file name.
-        clips: in the order of metadata.csv.
-        sha256: of metadata.csv.
+        name: name for figures and messages.
+        label: short name that can be part of a file name.
+        clips: the clips in the order of metadata.csv.
+        sha256: hash of metadata.csv.
     """
 
     name: str
@@ -60,32 +60,32 @@ class Source:
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:
-    """The flags that say which data set; `resolve` refuses what does not go together."""
-    add_flag(group, "dataset", choices=tuple(DATASETS), default="ljspeech", help="default: ljspeech")
+    """Adds the flags that choose the dataset; `check` checks their combination."""
+    add_flag(group, "dataset", choices=tuple(DATASETS), default="ljspeech", help="which dataset (default: ljspeech)")
     add_flag(
         group,
         "dataset_dir",
         type=Path,
-        help=f"folder or tar archive in LJSpeech's layout to read instead: {_METADATA}, and wavs/ of WAV or FLAC files",
+        help=f"another dataset: folder or tar archive with {_METADATA} and WAV or FLAC files in wavs/, as in LJSpeech",
     )
 
 
-def resolve(arguments: argparse.Namespace) -> None:
-    """Raises UserError if the flags do not go together."""
-    if arguments.dataset == "sample" and arguments.dataset_dir is not None:
+def check(dataset: str, dataset_dir: Path | None) -> None:
+    """Raises UserError for a `dataset_dir` in combination with the built-in sample."""
+    if dataset == "sample" and dataset_dir is not None:
         raise UserError("--dataset sample is built in; leave --dataset_dir out")
 
 
-def open_source(dataset: str, data_dir: Path, dataset_dir: Path | None) -> Source:
-    """Reads the transcripts of a data set and finds its clips (which are read later).
+def read_dataset(dataset: str, data_dir: Path, dataset_dir: Path | None) -> RawDataset:
+    """Reads the transcripts of a dataset and finds its sound files.
 
     Args:
-        dataset: one of DATASETS.
-        data_dir: where the data sets are; LJSpeech is downloaded to it if it is not there.
-        dataset_dir: a folder or tar archive in LJSpeech's layout, to take instead.
+        dataset: a name in DATASETS.
+        data_dir: the folder of all datasets; LJSpeech is downloaded to it if it is missing.
+        dataset_dir: folder or tar archive of another dataset in LJSpeech's layout; None for `dataset`.
 
     Raises:
-        UserError: it is missing and cannot be downloaded, or does not hold what it should.
+        UserError: the dataset is missing and cannot be downloaded, or see `read`.
     """
     if dataset_dir is not None:
         label = label_of(dataset_dir)
@@ -99,8 +99,8 @@ def _digits(data_dir: Path) -> Path:
         if (data_dir / name).exists():
             return data_dir / name
     raise UserError(
-        f"{data_dir / _DIGITS[-1]} is missing, and so is the folder {_DIGITS[0]}: put the data set there by hand, name "
-        "the folder that has it with --data_dir, name it with --dataset_dir, or use --dataset sample"
+        f"{data_dir / _DIGITS[-1]} is missing, and so is the folder {_DIGITS[0]}: put the dataset there by hand, give "
+        "the folder that contains it with --data_dir, give its path with --dataset_dir, or use --dataset sample"
     )
 
 
@@ -116,14 +116,14 @@ def _ljspeech(data_dir: Path) -> Path:
 
 
 def _download(folder: Path) -> None:
-    """Has torchaudio download LJSpeech, check its hash and unpack it, beside its place, and moves it there whole.
+    """Downloads, checks and unpacks LJSpeech with torchaudio in a temporary folder, then renames it to `folder`.
 
     Raises:
-        UserError: no network, another hash, or no room; says where to put it by hand.
+        UserError: there is no network or no disk space, or the hash is wrong.
     """
     from torchaudio.datasets import LJSPEECH  # slow to import
 
-    by_hand = "put it there by hand, name the folder that has it with --data_dir, or use --dataset sample"
+    by_hand = "put it there by hand, give the folder that contains it with --data_dir, or use --dataset sample"
     print(f"downloading LJSpeech (2.6 GB) to {folder}", flush=True)
     new = not folder.parent.exists()
     temporary = None
@@ -131,7 +131,7 @@ def _download(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.mkdtemp(prefix=".download-", dir=folder.parent)
         LJSPEECH(temporary, download=True)
-        if not folder.is_dir():  # another process may have been faster
+        if not folder.is_dir():  # it exists if another process was faster
             (Path(temporary) / _ROOT).rename(folder)
     except (OSError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -140,22 +140,29 @@ def _download(folder: Path) -> None:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         if new:
-            with contextlib.suppress(OSError):  # it is not empty: all went well
+            with contextlib.suppress(OSError):  # fails after a successful download, since the folder is not empty
                 folder.parent.rmdir()
 
 
-def read(path: Path, name: str, label: str) -> Source:
-    """Reads the data set in the folder or tar archive `path`.
+def read(path: Path, name: str, label: str) -> RawDataset:
+    """Reads a dataset in LJSpeech's layout.
+
+    Args:
+        path: a folder or tar archive.
+        name: name for figures and messages.
+        label: short name that can be part of a file name.
 
     Raises:
-        UserError: it has no metadata.csv, a row of that is wrong, or a clip that it names is missing.
+        UserError: there is no metadata.csv, one of its rows is wrong, or a sound file is missing.
     """
-    if path.is_dir() and not (path / _METADATA).exists():  # LJSpeech's archive has everything in a folder
+    if path.is_dir() and not (path / _METADATA).exists():  # LJSpeech's archive has an outer folder
         path = path / _ROOT if (path / _ROOT).is_dir() else path
     find = file_finder(path, (_METADATA,))
     file = find(_METADATA)
     if file is None:
-        raise UserError(f"{path} holds no {_METADATA}: expected LJSpeech's layout, {_METADATA} beside the folder wavs")
+        raise UserError(
+            f"{path} contains no {_METADATA}: expected LJSpeech's layout, {_METADATA} beside the folder wavs"
+        )
     content = file.read()
     try:
         lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
@@ -168,28 +175,32 @@ def read(path: Path, name: str, label: str) -> Source:
         try:
             clip, transcript = parse(line)
             if clip in rows:
-                raise ValueError(f"the id {clip!r} is there twice")
+                raise ValueError(f"the id {clip!r} occurs twice")
         except ValueError as error:
             raise UserError(f"{file.where}, row {number}: {error}") from None
         rows[clip] = transcript
     clips = tuple(Clip(clip, _find_clip(find, clip, file.where), transcript) for clip, transcript in rows.items())
-    return Source(name, label, clips, hashlib.sha256(content).hexdigest())
+    return RawDataset(name, label, clips, hashlib.sha256(content).hexdigest())
 
 
 def parse(row: str) -> tuple[str, str]:
-    """The id and the normalized transcript of a row `id|transcript|normalized transcript`; raises ValueError."""
+    """The id and the normalized transcript of a row `id|transcript|normalized transcript`.
+
+    Raises:
+        ValueError: the row is wrong.
+    """
     fields = row.split("|")
     if len(fields) != 3:
-        raise ValueError(f"it has {len(fields)} fields, expected id|transcript|normalized transcript")
+        raise ValueError(f"found {len(fields)} fields, expected id|transcript|normalized transcript")
     clip, _, transcript = fields
-    if not 0 < len(clip) <= _LONGEST_NAME or not is_inside(clip) or "/" in clip:
-        raise ValueError(f"the id {clip[:80]!r} is no name of a file in the folder wavs")
-    if len(transcript) > _LONGEST_TEXT:
-        raise ValueError(f"the transcript has {len(transcript)} characters, more than the limit of {_LONGEST_TEXT}")
+    if not 0 < len(clip) <= _MAX_NAME or not is_inside(clip) or "/" in clip:
+        raise ValueError(f"the id {clip[:80]!r} is not the name of a file in the folder wavs")
+    if len(transcript) > _MAX_TEXT:
+        raise ValueError(f"the transcript has {len(transcript)} characters; the limit is {_MAX_TEXT}")
     if not transcript.strip():
         raise ValueError("the normalized transcript is empty")
     if set(text.encode(transcript)) <= {text.START, text.STOP, text.UNKNOWN, *text.encode(" ,.?-")}:
-        raise ValueError(f"the transcript {transcript[:40]!r} has none of the letters a to z")
+        raise ValueError(f"the transcript {transcript[:40]!r} contains no letter from a to z")
     return clip, transcript
 
 
@@ -198,4 +209,4 @@ def _find_clip(find: FindFile, clip: str, metadata: str) -> DatasetFile:
         file = find(f"wavs/{clip}{suffix}")
         if file is not None:
             return file
-    raise UserError(f"{metadata} names {clip!r}, but there is no wavs/{clip}.wav (nor {', '.join(_SUFFIXES[1:])})")
+    raise UserError(f"{metadata} lists {clip!r}, but there is no wavs/{clip}.wav (nor {', '.join(_SUFFIXES[1:])})")

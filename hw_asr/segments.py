@@ -1,0 +1,47 @@
+"""Splits long recordings at quiet moments into segments that are as short as the clips of the training data."""
+
+import numpy as np
+
+_WINDOW = 0.05  # seconds over which the loudness is measured
+_QUIET = 0.01  # samples below this share of the recording's largest sample count as quiet
+_MARGIN = 0.01  # seconds of quiet that are kept before and after speech
+
+
+def split(samples: np.ndarray, rate: int, max_seconds: float) -> list[tuple[int, np.ndarray]]:
+    """Splits a recording that is too long, at its quietest moments.
+
+    Each cut lies in the second half of the longest allowed segment, so that segments do not become too short. Quiet
+    next to a cut is removed, since the clips of the training data begin and end with speech.
+
+    Args:
+        samples: (n,), not all of them 0.
+        rate: samples per second.
+        max_seconds: the longest allowed segment.
+
+    Returns:
+        The index of the first sample, and the samples, of each segment.
+    """
+    longest, window = max(4, round(max_seconds * rate)), max(1, round(_WINDOW * rate))
+    if len(samples) <= longest:
+        return [(0, samples)]
+    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    cuts = [0]
+    while len(samples) - cuts[-1] > longest:
+        # The last quarter of a segment's length is left for the next segment.
+        candidates = np.arange(cuts[-1] + longest // 2, min(cuts[-1] + longest, len(samples) - longest // 4))
+        ends, begins = np.minimum(candidates + window // 2, len(samples)), np.maximum(candidates - window // 2, 0)
+        loudness = energy[ends] - energy[begins]
+        cuts.append(int(candidates[loudness.argmin()]))
+    return _trim(samples, [*cuts, len(samples)], round(_MARGIN * rate))
+
+
+def _trim(samples: np.ndarray, cuts: list[int], margin: int) -> list[tuple[int, np.ndarray]]:
+    """The segments between `cuts`, each from its first loud sample to its last; quiet segments are left out."""
+    loud = np.flatnonzero(np.abs(samples) > _QUIET * np.abs(samples).max())
+    segments = []
+    for begin, end in zip(cuts, cuts[1:], strict=False):
+        inside = loud[np.searchsorted(loud, begin) : np.searchsorted(loud, end)]
+        if len(inside):
+            first, last = max(begin, int(inside[0]) - margin), min(end, int(inside[-1]) + 1 + margin)
+            segments.append((first, samples[first:last]))
+    return segments
