@@ -29,6 +29,7 @@ from hw_common.training.timing import ratio, time_interleaved
 from hw_ocr import data, experiment, train
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.fast_crf import FastLinearChainCRF
+from hw_ocr.presets import Settings
 
 CPU = torch.device("cpu")
 GOALS = {"log-likelihood with gradient": 1.5, "Viterbi": 3.0, "epoch": 20.0, "until dev 0.970": 8.0}
@@ -97,11 +98,11 @@ def ours(letters: Letters, dev: Letters | None, flags: list[str]) -> tuple[float
     Returns:
         Seconds of training, infinite if it is not reached, and the number of epochs.
     """
-    arguments = train.COMMAND.parse(["--model", "bilstm", *flags])
-    torch.manual_seed(arguments.seed)
-    model = experiment.build_model(arguments)
-    batches = experiment.training_batches(arguments, letters, CPU)
-    optimizer = make_optimizer(arguments.optimizer, model.parameters(), arguments.lr, arguments.l2_decay)
+    settings = Settings.from_arguments(train.COMMAND.parse(["--model", "bilstm", *flags]))
+    torch.manual_seed(settings.seed)
+    model = experiment.build_model(settings)
+    batches = experiment.training_batches(settings, letters, CPU)
+    optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.l2_decay)
     seconds, epochs, started = 0.0, 0, time.perf_counter()
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -117,7 +118,7 @@ def ours(letters: Letters, dev: Letters | None, flags: list[str]) -> tuple[float
         with contextlib.redirect_stdout(io.StringIO()):
             fit(
                 model, optimizer, batches, experiment.word_loss, evaluate,
-                epochs=arguments.epochs, monitor="accuracy", precision=arguments.precision,
+                epochs=settings.epochs, monitor="accuracy", precision=settings.precision,
             )  # fmt: skip
     except ReachedError:
         return seconds, epochs
@@ -152,7 +153,7 @@ def compare_crfs(ocr: OcrData, rounds: int) -> None:
     images, labels, mask = next(data.word_batches(some_words(ocr.train, 64), 64, CPU).epoch(0))
     shuffled = torch.randperm(64)
     images, labels, mask = images[shuffled], labels[shuffled], mask[shuffled]
-    network = experiment.build_model(train.COMMAND.parse(["--model", "bilstm"]))
+    network = experiment.build_model(Settings.from_arguments(train.COMMAND.parse(["--model", "bilstm"])))
     emissions = network(images, mask).detach().requires_grad_()
 
     def with_gradient(model: nn.Module, log_likelihood: Callable[[], Tensor]) -> None:

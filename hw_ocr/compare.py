@@ -1,28 +1,31 @@
-"""`python -m hw_ocr.compare`: the report's networks against one another, over several seeds."""
+"""`python -m hw_ocr.compare`: trains the report's networks with several seeds and compares their accuracies."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
+from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.runs import files
+from hw_common.runs.run_folder import Run
 from hw_ocr import train
-from hw_ocr.compare_report import report
-from hw_ocr.presets import CONV_LAYERS
+from hw_ocr.presets import CONV_LAYERS, PUBLISHED
 
 _DESCRIPTION = """\
-Trains the networks of dsl-2019-hw3 with every seed and tabulates mean and standard deviation of their accuracies:
-`layers` is the report's Table 1, CNNs with 2 to 5 convolutions; `sequences` compares the networks of words with and
-without CRF (Question 2), with the CNN of single letters beside them, and our recommendation, for which the sample is
-too small. The choice is made on the validation fold, not on the test fold as in the report. All other flags are those
-of `python -m hw_ocr.train`.
+Trains the networks of dsl-2019-hw3 with every seed, and tabulates the mean and standard deviation of their accuracies.
+There are two comparisons. `layers` is the report's Table 1: CNNs with 2 to 5 convolutions. `sequences` compares the
+networks of words with and without CRF (Question 2) with each other, with the CNN of single letters, and with the
+recommended network (not on the sample, which is too small for it). The best network is chosen on the validation fold;
+the report chose it on the test fold. All other flags are those of `python -m hw_ocr.train`.
 
   python -m hw_ocr.compare --seeds 42 43 44 --jobs 2
   python -m hw_ocr.compare --dataset sample --only layers
 
-Each training is an ordinary run folder. The same command again goes on where an interrupted comparison was.
+Each training has an ordinary run folder. The same command resumes an interrupted comparison.
 """
-# What is compared: the end of a run's name, and the flags that train it.
+# The rows of each comparison: the end of a run's name, and the flags of its training.
 _CNN = {f"cnn{layers}": ["--model", "cnn", "--conv_layers", str(layers)] for layers in CONV_LAYERS}
 ROWS: Mapping[str, Mapping[str, list[str]]] = MappingProxyType({
     "layers": _CNN,
@@ -37,18 +40,19 @@ ROWS: Mapping[str, Mapping[str, list[str]]] = MappingProxyType({
     },
 })  # fmt: skip
 _OF_A_ROW = ("model", "conv_layers", "crf", "recipe", "hidden", "layers", "dropout")
+_METRICS = tuple(f"{part}_{unit}" for part in ("validation", "test") for unit in ("accuracy", "word_accuracy"))
 
 
 def parser() -> cli.Parser:
-    """The comparison's own flags; what it does not know is passed on to `hw_ocr.train`."""
+    """The comparison's own flags; all other flags are passed on to `hw_ocr.train`."""
     flags = cli.Parser("python -m hw_ocr.compare", _DESCRIPTION)
     add_flag(flags, "only", choices=tuple(ROWS), help="one of the two comparisons (default: both)")
-    comparison.add_flags(flags, "how names of its folders begin (default: compare-<dataset>)")
+    comparison.add_flags(flags, "beginning of its folders' names (default: compare-<dataset>)")
     return flags
 
 
 def parse(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
-    """Checks all flags, those for hw_ocr.train too; returns what to compare, by the keys of ROWS.
+    """Checks all flags, those of hw_ocr.train too; returns the comparisons by the keys of ROWS.
 
     Raises:
         UserError: a flag is wrong, or is one that the comparison sets itself.
@@ -77,9 +81,91 @@ def _rows(what: str, dataset: str) -> dict[str, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains what is missing, then writes tables, figures and choices."""
-    for wanted in parse(argv).values():
-        wanted.run()
+    """Trains the missing runs, then writes tables and figures and chooses the best network."""
+    for chosen in parse(argv).values():
+        chosen.run()
+
+
+def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
+    """Writes table, figure and summary.json into the comparison's folder and prints the table.
+
+    Args:
+        run: the comparison's folder.
+        trained: the finished runs of each row, one per seed.
+        seeds: the seeds of the runs.
+
+    Returns:
+        The content of summary.json.
+    """
+    summaries = {row: [run.summary() for run in runs] for row, runs in trained.items()}
+    first = next(iter(summaries.values()))[0]
+    table = [_row(name, of_seeds, published=first["dataset"] == "ocr") for name, of_seeds in summaries.items()]
+    summary = {
+        "name": run.folder.name,
+        **{key: first[key] for key in ("homework", "dataset", "data")},
+        "data_hashes": next(iter(trained.values()))[0].config["data"],
+        "seeds": list(seeds),
+        "table": table,
+        "choice": _choose(table),
+    }
+    text = f"{first['data']}, last epoch:\n\n{_markdown(table)}"
+    from hw_ocr import plots  # imports torch and matplotlib
+
+    plots.comparison(run.folder, table, f"{first['data']}, last epoch: {in_words(len(seeds))}")
+    files.write_csv(run.folder / "table.csv", table)
+    files.write_bytes(run.folder / "table.md", text.encode())
+    run.write_summary(summary)
+    print(f"\n{text}\n{summary['choice']['reason']}\ntables and figures are in {run.folder}")
+    return summary
+
+
+def _row(name: str, summaries: Sequence[Mapping[str, Any]], published: bool) -> dict[str, Any]:
+    """One row of the table: mean and standard deviation over the seeds, of the last and of the best epoch."""
+    row: dict[str, Any] = {
+        "row": name,
+        "data": summaries[0]["data"],
+        "network": summaries[0]["network"] + (" (recommended)" if name == "best" else ""),
+        "parameters": summaries[0]["parameters"],
+        **over_seeds(summaries, _METRICS),
+    }
+    for metric in ("test_accuracy", "test_word_accuracy"):
+        row[f"published_{metric}"] = PUBLISHED.get(name, {}).get(metric) if published else None
+    return row
+
+
+def _choose(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row with the best mean validation accuracy by letter after the last epoch, and the reason in words."""
+    metric = "final_validation_accuracy"
+    best, second, *_ = sorted(table, key=lambda row: -row[metric])
+    lead, spread = best[metric] - second[metric], best[f"{metric}_std"] + second[f"{metric}_std"]
+    mean = "mean " if best["seeds"] > 1 else ""
+    reason = f"{best['network']}: {mean}validation accuracy by letter {best[metric]:.4f}, {lead:.4f} ahead of "
+    reason += second["network"]
+    if best["seeds"] > 1:
+        reason += f" ({'more than' if lead > spread else 'within'} the spread of {spread:.4f} over seeds)"
+    return {"row": best["row"], "reason": reason}
+
+
+def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
+    """The table of the last epoch; the published accuracies are on test data."""
+    columns = {
+        "validation, by letter": "final_validation_accuracy",
+        "test, by letter": "final_test_accuracy",
+        "published, by letter": "published_test_accuracy",
+        "validation, by word": "final_validation_word_accuracy",
+        "test, by word": "final_test_word_accuracy",
+        "published, by word": "published_test_word_accuracy",
+    }
+    columns = {title: name for title, name in columns.items() if any(row[name] is not None for row in table)}
+    lines = [
+        f"| network | parameters | seeds | {' | '.join(columns)} | seconds per run |",
+        "|" + "---|" * (len(columns) + 4),
+    ]
+    for row in table:
+        cells = [str(row[key]) for key in ("network", "parameters", "seeds")]
+        cells += [cell(row, name) for name in columns.values()]
+        lines.append(f"| {' | '.join(cells)} | {row['training_seconds']:.0f} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

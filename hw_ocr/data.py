@@ -1,4 +1,4 @@
-"""Letters and the words they stand in, as tensors in memory, and mini-batches of either."""
+"""The data sets, split by fold, as tensors in memory; mini-batches of letters and of words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hw_common.runs.errors import UserError
 from hw_common.training.batches import Batches, SequenceBatches, Tensors
-from hw_ocr.sources import FOLDS, READERS, Table
+from hw_ocr.readers import FOLDS, READERS, LetterTable
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 # dsl-2019-hw3 trains on eight folds, chooses on the ninth and reports on the last.
@@ -20,12 +20,12 @@ _SPLITS = {"train": range(8), "dev": range(8, 9), "test": range(9, 10)}
 
 @dataclass(frozen=True)
 class Letters:
-    """Letters in the order in which they stand in words.
+    """The letters of some words, word by word.
 
     Attributes:
         images: (n, 16, 8) uint8, 0 for paper and 1 for ink.
         labels: (n,) int64 from 0 for a to 25 for z.
-        lengths: (words,) int64, letters of each word; the words follow one another.
+        lengths: (words,) int64, number of letters of each word.
     """
 
     images: Tensor
@@ -38,14 +38,14 @@ class Letters:
 
 @dataclass(frozen=True)
 class OcrData:
-    """A data set, cut into splits by fold; a word is never cut.
+    """A data set, split by fold; all letters of a word have the same fold.
 
     Attributes:
-        name: of the data set.
-        train: for training.
-        dev: for choosing.
-        test: for reporting.
-        hashes: of the data file.
+        name: its name in figures and tables.
+        train: folds 0 to 7, for training.
+        dev: fold 8, for choosing.
+        test: fold 9, for reporting.
+        hashes: SHA-256 of the data file.
     """
 
     name: str
@@ -59,30 +59,29 @@ def load(dataset: str, data_dir: Path, seed: int) -> OcrData:
     """Reads `dataset`, "ocr" (downloaded on first use) or "sample".
 
     Args:
-        dataset: one of sources.READERS.
-        data_dir: where the data sets are; the OCR letters are in its folder ocr.
-        seed: draws the sample's letters.
+        dataset: one of readers.READERS.
+        data_dir: folder of all data sets; the OCR letters are in its folder ocr.
+        seed: seed of the sample's letters; the OCR letters do not depend on it.
 
     Raises:
-        UserError: the file is missing and cannot be downloaded, is damaged, or does not hold what it should; names the
-            first row that is wrong.
+        UserError: the file is missing and cannot be downloaded, or is damaged, or a row is wrong (names the first one).
     """
-    source = READERS[dataset](data_dir, seed)
-    missing = sorted(set(range(FOLDS)) - set(source.table.folds.tolist()))
+    raw = READERS[dataset](data_dir, seed)
+    missing = sorted(set(range(FOLDS)) - set(raw.table.folds.tolist()))
     if missing:
         raise UserError(
-            f"{source.where} has no word of fold {missing[0]}, expected words of each of the folds 0 to {FOLDS - 1} "
+            f"{raw.where} has no word of fold {missing[0]}, expected words of each of the folds 0 to {FOLDS - 1} "
             "(0 to 7 for training, 8 for choosing, 9 for testing)"
         )
-    splits = {name: _select(source.table, folds) for name, folds in _SPLITS.items()}
-    return OcrData(source.name, **splits, hashes=source.hashes)
+    splits = {name: _select(raw.table, folds) for name, folds in _SPLITS.items()}
+    return OcrData(raw.name, **splits, hashes=raw.hashes)
 
 
-def _select(table: Table, folds: range) -> Letters:
+def _select(table: LetterTable, folds: range) -> Letters:
     """The words of `table` in `folds`."""
     chosen = np.isin(table.folds, folds)
-    of_letter = np.repeat(chosen, table.lengths)
-    arrays = table.images[of_letter], table.labels[of_letter], table.lengths[chosen]
+    chosen_letters = np.repeat(chosen, table.lengths)
+    arrays = table.images[chosen_letters], table.labels[chosen_letters], table.lengths[chosen]
     return Letters(*map(torch.from_numpy, arrays))
 
 
@@ -97,12 +96,12 @@ def letter_batches(
     """Mini-batches (images (B, 1, 16, 8) float, labels (B,)) of single letters.
 
     Args:
-        letters: moved to `device` whole: the data set is small.
+        letters: the data; all of them are moved to `device`, since the data set is small.
         batch_size: letters per step, over all processes.
-        device: where the batches are to be.
-        seed: with the epoch, fixes the order and the augmentation.
-        shuffle: for training; otherwise the letters come in their order.
-        augment: see `shift`.
+        device: device of the batches.
+        seed: fixes, with the epoch, the order and the augmentation.
+        shuffle: whether the letters come in random order, for training; otherwise they come in their own order.
+        augment: whether each image is moved by `shift`.
     """
 
     def prepare(rows: Tensors, generator: torch.Generator) -> Tensors:
@@ -122,20 +121,21 @@ def word_batches(
 ) -> SequenceBatches:
     """Mini-batches (images (B, T, 16, 8) float, labels (B, T) int64, mask (B, T) bool) of words.
 
-    T is the longest word's length; behind the end of a shorter one, images and labels are 0 and the mask is False.
+    T is the length of the batch's longest word. In the padding of shorter words, images and labels are 0 and the mask
+    is False.
 
     Args:
-        letters: moved to `device` whole.
+        letters: the data; all letters are moved to `device`.
         batch_size: words per step, over all processes.
-        device: where the batches are to be.
-        seed: with the epoch, fixes the order and the augmentation.
-        shuffle: for training: words of similar length together, in random order; otherwise from the shortest to the
-            longest, those of equal length in their order.
-        augment: see `shift`.
+        device: device of the batches.
+        seed: fixes, with the epoch, the order and the augmentation.
+        shuffle: whether batches of words of similar length come in random order, for training; otherwise the words are
+            sorted by length, and words of equal length keep their order.
+        augment: whether each image is moved by `shift`.
     """
     lengths = letters.lengths
     starts = lengths.cumsum(0) - lengths
-    # All padding points to one blank letter, put behind the others.
+    # All padding refers to one blank letter, which is appended to the others.
     images = F.pad(letters.images, (0, 0, 0, 0, 0, 1)).to(device)
     labels = F.pad(letters.labels, (0, 1)).to(device)
 
@@ -151,11 +151,11 @@ def word_batches(
     return SequenceBatches(lengths.tolist(), batch_size, collate, seed, shuffle)
 
 
-def shift(images: Tensor, generator: torch.Generator, reach: int = 1) -> Tensor:
-    """Moves each of `images` (N, H, W) by up to `reach` pixels in each direction; paper comes in at the edges."""
+def shift(images: Tensor, generator: torch.Generator, distance: int = 1) -> Tensor:
+    """Moves each image (H, W) of `images` (N, H, W) by up to `distance` pixels along each axis, padded with paper."""
     count, height, width = images.shape
-    offsets = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)
+    offsets = torch.randint(0, 2 * distance + 1, (2, count), generator=generator)
     rows = (torch.arange(height) + offsets[0][:, None]).to(images.device)
     columns = (torch.arange(width) + offsets[1][:, None]).to(images.device)
     every = torch.arange(count, device=images.device)[:, None, None]
-    return F.pad(images, (reach,) * 4)[every, rows[:, :, None], columns[:, None, :]]
+    return F.pad(images, (distance,) * 4)[every, rows[:, :, None], columns[:, None, :]]

@@ -1,4 +1,4 @@
-"""What `hw_ocr.train` trains: network, batches, loss, and the numbers and figures of its summary."""
+"""What `hw_ocr.train` trains: the network, its batches and loss, and the metrics and figures of a run."""
 
 import argparse
 from pathlib import Path
@@ -19,82 +19,82 @@ from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.fast_crf import FastLinearChainCRF
 from hw_ocr.models import CLASSES, BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
-from hw_ocr.presets import HOMEWORK, SOURCE, TITLES, takes_words
+from hw_ocr.presets import CITATION, HOMEWORK, Settings
 
+_NETWORKS: dict[str, type[nn.Module]] = {"cnn": OcrCNN, "bilstm": BiLSTM, "conv-bilstm": ConvBiLSTM}
 _WORDS_AT_ONCE = 256
 
 
-def build_model(arguments: argparse.Namespace) -> nn.Module:
-    """The network that `arguments` describe: of letters for a CNN without CRF, else of words."""
-    if arguments.model == "cnn":
-        network: nn.Module = OcrCNN(arguments.conv_layers)
-        if not arguments.crf:
-            return network
-        network = PerLetter(network)
-    else:
-        sizes = {"hidden": arguments.hidden, "layers": arguments.layers, "dropout": arguments.dropout}
-        network = BiLSTM(**sizes) if arguments.model == "bilstm" else ConvBiLSTM(**sizes)
-    crf = FastLinearChainCRF if arguments.kernels == "fast" else LinearChainCRF
-    return WithCRF(network, crf(CLASSES)) if arguments.crf else network
+def build_model(settings: Settings) -> nn.Module:
+    """The network of `settings`: a network of letters for a CNN without CRF, otherwise a network of words."""
+    network = _NETWORKS[settings.model](**settings.sizes)
+    if not settings.crf:
+        return network
+    crf = FastLinearChainCRF if settings.kernels == "fast" else LinearChainCRF
+    return WithCRF(as_word_network(network), crf(CLASSES))
+
+
+def as_word_network(network: nn.Module) -> nn.Module:
+    """A network from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26), made from any network."""
+    return PerLetter(network) if isinstance(network, OcrCNN) else network
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Everything that `arguments` describe.
+    """Everything that a training with the arguments of `hw_ocr.train` needs.
 
     Raises:
         UserError: the data cannot be used, or the batch is smaller than the number of processes.
     """
-    ocr = data.load(arguments.dataset, arguments.data_dir, arguments.seed)
-    model = build_model(arguments).to(device)
-    _announce(arguments, ocr, model)
-    batches = training_batches(arguments, ocr.train, device)
-    optimizer = make_optimizer(arguments.optimizer, model.parameters(), arguments.lr, arguments.l2_decay)
+    settings = Settings.from_arguments(arguments)
+    ocr = data.load(settings.dataset, arguments.data_dir, settings.seed)
+    model = build_model(settings).to(device)
+    _announce(settings, ocr, model)
+    batches = training_batches(settings, ocr.train, device)
+    optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.l2_decay)
     return Experiment(
         model=model,
         batches=batches,
         optimizer=optimizer,
-        scheduler=make_schedule(arguments.schedule, optimizer, arguments.epochs * len(batches)),
-        loss_function=word_loss if takes_words(arguments.model, arguments.crf) else letter_loss,
+        scheduler=make_schedule(settings.schedule, optimizer, settings.epochs * len(batches)),
+        loss_function=word_loss if settings.trains_on_words else letter_loss,
         evaluate=lambda model: evaluate(model, ocr.dev, "validation"),
         monitor="validation_accuracy",
         hashes=ocr.hashes,
-        metadata=weights_metadata(arguments),
-        summarize=lambda fitted: _summarize(arguments, ocr, model, fitted),
-        draw=lambda folder, fitted, summary: _draw(arguments, ocr, model, folder, fitted),
+        metadata=weights_metadata(settings),
+        summarize=lambda fitted: _summarize(settings, ocr, model, fitted),
+        draw=lambda folder, fitted, summary: _draw(settings, ocr, model, folder, fitted),
         report=_report,
     )
 
 
-def title(arguments: argparse.Namespace) -> str:
-    """What people call the network that `arguments` describe."""
-    layers = f" with {arguments.conv_layers} convolutions" if arguments.model == "cnn" else ""
-    return f"{TITLES[arguments.model]}{'-CRF' if arguments.crf else ''}{layers}"
+def weights_metadata(settings: Settings) -> dict[str, str]:
+    """Metadata stored in a weights file, checked when the file is loaded."""
+    return {"homework": HOMEWORK, "network": settings.title}
 
 
-def weights_metadata(arguments: argparse.Namespace) -> dict[str, str]:
-    """Whose weights these are: what a weights file says about itself."""
-    return {"homework": HOMEWORK, "network": title(arguments)}
+def training_batches(settings: Settings, letters: Letters, device: torch.device) -> EpochBatches:
+    """Shuffled mini-batches of words, or of letters for a network of letters, on `device`.
 
-
-def training_batches(arguments: argparse.Namespace, letters: Letters, device: torch.device) -> EpochBatches:
-    """The shuffled, possibly augmented mini-batches of letters or words that `arguments` describe, on `device`."""
-    if arguments.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {arguments.batch_size} is less than one example for each process")
-    make = data.word_batches if takes_words(arguments.model, arguments.crf) else data.letter_batches
-    return make(letters, arguments.batch_size, device, arguments.seed, shuffle=True, augment=arguments.augment)
+    Raises:
+        UserError: the batch is smaller than the number of processes.
+    """
+    if settings.batch_size < distributed.world_size():
+        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
+    make = data.word_batches if settings.trains_on_words else data.letter_batches
+    return make(letters, settings.batch_size, device, settings.seed, shuffle=True, augment=settings.augment)
 
 
 def letter_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """What `fit` minimizes for a network of single letters: mean cross-entropy of the letters."""
+    """The mean cross-entropy of a batch of letters, and the number of letters."""
     images, labels = batch
     return F.cross_entropy(model(images), labels), len(labels), {}
 
 
 def word_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """What `fit` minimizes for a network of words.
+    """The loss of a batch of words, divided by its number of letters, and the number of letters.
 
-    Mean over the letters of the cross-entropy or, under a CRF, of the words' negative log-likelihoods (dsl-2019-hw3
-    Q2.2). Dividing those by letters too makes one learning rate suit both.
+    The loss is the sum of the letters' cross-entropies. With a CRF it is the sum of the words' negative log-likelihoods
+    (dsl-2019-hw3 Q2.2). Both are divided by the number of letters, so that one learning rate suits both.
     """
     images, labels, mask = batch
     scores = model(images, mask)
@@ -103,43 +103,36 @@ def word_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int,
 
 
 def _negative_log_likelihood(network: nn.Module, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Summed over all letters, or all words, of a batch of `scores` (B, T, 26)."""
+    """The sum over the letters of a batch or, with a CRF, over its words; `scores` are (B, T, 26)."""
     if isinstance(network, WithCRF):
         return -network.crf.log_likelihood(scores.float(), labels, mask).sum()
     return F.cross_entropy(scores[mask], labels[mask], reduction="sum")
 
 
-def on_words(model: nn.Module) -> nn.Module:
-    """`model` as a network of words, (images (B, T, 16, 8), mask (B, T)) to scores (B, T, 26), whatever it is."""
-    return PerLetter(model) if isinstance(model, OcrCNN) else model
-
-
 def decode(network: nn.Module, scores: Tensor, mask: Tensor) -> Tensor:
-    """The letters (B, T) that a network of words reads: each best one, or under a CRF the best word (Viterbi)."""
+    """The predicted letters, (B, T) int64: each letter's best score or, with a CRF, the best word (Viterbi)."""
     return network.crf.decode(scores.float(), mask) if isinstance(network, WithCRF) else scores.argmax(2)
 
 
-def read(model: nn.Module, letters: Letters) -> tuple[Tensor, float]:
-    """Reads all words of `letters`, in every process alike.
+def predict(model: nn.Module, letters: Letters) -> tuple[Tensor, float]:
+    """Predicts all words of `letters`; every process of a distributed training computes all of them.
 
     Args:
-        model: in eval mode, under inference_mode.
-        letters: (n) in words.
+        model: network of letters or of words, in eval mode, under inference_mode.
+        letters: n letters in words.
 
     Returns:
-        What each letter is taken for, (n,) int64 on the CPU, and the mean loss over the letters.
+        The predicted letters, (n,) int64 on the CPU, and the mean loss per letter.
     """
-    network, device = on_words(model), next(model.parameters()).device
+    network, device = as_word_network(model), next(model.parameters()).device
     predicted, loss = [], 0.0
     lengths = letters.lengths.tolist()
-    words = list(zip(letters.images.split(lengths), letters.labels.split(lengths), strict=True))
-    for first in range(0, len(words), _WORDS_AT_ONCE):
-        images, labels = (
-            nn.utils.rnn.pad_sequence(part, batch_first=True).to(device)
-            for part in zip(*words[first : first + _WORDS_AT_ONCE], strict=True)
-        )
-        mask = torch.arange(labels.shape[1]) < letters.lengths[first : first + _WORDS_AT_ONCE, None]
-        mask = mask.to(device)
+    images_of_words, labels_of_words = letters.images.split(lengths), letters.labels.split(lengths)
+    for first in range(0, len(lengths), _WORDS_AT_ONCE):
+        words = slice(first, first + _WORDS_AT_ONCE)
+        images = nn.utils.rnn.pad_sequence(list(images_of_words[words]), batch_first=True).to(device)
+        labels = nn.utils.rnn.pad_sequence(list(labels_of_words[words]), batch_first=True).to(device)
+        mask = (torch.arange(labels.shape[1]) < letters.lengths[words, None]).to(device)
         scores = network(images.float(), mask)
         loss += _negative_log_likelihood(network, scores, labels, mask).item()
         predicted.append(decode(network, scores, mask)[mask].cpu())
@@ -147,11 +140,11 @@ def read(model: nn.Module, letters: Letters) -> tuple[Tensor, float]:
 
 
 def evaluate(model: nn.Module, letters: Letters, part: str) -> Row:
-    """Mean loss, accuracy by letter and accuracy by whole word of `model`, in eval mode, called <part>_loss and so on.
+    """The metrics <part>_loss, <part>_accuracy (by letter) and <part>_word_accuracy of `model`, in eval mode.
 
-    A word is right if all its letters are (the report's `evaluate` with decision=1).
+    A word is right if all its letters are right, as in the report's `evaluate` with decision=1.
     """
-    predicted, loss = read(model, letters)
+    predicted, loss = predict(model, letters)
     right = predicted == letters.labels
     words = [word.all().item() for word in right.split(letters.lengths.tolist())]
     return {
@@ -161,45 +154,45 @@ def evaluate(model: nn.Module, letters: Letters, part: str) -> Row:
     }
 
 
-def _summarize(arguments: argparse.Namespace, ocr: OcrData, model: nn.Module, fitted: Fitted) -> dict[str, Any]:
-    final, best = last_and_best(model, fitted, arguments.precision, lambda: evaluate(model, ocr.test, "test"))
+def _summarize(settings: Settings, ocr: OcrData, model: nn.Module, fitted: Fitted) -> dict[str, Any]:
+    final, best = last_and_best(model, fitted, settings.precision, lambda: evaluate(model, ocr.test, "test"))
     splits = {"training": ocr.train, "validation": ocr.dev, "test": ocr.test}
     return {
         "homework": HOMEWORK,
-        "dataset": arguments.dataset,
+        "dataset": settings.dataset,
         "data": ocr.name,
-        "network": title(arguments),
+        "network": settings.title,
         "letters": {part: len(letters) for part, letters in splits.items()},
         "words": {part: len(letters.lengths) for part, letters in splits.items()},
-        "parameters": parameters(model),
+        "parameters": count_parameters(model),
         "final": final,
         "best": best,
         "speed": {
             "training_seconds": round(fitted.seconds, 2),
-            "letters_per_second": round(arguments.epochs * len(ocr.train) / fitted.seconds, 1),
+            "letters_per_second": round(settings.epochs * len(ocr.train) / fitted.seconds, 1),
         },
     }
 
 
-def parameters(model: nn.Module) -> int:
-    """How many numbers training adjusts."""
+def count_parameters(model: nn.Module) -> int:
+    """The number of parameters that training adjusts."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _draw(arguments: argparse.Namespace, ocr: OcrData, model: nn.Module, folder: Path, fitted: Fitted) -> None:
-    """All figures; those of what the network has learned show the best epoch, whose weights the run keeps."""
+def _draw(settings: Settings, ocr: OcrData, model: nn.Module, folder: Path, fitted: Fitted) -> None:
+    """Draws all figures. Those that show predictions or weights are of the best epoch, whose weights the run keeps."""
     model.load_state_dict(fitted.best_weights)
-    predicted, _ = evaluate_once(model, arguments.precision, lambda: read(model, ocr.test))
-    what = f"{title(arguments)}, {ocr.name}, {SOURCE}"
-    plots.training_curves(folder, fitted.rows, what)
+    predicted, _ = evaluate_once(model, settings.precision, lambda: predict(model, ocr.test))
+    title = f"{settings.title}, {ocr.name}, {CITATION}"
+    plots.training_curves(folder, fitted.rows, title)
     counts = plots.count_confusions(ocr.test.labels, predicted)
     files.write_csv(folder / "confusion.csv", plots.confusion_rows(counts))
-    plots.confusion_matrix(folder, counts, what)
-    plots.misread_words(folder, ocr.test, predicted, what)
+    plots.confusion_matrix(folder, counts, title)
+    plots.misread_words(folder, ocr.test, predicted, title)
     for name, layer in plots.convolutions(model).items():  # dsl-2019-hw3 Q1.3, Figures 5 to 8
-        figures.kernels(folder, name, layer.weight.detach().float().cpu().numpy(), f"best epoch, {what}")
+        figures.kernels(folder, name, layer.weight.detach().float().cpu().numpy(), f"best epoch, {title}")
     if isinstance(model, WithCRF):
-        plots.transitions(folder, model.crf, what)
+        plots.transitions(folder, model.crf, title)
 
 
 def _report(summary: dict[str, Any]) -> list[str]:
@@ -212,18 +205,19 @@ def _report(summary: dict[str, Any]) -> list[str]:
     speed = summary["speed"]
     return [
         *lines,
-        f"{speed['training_seconds']:.1f} s of training, {speed['letters_per_second']:.0f} letters a second",
+        f"{speed['training_seconds']:.1f} s of training, {speed['letters_per_second']:.0f} letters per second",
     ]
 
 
-def _announce(arguments: argparse.Namespace, ocr: OcrData, model: nn.Module) -> None:
+def _announce(settings: Settings, ocr: OcrData, model: nn.Module) -> None:
     if not distributed.is_main():
         return
-    unit = "words" if takes_words(arguments.model, arguments.crf) else "letters"
+    unit = "words" if settings.trains_on_words else "letters"
     splits = (("training", ocr.train), ("validation", ocr.dev), ("test", ocr.test))
     sizes = ", ".join(f"{len(letters.lengths)} {part}" for part, letters in splits)
     print(
         f"{ocr.name}: {sizes} words, {sum(len(letters) for _, letters in splits)} letters\n"
-        f"{title(arguments)} with {parameters(model)} parameters; {arguments.epochs} epochs of {arguments.optimizer}, "
-        f"learning rate {arguments.lr:g}, batches of {arguments.batch_size} {unit}, seed {arguments.seed}"
+        f"{settings.title} with {count_parameters(model)} parameters; {settings.epochs} epochs of "
+        f"{settings.optimizer}, learning rate {settings.lr:g}, batches of {settings.batch_size} {unit}, "
+        f"seed {settings.seed}"
     )

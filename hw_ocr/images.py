@@ -1,7 +1,7 @@
-"""Image files to letters as the networks know them: 16×8 pixels of ink or paper.
+"""Letters from image files, in the format of the data set: 16×8 pixels of ink or paper.
 
-The letters of the data set are as large as they can be with their shape kept, that is 16 pixels high or 8 wide, and
-centred; letters from image files are brought to the same size and place.
+The letters of the data set are centred and either 16 pixels high or 8 pixels wide. Letters from image files are scaled
+and centred in the same way.
 """
 
 from pathlib import Path
@@ -11,51 +11,52 @@ from PIL import Image
 
 from hw_common.data import images
 from hw_common.runs.errors import UserError
-from hw_ocr.sources import HEIGHT, WIDTH
+from hw_ocr.readers import HEIGHT, WIDTH
 
-_LEAST_CONTRAST = 32  # grey levels between paper and ink
-_MOST_LETTERS = 200
-# Of the ink that the fullest pixel of a letter has, how much makes a pixel ink: thin strokes must not break when a
-# large letter shrinks, where two pixels share the width of one stroke.
+_MIN_CONTRAST = 32  # grey levels between paper and ink
+_MAX_LETTERS = 200
+# A pixel of a scaled letter is ink if it has this share of the ink of the letter's darkest pixel. With a larger share,
+# a thin stroke would break where its width is divided between two pixels.
 _INK_SHARE = 0.4
 
 
 def read_letters(path: Path) -> np.ndarray:
-    """The letters in an image file, cut apart where a column of pixels has no ink: (T, 16, 8) uint8 of 0 and 1.
+    """The letters of the word in an image file, (T, 16, 8) uint8 of 0 and 1.
 
-    Any size, grey or in colour, bright on dark or dark on bright. Letters that touch are not told apart; an image of
-    16×8 pixels is taken for a letter of the data set as it is.
+    The image may have any size, be grey or in colour, and be dark on bright or bright on dark. It is cut into letters
+    at the columns of pixels without ink, so letters that touch count as one. An image of 16×8 pixels is one letter and
+    is not scaled.
 
     Raises:
-        UserError: no image, damaged, too large, without ink, or with more than 200 letters.
+        UserError: the file is not an image, is damaged or too large, or shows no ink or more than 200 letters.
     """
     with images.opened(path) as image:
         ink = find_ink(np.asarray(images.on_background(image, "white").convert("L")))
     if ink is None:
-        raise UserError(f"{path} shows no letter: expected ink at least {_LEAST_CONTRAST} of 255 grey levels off paper")
+        raise UserError(f"{path} shows no letter: expected a contrast of at least {_MIN_CONTRAST} of 255 grey levels")
     if ink.shape == (HEIGHT, WIDTH):
         return (ink > 0.5).astype(np.uint8)[None]
     cut = cut_at_blank_columns(ink)
-    if len(cut) > _MOST_LETTERS:
-        raise UserError(f"{path} falls into {len(cut)} pieces, expected one word of at most {_MOST_LETTERS} letters")
+    if len(cut) > _MAX_LETTERS:
+        raise UserError(f"{path} shows {len(cut)} letters, expected one word of at most {_MAX_LETTERS}")
     return np.stack([fit(letter) for letter in cut])
 
 
 def find_ink(grey: np.ndarray) -> np.ndarray | None:
-    """How much ink each pixel has, float32 from 0 (paper) to 1; None if all of it is paper.
+    """The amount of ink of each pixel, float32 from 0 (paper) to 1; None if the image shows no ink.
 
-    Paper is what most pixels show (of the data set's 51 699 letters, two have more ink than paper); ink is what differs
-    from it, darker or brighter.
+    The grey level of paper is the median of the image (only two of the data set's 51 699 letters have more ink than
+    paper). The amount of ink is the distance from it, darker or brighter.
 
     Args:
         grey: (height, width) uint8.
     """
     distance = np.abs(grey.astype(np.int16) - int(np.median(grey)))
-    return (distance / np.float32(distance.max())) if distance.max() >= _LEAST_CONTRAST else None
+    return (distance / np.float32(distance.max())) if distance.max() >= _MIN_CONTRAST else None
 
 
 def cut_at_blank_columns(ink: np.ndarray) -> list[np.ndarray]:
-    """The pieces of `ink` (height, width) between columns without ink, from left to right, without paper around."""
+    """The parts of `ink` (height, width) between columns without ink, from left to right, cropped to their ink."""
     filled = ink > 0.5
     edges = np.flatnonzero(np.diff(filled.any(axis=0).astype(np.int8), prepend=0, append=0))
     pieces = []
@@ -66,11 +67,11 @@ def cut_at_blank_columns(ink: np.ndarray) -> list[np.ndarray]:
 
 
 def fit(letter: np.ndarray) -> np.ndarray:
-    """`letter` (height, width) as large as fits into 16×8 pixels with its shape kept, centred; uint8 of 0 and 1."""
+    """`letter` (height, width) scaled to the largest size within 16×8 pixels, centred; uint8 of 0 and 1."""
     height, width = letter.shape
     scale = min(HEIGHT / height, WIDTH / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    # The mean of the pixels that become one; where a small letter grows, copies.
+    # Box filter: each new pixel is the mean of the old pixels that it covers, or a copy if the letter is enlarged.
     scaled = np.asarray(Image.fromarray(letter.astype(np.float32)).resize(size, Image.Resampling.BOX))
     placed = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     top, left = (HEIGHT - size[1]) // 2, (WIDTH - size[0]) // 2

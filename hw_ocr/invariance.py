@@ -1,4 +1,4 @@
-"""`python -m hw_ocr.invariance RUN`: what pooling does to shifts and rotations (dsl-2019-hw3 Q1.1, Figures 1 and 2)."""
+"""`python -m hw_ocr.invariance RUN`: dsl-2019-hw3 Q1.1, Figures 1 and 2, measured on a trained network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +7,10 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 
 _DESCRIPTION = """\
-Shifts letters by one and two pixels and rotates them by 10 and 20 degrees, and measures how much the feature maps of
-a trained network change: after a convolution with its ReLU, after the 2×2 max-pooling behind it (the report's Figure
-1), and after a maximum over the channels, which the report's Figure 2 shows and the network itself does not take.
+Shifts letters by one and two pixels, rotates them by 10 and 20 degrees, and measures how much the feature maps of a
+trained network change (dsl-2019-hw3 Q1.1). Maps are compared after a convolution with its ReLU, after the following
+2×2 max-pooling (the report's Figure 1), and after a maximum over the channels (the report's Figure 2; the network
+itself does not compute it).
 
   python -m hw_ocr.invariance results/hw_ocr/ocr-cnn2-plain
 
@@ -29,34 +30,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints a table, writes numbers and figure into the run folder."""
     arguments = parser().parse_args(argv)
     from hw_common.runs import files
-    from hw_ocr import pooling  # imports torch, hence after the arguments are checked
-    from hw_ocr.finished import open_finished
+    from hw_common.runs.run_folder import Run
+    from hw_ocr import data, pooling  # imports torch, hence after the arguments are checked
+    from hw_ocr.presets import HOMEWORK
+    from hw_ocr.trained_network import open_trained
 
-    finished = open_finished(arguments.run)
-    letters = pooling.choose_letters(finished, arguments.data_dir, arguments.letters, arguments.seed)
-    maps = pooling.collect_all(finished, letters)
+    trained = open_trained(arguments.run)
+    pooling.check_convolutional(trained.network)
+    test = data.load(trained.settings.dataset, arguments.data_dir or trained.data_dir, trained.settings.seed).test
+    letters = pooling.choose_letters(test.images, arguments.letters, arguments.seed)
+    maps = pooling.collect_all(trained.network, letters)
     measured = pooling.measure(maps)
-    folder, stem = finished.run.folder, finished.run.free_stem("invariance")
-    paths = pooling.draw(
-        letters[:1], maps, measured, folder, stem, f"means over {len(letters)} letters; {finished.title}"
-    )
-    result = {"data": finished.data, "letters": len(letters), "maps": measured}
-    files.write_json(folder / f"{stem}.json", result)
+    stem = Run.open(trained.folder, HOMEWORK).free_stem("invariance")
+    title = f"means over {len(letters)} letters; {trained.title}"
+    paths = pooling.draw(letters[:1], maps, measured, trained.folder, stem, title)
+    result = {"data": trained.data, "letters": len(letters), "maps": measured}
+    files.write_json(trained.folder / f"{stem}.json", result)
     print(_table(measured))
-    for path in [*paths, folder / f"{stem}.json"]:
+    for path in [*paths, trained.folder / f"{stem}.json"]:
         print(path)
 
 
 def _table(measured: Sequence[Mapping[str, Any]]) -> str:
-    """A line per kind of map, a column per change."""
+    """One row per kind of map, one column per change of the letter."""
     names = list(measured[0]["changes"])
     lines = [f"{'':36}" + "".join(f"{name:>22}" for name in names)]
     for row in measured:
         cells = (f"{c['values_changed']:.0%} by {c['relative_change']:.0%}" for c in row["changes"].values())
         lines.append(f"{row['layer']}, {row['stage']:28}" + "".join(f"{cell:>22}" for cell in cells))
-    return "\n".join(
-        ["how many of the values change, and by how much (norm of the difference by norm of the maps)", *lines]
-    )
+    title = "share of the values that change, and by how much (norm of the difference divided by the norm of the maps)"
+    return "\n".join([title, *lines])
 
 
 if __name__ == "__main__":

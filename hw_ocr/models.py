@@ -1,4 +1,4 @@
-"""The report's networks, one line per item of its constructors, in its order and with its names."""
+"""The networks of dsl-2019-hw3: one line per item of the report's constructors, in its order and with its names."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ class OcrCNN(nn.Module):
     """dsl-2019-hw3 Q1.2, with more layers Q1.4: 32 218 / 38 634 / 45 050 / 51 466 parameters for 2 to 5 layers.
 
     Args:
-        conv_layers: how many convolutions, 2 or more; the first and the last are followed by pooling.
+        conv_layers: number of convolutions, at least 2; pooling follows the first and the last.
     """
 
     def __init__(self, conv_layers: int = 2) -> None:
@@ -36,10 +36,10 @@ class OcrCNN(nn.Module):
 
 
 class PerLetter(nn.Module):
-    """Applies a network of single letters to each letter of a word: what a CRF on the CNN needs.
+    """Applies a network of single letters to each letter of a word, so that a CRF can be put on the CNN.
 
     Args:
-        network: (N, 1, 16, 8) to (N, 26).
+        network: from images (N, 1, 16, 8) to scores (N, 26).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -53,17 +53,16 @@ class PerLetter(nn.Module):
 
 
 class BidirectionalLSTM(nn.Module):
-    """LSTMs that read a word from both ends, in layers; padding has no influence on what they read.
+    """Layers of two LSTMs each: one reads a word from left to right, the other from right to left.
 
-    nn.LSTM(bidirectional=True) starts its second direction in the padding, unless sequences are packed. Here each
-    direction is an LSTM of its own and the second one gets the letters of each word in reverse, so that padding comes
-    last for both: the same numbers as packed ones, in less time on a CPU, whose fast LSTM takes no packed sequences.
+    The second LSTM gets the letters of each word in reverse order, so that the padding comes last for both and has no
+    influence. The outputs equal those of nn.LSTM(bidirectional=True) on packed sequences.
 
     Args:
-        inputs: numbers per letter.
-        hidden: units in each direction.
-        layers: each reads both directions of the one before.
-        dropout: probability, between the layers.
+        inputs: features of each letter.
+        hidden: units of each LSTM.
+        layers: number of layers; each reads the outputs of both LSTMs of the layer below.
+        dropout: probability of dropout between the layers.
     """
 
     def __init__(self, inputs: int, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
@@ -79,14 +78,14 @@ class BidirectionalLSTM(nn.Module):
         for number, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             if number > 0:
                 x = self.dropout(x)
-            ahead, _ = forwards(x)
-            back, _ = backwards(_rearrange(x, order))
-            x = torch.cat([ahead, _rearrange(back, order)], dim=2)
+            left_to_right, _ = forwards(x)  # (B, T, hidden)
+            right_to_left, _ = backwards(_rearrange(x, order))  # (B, T, hidden), in reverse order
+            x = torch.cat([left_to_right, _rearrange(right_to_left, order)], dim=2)  # (B, T, 2 hidden)
         return x
 
 
 def _reversing_order(mask: Tensor) -> Tensor:
-    """Where each place of the flattened (B, T) takes its letter from, so that words are reversed and padding stays."""
+    """The indices into the flattened (B, T) that reverse each word and leave the padding in place, (B·T,)."""
     lengths = mask.sum(1, keepdim=True)
     positions = torch.arange(mask.shape[1], device=mask.device)
     reversed_positions = torch.where(mask, lengths - 1 - positions, positions)
@@ -103,8 +102,8 @@ class BiLSTM(nn.Module):
 
     Args:
         hidden: units of the linear layer, and of the LSTM in each direction.
-        layers: of the LSTM.
-        dropout: probability, on what goes into each layer of the LSTM and on what comes out of the last.
+        layers: layers of the LSTM.
+        dropout: probability of dropout on the input of each layer of the LSTM and on the output of the last layer.
     """
 
     def __init__(self, hidden: int = 128, layers: int = 1, dropout: float = 0.0) -> None:
@@ -126,8 +125,8 @@ class ConvBiLSTM(nn.Module):
 
     Args:
         hidden: units of the linear layer, and of the LSTM in each direction.
-        layers: of the LSTM.
-        dropout: probability, on what goes into each layer of the LSTM and on what comes out of the last.
+        layers: layers of the LSTM.
+        dropout: probability of dropout on the input of each layer of the LSTM and on the output of the last layer.
     """
 
     def __init__(self, hidden: int = 128, layers: int = 1, dropout: float = 0.0) -> None:

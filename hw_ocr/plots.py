@@ -1,4 +1,4 @@
-"""The figures of a training run."""
+"""The figures of trainings and of their comparison."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,15 +14,15 @@ from hw_common.runs import figures
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import ALPHABET, Letters
 
-_MISREAD_SHOWN = 42
+_MAX_WORDS = 42
 _TINT = np.array([0xF6, 0xC1, 0x6B]) / 255  # behind a misread letter
 _MISREAD = "#A33F00"  # its name
 
 
-def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], what: str) -> None:
-    """Loss and accuracy against the epoch, as curves.png and curves.pdf (dsl-2019-hw3, Figures 3, 4 and 10 to 13).
+def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], title: str) -> None:
+    """Draws loss and accuracy per epoch, as curves.png and curves.pdf (dsl-2019-hw3, Figures 3, 4 and 10 to 13).
 
-    The training loss is the mean over the epoch, while the weights change.
+    The training loss of an epoch is the mean over its steps, so it lags behind the validation loss.
     """
     epochs = [row["epoch"] for row in rows]
     panels = {
@@ -34,33 +34,33 @@ def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], what: str
             "by whole word": (epochs, [row["validation_word_accuracy"] for row in rows]),
         },
     }
-    figures.save(figures.curves(panels, "epoch", what), folder, "curves")
+    figures.save(figures.curves(panels, "epoch", title), folder, "curves")
 
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """The first and the last convolution of `model`, under the report's names of their layers; none in a BiLSTM."""
+    """The first and the last convolution of `model` by the names of their layers; empty for a BiLSTM."""
     found = [(path, module) for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     return {path.split(".")[-2]: module for path, module in (found[:1] + found[-1:])}
 
 
 def count_confusions(labels: Tensor, predicted: Tensor) -> Tensor:
-    """How often each letter (rows) is read as each letter (columns): (26, 26) int64 from two (n,) int64."""
+    """Counts how often each letter (row) was predicted as each letter (column): (26, 26) int64 from two (n,) int64."""
     letters = len(ALPHABET)
     return torch.bincount(labels * letters + predicted, minlength=letters**2).view(letters, letters)
 
 
 def confusion_rows(counts: Tensor) -> list[dict[str, Any]]:
-    """`counts` (26, 26) as rows of a table."""
+    """The rows of confusion.csv from `counts` (26, 26)."""
     return [{"true": ALPHABET[i], **dict(zip(ALPHABET, row, strict=True))} for i, row in enumerate(counts.tolist())]
 
 
-def confusion_matrix(folder: Path, counts: Tensor, what: str) -> None:
-    """Which letters are taken for which, as confusion.png and .pdf.
+def confusion_matrix(folder: Path, counts: Tensor, title: str) -> None:
+    """Draws which letters were mistaken for which, as confusion.png and .pdf.
 
     Args:
-        folder: where to.
-        counts: (26, 26), see `count_confusions`.
-        what: network and data, for the title.
+        folder: folder of the figure.
+        counts: (26, 26), from `count_confusions`.
+        title: network and data set.
     """
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     mistakes = shares.clone().fill_diagonal_(0)
@@ -68,7 +68,7 @@ def confusion_matrix(folder: Path, counts: Tensor, what: str) -> None:
         [mistakes.numpy()],
         columns=1,
         title=f"test letters misread, best epoch: share of each row's letter that is read as the column's;\n"
-        f"on the diagonal, the percentage read right\n{what}",
+        f"on the diagonal, the percentage read right\n{title}",
         limits=(0, max(0.05, mistakes.max().item())),
         colour_bar="share misread",
         cell=6.2,
@@ -81,14 +81,14 @@ def confusion_matrix(folder: Path, counts: Tensor, what: str) -> None:
     figures.save(figure, folder, "confusion")
 
 
-def transitions(folder: Path, crf: LinearChainCRF, what: str) -> None:
-    """What a CRF has learned about which letter follows which, as transitions.png and .pdf."""
+def transitions(folder: Path, crf: LinearChainCRF, title: str) -> None:
+    """Draws the transition scores of a CRF, as transitions.png and .pdf."""
     scores = crf.transitions.detach().float().cpu().numpy()  # (from, to)
     largest = float(np.abs(scores).max()) or 1.0
     figure = figures.heatmap_grid(
         [scores],
         columns=1,
-        title=f"transition scores of the CRF, best epoch\n{what}",
+        title=f"transition scores of the CRF, best epoch\n{title}",
         colours=figures.SIGNED,
         limits=(-largest, largest),
         colour_bar="score",
@@ -105,87 +105,87 @@ def _name_letters(axes: Axes, rows: str, columns: str) -> None:
     axes.set_xlabel(columns)
 
 
-def misread_words(folder: Path, letters: Letters, predicted: Tensor, what: str) -> None:
-    """A page of words of `letters` with at least one misread letter, as misread.png and .pdf.
+def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str) -> None:
+    """Draws a page of words with at least one misread letter, as misread.png and .pdf.
 
-    Each letter's image stands above what it is and what it was read as. Where there are more words than fit on a page,
-    they are taken evenly from all of them.
+    Below the image of each letter are its label and the predicted letter. If there are more words than fit on the page,
+    it shows an evenly spaced selection of them.
 
     Args:
-        folder: where to.
-        letters: (n) in words.
-        predicted: (n,) int64, what they are read as.
-        what: network and data, for the title.
+        folder: folder of the figure.
+        letters: n letters in words.
+        predicted: (n,) int64, the predicted letters.
+        title: network and data set.
     """
     lengths = letters.lengths.tolist()
     words = zip(letters.images.split(lengths), letters.labels.split(lengths), predicted.split(lengths), strict=True)
     wrong = [word for word in words if bool((word[1] != word[2]).any())]
-    if len(wrong) > _MISREAD_SHOWN:
-        shown = [wrong[i * len(wrong) // _MISREAD_SHOWN] for i in range(_MISREAD_SHOWN)]
+    if len(wrong) > _MAX_WORDS:
+        shown = [wrong[i * len(wrong) // _MAX_WORDS] for i in range(_MAX_WORDS)]
     else:
         shown = wrong
     shown = sorted(shown, key=lambda word: len(word[1]))
     count = f"{len(shown)} of the {len(wrong)}" if len(shown) < len(wrong) else f"the {len(wrong)}"
-    title = f"{count} misread of {len(lengths)} test words, best epoch; below each letter, what it is and was read as"
-    page, places = _page([images.numpy() for images, _, _ in shown])
-    figure = figures.image_grid([page], columns=1, title=f"{title}\n{what}", cell=8)
+    heading = f"{count} misread of {len(lengths)} test words, best epoch; below each letter, its label and prediction"
+    page, corners = _page([images.numpy() for images, _, _ in shown])
+    figure = figures.image_grid([page], columns=1, title=f"{heading}\n{title}", cell=8)
     figure.set_size_inches(8, 0.6 + 8 * page.shape[0] / page.shape[1])
     axes = figure.axes[0]
-    for (_, true, read), (top, left) in zip(shown, places, strict=True):
+    for (_, true, read), (top, left) in zip(shown, corners, strict=True):
         for i, (label, guess) in enumerate(zip(true.tolist(), read.tolist(), strict=True)):
-            column, wrongly = left + 9 * i, label != guess
-            if wrongly:
+            column, misread = left + 9 * i, label != guess
+            if misread:
                 cell = page[top : top + 16, column : column + 8]
                 cell *= _TINT
-            style = {"ha": "center", "va": "center", "fontsize": 6.5, "family": "monospace"}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5, "family": "monospace"}
             axes.text(column + 3.5, top + 19, ALPHABET[label], color="black", **style)
-            weight, colour = ("bold", _MISREAD) if wrongly else ("normal", "black")
+            weight, colour = ("bold", _MISREAD) if misread else ("normal", "black")
             axes.text(column + 3.5, top + 26, ALPHABET[guess], color=colour, weight=weight, **style)
     axes.images[0].set_data(page)
     figures.save(figure, folder, "misread")
 
 
 def _page(words: Sequence[np.ndarray], columns: int = 3) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """White paper with the letters (T, 16, 8) of `words`, column by column, and room for two lines below each.
+    """A page with the letters (T, 16, 8) of each word, column by column, with space for two lines below each word.
 
     Returns:
-        (height, width, 3) float, and the top left corner of each word.
+        The page, (height, width, 3) float, and the row and column of each word's top left corner.
     """
     rows = max(1, -(-len(words) // columns))
     widths = [max((len(word) for word in words[rows * c : rows * (c + 1)]), default=1) for c in range(columns)]
     lefts = np.cumsum([2, *(9 * width + 12 for width in widths)])
     page = np.ones((34 * rows, max(int(lefts[-1]), 250), 3))
-    places = []
+    corners = []
     for number, word in enumerate(words):
         top, left = 2 + 34 * (number % rows), int(lefts[number // rows])
         for i, letter in enumerate(word):
             page[top : top + 16, left + 9 * i : left + 9 * i + 8] -= letter[:, :, None]
-        places.append((top, left))
-    return page, places
+        corners.append((top, left))
+    return page, corners
 
 
-def comparison(folder: Path, table: Sequence[Mapping[str, Any]], what: str) -> None:
-    """Accuracies of several networks, by letter and by whole word, as comparison.png and .pdf.
+def comparison(folder: Path, table: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Draws the accuracies of several networks, by letter and by whole word, as comparison.png and .pdf.
 
     Args:
-        folder: where to.
+        folder: folder of the figure.
         table: rows with "network" and, for the last epoch, means and standard deviations over seeds.
-        what: data, for the title.
+        title: data set.
     """
     figure = Figure(figsize=(10, 1.4 + 0.35 * len(table)), layout="constrained")
-    figure.suptitle(what, fontsize=11)
-    places = np.arange(len(table))
+    figure.suptitle(title, fontsize=11)
+    heights = np.arange(len(table))
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("accuracy", "word_accuracy"), strict=True):
         for part, marker, colour, lift in (("validation", "o", "#0072B2", -0.12), ("test", "s", "#D55E00", 0.12)):
             values = [row[f"final_{part}_{metric}"] for row in table]
             spread = [row[f"final_{part}_{metric}_std"] for row in table]
-            axes.errorbar(values, places + lift, xerr=spread, fmt=marker, color=colour, capsize=3, label=part)
-        published = [(row[f"published_test_{metric}"], place) for row, place in zip(table, places, strict=True)]
-        published = [(value, place) for value, place in published if value is not None]
+            axes.errorbar(values, heights + lift, xerr=spread, fmt=marker, color=colour, capsize=3, label=part)
+        published = [(row[f"published_test_{metric}"], height) for row, height in zip(table, heights, strict=True)]
+        published = [(value, height) for value, height in published if value is not None]
         if published:
             axes.plot(*zip(*published, strict=True), "kx", markersize=8, label="test, published")
         axes.set_xlabel("accuracy by letter" if metric == "accuracy" else "accuracy by whole word")
-        axes.set_yticks(places, [row["network"] for row in table])
+        axes.set_yticks(heights, [row["network"] for row in table])
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()

@@ -1,7 +1,7 @@
-"""How much the feature maps of a network change when a letter moves or turns, before and after pooling.
+"""dsl-2019-hw3 Q1.1: how much feature maps change when a letter is shifted or rotated, before and after pooling.
 
-dsl-2019-hw3 Q1.1 argues with two figures of Goodfellow, Bengio and Courville (2016, Section 9.3) that max-pooling makes
-a network less sensitive to both. Here the same is measured on our own networks.
+The report argues, with two figures of Goodfellow, Bengio and Courville (2016, Section 9.3), that max-pooling makes a
+network less sensitive to shifts and rotations. Here this is measured on a trained network.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
-from hw_ocr import data
-from hw_ocr.finished import Finished
 
-# Blank paper around each letter, so that nothing moves over an edge; a multiple of 4, as much as two poolings reduce.
+# Pixels of blank paper around each letter, so that no ink is shifted over an edge. It is a multiple of 4, because two
+# poolings reduce the size by a factor of 4.
 _MARGIN = 8
-_SHOWN_MARGIN = 4
-# A value has changed if it differs by more than this share of the largest that the letter causes.
+_SHOWN_MARGIN = 4  # of it in figures
+# A value counts as changed if it changes by more than this share of the largest value of the letter's map.
 _TOLERANCE = 0.05
 CONVOLVED, POOLED, OVER_CHANNELS = "convolution and ReLU", "after 2×2 max-pooling", "after max over channels"
 ORIGINAL = "as it is"
@@ -32,15 +31,15 @@ Maps = dict[tuple[str, str], Tensor]  # by layer and stage: (B, channels, height
 
 
 def shift(images: Tensor, pixels: int) -> Tensor:
-    """Moves (B, 1, H, W) to the right; paper comes in."""
+    """Shifts (B, 1, H, W) to the right and fills the left edge with paper."""
     return F.pad(images, (pixels, 0))[..., : images.shape[3]]
 
 
 def rotate(images: Tensor, degrees: float) -> Tensor:
-    """Turns (B, 1, H, W) counter-clockwise about the middle; grey where new pixels lie between old ones (bilinear)."""
+    """Rotates (B, 1, H, W) counter-clockwise about the centre, with bilinear interpolation."""
     angle = torch.tensor(degrees).deg2rad()
     cos, sin, (height, width) = angle.cos(), angle.sin(), images.shape[2:]
-    # affine_grid counts both axes from -1 to 1, whatever their length.
+    # affine_grid's coordinates go from -1 to 1 along both axes, so the rotation has to be scaled by their lengths.
     turn = torch.stack([
         torch.stack([cos, -sin * height / width, torch.tensor(0.0)]),
         torch.stack([sin * width / height, cos, torch.tensor(0.0)]),
@@ -58,22 +57,24 @@ CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({
 })  # fmt: skip
 
 
-def choose_letters(finished: Finished, data_dir: Path | None, count: int, seed: int) -> Tensor:
-    """`count` test letters of the run's data set, with blank paper around: (B, 1, 16 + 16, 8 + 16) float.
+def choose_letters(images: Tensor, count: int, seed: int) -> Tensor:
+    """`count` random images out of (n, 16, 8) with a margin of blank paper, (count, 1, 16 + 16, 8 + 16) float."""
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
+    return F.pad(images[chosen].float(), (_MARGIN,) * 4)[:, None]
+
+
+def check_convolutional(network: nn.Module) -> None:
+    """Refuses a network without convolutions.
 
     Raises:
-        UserError: the network has no convolutions, or the data cannot be read.
+        UserError: it has none.
     """
-    if not _convolutional_layers(finished.network):
-        raise UserError(f"{finished.run.folder} has no convolutions; name a run of the network cnn or conv-bilstm")
-    arguments = finished.arguments
-    test = data.load(arguments.dataset, data_dir or arguments.data_dir, arguments.seed).test
-    chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:count]
-    return F.pad(test.images[chosen].float(), (_MARGIN,) * 4)[:, None]
+    if not _convolutional_layers(network):
+        raise UserError("this network has no convolutions; name a run of the network cnn or conv-bilstm")
 
 
 def _convolutional_layers(network: nn.Module) -> dict[str, nn.Sequential]:
-    """The layers of `network` that begin with a convolution, in forward order."""
+    """The layers of `network` that begin with a convolution, by name, in the order of the forward pass."""
     return {
         path.rpartition(".")[2]: module
         for path, module in network.named_modules()
@@ -83,7 +84,7 @@ def _convolutional_layers(network: nn.Module) -> dict[str, nn.Sequential]:
 
 @torch.inference_mode()
 def collect_maps(network: nn.Module, images: Tensor) -> Maps:
-    """What the pooling layers of `network` take and give for `images` (B, 1, H, W), and the maximum over channels."""
+    """The input and output of each pooling layer for `images` (B, 1, H, W), and its input's maximum over channels."""
     maps: Maps = {}
     x = images
     for name, layer in _convolutional_layers(network).items():
@@ -96,18 +97,21 @@ def collect_maps(network: nn.Module, images: Tensor) -> Maps:
     return maps
 
 
-def collect_all(finished: Finished, letters: Tensor) -> dict[str, Maps]:
-    """The maps of `letters`, less what blank paper causes, as they are and with each change."""
-    blank = collect_maps(finished.network, torch.zeros_like(letters[:1]))
-    collected = {name: collect_maps(finished.network, change(letters)) for name, change in CHANGES.items()}
+def collect_all(network: nn.Module, letters: Tensor) -> dict[str, Maps]:
+    """The maps of `letters` with each of CHANGES. The maps of blank paper are subtracted, so that ink alone counts."""
+    blank = collect_maps(network, torch.zeros_like(letters[:1]))
+    collected = {name: collect_maps(network, change(letters)) for name, change in CHANGES.items()}
     return {name: {key: maps[key] - blank[key] for key in maps} for name, maps in collected.items()}
 
 
 def measure(collected: Mapping[str, Maps]) -> list[dict[str, Any]]:
-    """How much each kind of map differs from that of the unchanged letter, as means over the letters.
+    """Compares each kind of map with the maps of the unchanged letters.
 
-    `values_changed`: the share of the values which differ by more than 5 % of the letter's largest, among those that
-    are larger than that, before or after. `relative_change`: norm of the difference by norm of the map.
+    Returns:
+        For each layer and stage, and for each change, two means over the letters. `values_changed` is the share of the
+        map's values that change by more than a threshold, among the values that exceed it before or after the change;
+        the threshold is 5 % of the largest value of the letter's map. `relative_change` is the norm of the difference
+        divided by the norm of the map.
     """
     measured = []
     for (layer, stage), before in collected[ORIGINAL].items():
@@ -121,7 +125,7 @@ def measure(collected: Mapping[str, Maps]) -> list[dict[str, Any]]:
 
 
 def _compare(before: Tensor, after: Tensor) -> dict[str, float]:
-    """The two numbers of `measure` for maps (B, values)."""
+    """The two numbers of `measure`, from maps (B, values) of unchanged and changed letters."""
     threshold = _TOLERANCE * before.abs().amax(1, keepdim=True).clamp(min=1e-12)
     influenced = (before.abs() > threshold) | (after.abs() > threshold)
     changed = influenced & ((after - before).abs() > threshold)
@@ -131,41 +135,44 @@ def _compare(before: Tensor, after: Tensor) -> dict[str, float]:
 
 
 def draw(
-    letter: Tensor, collected: Mapping[str, Maps], measured: list[dict[str, Any]], folder: Path, stem: str, what: str
+    letter: Tensor, collected: Mapping[str, Maps], measured: list[dict[str, Any]], folder: Path, stem: str, title: str
 ) -> list[Path]:
-    """The first letter, its strongest map of each kind, and what the changes do to them; returns the figures' paths.
+    """Draws the first letter and its strongest map of each kind, with each of CHANGES.
 
     Args:
-        letter: (1, 1, H, W).
-        collected: see `collect_all`.
-        measured: see `measure`; stands above the maps.
-        folder: where to.
-        stem: name of the figures.
-        what: network and data, for the title.
+        letter: (1, 1, H, W), the first of the letters.
+        collected: result of `collect_all`.
+        measured: result of `measure`; its numbers are written above the maps.
+        folder: folder of the figures.
+        stem: file name of the figures, without suffix.
+        title: network and data set.
+
+    Returns:
+        The paths of the figures.
     """
-    cells = [_in_colours([_without_margin(change(letter)[0, 0])], "gray_r")[0] for change in CHANGES.values()]
+    cells = [_colour_map([_without_margin(change(letter)[0, 0])], "gray_r")[0] for change in CHANGES.values()]
     titles = list(CHANGES)
     rows = ["letter"]
     for row in measured:
         key = row["layer"], row["stage"]
         strongest = int(collected[ORIGINAL][key][0].flatten(1).norm(dim=1).argmax())
-        cells += _in_colours([_without_margin(maps[key][0, strongest]) for maps in collected.values()], figures.HEAT)
+        cells += _colour_map([_without_margin(maps[key][0, strongest]) for maps in collected.values()], figures.HEAT)
         changes = row["changes"].values()
         titles += ["", *(f"{c['values_changed']:.0%} of the values\nby {c['relative_change']:.0%}" for c in changes)]
         rows.append(f"{row['layer']},\n{row['stage'].replace(' max', chr(10) + 'max')}")
-    title = f"a letter moves and turns: how many values of its feature maps change, and by how much\n{what}"
-    figure = figures.image_grid(cells, len(CHANGES), title=title, titles=titles, row_labels=rows, cell=1.5)
+    heading = f"a letter is shifted and rotated: share of the values of its maps that change, and by how much\n{title}"
+    figure = figures.image_grid(cells, len(CHANGES), title=heading, titles=titles, row_labels=rows, cell=1.5)
     return figures.save(figure, folder, stem)
 
 
 def _without_margin(image: Tensor) -> Tensor:
-    """Cuts most of the blank paper off a map (H, W), at its own scale."""
+    """Removes most of the margin from a map (H, W) of any resolution."""
     margin = (_MARGIN - _SHOWN_MARGIN) * image.shape[0] // (16 + 2 * _MARGIN)
     return image[margin:-margin, margin:-margin]
 
 
-def _in_colours(maps: list[Tensor], colours: str) -> list[np.ndarray]:
-    """Maps (H, W) as (H, W, 3), on one scale."""
+def _colour_map(maps: list[Tensor], colours: str) -> list[np.ndarray]:
+    """Maps (H, W) as colours (H, W, 3), all on the same scale."""
     low, high = min(m.min().item() for m in maps), max(m.max().item() for m in maps)
     span = high - low or 1.0
     return [mpl.colormaps[colours](((m - low) / span).numpy())[:, :, :3] for m in maps]

@@ -14,10 +14,10 @@ Reads the letter or word in each image file, with the best weights of the run fo
   python -m hw_ocr.read results/hw_ocr/ocr-conv-bilstm-crf-best word.png other.jpg
   python -m hw_ocr.read results/hw_ocr/ocr-cnn2-plain --word o.png c.png r.png
 
-A word is cut into letters wherever a column of pixels has no ink, so its letters must not touch. Each letter is
-brought to the 16×8 pixels of the data set, as large as it fits. Any size, grey or in colour, dark on bright or bright
-on dark: paper is what most pixels show. The data set has small letters and capitals, and calls both a to z. Its 55
-words, from which BiLSTMs and CRFs learn what follows what, lack their first letters.
+A word is cut into letters at the columns of pixels without ink, so its letters must not touch. Each letter is scaled to
+the 16×8 pixels of the data set. Images may have any size, be grey or in colour, and be dark on bright or bright on
+dark: the median grey level is taken for paper. The data set has small and capital letters, and labels both a to z. It
+has 55 different words, without their first letters; BiLSTMs and CRFs learn from them which letters follow each other.
 """
 
 
@@ -27,21 +27,21 @@ def parser() -> cli.Parser:
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
     add_flag(flags, "word", action="store_true", help="the files together are one word, in this order")
-    cli.add_kernels_flag(flags)
     add_flag(flags, "json", action="store_true", help="print one JSON list with the probability of each letter")
+    cli.add_kernels_flag(flags)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints a line for each word, or one JSON list."""
+    """Prints one line per word, or one JSON list."""
     arguments = parser().parse_args(argv)
     results = read(arguments.run, arguments.images, arguments.word, arguments.kernels)
     if arguments.json:
         print(json.dumps(results, indent=2))
         return
     for result in results:
-        least_sure = min(result["probabilities"])
-        print(f"{', '.join(result['files'])}: {result['text']} (least sure letter {least_sure:.4f})")
+        lowest = min(result["probabilities"])
+        print(f"{', '.join(result['files'])}: {result['text']} (least sure letter {lowest:.4f})")
 
 
 def read(folder: Path, paths: Sequence[Path], one_word: bool = False, kernels: str = "fast") -> list[dict[str, Any]]:
@@ -50,25 +50,25 @@ def read(folder: Path, paths: Sequence[Path], one_word: bool = False, kernels: s
     Args:
         folder: a finished run.
         paths: image files.
-        one_word: whether all files together are one word; otherwise each is one.
+        one_word: whether all files together are one word; otherwise each file is a word.
         kernels: "plain" decodes with the textbook's CRF, "fast" with the fast one.
 
     Raises:
-        UserError: `folder` is no finished run, or one of the files is no image of letters.
+        UserError: `folder` is not a finished run, or one of the files is not an image of letters.
     """
     import numpy as np
     import torch  # slow, hence after the arguments are checked
 
     from hw_ocr.data import ALPHABET
-    from hw_ocr.finished import open_finished
     from hw_ocr.images import read_letters
+    from hw_ocr.trained_network import open_trained
 
-    finished = open_finished(folder, kernels)
+    trained = open_trained(folder, kernels)
     letters = [read_letters(path) for path in paths]
     words = [(paths, np.concatenate(letters))] if one_word else [([p], w) for p, w in zip(paths, letters, strict=True)]
     results = []
     for files, word in words:
-        labels, probabilities = finished.read(torch.from_numpy(word))
+        labels, probabilities = trained.read(torch.from_numpy(word))
         text = "".join(ALPHABET[label] for label in labels.tolist())
         results.append({"files": [str(path) for path in files], "text": text, "probabilities": probabilities.tolist()})
     return results

@@ -15,7 +15,7 @@ from hw_ocr.presets import HOMEWORK
 
 _DESCRIPTION = """\
 Trains the networks of dsl-2019-hw3, compares them and draws all figures.
-What is finished already is kept; what was interrupted goes on.
+Finished trainings are kept, and interrupted ones are resumed.
 
   python -m hw_ocr.reproduce                              on the built-in sample, two minutes
   python -m hw_ocr.reproduce --profile full --data_dir …  on the OCR letters, about an hour and a half
@@ -24,21 +24,21 @@ _FLAGS = {
     "sample": ["--dataset", "sample", "--epochs", "15", "--seeds", "42"],
     "full": ["--dataset", "ocr", "--seeds", "42", "43", "44"],
 }
-_LOOKED_INTO = ("cnn2", "conv-bilstm")  # what `invariance` is shown on
+_WITH_INVARIANCE = ("cnn2", "conv-bilstm")  # rows whose feature maps `invariance` measures
 
 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_ocr.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_FLAGS), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", help="where the data set of --profile full is or will be downloaded to")
+    add_flag(flags, "data_dir", help="folder with the data set of --profile full, or to download it to")
     add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
-    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings at the same time (default: 2)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what is missing, then says where everything is."""
+    """Trains and draws what is missing, then prints the paths of tables and figures."""
     arguments = parser().parse_args(argv)
     started = time.monotonic()
     data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
@@ -48,15 +48,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         comparison.run()
     folder = arguments.results_dir / HOMEWORK
     words = comparisons["sequences"]
-    looked_into = [folder / words.run_name(row, words.seeds[0]) for row in _LOOKED_INTO]
-    for run in looked_into:
+    measured = [folder / words.run_name(row, words.seeds[0]) for row in _WITH_INVARIANCE]
+    for run in measured:
         if not (run / "invariance.json").is_file():
             invariance.main([str(run), *data])
     print(f"\nfinished in {time.monotonic() - started:.0f} s; tables and figures:")
     for comparison in comparisons.values():
         for name in ("table.md", "table.csv", "comparison.png"):
             print(f"  {comparison.folder / name}")
-    for run in looked_into:
+    for run in measured:
         print(f"  {run / 'invariance.png'}")
     for run in sorted(folder.glob(f"{words.trainings}-*-seed*")):
         if Run.open(run, HOMEWORK).is_finished:

@@ -1,4 +1,4 @@
-"""The sample: words in the fonts that come with matplotlib, made to look handwritten, in the format of letter.data."""
+"""The sample: words in matplotlib's fonts, distorted to look handwritten, in the format of letter.data."""
 
 import functools
 from pathlib import Path
@@ -34,26 +34,26 @@ _FONTS = (
 )
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _HEIGHT, _WIDTH, _FOLDS = 16, 8, 10
-_TALL = 36  # pixels from the baseline to the top of an l before it is brought down to the size of the data set
+_TALL = 36  # pixels from the baseline to the top of an l, before letters are scaled to the size of the data set
 _CANVAS, _BASELINE = 64, 48
-_TIMES = 2  # each word is written by two writers
-_THINNEST = 8  # passes of thinning that leave lines of one pixel
+_COPIES = 2  # of each word, in different handwritings
+_THINNEST = 8  # passes of thinning after which strokes are one pixel wide
 
 
 def render(seed: int) -> bytes:
-    """Each of WORDS, twice. Every time it has a writer (a font, a slant, a thickness), and each letter is a little off.
+    """Each of WORDS in two handwritings, each with its own font, slant, thickness and size.
 
     Args:
-        seed: draws the writers, the letters' shifts and the folds.
+        seed: seed of the handwritings, of the letters' distortions and shifts, and of the folds.
 
     Returns:
         The content of a letter.data file.
     """
     generator = np.random.default_rng(seed)
     glyphs = _glyphs()
-    words = WORDS * _TIMES
+    words = WORDS * _COPIES
     folds = generator.permutation(len(words)) % _FOLDS
-    rows = []
+    rows: list[str] = []
     for word_id, (word, fold) in enumerate(zip(words, folds, strict=True), start=1):
         images = _write(word, glyphs, generator)
         for position, (letter, image) in enumerate(zip(word, images, strict=True), start=1):
@@ -64,38 +64,35 @@ def render(seed: int) -> bytes:
 
 
 def _write(word: str, glyphs: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
-    """The letters of `word` as one writer writes them, (16, 8) uint8 each."""
+    """The letters of `word` in one random handwriting, (16, 8) uint8 each."""
     font, thinning = generator.integers(len(glyphs)), generator.integers(glyphs.shape[1])
     slant, height, width = generator.uniform(-0.2, 0.4), generator.uniform(9, 12), generator.uniform(0.75, 1.15)
     images = []
     for letter in word:
         rows, columns = np.nonzero(glyphs[font, thinning, _ALPHABET.index(letter)])
         y, x = rows - rows.mean(), columns - columns.mean()
-        turn = generator.normal(0, 0.08)
-        x, y = x - (slant + turn) * y, y + turn * x
+        angle = generator.normal(0, 0.08)
+        x, y = x - (slant + angle) * y, y + angle * x
         y, x = y * height / _TALL * generator.normal(1, 0.06), x * height * width / _TALL * generator.normal(1, 0.08)
-        images.append(_print(_fit(y, _HEIGHT, generator), _fit(x, _WIDTH, generator)))
+        image = np.zeros((_HEIGHT, _WIDTH), dtype=np.uint8)
+        image[_fit(y, _HEIGHT, generator), _fit(x, _WIDTH, generator)] = 1
+        images.append(image)
     return images
 
 
-def _fit(places: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Brings coordinates to the whole numbers from 0 to size - 1: squeezed if need be, centred, up to a pixel off."""
-    extent = max(np.ptp(places), 1)
-    places = places * min(1, (size - 1) / extent)
-    free = (size - 1 - np.ptp(places)) / 2
-    middle = (size - 1) / 2 - (places.min() + places.max()) / 2
-    return np.rint(places + middle + np.clip(generator.uniform(-1, 1), -free, free)).astype(int).clip(0, size - 1)
-
-
-def _print(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    image = np.zeros((_HEIGHT, _WIDTH), dtype=np.uint8)
-    image[rows, columns] = 1
-    return image
+def _fit(coordinates: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Shrinks coordinates to `size` pixels if they need more, centres them with a random shift, and rounds them."""
+    extent = max(np.ptp(coordinates), 1)
+    coordinates = coordinates * min(1, (size - 1) / extent)
+    free = (size - 1 - np.ptp(coordinates)) / 2
+    offset = (size - 1) / 2 - (coordinates.min() + coordinates.max()) / 2
+    shift = np.clip(generator.uniform(-1, 1), -free, free)
+    return np.rint(coordinates + offset + shift).astype(int).clip(0, size - 1)
 
 
 @functools.cache
 def _glyphs() -> np.ndarray:
-    """Every letter in every font, thinned a little and thoroughly: (fonts, 2, 26, canvas, canvas) bool."""
+    """Every letter in every font, thinned twice and fully: (fonts, 2, 26, canvas, canvas) bool."""
     from matplotlib import get_data_path  # slow to import
 
     folder = Path(get_data_path()) / "fonts" / "ttf"
@@ -104,7 +101,7 @@ def _glyphs() -> np.ndarray:
 
 
 def _draw(path: Path, letter: str) -> np.ndarray:
-    """A letter on its baseline, (canvas, canvas) bool."""
+    """An image of a letter with its baseline at _BASELINE, (canvas, canvas) bool."""
     image = Image.new("L", (_CANVAS, _CANVAS))
     font = ImageFont.truetype(str(path), round(_TALL / 0.73))  # an l is about 0.73 of the font's size
     ImageDraw.Draw(image).text((_CANVAS / 2, _BASELINE), letter, fill=255, font=font, anchor="ms")
@@ -112,14 +109,14 @@ def _draw(path: Path, letter: str) -> np.ndarray:
 
 
 def _thin(glyphs: np.ndarray, passes: int) -> np.ndarray:
-    """Takes the edges off strokes without breaking them, all glyphs at once (Zhang and Suen, 1984).
+    """Thins the strokes of all glyphs without breaking them (Zhang and Suen, 1984).
 
     Args:
         glyphs: (…, H, W) bool, with blank edges.
-        passes: how often; each takes up to a pixel off each side.
+        passes: number of passes; each removes at most one pixel from each side of a stroke.
     """
     for number in range(2 * passes):
-        # The eight neighbours, clockwise from the one above.
+        # The eight neighbours of each pixel, clockwise from the one above it.
         around = [
             np.roll(glyphs, (-row, -column), axis=(-2, -1))
             for row, column in ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))

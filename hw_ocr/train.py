@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_LARGEST = {"hidden": 1024, "layers": 8}  # a run folder from elsewhere must not fill the memory
+_LARGEST = {"hidden": 1024, "layers": 8}  # so that a run folder from elsewhere cannot use up the memory
 _DESCRIPTION = """\
-Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings, with --crf under a CRF (Question 2.2).
+Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings; --crf adds a CRF (Question 2.2).
 
   python -m hw_ocr.train --dataset sample --model bilstm   a few seconds, needs no download
   python -m hw_ocr.train --model cnn --conv_layers 4       OCR letters as in Questions 1.2 and 1.4
   python -m hw_ocr.train --model bilstm                    words, as in Question 2.1
   python -m hw_ocr.train --model conv-bilstm --crf         Questions 2.2 and 2.3 together
-  python -m hw_ocr.train --recipe best                     what we recommend: the same, larger and augmented
+  python -m hw_ocr.train --recipe best                     the recommended one: conv-BiLSTM-CRF, larger, augmented
 
-Writes a run folder: configuration, metrics of each epoch, figures, weights, final numbers. Folds 0 to 7 are for
-training, 8 (validation, the report's dev set) for choosing, 9 for testing.
-Ctrl-C finishes the step and saves; --resume goes on from there.
+Writes a run folder: configuration, metrics of each epoch, figures, weights, final metrics. Folds 0 to 7 are the
+training data, fold 8 the validation data (the report's dev set), fold 9 the test data.
+Ctrl-C finishes the step and saves; --resume continues the run.
 """
 
 
 def parser() -> cli.Parser:
-    """All flags; None stands for a default that depends on the network and the recipe."""
+    """All flags; None means a default that depends on the network and the recipe."""
     flags = cli.Parser("python -m hw_ocr.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(group, "dataset", choices=DATASETS, default="ocr", help="default: ocr; sample needs no files")
@@ -43,13 +43,15 @@ def parser() -> cli.Parser:
         help=f"default: cnn; with --recipe best: {RECOMMENDED} --crf",
     )
     add_flag(group, "conv_layers", type=int, choices=CONV_LAYERS, help="cnn: how many convolutions (default: 2)")
-    add_flag(group, "crf", action="store_true", help="a linear-chain CRF on the network's scores (Question 2.2)")
-    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the report's; best: ours")
+    add_flag(group, "crf", action="store_true", help="put a linear-chain CRF on the network's scores (Question 2.2)")
+    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the report; best: recommended")
     add_flag(group, "hidden", type=cli.positive_int, help="LSTM: units in each direction (default: 128)")
     add_flag(group, "layers", type=cli.positive_int, help="LSTM: layers (default: 1)")
-    add_flag(group, "dropout", type=cli.fraction, help="LSTM: before, between and behind its layers (default: 0)")
+    add_flag(group, "dropout", type=cli.fraction, help="LSTM: before, between and after its layers (default: 0)")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
+    add_flag(
+        training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine warms up and ends at 0"
+    )
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random shifts by one pixel")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
@@ -57,7 +59,7 @@ def parser() -> cli.Parser:
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in what the network and the recipe decide and refuses what does not go together."""
+    """Fills in the defaults of the network and the recipe; refuses flags that contradict each other."""
     if arguments.model is None:
         best = arguments.recipe == "best"
         arguments.model = RECOMMENDED if best else "cnn"

@@ -268,7 +268,7 @@ def test_a_picture_of_anything_else_is_refused(runs, tmp_path):
     path = tmp_path / "fence.png"
     Image.fromarray(np.tile(np.uint8([[255, 255, 0]]), (20, 300))).save(path)
     message = refusal(read.main, runs["cnn2"], path)
-    assert "falls into 300 pieces, expected one word of at most 200 letters" in message
+    assert "shows 300 letters, expected one word of at most 200" in message
 
 
 def test_a_folder_is_no_image(runs, tmp_path):

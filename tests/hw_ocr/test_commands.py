@@ -280,7 +280,7 @@ def test_a_word_image_reads_as_its_letters(runs, tmp_path, capsys):
 def test_reproduce_does_everything_and_the_second_time_nothing(data_dir, tmp_path, monkeypatch, quick_figures, capsys):
     quick = ["--dataset", "ocr", "--epochs", "1", "--batch_size", "4", "--seeds", "1", "--threads", "1"]
     monkeypatch.setattr(reproduce, "_FLAGS", {"sample": quick})
-    monkeypatch.setattr(reproduce, "_LOOKED_INTO", ("cnn2",))
+    monkeypatch.setattr(reproduce, "_WITH_INVARIANCE", ("cnn2",))
     monkeypatch.setattr(figures, "save", lambda figure, folder, stem: [])
     flags = ["--results_dir", str(tmp_path), "--data_dir", str(data_dir), "--jobs", "1"]
     reproduce.main(flags)

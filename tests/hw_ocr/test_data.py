@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hw_common.data.download import Download
 from hw_common.runs.errors import UserError
-from hw_ocr import data, sources
+from hw_ocr import data, readers
 from hw_ocr.data import ALPHABET, Letters
 from hw_ocr.sample import WORDS
 
@@ -31,7 +31,7 @@ def spelled(letters: Letters) -> list[str]:
     return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def words_of(table: sources.Table) -> list[str]:
+def words_of(table: readers.LetterTable) -> list[str]:
     return spelled(Letters(*map(torch.from_numpy, (table.images, table.labels, table.lengths))))
 
 
@@ -89,7 +89,7 @@ def test_a_file_is_unpacked_if_it_is_packed_whatever_it_is_called(tmp_path):
 )
 def test_ends_of_lines_do_not_matter(change):
     content = ocr_files.content(ocr_files.rows())
-    expected, found = sources.parse(content, "file"), sources.parse(change(content), "file")
+    expected, found = readers.parse(content, "file"), readers.parse(change(content), "file")
     assert np.array_equal(found.images, expected.images)
     assert words_of(found) == words_of(expected)
 
@@ -102,7 +102,7 @@ def test_words_follow_next_id_in_whatever_order_rows_stand(words, generator: ran
     for row in rows:
         row[0], row[2] = ids[row[0]], ids.get(row[2], "-1")
     generator.shuffle(rows)
-    table = sources.parse(ocr_files.content(rows), "file")
+    table = readers.parse(ocr_files.content(rows), "file")
     firsts = [int(row[3]) for row in rows if row[4] == "1"]
     assert words_of(table) == [words[number] for number in firsts]
     assert table.folds.tolist() == [number % 10 for number in firsts]
@@ -150,15 +150,15 @@ WRONG = {
         "row 2: it has 1 columns, expected id, letter, next_id, word_id, position, fold and 128 pixels",
     ),
     "the first of two": (changed(5, 1, "A").replace(b"\tb\t", b"\tB\t", 1), "row 2: letter 'B'"),
-    "id twice": (changed(5, 0, "12"), "row 5: id 12 stands in row 3 already"),
+    "id twice": (changed(5, 0, "12"), "row 5: id 12 is already the id of row 3"),
     "next_id of nothing": (changed(4, 2, "99"), "row 4: next_id 99 is the id of no letter; -1 ends a word"),
     "next_id of nothing, below all": (changed(4, 2, "0"), "row 4: next_id 0 is the id of no letter"),
-    "next_id twice": (changed(5, 2, "14"), "row 5: next_id 14 stands in row 4 already"),
-    "next_id of itself": (changed(6, 2, "15"), "row 6: the word around it does not end within 100 letters"),
-    "next_id back": (changed(5, 2, "12"), "row 3: the word around it does not end"),
+    "next_id twice": (changed(5, 2, "14"), "row 5: next_id 14 is already the next_id of row 4"),
+    "next_id of itself": (changed(6, 2, "15"), "row 6: its word does not end within 100 letters"),
+    "next_id back": (changed(5, 2, "12"), "row 3: its word does not end"),
     "no end": (
         ocr_files.content(ocr_files.rows(["a" * 101, *ocr_files.WORDS])),
-        "row 101: the word around it does not end within 100 letters",
+        "row 101: its word does not end within 100 letters",
     ),
     "other file": (b"\x89PNG\r\n\x1a\n\0\0", "row 1: it has 1 columns"),
 }
@@ -192,10 +192,10 @@ def test_an_empty_file_is_refused(tmp_path, gz):
 def test_a_gzip_cut_short_names_the_last_whole_row(tmp_path):
     path = ocr_files.write(tmp_path)
     path.write_bytes(path.read_bytes()[:-1])  # all rows, but not all of the checksum
-    with pytest.raises(UserError, match=f"letter.data.gz is damaged or cut short after row {LETTERS}: "):
+    with pytest.raises(UserError, match=f"letter.data.gz is damaged or truncated after row {LETTERS}: "):
         data.load("ocr", tmp_path, seed=0)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"is damaged or cut short after row \d"):
+    with pytest.raises(UserError, match=r"is damaged or truncated after row \d"):
         data.load("ocr", tmp_path, seed=0)
 
 
@@ -207,13 +207,13 @@ def test_a_damaged_gzip_is_refused(tmp_path, place):
     if place == 4:
         content[2] = 0  # no compression method
     path.write_bytes(content)
-    with pytest.raises(UserError, match="letter.data.gz is damaged or cut short|letter.data.gz, row"):
+    with pytest.raises(UserError, match="letter.data.gz is damaged or truncated|letter.data.gz, row"):
         data.load("ocr", tmp_path, seed=0)
 
 
 def test_a_file_that_unpacks_to_far_more_than_the_original_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_LARGEST", 2**21)
-    monkeypatch.setattr(sources, "_BLOCK", 2**18)
+    monkeypatch.setattr(readers, "_MAX_BYTES", 2**21)
+    monkeypatch.setattr(readers, "_BLOCK", 2**18)
     ocr_files.write(tmp_path, bytes(2**23))
     with pytest.raises(UserError, match="more than 2097152 bytes"):
         data.load("ocr", tmp_path, seed=0)
@@ -248,9 +248,9 @@ def original(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}/{path.name}"
-        monkeypatch.setattr(sources, "_ORIGINAL", Download(path.name, [url], md5=None))
-        monkeypatch.setattr(sources, "_ORIGINAL_LETTERS", LETTERS)
-        monkeypatch.setattr(sources, "_ORIGINAL_WORDS", len(ocr_files.WORDS))
+        monkeypatch.setattr(readers, "_ORIGINAL", Download(path.name, [url], md5=None))
+        monkeypatch.setattr(readers, "_ORIGINAL_LETTERS", LETTERS)
+        monkeypatch.setattr(readers, "_ORIGINAL_WORDS", len(ocr_files.WORDS))
         yield path
         server.shutdown()
 
@@ -280,7 +280,7 @@ def test_another_file_than_the_original_is_not_kept(tmp_path, original, sent, me
 
 
 def test_without_network_the_file_its_place_and_the_sample_are_named(tmp_path, original, monkeypatch):
-    monkeypatch.setattr(sources, "_ORIGINAL", Download(original.name, ["http://127.0.0.1:1/x"], md5=None))
+    monkeypatch.setattr(readers, "_ORIGINAL", Download(original.name, ["http://127.0.0.1:1/x"], md5=None))
     with pytest.raises(UserError, match="ocr/letter.data.gz is missing .* --data_dir, or use --dataset sample"):
         data.load("ocr", tmp_path / "data", seed=0)
     assert not (tmp_path / "data").exists()

@@ -1,4 +1,7 @@
-"""Reads letter.data, the format of the Stanford OCR letters, believing nothing that the file does not bear out."""
+"""Reads a data set of letters in words: the Stanford OCR letters (letter.data) or the sample, in the same format.
+
+Every field of the file is checked, and the first wrong row is named.
+"""
 
 import gzip
 import hashlib
@@ -18,26 +21,26 @@ from hw_ocr.sample import render
 FOLDS = 10
 HEIGHT, WIDTH = 16, 8
 _PIXELS = HEIGHT * WIDTH
-# In front of the pixels; the file's author says that word_id and position are not used, and nor do we.
+# The columns before the pixels. word_id and position are not used here: next_id decides which letters form a word.
 _FIELDS = ("id", "letter", "next_id", "word_id", "position", "fold")
-_LARGEST = 2**28  # bytes when unpacked; the original has 14 million
-_BLOCK = 2**20
-_LONGEST_WORD = 100  # letters; the original's longest has 14
-# The file as its author describes it at https://ai.stanford.edu/~btaskar/ocr, who publishes no hash of it. gzip's own
-# checksum, which reading to the end compares, and the published counts are what a download is checked against.
+_MAX_BYTES = 2**28  # of the unpacked file; the original has 14 million
+_BLOCK = 2**20  # bytes read at a time
+_MAX_LETTERS = 100  # of a word; the longest word of the original has 14
+# The file of https://ai.stanford.edu/~btaskar/ocr. Its author publishes no hash. A download is checked against gzip's
+# checksum, which is compared when the file is read to its end, and against the published numbers of letters and words.
 _ORIGINAL = download.Download("letter.data.gz", ["https://ai.stanford.edu/~btaskar/ocr/letter.data.gz"], md5=None)
 _ORIGINAL_LETTERS, _ORIGINAL_WORDS = 52_152, 6_877
 
 
 @dataclass(frozen=True)
-class Table:
-    """A data file, its letters in the order of the words.
+class LetterTable:
+    """The letters of a data file, word by word.
 
     Attributes:
         images: (n, 16, 8) uint8 of 0 and 1.
         labels: (n,) int64 from 0 for a to 25 for z.
-        lengths: (words,) int64, letters of each word.
-        folds: (words,) int64.
+        lengths: (words,) int64, number of letters of each word.
+        folds: (words,) int64, fold of each word.
     """
 
     images: np.ndarray
@@ -47,23 +50,23 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set as its file has it.
+class RawDataset:
+    """A data set before it is split.
 
     Attributes:
-        name: what people call it.
-        where: the file, for messages.
+        name: its name in figures and tables.
+        where: path of the file, for messages.
         table: its letters.
         hashes: SHA-256 of the data file.
     """
 
     name: str
     where: str
-    table: Table
+    table: LetterTable
     hashes: Mapping[str, str]
 
 
-def _load_ocr(data_dir: Path, seed: int) -> Source:
+def _load_ocr(data_dir: Path, seed: int) -> RawDataset:
     folder = data_dir / "ocr"
     path = folder / "letter.data"  # unpacked
     if not path.is_file():
@@ -77,30 +80,29 @@ def _load_ocr(data_dir: Path, seed: int) -> Source:
         if downloaded and found != (_ORIGINAL_LETTERS, _ORIGINAL_WORDS):
             raise UserError(
                 f"{_ORIGINAL.urls[0]} sent {found[0]} letters in {found[1]} words, expected the published "
-                f"{_ORIGINAL_LETTERS} in {_ORIGINAL_WORDS}; put the file at {path} by hand, or use --dataset sample"
+                f"{_ORIGINAL_LETTERS} in {_ORIGINAL_WORDS}; put the right file at {path}, or use --dataset sample"
             )
     except UserError:
-        if downloaded:  # or it would be taken for good the next time
+        if downloaded:  # otherwise the next call would use the wrong file
             path.unlink(missing_ok=True)
         raise
-    return Source("OCR letters", str(path), table, {f"ocr/{path.name}": files.sha256(path)})
+    return RawDataset("OCR letters", str(path), table, {f"ocr/{path.name}": files.sha256(path)})
 
 
-def _load_sample(data_dir: Path, seed: int) -> Source:
+def _load_sample(data_dir: Path, seed: int) -> RawDataset:
     content = render(seed)
     table = parse(content, "the sample")
-    return Source("sample words", "the sample", table, {"sample": hashlib.sha256(content).hexdigest()})
+    return RawDataset("sample words", "the sample", table, {"sample": hashlib.sha256(content).hexdigest()})
 
 
-READERS: Mapping[str, Callable[[Path, int], Source]] = MappingProxyType({"ocr": _load_ocr, "sample": _load_sample})
+READERS: Mapping[str, Callable[[Path, int], RawDataset]] = MappingProxyType({"ocr": _load_ocr, "sample": _load_sample})
 
 
 def read(path: Path) -> bytes:
-    """The content of `path`, unpacked if it is gzipped.
+    """The content of the file `path`, unpacked if it is gzipped.
 
     Raises:
-        UserError: it cannot be read, is damaged or cut short (names the last whole row), or is larger than any such
-            file.
+        UserError: the file cannot be read, is damaged or truncated (names the last complete row), or is too large.
     """
     content = bytearray()
     try:
@@ -108,28 +110,28 @@ def read(path: Path) -> bytes:
             packed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             with gzip.open(plain) if packed else plain as file:
-                while block := file.read1(_BLOCK):  # unlike read, gives out what precedes a damaged part
+                while block := file.read1(_BLOCK):  # unlike read, it returns the bytes before a damaged part
                     content += block
-                    if len(content) > _LARGEST:
-                        raise UserError(f"{path} has more than {_LARGEST} bytes, too many for a file of letters")
+                    if len(content) > _MAX_BYTES:
+                        raise UserError(f"{path} has more than {_MAX_BYTES} bytes, too many for a file of letters")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         rows = content.count(b"\n")
-        raise UserError(f"{path} is damaged or cut short after row {rows}: {error}") from error
+        raise UserError(f"{path} is damaged or truncated after row {rows}: {error}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     return bytes(content)
 
 
-def parse(content: bytes, where: str) -> Table:
-    """The letters in `content`, word by word, in the order of the words' first letters.
+def parse(content: bytes, where: str) -> LetterTable:
+    """The letters in `content`, word by word. The words are ordered by the rows of their first letters.
 
     Args:
-        content: a row per letter, tab-separated: id, letter, next_id (-1 behind a word), word_id, position, fold and
-            128 pixels, 16 rows of 8.
-        where: the file, for messages.
+        content: one row per letter, tab-separated: id, letter, next_id (-1 for the last letter of a word), word_id,
+            position, fold and 128 pixels (16 rows of 8).
+        where: path of the file, for messages.
 
     Raises:
-        UserError: a row is wrong, or does not go with another; names the row, counted from 1.
+        UserError: a row is wrong or contradicts another row; names the row, counted from 1.
     """
     rows = [line.split(b"\t", len(_FIELDS)) for line in content.splitlines()]
     if not rows:
@@ -144,11 +146,11 @@ def parse(content: bytes, where: str) -> Table:
     except _WrongRow as wrong:
         raise UserError(f"{where}, row {wrong.row + 1}: {wrong}") from None
     first = order[np.cumsum(lengths) - lengths]
-    return Table(images[order], labels[order], lengths, folds=numbers[2][first])
+    return LetterTable(images[order], labels[order], lengths, folds=numbers[2][first])
 
 
 def _fault(numbered: tuple[int, list[bytes]]) -> tuple[int, str] | None:
-    """What is wrong with a row in itself, with its number."""
+    """The number of a row and its fault; None if the row is right by itself."""
     number, row = numbered
     try:
         _columns([row])
@@ -158,13 +160,14 @@ def _fault(numbered: tuple[int, list[bytes]]) -> tuple[int, str] | None:
 
 
 def _columns(rows: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All rows at once, which is what makes reading fast.
+    """Converts all rows at once, which is much faster than row by row.
 
     Returns:
-        (id, next_id, fold) (3, n) int64, labels (n,) int64 and images (n, 16, 8) uint8.
+        Id, next_id and fold (3, n) int64; labels (n,) int64; images (n, 16, 8) uint8.
 
     Raises:
-        ValueError: some row is wrong, by itself too; says how, but not which.
+        ValueError: a row is wrong. The message describes the fault of the first row, so that `_fault`, which passes one
+            row at a time, finds both the row and its fault.
     """
     for row in rows:
         if len(row) <= len(_FIELDS):
@@ -177,7 +180,7 @@ def _columns(rows: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _numbers(rows: list[list[bytes]]) -> np.ndarray:
-    """(id, next_id, fold) of each row, (3, n); raises ValueError as `_columns`."""
+    """Id, next_id and fold of each row, (3, n) int64; raises ValueError as `_columns` does."""
     id_, next_id, fold = (_FIELDS.index(name) for name in ("id", "next_id", "fold"))
     try:
         numbers = np.array([(int(row[id_]), int(row[next_id]), int(row[fold])) for row in rows], dtype=np.int64).T
@@ -192,13 +195,13 @@ def _numbers(rows: list[list[bytes]]) -> np.ndarray:
 
 
 def _images(rows: list[bytes]) -> np.ndarray:
-    """(n, 16, 8) uint8 from tab-separated pixels of one character each; raises ValueError as `_columns`."""
-    rows = [row.rstrip(b"\t") + b"\t" for row in rows]  # the original has a tab at the end of each row
+    """(n, 16, 8) uint8 from tab-separated pixels; raises ValueError as `_columns` does."""
+    rows = [row.rstrip(b"\t") + b"\t" for row in rows]  # each row of the original ends with a tab
     for row in rows:
         if (count := row.count(b"\t")) != _PIXELS:
             raise ValueError(f"it has {count} pixels, expected {_PIXELS} ({HEIGHT} rows of {WIDTH})")
     values = b"".join(rows)
-    # With one tab behind each of the 128 pixels, 256 characters mean one character per pixel.
+    # Each row has 128 tabs. If it has 256 characters in all, each pixel has one character.
     pixels = np.frombuffer(values, dtype=np.uint8)[::2] - ord("0")
     if len(values) != 2 * _PIXELS * len(rows) or (pixels > 1).any():
         wrong = next(value for value in values.split(b"\t") if value not in (b"0", b"1"))
@@ -207,13 +210,13 @@ def _images(rows: list[bytes]) -> np.ndarray:
 
 
 def _shown(value: bytes) -> str:
-    """A field of a file that may hold anything, for a message."""
+    """A field of the file as a message shows it: quoted and at most 20 characters long."""
     text = repr(value.decode(errors="replace"))
     return text if len(text) <= 20 else f"{text[:17]}…"
 
 
 class _WrongRow(ValueError):
-    """Row `row`, counted from 0, does not go with another."""
+    """Row `row`, counted from 0, contradicts another row."""
 
     def __init__(self, row: int, message: str) -> None:
         super().__init__(message)
@@ -224,12 +227,12 @@ def _words(ids: np.ndarray, next_ids: np.ndarray, folds: np.ndarray) -> tuple[np
     """Follows each word from letter to letter.
 
     Args:
-        ids: (n,) of the letters.
-        next_ids: (n,) id of the next letter in the word, -1 behind its last.
-        folds: (n,)
+        ids: (n,) id of each letter.
+        next_ids: (n,) id of the next letter of the word, -1 for its last letter.
+        folds: (n,) fold of each letter.
 
     Returns:
-        The rows (n,) word by word, and each word's length (words,).
+        The rows word by word, (n,), and the length of each word, (words,).
 
     Raises:
         _WrongRow: the letters do not form words.
@@ -243,25 +246,25 @@ def _words(ids: np.ndarray, next_ids: np.ndarray, folds: np.ndarray) -> tuple[np
     heads = np.ones(len(ids), dtype=bool)
     heads[following[rows]] = False
     row, word = np.flatnonzero(heads), np.arange(heads.sum())
-    steps = []
-    while len(row) and len(steps) < _LONGEST_WORD:
+    steps: list[tuple[np.ndarray, np.ndarray]] = []  # the words that have a t-th letter, and its row
+    while len(row) and len(steps) < _MAX_LETTERS:
         steps.append((word, row))
-        go_on = following[row] >= 0
-        row, word = following[row[go_on]], word[go_on]
+        has_next = following[row] >= 0
+        row, word = following[row[has_next]], word[has_next]
     words, order = (np.concatenate(part) for part in zip(*steps, strict=True)) if steps else (row, row)
-    left = np.ones(len(ids), dtype=bool)
-    left[order] = False
-    _refuse(np.flatnonzero(left), lambda row: f"the word around it does not end within {_LONGEST_WORD} letters")
+    unreached = np.ones(len(ids), dtype=bool)
+    unreached[order] = False
+    _refuse(np.flatnonzero(unreached), lambda row: f"its word does not end within {_MAX_LETTERS} letters")
     return order[np.argsort(words, kind="stable")], np.bincount(words)
 
 
 def _following(ids: np.ndarray, next_ids: np.ndarray) -> np.ndarray:
-    """The row of each row's next letter, -1 behind a word's last; raises _WrongRow."""
+    """The row of each letter's next letter, -1 for the last letter of a word; raises _WrongRow."""
     by_id = np.argsort(ids, kind="stable")
     in_order = ids[by_id]
     _refuse(
         by_id[1:][in_order[1:] == in_order[:-1]],
-        lambda row: f"id {ids[row]} stands in row {np.flatnonzero(ids == ids[row])[0] + 1} already",
+        lambda row: f"id {ids[row]} is already the id of row {np.flatnonzero(ids == ids[row])[0] + 1}",
     )
     rows = np.flatnonzero(next_ids != -1)
     found = np.minimum(np.searchsorted(in_order, next_ids[rows]), len(ids) - 1)
@@ -274,13 +277,15 @@ def _following(ids: np.ndarray, next_ids: np.ndarray) -> np.ndarray:
     _, first = np.unique(following[rows], return_index=True)
     _refuse(
         np.delete(rows, first),
-        lambda row: f"next_id {next_ids[row]} stands in row {np.flatnonzero(next_ids == next_ids[row])[0] + 1} already",
+        lambda row: (
+            f"next_id {next_ids[row]} is already the next_id of row {np.flatnonzero(next_ids == next_ids[row])[0] + 1}"
+        ),
     )
     return following
 
 
 def _refuse(rows: np.ndarray, message: Callable[[int], str]) -> None:
-    """Raises _WrongRow with the first of `rows`, if there is any."""
+    """Raises _WrongRow for the first of `rows`, if there is one."""
     if len(rows):
         row = int(rows.min())
         raise _WrongRow(row, message(row))

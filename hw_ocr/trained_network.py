@@ -1,0 +1,81 @@
+"""The networks of finished runs, opened again: to read images and to measure their feature maps."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST, Run
+from hw_ocr import train
+from hw_ocr.experiment import as_word_network, build_model, decode, weights_metadata
+from hw_ocr.models import WithCRF
+from hw_ocr.presets import CITATION, HOMEWORK, Settings
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A finished run with the weights of its best epoch.
+
+    Attributes:
+        folder: the run folder.
+        settings: the settings of the training.
+        data_dir: folder of the data sets, as it was in training.
+        data: name of the data set in figures and tables.
+        network: from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26), in eval mode.
+    """
+
+    folder: Path
+    settings: Settings
+    data_dir: Path
+    data: str
+    network: nn.Module
+
+    @property
+    def title(self) -> str:
+        """Network and data set, for figures."""
+        return f"{self.settings.title}, {self.data}, {CITATION}"
+
+    @torch.inference_mode()
+    def read(self, letters: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads the letters of one word.
+
+        Args:
+            letters: (T, 16, 8), 1 for ink and 0 for paper.
+
+        Returns:
+            The predicted labels, (T,) int64, and the probability of each, (T,).
+        """
+        mask = torch.ones(1, len(letters), dtype=torch.bool)
+        scores = self.network(letters[None].float(), mask)
+        labels = decode(self.network, scores, mask)
+        if isinstance(self.network, WithCRF):
+            probabilities = self.network.crf.marginals(scores, mask)
+        else:
+            probabilities = scores.softmax(2)
+        return labels[0], probabilities.gather(2, labels[:, :, None])[0, :, 0]
+
+
+def open_trained(folder: Path, kernels: str = "fast") -> TrainedNetwork:
+    """Opens the run in `folder`.
+
+    Args:
+        folder: a finished run.
+        kernels: "plain" for the textbook's CRF, "fast" for the same numbers faster.
+
+    Raises:
+        UserError: the folder is not a run of hw_ocr, is unfinished or damaged, or its weights are of another network.
+    """
+    run = Run.open(folder, HOMEWORK)
+    arguments = train.COMMAND.parse_saved(run)
+    settings = dataclasses.replace(Settings.from_arguments(arguments), kernels=kernels)
+    data = run.summary().get("data")
+    if not isinstance(data, str):
+        raise UserError(f"{folder} is damaged: its summary names no data set")
+    model = build_model(settings)
+    path = run.folder / BEST
+    checkpoints.load_into(model, checkpoints.load_weights(path, weights_metadata(settings)), path)
+    return TrainedNetwork(run.folder, settings, arguments.data_dir, data, as_word_network(model.eval()))
