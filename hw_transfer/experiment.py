@@ -1,14 +1,13 @@
-"""What `hw_transfer.train` trains: network, batches, loss, and the numbers and figures of its summary."""
+"""A training of `hw_transfer.train`: network, batches and loss, and the numbers and figures of its summary."""
 
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hw_common.runs import checkpoints, figures
 from hw_common.runs.errors import UserError
@@ -22,30 +21,31 @@ from hw_common.training.pretrained import Pretrained, load_pretrained
 from hw_transfer import data, plots, transfer_learning
 from hw_transfer.data import PictureData
 from hw_transfer.models import ResNet18
-from hw_transfer.presets import HOMEWORK, SOURCE, Recipe
+from hw_transfer.presets import CITATION, HOMEWORK, Settings
 from hw_transfer.transfer_learning import MONITOR
 
 _METADATA = {"homework": HOMEWORK, "network": "resnet18"}
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Everything that `arguments` describe.
+    """Prepares the training that the command line describes.
 
     Raises:
-        UserError: the data or the weights cannot be used, or they do not go with several processes.
+        UserError: the data or the weights cannot be used, or the training cannot run in so many processes.
     """
-    _check_processes(arguments)
-    pictures = data.load(arguments.dataset, arguments.data_dir)
-    pretrained = load_pretrained(arguments.weights, arguments.data_dir)
-    build = transfer_learning.finetune if arguments.mode == "finetune" else transfer_learning.freeze
+    settings = Settings.from_arguments(arguments)
+    _check_processes(settings)
+    pictures = data.load(settings.dataset, arguments.data_dir)
+    pretrained = load_pretrained(settings.weights, arguments.data_dir)
+    build = transfer_learning.finetune if settings.mode == "finetune" else transfer_learning.freeze
     model = build(pretrained, len(pictures.classes)).to(device)
-    return _Training(arguments, pictures, pretrained, model).experiment()
+    return _Training(settings, pictures, pretrained, model).experiment()
 
 
-def _check_processes(arguments: argparse.Namespace) -> None:
-    if arguments.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {arguments.batch_size} is less than one picture for each process")
-    if distributed.world_size() > 1 and arguments.mode == "finetune":
+def _check_processes(settings: Settings) -> None:
+    if settings.recipe.batch_size < distributed.world_size():
+        raise UserError(f"--batch_size {settings.recipe.batch_size} is less than one picture for each process")
+    if distributed.world_size() > 1 and settings.mode == "finetune":
         raise UserError(
             "--mode finetune runs in one process, because batch normalization needs the whole batch; "
             "start it without torchrun, or use --mode freeze"
@@ -53,31 +53,37 @@ def _check_processes(arguments: argparse.Namespace) -> None:
 
 
 class _Training:
-    """One run: the network, what of it is trained on what, and what is known of it in the end.
+    """Data and network of one training, from its first batch to its figures.
 
-    With --cache_features the last layer is trained on its own, on the features; otherwise all of the network.
+    With cached features, the last layer alone is trained, on features; otherwise the whole network, on pictures.
+
+    Args:
+        settings: settings of the training.
+        pictures: data set.
+        pretrained: weights that the network was built with; None for random weights.
+        model: network, on its device.
     """
 
     def __init__(
-        self, arguments: argparse.Namespace, pictures: PictureData, pretrained: Pretrained | None, model: ResNet18
+        self, settings: Settings, pictures: PictureData, pretrained: Pretrained | None, model: ResNet18
     ) -> None:
-        self.arguments = arguments
-        self.recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
+        self.settings, self.recipe = settings, settings.recipe
         self.pictures = pictures
         self.pretrained = pretrained
         self.model = model
-        self.learner: nn.Module = model.fc if arguments.cache_features else model
+        self.device = next(model.parameters()).device
+        self.learner: nn.Module = model.fc if settings.cache_features else model
         self.val_pictures = data.evaluation_batches(pictures.val, pictures.size)
         self.train, self.val = self._batches()
-        self.title = f"{pictures.name}, {arguments.mode}{' on cached features' if arguments.cache_features else ''}"
-        self.probabilities = torch.empty(0)  # of the validation pictures, by the best weights
+        self.title = f"{pictures.name}, {settings.mode}{' on cached features' if settings.cache_features else ''}"
+        self.probabilities = torch.empty(0)  # of the validation pictures, computed with the best weights at the end
 
     def _batches(self) -> tuple[Batches, Batches]:
-        size, seed = self.pictures.size, self.arguments.seed
-        if not self.arguments.cache_features:
+        size, seed = self.pictures.size, self.settings.seed
+        if not self.settings.cache_features:
             return data.training_batches(self.pictures.train, size, self.recipe.batch_size, seed), self.val_pictures
         train = data.evaluation_batches(self.pictures.train, size)  # no augmentation
-        with autocast(next(self.model.parameters()).device, self.recipe.precision):
+        with autocast(self.device, self.recipe.precision):
             features = [transfer_learning.cache_features(self.model, part) for part in (train, self.val_pictures)]
         return (
             Batches((features[0], self.pictures.train.labels), self.recipe.batch_size, seed),
@@ -85,8 +91,9 @@ class _Training:
         )
 
     def experiment(self) -> Experiment:
-        """What `hw_common.training.experiment` runs."""
-        self._announce()
+        """Returns the experiment that `hw_common.training.experiment` runs."""
+        if distributed.is_main():
+            print(self._describe())
         optimizer, scheduler = transfer_learning.make_optimizer_and_schedule(self.learner, len(self.train), self.recipe)
         weights = {"weights": self.pretrained.sha256} if self.pretrained is not None else {}
         return Experiment(
@@ -104,47 +111,45 @@ class _Training:
             report=_report,
         )
 
-    def _announce(self) -> None:
-        if not distributed.is_main():
-            return
-        learning = sum(p.numel() for p in self.learner.parameters() if p.requires_grad)
+    def _describe(self) -> str:
         recipe = self.recipe
-        print(
+        return (
             f"{self.title}: {len(self.pictures.train)} training and {len(self.pictures.val)} validation pictures of "
             f"{', '.join(self.pictures.classes)}\n"
-            f"ResNet-18 from {self._origin()}, of which {learning} parameters learn; {recipe.epochs} epochs of "
-            f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {self.arguments.seed}"
+            f"ResNet-18 from {self._origin()}, of which {_trainable(self.learner)} parameters learn; {recipe.epochs} "
+            f"epochs of {recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, "
+            f"seed {self.settings.seed}"
         )
 
     def _origin(self) -> str:
+        """Names the weights that training starts from."""
         if self.pretrained is None:
             return "random weights"
-        if self.arguments.weights == "imagenet":
+        if self.settings.weights == "imagenet":
             return "ImageNet"
         path = self.pretrained.path
-        return f"{path.parent.name}/{path.name}" if path.name == BEST else path.name  # of a run: which one
+        return f"{path.parent.name}/{path.name}" if path.name == BEST else path.name  # with the name of a run's folder
 
     def _summarize(self, fitted: Fitted) -> dict[str, Any]:
-        with self._best_weights(fitted):
-            self.probabilities = self._predict()
-        labels = self.pictures.val.labels
+        with self._best_weights(fitted), autocast(self.device, self.recipe.precision):
+            self.probabilities = transfer_learning.predict(self.learner, self.val)
         classes = len(self.pictures.classes)
-        pairs = labels * classes + self.probabilities.argmax(1)
+        pairs = self.pictures.val.labels * classes + self.probabilities.argmax(1)
         last, best = (
             {name: value for name, value in fitted.rows[epoch - 1].items() if name != "seconds"}
             for epoch in (len(fitted.rows), fitted.best_epoch)
         )
         return {
             "homework": HOMEWORK,
-            "dataset": self.arguments.dataset,
+            "dataset": self.settings.dataset,
             "data": self.pictures.name,
-            "mode": self.arguments.mode,
-            "cache_features": self.arguments.cache_features,
+            "mode": self.settings.mode,
+            "cache_features": self.settings.cache_features,
             "weights": self._origin(),
             "classes": list(self.pictures.classes),
             "images": {"training": len(self.pictures.train), "validation": len(self.pictures.val)},
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "learning_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            "learning_parameters": _trainable(self.model),
             "final": last,
             "best": best,
             "confusion_best": pairs.bincount(minlength=classes**2).view(classes, classes).tolist(),
@@ -154,30 +159,31 @@ class _Training:
             },
         }
 
-    def _predict(self) -> Tensor:
-        with autocast(next(self.learner.parameters()).device, self.recipe.precision):
-            return transfer_learning.predict(self.learner, self.val)
-
     def _draw(self, folder: Path, fitted: Fitted, summary: dict[str, Any]) -> None:
-        title = f"{self.title}, {SOURCE}"
+        title = f"{self.title}, {CITATION}"
         best = f"{title}\nbest epoch ({fitted.best_epoch}): validation accuracy {summary['best'][MONITOR]:.4f}"
         figures.save(figures.training_curves(fitted.rows, title), folder, "curves")
         plots.confusion_matrix(folder, summary["confusion_best"], self.pictures.classes, best)
-        predictions = plots.predictions(*self.val_pictures.tensors, self.probabilities, self.pictures.classes, best)
+        images, labels = self.val_pictures.tensors
+        predictions = plots.predictions(images, labels, self.probabilities, self.pictures.classes, best)
         figures.save(predictions, folder, "predictions")
-        if self.learner is not self.model:  # what training has written there is the last layer alone
+        if self.learner is not self.model:  # training has saved the last layer alone
             with self._best_weights(fitted):
                 checkpoints.save_weights(folder / BEST, self.model.state_dict(), _METADATA)
 
     @contextmanager
     def _best_weights(self, fitted: Fitted) -> Iterator[None]:
-        """Puts the best epoch's weights into the network for a while."""
+        """Puts the best epoch's weights into the network inside the `with` block."""
         last = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
         self.learner.load_state_dict(fitted.best_weights)
         try:
             yield
         finally:
             self.learner.load_state_dict(last)
+
+
+def _trainable(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _report(summary: dict[str, Any]) -> list[str]:

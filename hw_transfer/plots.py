@@ -1,4 +1,4 @@
-"""The figures of a training run."""
+"""Figures of a training: confusion matrix and predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from hw_common.training.batches import generator_for
 
 
 def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> None:
-    """How many pictures of each class (row) are taken for each class (column), as confusion.png and confusion.pdf."""
+    """Draws the number of pictures of each true class (row) by predicted class (column), as confusion.png and .pdf."""
     matrix = np.asarray(counts)
     share = matrix / matrix.sum(axis=1, keepdims=True)  # every class has validation pictures
     cell = 1.0 if len(classes) <= 5 else 0.6
@@ -25,7 +25,7 @@ def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Seq
     axes.set_yticks(range(len(classes)), classes, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    if len(classes) <= 20:  # more numbers could not be read
+    if len(classes) <= 20:  # numbers in more cells would be too small to read
         for (row, column), count in np.ndenumerate(matrix):
             colour = "black" if share[row, column] > 0.5 else "white"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
@@ -41,16 +41,16 @@ def predictions(
     num_images: int = 6,
     seed: int = 0,
 ) -> Figure:
-    """Pictures with what they are taken for and how surely: random ones, then the surest mistakes.
+    """Draws pictures with predicted class and probability: random ones, then the mistakes of highest probability.
 
     Args:
-        pictures: (N, 3, H, W) uint8.
-        labels: (N,) true classes.
-        probabilities: (N, classes) as predicted.
-        classes: their names.
-        title: of the figure.
-        num_images: in a row.
-        seed: picks the random ones.
+        pictures: pictures, (N, 3, H, W) uint8.
+        labels: true class of each picture, (N,).
+        probabilities: predicted probabilities, (N, classes).
+        classes: names of the classes.
+        title: title of the figure.
+        num_images: pictures in a row.
+        seed: random seed that chooses the random pictures.
     """
     sure, predicted = probabilities.max(dim=1)
     columns = min(num_images, len(labels))
@@ -58,10 +58,10 @@ def predictions(
     wrong = torch.nonzero(predicted != labels).flatten()
     wrong = wrong[sure[wrong].argsort(descending=True)][:columns]
     chosen = [*random.tolist(), *wrong.tolist()]
-    titles = [
-        f"{classes[predicted[i]]} {sure[i]:.2f}" + ("" if predicted[i] == labels[i] else f", is {classes[labels[i]]}")
-        for i in chosen
-    ]
+    titles = []
+    for i in chosen:
+        guess, true = int(predicted[i]), int(labels[i])
+        titles.append(f"{classes[guess]} {sure[i]:.2f}" + ("" if guess == true else f", is {classes[true]}"))
     rows = ["random", "surest mistakes"] if len(wrong) else ["random"]
     images = [pictures[i].permute(1, 2, 0).numpy() for i in chosen]
     return figures.image_grid(images, columns, title=title, titles=titles, row_labels=rows, cell=1.5)

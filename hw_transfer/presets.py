@@ -1,7 +1,8 @@
 """The sheet's settings and data sets as plain facts, known before torch is imported."""
 
+import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 HOMEWORK = "hw_transfer"
@@ -9,17 +10,17 @@ HOMEWORK = "hw_transfer"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; the defaults are the sheet's (eecs545-w20-hw4 Q5).
+    """Settings of the optimization; the defaults are the sheet's (eecs545-w20-hw4 Q5).
 
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pictures per step, over all processes.
         lr: learning rate of the first `step_size` epochs.
         optimizer: "sgd" or "adam".
-        momentum: of sgd, not Nesterov's.
+        momentum: momentum of sgd, without Nesterov's change.
         l2_decay: weight decay.
-        step_size: after so many epochs each …
-        gamma: … the learning rate is multiplied by this (StepLR).
+        step_size: number of epochs after which the learning rate is multiplied by `gamma`, again and again (StepLR).
+        gamma: factor for the learning rate.
         precision: "fp32", or "bf16" for automatic mixed precision.
     """
 
@@ -35,12 +36,40 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A data set as the command line knows it.
+class Settings:
+    """Settings that decide on the result of a training; each is a flag of `hw_transfer.train`, or in `recipe`.
 
     Attributes:
-        title: what people call it.
-        size: height and width that the network sees, in pixels.
+        dataset: key of DATASETS.
+        mode: "finetune" or "freeze".
+        weights: "imagenet", "none" for random weights, or the path of a file.
+        cache_features: whether the last layer is trained on features that are computed once, without augmentation.
+        seed: random seed.
+        recipe: settings of the optimization.
+    """
+
+    dataset: str
+    mode: str
+    weights: str
+    cache_features: bool
+    seed: int
+    recipe: Recipe
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
+        """Takes the settings out of the checked arguments of `hw_transfer.train`."""
+        recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
+        dataset, mode, weights = arguments.dataset, arguments.mode, arguments.weights
+        return cls(dataset, mode, weights, arguments.cache_features, arguments.seed, recipe)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that the command line offers.
+
+    Attributes:
+        title: name for people.
+        size: height and width of the network's input, in pixels.
         weights: default of --weights.
     """
 
@@ -55,4 +84,4 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType({
     "sample": Dataset("sample insects", 64, "none"),
     "sample-source": Dataset("sample shapes", 64, "none"),
 })  # fmt: skip
-SOURCE = "eecs545-w20-hw4 Q5"
+CITATION = "eecs545-w20-hw4 Q5"

@@ -1,6 +1,6 @@
-"""`python -m hw_transfer.reproduce`: every figure and number of eecs545-w20-hw4 Q5.
+"""`python -m hw_transfer.reproduce`: makes every figure and number of eecs545-w20-hw4 Q5.
 
-On the built-in sample by default; `--profile full` takes the sheet's ants and bees and ImageNet's weights instead.
+It uses the built-in sample by default; `--profile full` uses the sheet's ants and bees and ImageNet's weights.
 """
 
 import time
@@ -13,13 +13,13 @@ from hw_common.runs.run_folder import BEST
 from hw_transfer import compare, train
 
 _DESCRIPTION = """\
-Trains both scenarios of eecs545-w20-hw4 Q5, and two more for comparison: freeze on cached features, and everything from
-random weights. What is finished already is kept; what was interrupted goes on.
+Trains both scenarios of eecs545-w20-hw4 Q5 and two more: the last layer on cached features, and the whole network from
+random weights. Finished trainings are kept, interrupted ones are resumed.
 
   python -m hw_transfer.reproduce                              on the built-in sample, less than a minute
   python -m hw_transfer.reproduce --profile full --data_dir …  on hymenoptera with three seeds, about two hours
 
-The sample's weights are those of a network that first learns to tell ten shapes apart.
+On the sample, the pretrained weights come from a network that is first trained to classify ten shapes.
 """
 _BF16 = ["--precision", "bf16"]
 _SAMPLE_SOURCE = ["--dataset", "sample-source", "--epochs", "7", "--batch_size", "32", "--lr", "0.01", *_BF16]
@@ -28,18 +28,20 @@ _FULL = ["--dataset", "hymenoptera", "--seeds", "42", "43", "44"]
 
 
 def parser() -> cli.Parser:
-    """All flags."""
+    """Declares the flags."""
     flags = cli.Parser("python -m hw_transfer.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", help="where the data set of --profile full is or will be downloaded to")
-    add_flag(flags, "weights", type=train.weights_source, help="of --profile full: imagenet (default), or a path")
+    add_flag(flags, "data_dir", help="folder of the data set of --profile full, which is downloaded to it")
+    add_flag(
+        flags, "weights", type=train.weights_source, help="weights of --profile full: imagenet (default), or a path"
+    )
     add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
-    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings at a time (default: 2)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what is missing, then says where everything is."""
+    """Trains what is missing, then lists the files."""
     arguments = parser().parse_args(argv)
     started = time.monotonic()
     where = ["--results_dir", str(arguments.results_dir), "--jobs", str(arguments.jobs), "--name", arguments.profile]

@@ -1,7 +1,7 @@
-"""The built-in sample: small painted pictures from a seed, for trying everything without a download.
+"""The built-in sample: small painted pictures, drawn at random from a fixed seed, which need no download.
 
-Two data sets, so that there is something to transfer: ten shapes to learn from, then two kinds of insects of which
-only a few pictures exist. Colours, backgrounds, sizes and angles say nothing about the class; only the form does.
+There are two data sets, so that learning can be transferred: ten shapes to pretrain on, and a few pictures of two kinds
+of insects. Colours, backgrounds, sizes and angles are random; only the form depends on the class.
 """
 
 import math
@@ -11,19 +11,19 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _SIDE = 80  # pixels of a finished picture
-_SCALE = 2  # painted so much larger, then reduced: smooth edges
+_SCALE = 2  # pictures are painted larger by this factor and then reduced, which smooths the edges
 _SEED = 545
 
 Point = tuple[float, float]
 
 
 class _Canvas:
-    """Paints in a plane of its own, turned, scaled and moved at random; the unit is about half a picture."""
+    """A picture to paint on, in coordinates that are turned, scaled and moved at random; 1 is about half a picture."""
 
     def __init__(self, random: np.random.Generator) -> None:
         side = _SIDE * _SCALE
         self.random = random
-        chequer = random.uniform(80, 175, 3) + random.uniform(-30, 30, (3, 3, 3))  # of any colour, blurred below
+        chequer = random.uniform(80, 175, 3) + random.uniform(-30, 30, (3, 3, 3))  # random colours, blurred below
         self.image = Image.fromarray(chequer.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
         self.draw = ImageDraw.Draw(self.image)
         self._angle = random.uniform(0, 2 * math.pi)
@@ -38,7 +38,7 @@ class _Canvas:
         )
 
     def colour(self) -> tuple[int, ...]:
-        """Any colour that stands out from the background: each channel is low or high."""
+        """Returns a random colour that stands out from the background: each channel is low or high."""
         low = self.random.integers(0, 60, 3)
         return tuple(np.where(self.random.random(3) < 0.5, low, 255 - low).tolist())
 
@@ -62,7 +62,7 @@ class _Canvas:
 
 
 def _ant(canvas: _Canvas) -> None:
-    """A waist, bent feelers, long legs."""
+    """Paints an ant: thin waist, bent feelers, long legs."""
     body, dark = canvas.colour(), canvas.colour()
     for x, reach in ((-0.12, -0.45), (0.05, 0.05), (0.2, 0.5)):
         for side in (-1, 1):
@@ -75,7 +75,7 @@ def _ant(canvas: _Canvas) -> None:
 
 
 def _bee(canvas: _Canvas) -> None:
-    """A plump striped body under two wings."""
+    """Paints a bee: plump striped body, two wings."""
     body, stripes, wings = canvas.colour(), canvas.colour(), canvas.colour()
     for side in (-1, 1):
         canvas.ellipse(-0.05, 0.55 * side, 0.5, 0.2, wings, turn=-0.6 * side)
@@ -85,7 +85,7 @@ def _bee(canvas: _Canvas) -> None:
 
 
 def _stripes(canvas: _Canvas, fill: tuple[int, ...], x: float, a: float, b: float) -> None:
-    """Three stripes across an ellipse."""
+    """Paints three stripes across an ellipse with centre (x, 0) and half axes a and b."""
     for along in (-0.55, 0.0, 0.5):
         edges = [(along + step, math.sqrt(1 - (along + step) ** 2)) for step in (-0.1, 0.1)]
         (left, low), (right, high) = edges
@@ -94,7 +94,7 @@ def _stripes(canvas: _Canvas, fill: tuple[int, ...], x: float, a: float, b: floa
 
 
 def _corners(count: int, inner: float = 1.0) -> list[Point]:
-    """The corners of a regular polygon, or of a star where every other one lies at `inner`."""
+    """Returns the corners of a regular polygon; if `inner` is not 1, of a star with inner corners at that radius."""
     radii = [1.0, inner] if inner != 1 else [1.0]
     total = count * len(radii)
     angles = [2 * math.pi * i / total for i in range(total)]
@@ -156,7 +156,7 @@ SHAPES: Kinds = {
 
 
 def paint(kinds: Kinds, counts: dict[str, int]) -> dict[str, list[np.ndarray]]:
-    """Pictures (80, 80, 3) uint8 for each split: `counts[split]` of each kind, those of the first kind first."""
+    """Paints pictures (80, 80, 3) uint8 for each split: `counts[split]` of each kind, one kind after the other."""
     random = np.random.default_rng(_SEED)
     pictures: dict[str, list[np.ndarray]] = {}
     for split, count in counts.items():

@@ -1,4 +1,4 @@
-"""`python -m hw_transfer.train`: one scenario of transfer learning; this file is its command line."""
+"""`python -m hw_transfer.train`: command line of a training in one scenario of transfer learning."""
 
 import argparse
 from dataclasses import fields
@@ -20,19 +20,19 @@ _DESCRIPTION = """\
 Trains a ResNet-18 that starts from pretrained weights, as in eecs545-w20-hw4 Q5, with the sheet's own settings.
 
   python -m hw_transfer.train --dataset sample                  a few seconds, needs no download
-  python -m hw_transfer.train                                   ants and bees, everything learns
-  python -m hw_transfer.train --mode freeze                     only the new last layer learns
+  python -m hw_transfer.train                                   ants and bees, the whole network is trained
+  python -m hw_transfer.train --mode freeze                     only the new last layer is trained
   python -m hw_transfer.train --mode freeze --cache_features    the same without augmentation, in seconds
   python -m hw_transfer.train --dataset folder --data_dir DIR   your own DIR/{train,val}/<class>/*
 
 Writes a run folder: configuration, metrics of each epoch, curves, confusion matrix, predictions, weights, numbers.
-`python -m hw_transfer.compare` trains both scenarios and puts them side by side.
-Ctrl-C finishes the step and saves; --resume goes on from there.
+`python -m hw_transfer.compare` trains both scenarios and compares them.
+Ctrl-C finishes the step and saves; --resume continues from there.
 """
 
 
 def parser() -> cli.Parser:
-    """All flags; None stands for the sheet's value, or for one that depends on the data set."""
+    """Declares all flags; the default None stands for the sheet's value, or for one that depends on the data set."""
     flags = cli.Parser("python -m hw_transfer.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(
@@ -41,50 +41,52 @@ def parser() -> cli.Parser:
         choices=tuple(DATASETS),
         default="hymenoptera",
         help="default: hymenoptera (ants and bees); folder reads DATA_DIR/{train,val}/<class>/*; sample needs no "
-        "files; sample-source: shapes, to pretrain weights for the sample on",
+        "files; sample-source: shapes on which weights for the sample are pretrained",
     )
     add_flag(
         group,
         "mode",
         choices=("finetune", "freeze"),
         default="finetune",
-        help="finetune (default): everything learns; freeze: only the new last layer",
+        help="finetune (default): trains the whole network; freeze: only the new last layer",
     )
     add_flag(
         group,
         "weights",
         type=weights_source,
         metavar="imagenet|none|PATH",
-        help="what to start from: ImageNet's (default), a ResNet-18 in a safetensors file or state dict, "
-        "or random weights (default for the sample)",
+        help="weights to start from: ImageNet's (default), a ResNet-18 in a safetensors file or state dict, "
+        "or random ones (default for the sample)",
     )
     add_flag(
         group,
         "cache_features",
         action="store_true",
-        help="freeze: compute what goes into the last layer once, from the middle of each picture (no augmentation)",
+        help="freeze: compute the input of the last layer once, from the middle of each picture (no augmentation)",
     )
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
-    add_flag(training, "momentum", type=cli.fraction, help="of sgd (default: 0.9)")
-    add_flag(training, "step_size", type=cli.positive_int, help="epochs after which the rate falls (default: 7) …")
-    add_flag(training, "gamma", type=cli.positive_float, help="… to this part of itself (default: 0.1)")
+    add_flag(training, "momentum", type=cli.fraction, help="momentum of sgd (default: 0.9)")
+    add_flag(
+        training, "step_size", type=cli.positive_int, help="multiply lr by gamma every so many epochs (default: 7)"
+    )
+    add_flag(training, "gamma", type=cli.positive_float, help="factor for the learning rate (default: 0.1)")
     cli.add_run_flags(flags)
     return flags
 
 
 def weights_source(text: str) -> str:
-    """An argument type: imagenet, none, or a path, made absolute so that a run resumes from any working directory."""
+    """Argument type: imagenet, none, or a path; a path becomes absolute, so that a run resumes from any folder."""
     if not text:
         raise argparse.ArgumentTypeError("expected imagenet, none, or the path of a file, got ''")
     return text if text in ("imagenet", "none") else str(Path(text).expanduser().absolute())
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the sheet's values and refuses what does not go together."""
+    """Fills in the sheet's values and refuses flags that exclude one another."""
     if arguments.cache_features and arguments.mode != "freeze":
-        raise UserError("--cache_features belongs to --mode freeze: in finetune, the features change with every step")
+        raise UserError("--cache_features needs --mode freeze: in finetune, the features change with every step")
     if arguments.momentum and arguments.optimizer == "adam":
-        raise UserError("--momentum belongs to --optimizer sgd")
+        raise UserError("--momentum needs --optimizer sgd")
     arguments.weights = arguments.weights or DATASETS[arguments.dataset].weights
     for setting in fields(Recipe):
         if getattr(arguments, setting.name) is None:

@@ -1,4 +1,4 @@
-"""The sheet's four functions (eecs545-w20-hw4 Q5), under its names: for the command line, and for use by hand.
+"""The sheet's four functions (eecs545-w20-hw4 Q5) under its names; the command line calls them, and so can you.
 
 >>> images = load("hymenoptera", Path("data"))  # of data.py
 >>> train, val = training_batches(images.train, 224, 4, seed=42), evaluation_batches(images.val, 224)
@@ -27,19 +27,27 @@ MONITOR = "validation_accuracy"
 
 
 def finetune(pretrained: Pretrained | None, classes: int) -> ResNet18:
-    """A pretrained network with a new last layer, all of which learns (Q5c); from random weights where there are none.
+    """Builds a network with pretrained weights and a new last layer, to be trained as a whole (Q5c).
+
+    Args:
+        pretrained: weights of a ResNet-18; None for random weights.
+        classes: number of outputs.
 
     Raises:
-        UserError: the weights are those of another network.
+        UserError: the weights belong to another network.
     """
     return _start_from(pretrained, ResNet18(classes))
 
 
 def freeze(pretrained: Pretrained | None, classes: int) -> FrozenResNet18:
-    """A pretrained network with a new last layer, which alone learns (Q5d).
+    """Builds a network with pretrained weights and a new last layer, which alone is trained (Q5d).
+
+    Args:
+        pretrained: weights of a ResNet-18; None for random weights.
+        classes: number of outputs.
 
     Raises:
-        UserError: the weights are those of another network.
+        UserError: the weights belong to another network.
     """
     return _start_from(pretrained, FrozenResNet18(classes))
 
@@ -54,11 +62,11 @@ def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) 
     """Trains `model`, validates after each epoch, and leaves it with the best epoch's weights (Q5a).
 
     Args:
-        model: scores of the classes from what the batches hold: a network with pictures, or its last layer with
-            the features of `cache_features`.
-        train: batches (inputs, labels) to learn from.
-        val: batches to validate on.
-        recipe: how.
+        model: a network whose inputs are pictures, or its last layer, whose inputs are the features of
+            `cache_features`; its outputs are the scores of the classes.
+        train: training batches (inputs, labels).
+        val: validation batches (inputs, labels).
+        recipe: settings of the optimization.
 
     Raises:
         UserError: training diverges.
@@ -82,9 +90,15 @@ def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) 
 def make_optimizer_and_schedule(
     model: nn.Module, steps: int, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimizer over what learns in `model`, and the sheet's StepLR, told in steps: an epoch has `steps`."""
+    """Returns the optimizer of the trainable parameters of `model`, and the sheet's StepLR.
+
+    Args:
+        model: network to be trained.
+        steps: optimizer steps in an epoch; the scheduler counts steps, not epochs.
+        recipe: settings of the optimization.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if recipe.optimizer == "sgd":  # with the sheet's momentum, which is not Nesterov's
+    if recipe.optimizer == "sgd":  # the sheet's momentum is the plain one; make_optimizer's is Nesterov's
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
             parameters, recipe.lr, recipe.momentum, weight_decay=recipe.l2_decay, fused=True
         )
@@ -94,34 +108,34 @@ def make_optimizer_and_schedule(
 
 
 def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """What `fit` minimizes: the cross entropy, with the number of right answers beside it."""
+    """Returns the cross entropy on a batch, the number of pictures, and the number of right answers as "accuracy"."""
     inputs, labels = (tensor.to(_device(model)) for tensor in batch)
     scores = model(inputs)
     return F.cross_entropy(scores, labels), len(labels), {"accuracy": torch.count_nonzero(scores.argmax(1) == labels)}
 
 
 def evaluate(model: nn.Module, val: Batches) -> Row:
-    """Mean loss and accuracy of `model`, in eval mode, on `val`; each process computes its share."""
+    """Computes the mean loss and the accuracy of `model`, in eval mode, on `val`; each process takes its share."""
     sums = torch.zeros(3, dtype=torch.float64, device=_device(model))
     for batch in val.epoch(0):
         loss, count, right = loss_function(model, batch)
         share = torch.stack([loss.double() * count, right["accuracy"].double(), loss.new_tensor(count).double()])
         sums += share * distributed.weight()
-    loss, right, count = distributed.sum_over_processes(sums).tolist()
-    return {"validation_loss": loss / count, "validation_accuracy": right / count}
+    loss_sum, right_sum, total = distributed.sum_over_processes(sums).tolist()
+    return {"validation_loss": loss_sum / total, "validation_accuracy": right_sum / total}
 
 
 def cache_features(model: ResNet18, batches: Batches) -> Tensor:
-    """What goes into the last layer of `model` for all of `batches`, in their order: (N, 512) float, on the CPU."""
+    """Returns the input of the last layer of `model` for all pictures of `batches`, in order: (N, 512), on the CPU."""
     model.eval()
     inputs = batches.tensors[0].split(batches.batch_size)
     with torch.inference_mode():
         features = [model.features(images.to(_device(model))).float().cpu() for images in inputs]
-    return torch.cat(features)  # made outside of inference_mode, it can be trained on
+    return torch.cat(features)  # outside of inference_mode, so that it can be trained on
 
 
 def predict(model: nn.Module, batches: Batches) -> Tensor:
-    """The probabilities (N, classes) that `model` gives to all of `batches`, in their order, on the CPU."""
+    """Returns the probabilities (N, classes) of `model` for all inputs of `batches`, in order, on the CPU."""
     model.eval()
     inputs = batches.tensors[0].split(batches.batch_size)
     with torch.inference_mode():
@@ -131,15 +145,15 @@ def predict(model: nn.Module, batches: Batches) -> Tensor:
 def visualize_model(
     model: nn.Module, val: Batches, classes: Sequence[str], title: str = "", num_images: int = 6, seed: int = 0
 ) -> Figure:
-    """Validation pictures with what `model` takes them for (Q5b): random ones, then its surest mistakes.
+    """Draws validation pictures with their predicted classes (Q5b): random ones, then the surest mistakes.
 
     Args:
-        model: a network that takes the pictures of `val`.
-        val: batches of (pictures, labels) in order.
-        classes: their names.
-        title: of the figure; says which data it shows.
-        num_images: in a row.
-        seed: picks the random ones.
+        model: network whose inputs are pictures.
+        val: validation batches (pictures, labels).
+        classes: names of the classes.
+        title: title of the figure; names the data.
+        num_images: pictures in a row.
+        seed: random seed that chooses the random pictures.
     """
     pictures, labels = val.tensors
     return plots.predictions(pictures, labels, predict(model, val), classes, title, num_images, seed)

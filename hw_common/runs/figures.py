@@ -91,6 +91,30 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
         return figure
 
 
+def curves_over_seeds(
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], panels: Mapping[str, str], title: str
+) -> Figure:
+    """Draws metrics against the epoch: the mean over the seeds as a line, one standard deviation as a band.
+
+    Args:
+        runs: for each line's label, the runs with different seeds; a run is its metrics, one row for each epoch.
+        panels: name of the metric in these rows, by the y label of its panel.
+        title: title of the whole figure; names the data.
+    """
+    means: dict[str, Series] = {}
+    spread: dict[str, Series] = {}
+    for ylabel, metric in panels.items():
+        values = {
+            label: np.array([[row[metric] for row in rows] for rows in of_label]) for label, of_label in runs.items()
+        }
+        epochs = {label: [row["epoch"] for row in of_label[0]] for label, of_label in runs.items()}
+        means[ylabel] = {label: (epochs[label], v.mean(axis=0).tolist()) for label, v in values.items()}
+        spread[ylabel] = {
+            label: (epochs[label], v.std(axis=0, ddof=1).tolist()) for label, v in values.items() if len(v) > 1
+        }
+    return curves(means, "epoch", title, spread)
+
+
 def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Loss and accuracy against the epoch, training and validation.
 

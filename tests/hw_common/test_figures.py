@@ -34,6 +34,16 @@ def test_curves_draws_every_line_distinguishable_in_grey():
     assert figure.get_suptitle() == "sample"
 
 
+def test_curves_over_seeds_draw_mean_and_standard_deviation():
+    run, other = ([{"epoch": 1, "loss": a}, {"epoch": 2, "loss": b}] for a, b in ((3.0, 2.0), (1.0, 2.0)))
+    [axes] = figures.curves_over_seeds({"two": [run, other], "one": [run]}, {"training loss": "loss"}, "sample").axes
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[2, 2], [3, 2]]
+    assert axes.lines[0].get_xdata().tolist() == [1, 2] and axes.get_ylabel() == "training loss"
+    [band] = axes.collections  # one run has no deviation
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((2 - 2**0.5, 2 + 2**0.5))
+
+
 def test_curves_draws_the_spread_as_a_band():
     spread = {"loss": {"training loss": ([1, 2, 3], [0.5, 0.5, 0.5])}}
     [axes] = figures.curves({"loss": SERIES}, "epoch", "sample", spread).axes

@@ -267,9 +267,9 @@ def flag_refusal(*argv, command=train.COMMAND.parse):
     [
         (["--mode", "thaw"], "--mode: invalid choice: 'thaw' (choose from"),
         (["--dataset", "cats"], "--dataset: invalid choice: 'cats'"),
-        (["--cache_features"], "--cache_features belongs to --mode freeze"),
-        (["--cache_features", "--mode", "finetune"], "--cache_features belongs to --mode freeze"),
-        (["--momentum", "0.5", "--optimizer", "adam"], "--momentum belongs to --optimizer sgd"),
+        (["--cache_features"], "--cache_features needs --mode freeze"),
+        (["--cache_features", "--mode", "finetune"], "--cache_features needs --mode freeze"),
+        (["--momentum", "0.5", "--optimizer", "adam"], "--momentum needs --optimizer sgd"),
         (["--momentum", "1"], "--momentum: expected a number from 0 up to, but not including, 1"),
         (["--weights", ""], "--weights: expected imagenet, none, or the path of a file"),
         (["--step_size", "0"], "--step_size: expected a whole number from 1"),
