@@ -24,7 +24,7 @@ from hw_caption import decoding
 from hw_caption.experiment import loss_function
 from hw_caption.fast_attention import FastDecoder, FastDecoderWithAttention
 from hw_caption.models import Captioner, Decoder, DecoderWithAttention
-from hw_caption.presets import LARGEST_GRADIENT
+from hw_caption.presets import MAX_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
 from hw_common.training.batches import batches_of_similar_length
 from hw_common.training.experiment import make_optimizer
@@ -103,7 +103,7 @@ def course_training(decoder: Decoder, examples: Examples) -> None:
         optimizer.zero_grad()
         loss.backward()
         for parameter in decoder.parameters():
-            parameter.grad.data.clamp_(-LARGEST_GRADIENT, LARGEST_GRADIENT)
+            parameter.grad.data.clamp_(-MAX_GRADIENT, MAX_GRADIENT)
         optimizer.step()
         loss.item()
 
@@ -112,7 +112,7 @@ def our_training(decoder: Decoder, examples: Examples, precision: str, lr: float
     model = Captioner(nn.Identity(), [decoder])
     fit(
         model, make_optimizer("adam", model.parameters(), lr, 0.0), examples, loss_function,
-        lambda model: {"bleu4": 0.0}, epochs=1, monitor="bleu4", clip_value=LARGEST_GRADIENT, precision=precision,
+        lambda model: {"bleu4": 0.0}, epochs=1, monitor="bleu4", clip_value=MAX_GRADIENT, precision=precision,
     )  # fmt: skip
 
 

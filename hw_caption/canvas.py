@@ -1,7 +1,7 @@
-"""What aerial pictures are made of, as seen from above: ground, trees, houses, roads, water, boats and airplanes.
+"""A canvas for aerial pictures: it draws ground, trees, houses, roads, boats and airplanes as seen from above.
 
-Coordinates and sizes are in pixels of a canvas that is larger than the picture; what is within REACH of its middle
-stays in the picture, however it is turned.
+Coordinates and sizes are in pixels of a canvas that is larger than the picture. Points within REACH of the middle stay
+in the picture however the canvas is rotated.
 """
 
 import math
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIDE = 368  # of the canvas
+SIDE = 368  # height and width of the canvas
 MIDDLE = SIDE / 2
 REACH = 120
-_WINDOW = 256  # what is cut out of the turned canvas: SIDE is its diagonal, rounded up
-PICTURE = 128  # side of the picture, which is reduced to this for smooth edges
+_WINDOW = 256  # side of the square that is cut out of the rotated canvas; its diagonal, rounded up, is SIDE
+PICTURE = 128  # side of the picture, to which the cut-out is reduced for smooth edges
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -39,16 +39,17 @@ _SHADOW = (30, 34, 32)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """`colour` made lighter (above 1) or darker."""
-    return tuple(min(255, max(0, round(part * factor))) for part in colour)
+    """`colour` made lighter (factor above 1) or darker."""
+    red, green, blue = (min(255, max(0, round(part * factor))) for part in colour)
+    return red, green, blue
 
 
 class Canvas:
-    """A picture in the making.
+    """A picture that is being drawn.
 
     Args:
-        rng: decides on whatever is left open: places of trees, shades of roofs.
-        ground: colour of what is below everything.
+        rng: source of random details such as the positions of trees and the shades of roofs.
+        ground: colour of the ground.
     """
 
     def __init__(self, rng: np.random.Generator, ground: Colour) -> None:
@@ -64,7 +65,7 @@ class Canvas:
         return (np.array(colour, np.int16) + height[:, :, None]).clip(0, 255).astype(np.uint8)
 
     def picture(self, angle: float) -> Image.Image:
-        """The middle of the canvas turned by `angle` degrees, PICTURE×PICTURE pixels."""
+        """The middle of the canvas, rotated by `angle` degrees, as PICTURE×PICTURE pixels."""
         turned = self.image.rotate(angle, Image.Resampling.BILINEAR)
         edge = (SIDE - _WINDOW) // 2
         window = turned.crop((edge, edge, edge + _WINDOW, edge + _WINDOW))
@@ -79,30 +80,30 @@ class Canvas:
         self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
     def shape(self, x: float, y: float, angle: float, points: Sequence[Point], colour: Colour) -> None:
-        """A polygon around (x, y), turned by `angle` radians."""
+        """A polygon around (x, y), rotated by `angle` radians."""
         cos, sin = math.cos(angle), math.sin(angle)
         self.pen.polygon([(x + cos * u - sin * v, y + sin * u + cos * v) for u, v in points], fill=colour)
 
     def surface(self, top: float, bottom: float, colour: Colour) -> None:
-        """Rough ground of another colour between two heights."""
+        """A strip of ground in another colour, from `top` to `bottom`."""
         mask = Image.new("L", self.image.size)
         ImageDraw.Draw(mask).rectangle((0, top, SIDE, bottom), fill=255)
         self.image.paste(Image.fromarray(self._rough(colour)), mask=mask)
 
     def tree(self, x: float, y: float, radius: float) -> None:
-        """A crown with a shadow beside it and light on one side."""
+        """A tree's crown with its shadow and a bright side."""
         green = shade(LEAVES, self.rng.uniform(0.8, 1.35))
         self.disc(x + radius * 0.4, y + radius * 0.4, radius, _SHADOW)
         self.disc(x, y, radius, green)
         self.disc(x - radius * 0.3, y - radius * 0.3, radius * 0.55, shade(green, 1.35))
 
     def trees(self, count: int, radii: tuple[float, float] = (6, 10)) -> None:
-        """So many trees anywhere."""
+        """`count` trees at random positions."""
         for x, y in self.rng.uniform(0, SIDE, (count, 2)):
             self.tree(x, y, self.rng.uniform(*radii))
 
     def house(self, x: float, y: float, width: float, height: float, roof: Colour) -> None:
-        """A gable roof, one half in the sun, with a shadow."""
+        """A gable roof with one bright half and a shadow."""
         roof = shade(roof, self.rng.uniform(0.9, 1.1))
         self.box(x + 4, y + 4, width, height, _SHADOW)
         self.box(x, y, width, height, roof)
@@ -134,7 +135,7 @@ class Canvas:
         self._strip(x, y, 4, 5, shade(colour, 0.5), upright)
 
     def boat(self, x: float, y: float, length: float, angle: float = 0) -> None:
-        """A white hull."""
+        """A boat with a white hull."""
         half, width = length / 2, length / 6
         hull = [(-half, -width), (half * 0.3, -width), (half, 0), (half * 0.3, width), (-half, width)]
         self.shape(x, y, angle, hull, COLOURS["white"])
@@ -153,12 +154,12 @@ class Canvas:
                 self.shape(x + offset, y + offset, angle, scaled, colour)
 
     def curve(self, bend: float, waves: float) -> list[Point]:
-        """A winding line through the middle, from one end of the canvas to the other."""
+        """Points of a wavy line through the middle, from the left edge of the canvas to the right."""
         phase = self.rng.uniform(0, 2 * math.pi)
         steps = np.linspace(-20, SIDE + 20, 200)
         return [(t, MIDDLE + bend * math.sin(phase + 2 * math.pi * waves * t / SIDE)) for t in steps]
 
     def ribbon(self, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """A broad line along `points`, which must lie close together."""
+        """A broad line along `points`, which must be close together."""
         for x, y in points:
             self.disc(x, y, width / 2, colour)

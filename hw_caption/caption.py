@@ -8,9 +8,9 @@ from pathlib import Path
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 
-_LARGEST_BEAM = 1000
+_MAX_BEAM = 1000
 _DESCRIPTION = """\
-Prints a caption for each image file, with the best weights of the run folder RUN.
+Prints a caption for each image file, generated with the weights of the best epoch of the run folder RUN.
 
   python -m hw_caption.caption results/hw_caption/sydney-attention-plain harbour.jpg fields.png
   python -m hw_caption.caption results/hw_caption/sydney-attention-plain harbour.jpg --beam 5 --json
@@ -22,16 +22,16 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_caption.caption", _DESCRIPTION, usage="%(prog)s RUN IMAGE [IMAGE …] [flags]")
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
-    add_flag(flags, "beam", type=_beam, help="search with this beam (default: decode as the run does for itself)")
-    add_flag(flags, "json", action="store_true", help="print one JSON list, as the run's own file of captions is")
+    add_flag(flags, "beam", type=_beam, help="beam search of this width (default: the run's own decoding)")
+    add_flag(flags, "json", action="store_true", help="print one JSON list in the format of the run's own caption file")
     cli.add_kernels_flag(flags)
     return flags
 
 
 def _beam(text: str) -> int:
     width = cli.positive_int(text)
-    if width > _LARGEST_BEAM:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_LARGEST_BEAM}, got {text!r}")
+    if width > _MAX_BEAM:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_MAX_BEAM}, got {text!r}")
     return width
 
 
@@ -50,25 +50,28 @@ def main(argv: Sequence[str] | None = None) -> None:
 def caption(
     folder: Path, paths: Sequence[Path], beam: int | None = None, kernels: str = "fast"
 ) -> list[tuple[Path, list[str]]]:
-    """Each image file with the words of its caption.
+    """Captions image files with a finished run.
 
     Args:
-        folder: of a finished run.
-        paths: of the image files.
-        beam: width of a beam search; None decodes as the run does for itself.
+        folder: the run folder.
+        paths: the image files.
+        beam: width of a beam search; None for the run's own decoding.
         kernels: "plain" or "fast", see `experiment.build_model`.
 
+    Returns:
+        Each path with the words of its caption.
+
     Raises:
-        UserError: `folder` is no finished run, or one of the files is no image.
+        UserError: `folder` is not a finished run, or a file is not an image.
     """
-    from hw_caption.finished import open_finished  # imports torch, hence after the arguments are checked
+    from hw_caption.finished import open_finished  # imports torch
     from hw_common.data.dataset_files import DatasetFile
 
     finished = open_finished(folder, beam, kernels)
-    different = list(dict.fromkeys(paths))
-    images = [DatasetFile.from_path(path, str(path)) for path in different]
-    captions = finished.write(images, finished.way if beam is None else "beam")
-    by_path = dict(zip(different, captions, strict=True))
+    unique = list(dict.fromkeys(paths))
+    images = [DatasetFile.from_path(path, str(path)) for path in unique]
+    captions = finished.generate(images, finished.decoding if beam is None else "beam")
+    by_path = dict(zip(unique, captions, strict=True))
     return [(path, by_path[path]) for path in paths]
 
 

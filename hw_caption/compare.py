@@ -1,4 +1,4 @@
-"""`python -m hw_caption.compare`: the sheet's two decoders against one another, over several seeds."""
+"""`python -m hw_caption.compare`: compares the sheet's two decoders over several seeds."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -14,40 +14,40 @@ from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 
 _DESCRIPTION = """\
-Trains the decoders without and with attention with every seed and tabulates mean and standard deviation of their
-metrics, after the last and the best epoch, for each way of decoding. All other flags are those of
+Trains the decoder without attention and the one with attention, each with every seed. For each decoding, tabulates mean
+and standard deviation of the metrics after the last and after the best epoch. All other flags are those of
 `python -m hw_caption.train`.
 
   python -m hw_caption.compare --seeds 42 43 44 --jobs 2
   python -m hw_caption.compare --seeds 42 43 44 --only vanilla --recipe best
   python -m hw_caption.compare --dataset sample --epochs 30
 
-Each training is an ordinary run folder. The same command again goes on where an interrupted comparison was.
+Each training is an ordinary run folder. The same command resumes an interrupted comparison.
 """
 _FLAGS: Mapping[str, Sequence[str]] = MappingProxyType({"vanilla": [], "attention": ["--use_attention"]})
-_OF_A_ROW = ("use_attention",)
+_ROW_FLAGS = ("use_attention",)
 _METRICS = ("bleu4", "corpus_bleu4", "rouge_l", "cider_d")
 
 
 def parser() -> cli.Parser:
-    """The comparison's own flags; what it does not know is passed on to `hw_caption.train`."""
+    """The comparison's own flags; all other flags are passed on to `hw_caption.train`."""
     flags = cli.Parser("python -m hw_caption.compare", _DESCRIPTION)
     add_flag(flags, "only", choices=tuple(TITLES), help="one of the two decoders (default: both)")
-    comparison.add_flags(flags, "of its folder (default: compare-<data>-<recipe>)")
+    comparison.add_flags(flags, "name of the comparison's folder (default: compare-<data>-<recipe>)")
     return flags
 
 
 def parse(argv: Sequence[str] | None = None) -> Comparison:
-    """Checks all flags, those for hw_caption.train too.
+    """Checks all flags, including those for hw_caption.train.
 
     Raises:
-        UserError: a flag is wrong, or is one that the comparison sets itself.
+        UserError: a flag is wrong, or the comparison sets it itself.
     """
-    own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
+    own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _ROW_FLAGS)
     arguments = train.COMMAND.parse(flags)
     data = arguments.name.removesuffix(f"-{decoder_kind(arguments.use_attention)}-{arguments.recipe}")
     name = own.name or f"compare-{data}-{arguments.recipe}"
-    common = comparison.common_arguments(arguments, (*_OF_A_ROW, "show"))
+    common = comparison.common_arguments(arguments, (*_ROW_FLAGS, "show"))
     return Comparison(
         command=train.COMMAND,
         rows={decoder: _FLAGS[decoder] for decoder in ([own.only] if own.only else TITLES)},
@@ -63,18 +63,18 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains what is missing, then writes table and curves."""
+    """Runs the trainings that are not finished, then writes table and curves."""
     parse(argv).run()
 
 
 def _report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
     """Writes table, curves and summary into the comparison's folder and prints the table; returns the summary."""
-    summaries = {decoder: [run.summary() for run in of_decoder] for decoder, of_decoder in trained.items()}
+    summaries = {decoder: [run.summary() for run in runs] for decoder, runs in trained.items()}
     first = next(iter(summaries.values()))[0]
     table = [
-        _row(decoder, way, of_decoder, published=first["data"] == "Sydney")
+        _row(decoder, decoding, of_decoder, published=first["data"] == "Sydney")
         for decoder, of_decoder in summaries.items()
-        for way in first["ways"]
+        for decoding in first["ways"]
     ]
     summary = {
         "name": folder.folder.name,
@@ -88,18 +88,18 @@ def _report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[i
     files.write_csv(folder.folder / "table.csv", table)
     files.write_bytes(folder.folder / "table.md", text.encode())
     folder.write_summary(summary)
-    print(f"\n{text}\nall of it is in {folder.folder}")
+    print(f"\n{text}\ntable and figures are in {folder.folder}")
     return summary
 
 
-def _row(decoder: str, way: str, summaries: Sequence[Mapping[str, Any]], published: bool) -> dict[str, Any]:
+def _row(decoder: str, decoding: str, summaries: Sequence[Mapping[str, Any]], published: bool) -> dict[str, Any]:
     """One line of the table: means and standard deviations over the seeds."""
-    metrics = (f"validation_{way}_bleu4", *(f"test_{way}_{name}" for name in _METRICS))
+    metrics = (f"validation_{decoding}_bleu4", *(f"test_{decoding}_{name}" for name in _METRICS))
     return {
         "decoder": decoder,
-        "way": way,
+        "way": decoding,
         "parameters": summaries[0]["parameters"],
-        **{name.replace(f"_{way}", ""): value for name, value in over_seeds(summaries, metrics).items()},
+        **{name.replace(f"_{decoding}", ""): value for name, value in over_seeds(summaries, metrics).items()},
         "published_test_bleu4": PUBLISHED[decoder] if published else None,
     }
 
@@ -121,13 +121,13 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _draw(folder: Run, trained: Mapping[str, Sequence[Run]], what: str) -> None:
-    from hw_caption import plots  # imports matplotlib, hence after the arguments are checked
+def _draw(folder: Run, trained: Mapping[str, Sequence[Run]], title: str) -> None:
+    from hw_caption import plots  # imports matplotlib
 
     rows = {
         TITLES[decoder]: [files.read_csv(run.folder / METRICS) for run in runs] for decoder, runs in trained.items()
     }
-    plots.training_curves(folder.folder, rows, what)
+    plots.training_curves(folder.folder, rows, title)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,17 @@
-"""Which of many captions of an image to take: the one that agrees most with what was said of images like it.
+"""Consensus decoding: of many candidate captions, choose the one with the largest expected BLEU-4.
 
-After Devlin et al. 2015 ("Exploring nearest neighbor approaches for image captioning"), who take the caption that is
-most similar to all captions of the nearest training images. Here every training image has a say, and how much is found
-by kernel ridge regression: BLEU-4 of a caption against an image's references, known for all training images, is a
-function of the image that can be learned from them, for any caption.
+Beam search ranks captions by their probability, but captions are judged by their BLEU-4 against human references.
+Consensus decoding (Devlin et al. 2015, "Exploring nearest neighbor approaches for image captioning") chooses the
+candidate that agrees most with the references of similar training images. For an image, it works in four steps:
+
+1. Candidates: all captions that beam search returns, and the references of the 50 most similar training images.
+2. For each candidate, its BLEU-4 against the references of each of the N training images: a vector of N scores.
+3. For the image, a weight for each of the N training images. Kernel ridge regression predicts from the image's
+   descriptor the BLEU-4 that a candidate would have against the image's own, unknown references. Its prediction is a
+   weighted sum of the N scores, and the weights are the same for all candidates.
+4. The candidate with the largest prediction is the caption.
+
+Devlin et al. give equal weights to the nearest training images and none to the others.
 """
 
 import functools
@@ -16,122 +24,127 @@ import torch
 from torch import Tensor
 
 from hw_caption import metrics
+from hw_caption.metrics import Ngram
 from hw_caption.vocabulary import PAD, SPECIALS, UNKNOWN
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 
-Words = tuple[int, ...]  # numbers of a caption's words, without START and END
+Words = tuple[int, ...]  # ids of a caption's words, without START and END
 
-# Chosen by cross-validation over stretches of Sydney's training images. Neighbours in the data set are neighbours on
-# the ground, and its splits are stretches too: with images left out at random, less smoothing looks better than it is.
+# Chosen by cross-validation in which each validation fold is a stretch of Sydney's training images in file order.
+# Images that are close in the data set show neighbouring ground, so folds of random images would favour a ridge that is
+# too small.
 _RIDGE = 1.0
-_NEAREST = 50  # images whose own captions are candidates too
-_MOST_IMAGES = 20_000  # their kernel matrix has 3.2 GB
-_REMEMBERED = 4096  # captions whose BLEU against all training images is kept
+_NEAREST = 50  # number of training images whose references are candidates
+_MAX_IMAGES = 20_000  # the kernel matrix then takes 3.2 GB
+_CACHED_CAPTIONS = 4096  # captions whose BLEU-4 against all training images is kept in memory
 
 
 class Consensus:
-    """Training images with their references, to choose captions by.
+    """Training images and their references, prepared for consensus decoding.
 
     Attributes:
-        descriptors: (N, C) float32, of the training images: what is alike in them should look alike.
-        references: for each of them, its captions.
+        descriptors: (N, C) float32, a vector for each training image; similar images have similar descriptors.
+        references: the reference captions of each training image.
     """
 
     def __init__(self, descriptors: Tensor, references: Sequence[Sequence[Words]]) -> None:
-        """Learns how much each training image has to say about an image.
+        """Factorizes the kernel matrix and indexes the references' n-grams.
 
         Raises:
-            UserError: there are too many training images, or none.
+            UserError: there are no training images, or too many.
         """
-        if not 1 <= len(references) <= _MOST_IMAGES:
+        if not 1 <= len(references) <= _MAX_IMAGES:
             raise UserError(
-                f"--decoding consensus: expected 1 to {_MOST_IMAGES} training images, got {len(references)}; "
-                "choose beam"
+                f"--decoding consensus: expected 1 to {_MAX_IMAGES} training images, got {len(references)}; choose beam"
             )
         self.descriptors = descriptors
         self.references = references
         self._mean = descriptors.double().mean(dim=0)
-        self._spread = descriptors.double().std(dim=0, correction=0) + 1e-6
-        self._directions = self._direct(descriptors)
+        self._std = descriptors.double().std(dim=0, correction=0) + 1e-6
+        self._directions = self._normalize(descriptors)
         kernel = self._kernel(descriptors)
         self._factor = torch.linalg.cholesky(kernel + _RIDGE * torch.eye(len(kernel), dtype=torch.double))
-        self._said_of: dict[Words, list[int]] = {}  # caption -> images that it is a reference of
+        self._images_with_caption: dict[Words, list[int]] = {}
         for image, captions in enumerate(references):
             for caption in set(captions):
-                self._said_of.setdefault(caption, []).append(image)
-        self._having = self._index()
-        self._bleu = functools.lru_cache(_REMEMBERED)(self._compute_bleu)
+                self._images_with_caption.setdefault(caption, []).append(image)
+        self._images_with_ngram = self._index_ngrams()
+        self._bleu = functools.lru_cache(_CACHED_CAPTIONS)(self._compute_bleu)
         self._brevity = functools.cache(self._compute_brevity)
 
     def choose(self, descriptors: Tensor, found: Sequence[Sequence[Words]]) -> list[Words]:
-        """The caption of each image with the largest expected BLEU-4.
+        """The candidate with the largest expected BLEU-4, for each image.
 
         Args:
-            descriptors: (B, C) of the images.
-            found: candidates for each; the references of the most similar training images are candidates as well.
+            descriptors: (B, C), of the images.
+            found: for each image, the captions that beam search found.
         """
         kernel = self._kernel(descriptors)
         nearest = kernel.topk(min(_NEAREST, len(self.references)), dim=1).indices.tolist()
         chosen = []
-        for say, images, own in zip(self._say(kernel).numpy(), nearest, found, strict=True):
-            theirs = itertools.chain.from_iterable(self.references[image] for image in images)
-            candidates = sorted({*own, *(caption for caption in theirs if UNKNOWN not in caption)})
-            chosen.append(max(candidates, key=lambda caption, say=say: float(self._bleu(caption) @ say)))
+        for weights, images, own in zip(self._weights(kernel).numpy(), nearest, found, strict=True):
+            others = itertools.chain.from_iterable(self.references[image] for image in images)
+            candidates = sorted({*own, *(caption for caption in others if UNKNOWN not in caption)})
+            predictions = [float(self._bleu(caption) @ weights) for caption in candidates]
+            chosen.append(candidates[predictions.index(max(predictions))])
         return chosen
 
     def _kernel(self, descriptors: Tensor) -> Tensor:
-        """How similar images are to the training images, from exp(−4) to 1: (B, N) float64."""
-        return (2 * self._direct(descriptors) @ self._directions.T - 2).exp()
+        """The kernel exp(-|x - y|²) of normalized descriptors with those of the training images: (B, N) float64."""
+        return (2 * self._normalize(descriptors) @ self._directions.T - 2).exp()
 
-    def _direct(self, descriptors: Tensor) -> Tensor:
-        return torch.nn.functional.normalize((descriptors.double() - self._mean) / self._spread, dim=1)
+    def _normalize(self, descriptors: Tensor) -> Tensor:
+        """Standardizes each feature over the training images, then scales each descriptor to length 1."""
+        return torch.nn.functional.normalize((descriptors.double() - self._mean) / self._std, dim=1)
 
-    def _say(self, kernel: Tensor) -> Tensor:
-        """How much each training image has to say about each image: (B, N), each row with the sum 1.
+    def _weights(self, kernel: Tensor) -> Tensor:
+        """The weight of each training image in the predictions for each image: (B, N), rows with the sum 1.
 
-        The prediction of kernel ridge regression, with the mean of the targets taken off before and put back after, is
-        a sum over the training images with these weights.
+        Kernel ridge regression is fitted to the scores minus their mean, and the mean is added to its predictions.
         """
         weights = torch.cholesky_solve(kernel.T, self._factor).T
         return weights + (1 - weights.sum(dim=1, keepdim=True)) / len(self.references)
 
-    def _index(self) -> dict[tuple[Words, int], np.ndarray]:
-        """The images that have a reference in which an n-gram occurs so often."""
-        having: dict[tuple[Words, int], list[int]] = {}
+    def _index_ngrams(self) -> dict[tuple[Ngram, int], np.ndarray]:
+        """For each (n-gram, times), the training images with a reference that has the n-gram at least that often."""
+        index: dict[tuple[Ngram, int], list[int]] = {}
         for image, captions in enumerate(self.references):
-            for n in range(1, metrics.LONGEST + 1):
-                for ngram, most in metrics.most_ngrams(captions, n).items():
+            for n in range(1, metrics.MAX_N + 1):
+                for ngram, most in metrics.max_ngram_counts(captions, n).items():
                     for times in range(1, most + 1):
-                        having.setdefault((ngram, times), []).append(image)
-        return {key: np.array(images, dtype=np.int32) for key, images in having.items()}
+                        index.setdefault((ngram, times), []).append(image)
+        return {key: np.array(images, dtype=np.int32) for key, images in index.items()}
 
     def _compute_bleu(self, caption: Words) -> np.ndarray:
-        """BLEU-4 of a caption, without smoothing, against the other references of each training image: (N,) float64."""
+        """BLEU-4 of a caption, without smoothing, against the references of each training image: (N,) float64.
+
+        A reference that equals the caption is left out; otherwise the references of training images would all score 1.
+        """
         score = np.zeros(len(self.references))
-        for n in range(1, metrics.LONGEST + 1):
+        for n in range(1, metrics.MAX_N + 1):
             matches = np.zeros(len(self.references))
             ngrams = metrics.count_ngrams(caption, n)
             for ngram, count in ngrams.items():
                 for times in range(1, count + 1):
-                    matches[self._having.get((ngram, times), [])] += 1
+                    matches[self._images_with_ngram.get((ngram, times), [])] += 1
             with np.errstate(divide="ignore"):
-                score += np.log(matches / max(1, ngrams.total())) / metrics.LONGEST
+                score += np.log(matches / max(1, ngrams.total())) / metrics.MAX_N
         score = np.exp(score) * self._brevity(len(caption))
-        for image in self._said_of.get(caption, ()):
+        for image in self._images_with_caption.get(caption, ()):
             others = list(self.references[image])
             others.remove(caption)
             score[image] = metrics.course_bleu([others], [caption]) if others else 0.0
         return score
 
     def _compute_brevity(self, length: int) -> np.ndarray:
-        """BLEU's brevity penalty of captions of so many words, for each training image."""
+        """BLEU's brevity penalty of captions of `length` words against each training image: (N,)."""
         lengths = ([len(caption) for caption in captions] for captions in self.references)
         closest = np.array([min(of_image, key=lambda other: (abs(other - length), other)) for of_image in lengths])
         return np.exp(np.minimum(0, 1 - closest / max(1, length)))
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
-        """Writes a safetensors file; `metadata` says whose it is."""
+        """Writes a safetensors file with `metadata`, which `load` compares."""
         captions = list(itertools.chain.from_iterable(self.references))
         words = np.full((len(captions), max(1, *map(len, captions))), PAD, dtype=np.int32)
         for row, caption in zip(words, captions, strict=True):
@@ -144,27 +157,27 @@ class Consensus:
         checkpoints.save_weights(path, tensors, metadata)
 
     @classmethod
-    def load(cls, path: Path, metadata: dict[str, str], words: int, width: int) -> "Consensus":
-        """Reads what `save` wrote.
+    def load(cls, path: Path, metadata: dict[str, str], vocab_size: int, descriptor_size: int) -> "Consensus":
+        """Reads a file that `save` wrote.
 
         Args:
-            path: of the file.
-            metadata: must be what it says.
-            words: of the vocabulary.
-            width: numbers in a descriptor.
+            path: the file.
+            metadata: the metadata that it must have.
+            vocab_size: number of words in the vocabulary.
+            descriptor_size: number of features in a descriptor.
 
         Raises:
-            UserError: the file is missing, damaged, or somebody else's.
+            UserError: the file is missing or damaged, or its metadata differ.
         """
         tensors = checkpoints.load_weights(path, metadata)
         shapes = {name: (tensor.dtype, tensor.dim()) for name, tensor in tensors.items()}
         expected = {"descriptors": (torch.float32, 2), "words": (torch.int32, 2), "captions_of_image": (torch.int32, 1)}
         if shapes != expected or not tensors["descriptors"].isfinite().all():
             raise UserError(f"{path} is damaged: expected descriptors of images and the words of their captions")
-        numbers, counts = tensors["words"], tensors["captions_of_image"].long()
-        named = (numbers == PAD) | (numbers == UNKNOWN) | ((numbers >= len(SPECIALS)) & (numbers < words))
-        fits = tensors["descriptors"].shape == (len(counts), width)
-        if not fits or not (counts > 0).all() or counts.sum() != len(numbers) or not named.all():
-            raise UserError(f"{path} is damaged: its captions are not those of its images, or have other words")
-        captions = iter(tuple(word for word in row if word != PAD) for row in numbers.tolist())
+        ids, counts = tensors["words"], tensors["captions_of_image"].long()
+        is_known = (ids == PAD) | (ids == UNKNOWN) | ((ids >= len(SPECIALS)) & (ids < vocab_size))
+        fits = tensors["descriptors"].shape == (len(counts), descriptor_size)
+        if not fits or not (counts > 0).all() or counts.sum() != len(ids) or not is_known.all():
+            raise UserError(f"{path} is damaged: its captions do not fit its images or the vocabulary")
+        captions = iter(tuple(word for word in row if word != PAD) for row in ids.tolist())
         return cls(tensors["descriptors"], [list(itertools.islice(captions, count)) for count in counts.tolist()])

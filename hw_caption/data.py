@@ -142,20 +142,20 @@ def _with_splits(found: CaptionedImages, label: str) -> Sequence[CaptionedImage]
 
 
 class Inputs(Protocol):
-    """What a decoder looks at: features from a file, or pixels for an encoder.
+    """The captioner's inputs for images: features that were computed before, or pixels for an encoder.
 
     Attributes:
-        views: 1, or 8 where flips and rotations can be asked for.
+        views: 8 if flips and rotations are available, else 1.
     """
 
     views: int
 
     def take(self, names: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
-        """Inputs (B, …) float32 of the images `names`, each seen as its number in `views` says; 0 is as it is."""
+        """Inputs (B, …) float32 of the images `names`, each in its view of `views` (see `images.turn`; default: 0)."""
 
 
 class CaptionBatches:
-    """Mini-batches of an image and one of its captions, this process's share of each; made by `caption_batches`."""
+    """This process's share of mini-batches of captions and their images; see `caption_batches`."""
 
     def __init__(self, split: Split, examples: SequenceBatches, inputs: Inputs, device: torch.device) -> None:
         self._names = split.names
@@ -164,11 +164,11 @@ class CaptionBatches:
         self._device = device
 
     def __len__(self) -> int:
-        """Steps in an epoch; one of them may have fewer rows."""
+        """Number of steps in an epoch; one of them may have fewer rows."""
         return len(self._examples)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """The batches of `epoch` from step `start` on: the same ones, whether or not those before were asked for."""
+        """The batches of `epoch` from step `start` on; they do not depend on which batches were drawn before."""
         for captions, lengths, images, views in self._examples.epoch(epoch, start):
             inputs = self._inputs.take([self._names[image] for image in images.tolist()], views.tolist())
             yield inputs.to(self._device), captions.to(self._device), lengths.to(self._device)
@@ -186,23 +186,24 @@ def caption_batches(
 ) -> CaptionBatches:
     """Mini-batches (inputs (B, …) float32, captions (B, T) int64, lengths (B,) int64) with a row for each caption.
 
-    A caption is START, its words, END, and PAD up to the longest in the batch; its length counts START and END.
-    Captions of similar length come together, in random order, because a batch takes as long as its longest one.
+    A caption is START, its words, END, and PAD up to the longest caption of the batch; its length includes START and
+    END. A batch takes as long as its longest caption, so captions of similar length are batched together, and the
+    batches are shuffled.
 
     Args:
         split: images and captions.
-        vocabulary: gives the words their numbers.
-        inputs: what is known of the images.
-        batch_size: over all processes.
-        device: where the batches are to be.
-        seed: with the epoch, fixes the order and the views.
-        augment: each image is flipped or rotated at random, anew in each epoch.
+        vocabulary: ids of the words.
+        inputs: the images' features or pixels.
+        batch_size: captions in a batch, over all processes.
+        device: device of the batches.
+        seed: fixes, together with the epoch, the order and the views.
+        augment: whether each image is flipped or rotated at random, differently in each epoch.
     """
     encoded = [vocabulary.encode(caption) for captions in split.captions for caption in captions]
-    lengths = torch.tensor([len(numbers) for numbers in encoded])
+    lengths = torch.tensor([len(ids) for ids in encoded])
     captions = torch.full((len(encoded), int(lengths.max())), PAD)
-    for row, numbers in zip(captions, encoded, strict=True):
-        row[: len(numbers)] = torch.tensor(numbers)
+    for row, ids in zip(captions, encoded, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
     images = torch.tensor([image for image, captions in enumerate(split.captions) for _ in captions])
 
     def collate(indices: list[int], generator: torch.Generator) -> Tensors:

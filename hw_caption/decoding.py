@@ -1,89 +1,172 @@
-"""From regions to captions: greedy and beam search, all images of a batch at once, with one decoder or several.
+"""From images to captions, by greedy search, beam search or consensus decoding.
 
-Several decoders write one caption together: before each word, their probabilities are averaged.
+The decoders of a captioner decode together as an ensemble: before each word, their probabilities are averaged.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hw_caption.models import Decoder, State
-from hw_caption.vocabulary import END, PAD, START, UNKNOWN
+from hw_caption.consensus import Consensus
+from hw_caption.data import Inputs
+from hw_caption.images import VIEWS
+from hw_caption.models import Captioner, Decoder
+from hw_caption.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from hw_common.training import decoding
 from hw_common.training.decoding import Hypothesis, SpecialTokens
 
 _SPECIAL_TOKENS = SpecialTokens(START, END, PAD)
-_NEVER = [PAD, START, UNKNOWN]
+_NEVER_PREDICTED = [PAD, START, UNKNOWN]
+_BATCH = 64  # images that are decoded at once
 
 
-class _Writers:
-    """Decoders that write together, and what they know of each caption."""
+class _Ensemble:
+    """Decoders with the state that each of them has for each caption; a `hw_common.training.decoding.Ensemble`."""
 
     def __init__(self, decoders: Sequence[Decoder], regions: Tensor) -> None:
         self.decoders = decoders
-        self.states: list[State] = [decoder.begin(regions) for decoder in decoders]
+        self.states = [decoder.begin(regions) for decoder in decoders]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `decoding.Ensemble`."""
-        return self.look_and_step(tokens)[0]
-
-    def look_and_step(self, word: Tensor) -> tuple[Tensor, Tensor | None]:
-        """After `word` (B,): log-probabilities of the next words (B, V), and where the decoders looked (B, R)."""
-        together, looks = [], []
+        """Reads `tokens` (B,); returns the log-probabilities of the next words, (B, V)."""
+        of_decoders = []
         for i, decoder in enumerate(self.decoders):
-            state = self.states[i] = decoder.next_state(word, self.states[i])
-            scores = decoder.fc(state.hidden)  # no dropout in eval mode
-            scores[:, _NEVER] = -math.inf
-            together.append(scores.float().log_softmax(dim=1))
-            looks.append(state.attention_weights)
-        log_probabilities = torch.stack(together).logsumexp(dim=0) - math.log(len(together))
-        return log_probabilities, None if looks[0] is None else torch.stack(looks).mean(dim=0).float()
+            self.states[i] = decoder.next_state(tokens, self.states[i])
+            scores = decoder.fc(self.states[i].hidden)  # without dropout, which is off in eval mode
+            scores[:, _NEVER_PREDICTED] = -math.inf
+            of_decoders.append(scores.float().log_softmax(dim=1))
+        return torch.stack(of_decoders).logsumexp(dim=0) - math.log(len(of_decoders))
 
     def select(self, rows: Tensor) -> None:
-        """See `decoding.Ensemble`."""
+        """See `hw_common.training.decoding.Ensemble`."""
         self.states = [state.select(rows) for state in self.states]
 
 
-def greedy(decoders: Sequence[Decoder], regions: Tensor, longest: int) -> list[Hypothesis]:
-    """The most probable word after each word, until END or `longest` words.
+def greedy(decoders: Sequence[Decoder], regions: Tensor, max_length: int) -> list[Hypothesis]:
+    """Takes the most probable word after each word, until END.
 
     Args:
-        decoders: in eval mode.
-        regions: (B, R, encoder_dim).
-        longest: words, END among them.
+        decoders: an ensemble in eval mode.
+        regions: (B, R, encoder_dim), the images.
+        max_length: maximum number of words, END included.
 
     Returns:
         A caption for each image.
     """
-    return decoding.greedy(_Writers(decoders, regions), len(regions), _SPECIAL_TOKENS, longest, regions.device)
+    ensemble = _Ensemble(decoders, regions)
+    return decoding.greedy(ensemble, len(regions), _SPECIAL_TOKENS, max_length, regions.device)
 
 
-def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, longest: int) -> list[list[Hypothesis]]:
+def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, max_length: int) -> list[list[Hypothesis]]:
     """The `beam` best captions of each image, the best one first; see `hw_common.training.decoding.beam_search`.
 
     Args:
-        decoders: in eval mode.
-        regions: (B, R, encoder_dim).
-        beam: captions that are kept for each image.
-        longest: words, END among them.
+        decoders: an ensemble in eval mode.
+        regions: (B, R, encoder_dim), the images.
+        beam: number of captions that the search keeps for each image.
+        max_length: maximum number of words, END included.
     """
-    writers = _Writers(decoders, regions)
-    return decoding.beam_search(writers, len(regions), _SPECIAL_TOKENS, beam, longest, regions.device)
+    ensemble = _Ensemble(decoders, regions)
+    return decoding.beam_search(ensemble, len(regions), _SPECIAL_TOKENS, beam, max_length, regions.device)
 
 
-def follow(decoders: Sequence[Decoder], regions: Tensor, words: Sequence[int]) -> Tensor | None:
-    """Where the decoders look before each of `words`, if that is what they write.
+def attention_weights(decoders: Sequence[Decoder], regions: Tensor, words: Sequence[int]) -> Tensor | None:
+    """The weights of the image's regions in the step that predicts each word of a given caption.
 
     Args:
-        decoders: in eval mode.
-        regions: (1, R, encoder_dim), of one image.
-        words: numbers, without START and END.
+        decoders: an ensemble in eval mode.
+        regions: (1, R, encoder_dim), the image.
+        words: ids of the caption's words, without START and END.
 
     Returns:
-        The weights of the regions, (words, R), the mean over the decoders; None if these have no attention.
+        The weights (words, R), averaged over the decoders; None for decoders without attention.
     """
-    writers = _Writers(decoders, regions)
-    looks = [writers.look_and_step(torch.tensor([word], device=regions.device))[1] for word in [START, *words]]
-    return None if looks[0] is None else torch.cat(looks)[:-1]
+    ensemble, weights = _Ensemble(decoders, regions), []
+    for word in [START, *words]:
+        ensemble.step(torch.tensor([word], device=regions.device))
+        of_decoders = [state.attention_weights for state in ensemble.states if state.attention_weights is not None]
+        if not of_decoders:
+            return None
+        weights.append(torch.stack(of_decoders).mean(dim=0).float())
+    return torch.cat(weights)[:-1]  # the last step predicts END
+
+
+@dataclass(frozen=True)
+class CaptionGenerator:
+    """A captioner with everything that it needs to caption images.
+
+    Attributes:
+        model: the captioner, in eval mode while it generates.
+        vocabulary: the vocabulary that it was trained with.
+        max_length: maximum number of words in a caption, END included.
+        beam: width of the beam search.
+        consensus: needed for consensus decoding only.
+    """
+
+    model: Captioner
+    vocabulary: Vocabulary
+    max_length: int
+    beam: int
+    consensus: Consensus | None = None
+
+    def generate(self, inputs: Inputs, names: Sequence[str], method: str) -> list[list[str]]:
+        """The words of one caption for each image.
+
+        Args:
+            inputs: the images' features or pixels.
+            names: names of the images.
+            method: "greedy", "beam" or "consensus".
+        """
+        captions: list[list[str]] = []
+        for first in range(0, len(names), _BATCH):
+            ids = self._generate_batch(inputs, names[first : first + _BATCH], method)
+            captions += map(self.vocabulary.decode, ids)
+        return captions
+
+    def _generate_batch(self, inputs: Inputs, names: Sequence[str], method: str) -> Sequence[Sequence[int]]:
+        decoders, regions = self.model.ensemble, _encode(self.model, inputs, names)
+        if method == "greedy":
+            return [caption.tokens for caption in greedy(decoders, regions, self.max_length)]
+        if method == "beam":
+            return [captions[0].tokens for captions in beam_search(decoders, regions, self.beam, self.max_length)]
+        if self.consensus is None:
+            raise ValueError("consensus decoding needs training images")
+        candidates: list[list[tuple[int, ...]]] = [[] for _ in names]
+        for decoder in decoders:  # each decoder searches alone, which finds more different candidates
+            found = beam_search([decoder], regions, self.beam, self.max_length)
+            for of_image, captions in zip(candidates, found, strict=True):
+                of_image += [tuple(caption.tokens) for caption in captions]
+        return self.consensus.choose(describe(self.model, inputs, names), candidates)
+
+    def attention_maps(self, inputs: Inputs, name: str, caption: Sequence[str]) -> np.ndarray | None:
+        """The attention weights before each word of `caption`: (words, rows, columns); None without attention."""
+        ids = self.vocabulary.encode(caption)[1:-1]
+        weights = attention_weights(self.model.ensemble, _encode(self.model, inputs, [name]), ids)
+        if weights is None:
+            return None
+        side = round(weights.shape[1] ** 0.5)
+        return weights.view(-1, side, side).cpu().numpy()
+
+
+def describe(model: Captioner, inputs: Inputs, names: Sequence[str]) -> Tensor:
+    """A descriptor of each image for consensus decoding, (B, encoder_dim) float32: the mean of its regions.
+
+    The mean includes all flips and rotations of the image, because aerial images have no upright orientation.
+    """
+    batches = [names[first : first + _BATCH] for first in range(0, len(names), _BATCH)]
+    with torch.inference_mode():
+        views = [
+            [_encode(model, inputs, batch, view).float().mean(dim=1) for view in range(VIEWS)] for batch in batches
+        ]
+    return torch.cat([torch.stack(of_batch).mean(dim=0) for of_batch in views]).cpu()
+
+
+def _encode(model: Captioner, inputs: Inputs, names: Sequence[str], view: int = 0) -> Tensor:
+    """The regions of images, (B, R, encoder_dim), all flipped or rotated as `view` says (see `images.turn`)."""
+    device = next(model.parameters()).device
+    regions: Tensor = model.encoder(inputs.take(names, [view] * len(names)).to(device))
+    return regions

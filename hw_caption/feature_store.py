@@ -1,4 +1,4 @@
-"""What is known of a data set's images: features computed once with the frozen encoder, or pixels for training it."""
+"""A captioner's inputs: image features computed once with the frozen encoder, or pixels for training the encoder."""
 
 import contextlib
 import hashlib
@@ -24,17 +24,17 @@ from hw_common.data.feature_cache import FeatureCache
 from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, UserError, signal_of
 
-_BATCH = 16  # images through the encoder at once; more are no faster on a CPU
+_BATCH = 16  # images that the encoder takes at once; larger batches are not faster on a CPU
 
 
 class FeatureStore:
-    """The features of images, memory-mapped; what is asked for is read.
+    """The features of images in memory-mapped files.
 
     Attributes:
-        folder: where they are; those of other views are in folders beside it.
+        folder: folder of the features; the features of flipped and rotated images are in folders beside it.
         grid: rows and columns of the regions.
-        views: 8 if features of the flipped and rotated images are there too, else 1.
-        hashes: of the images and of the encoder, for config.json.
+        views: 8 if features of flipped and rotated images are available, else 1.
+        hashes: hashes of images and encoder, for config.json.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class FeatureStore:
     ) -> None:
         self.folder = caches[0].folder
         self._caches = caches
-        self._keys = keys  # image name -> hash, by which the caches know it
+        self._keys = keys  # image name -> hash of the image, which is its key in the caches
         self.grid = grid
         self.views = len(caches)
         self.hashes = dict(hashes)
@@ -51,8 +51,8 @@ class FeatureStore:
         """Features (B, regions, 512) float32 of the images `names`.
 
         Args:
-            names: of images, each as often as it is needed.
-            views: which symmetry of the square each is seen in (see `images.turn`); as they are by default.
+            names: names of the images, which may repeat.
+            views: the view of each image (see `images.turn`); by default 0, the image itself.
         """
         views = views or [0] * len(names)
         chosen = [self._caches[view].take(self._keys[name]) for name, view in zip(names, views, strict=True)]
@@ -63,7 +63,7 @@ class Pixels:
     """The images themselves, decoded into memory (150 kB each), for training the encoder.
 
     Attributes:
-        views: all symmetries of the square can be asked for.
+        views: number of flips and rotations that are available.
     """
 
     views = VIEWS
@@ -73,7 +73,7 @@ class Pixels:
         self._rows = {image.name: row for row, image in enumerate(images)}
 
     def take(self, names: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
-        """Images (B, 3, size, size) float32, normalized for the encoder; arguments as of `FeatureStore.take`."""
+        """Images (B, 3, size, size) float32, normalized for the encoder; arguments as in `FeatureStore.take`."""
         views = views or [0] * len(names)
         chosen = [turn(self._pixels[self._rows[name]], view) for name, view in zip(names, views, strict=True)]
         return backbone.to_input(np.stack(chosen))
@@ -91,20 +91,20 @@ def ensure(
     seed: int = 42,
     device: torch.device | None = None,
 ) -> FeatureStore:
-    """Opens the features of `images`, after computing those that are missing or stale.
+    """Opens the features of `images` after computing those that are missing or outdated.
 
-    On a CPU, the same images, weights and preprocessing give the same bits, in whatever batches they were computed.
+    On a CPU, the features' bits depend only on images, weights and preprocessing, and not on the batches.
 
     Args:
-        images: in the order of the rows.
+        images: the image files.
         label: short name of the data set.
-        weights: as of `backbone.load_trunk`.
-        results_dir: features go to `results_dir/hw_caption/features/<label>-<weights>-<size>`.
-        data_dir: where downloaded weights are kept.
+        weights: the encoder's weights, see `backbone.load_trunk`.
+        results_dir: features are written to `results_dir/hw_caption/features/<label>-<weights>-<size>`.
+        data_dir: folder that downloaded weights are kept in.
         size: images are resized to size×size pixels, which makes (size/32)² regions.
         views: 1, or 8 for all flips and rotations (one folder each).
-        seed: of the weights "none".
-        device: where to compute.
+        seed: seed of the random weights "none".
+        device: device of the encoder; the CPU by default.
 
     Raises:
         UserError: an image or the weights cannot be read, or the folder cannot be written.
@@ -113,7 +113,7 @@ def ensure(
     device = device or torch.device("cpu")
     encoder = Encoder(backbone.load_trunk(weights, data_dir, seed).to(device))
     keys = dict(zip((image.name for image in images), thread_map(_sha256, images), strict=True))
-    by_key = {key: image for image, key in zip(images, keys.values(), strict=True)}  # the same image may be there twice
+    by_key = {key: image for image, key in zip(images, keys.values(), strict=True)}  # without repeated images
     digest = backbone.weights_sha256(encoder.trunk)
     home = results_dir / HOMEWORK / "features" / f"{label}-{_weights_label(weights, seed)}-{size}"
     side = -(-size // backbone.STRIDE)
@@ -128,8 +128,8 @@ def ensure(
             if missing:
                 _compute(cache, missing, encoder, size, view)
         caches.append(cache)
-    together = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
-    return FeatureStore(caches, keys, (side, side), {"images": together, "encoder": digest})
+    digest_of_images = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+    return FeatureStore(caches, keys, (side, side), {"images": digest_of_images, "encoder": digest})
 
 
 def _sha256(image: DatasetFile) -> str:
@@ -143,7 +143,7 @@ def _weights_label(weights: str, seed: int) -> str:
 
 
 def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
-    """All that decides what the features are, but the images."""
+    """Everything that the features depend on, except for the images."""
     return {
         "encoder": {"network": "resnet18 without its last two layers", "sha256": encoder_sha256},
         "preprocessing": {
@@ -158,18 +158,18 @@ def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
 
 
 def _compute(cache: FeatureCache, missing: Mapping[str, DatasetFile], encoder: Encoder, size: int, view: int) -> None:
-    """Computes and writes the features of images, named by hash; while the network has a batch, others are decoded."""
+    """Computes and writes the features of `missing`, image files by hash; threads decode the next images meanwhile."""
     device = next(encoder.parameters()).device
 
     def read(key: str) -> tuple[str, np.ndarray]:
         image = missing[key]
         content = image.read()
         if hashlib.sha256(content).hexdigest() != key:
-            raise UserError(f"{image.where} has just been changed by somebody else; start again")
+            raise UserError(f"{image.where} was changed while it was read; start again")
         return key, turn(decode_bytes(content, image.where, size), view)
 
     started = time.monotonic()
-    done = 0  # the bar does not count where it is not shown
+    done = 0  # the progress bar does not count when it is not shown
     decoded = thread_map(read, missing, ahead=2 * _BATCH)
     bar = tqdm(desc=f"features of {cache.folder.name}", total=len(missing), leave=False, unit="image", disable=None)
     try:
@@ -179,14 +179,14 @@ def _compute(cache: FeatureCache, missing: Mapping[str, DatasetFile], encoder: E
                 features = encoder(backbone.to_input(np.stack(pixels)).to(device)).half()
                 if not features.isfinite().all():
                     name = missing[keys[0]].name
-                    raise UserError(f"the features of {name} and others are not finite; these weights are of no use")
+                    raise UserError(f"the features of {name} and others are not finite; choose other --weights")
                 for key, rows in zip(keys, features.cpu().numpy(), strict=True):
                     cache.append(key, rows)
                 bar.update(len(keys))
                 done += len(keys)
     except KeyboardInterrupt as interrupt:
-        what = f"stopped after {done} of {len(missing)} images; saved, and the same command goes on"
-        raise Stopped(signal_of(interrupt), what) from None
+        message = f"stopped after {done} of {len(missing)} images; they are saved, and the same command continues"
+        raise Stopped(signal_of(interrupt), message) from None
     finally:
         cache.commit()
     seconds = time.monotonic() - started

@@ -1,4 +1,7 @@
-"""`python -m hw_caption.features`: computes the image features that a training needs, as it would do by itself."""
+"""`python -m hw_caption.features`: computes the image features that a training needs.
+
+hw_caption.train does the same by itself when features are missing.
+"""
 
 import argparse
 import os
@@ -11,38 +14,50 @@ from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
 
 _DESCRIPTION = """\
-Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a): ResNet-18 without its last two layers.
-An image of 224×224 pixels becomes 7×7 regions of 512 numbers.
+Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a), ResNet-18 without its last two layers.
+An image of 224×224 pixels becomes 7×7 regions of 512 features.
 
-  python -m hw_caption.features                                  Sydney, with torchvision's ImageNet weights
+  python -m hw_caption.features                                  Sydney with torchvision's ImageNet weights
   python -m hw_caption.features --weights my_resnet18.safetensors
-  python -m hw_caption.features --dataset sample --weights none  the built-in sample, needs no download
+  python -m hw_caption.features --dataset sample --weights none  the built-in sample, no download
 
-Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{rows.bin,index.json}. Does nothing where these
-are up to date, computes anew what changed, and goes on where it was interrupted.
+Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{rows.bin,index.json}. Features that are up to date
+are kept, so an interrupted command continues where it stopped.
 """
-_SMALLEST, _LARGEST = 32, 1024  # pixels
+_MIN_SIZE, _MAX_SIZE = 32, 1024  # pixels
 _SIZE, _SAMPLE_SIZE = 224, 128
 
 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_caption.features", _DESCRIPTION)
-    group = flags.add_argument_group("what to compute")
+    group = flags.add_argument_group("features")
     add_data_flags(group)
     add_flag(group, "views", type=int, choices=(1, 8), default=1, help="8: also all flips and rotations (default: 1)")
-    add_flag(group, "seed", type=cli.non_negative_int, default=42, help="of --weights none (default: 42)")
-    group = flags.add_argument_group("where")
+    add_flag(group, "seed", type=cli.non_negative_int, default=42, help="seed of --weights none (default: 42)")
+    group = flags.add_argument_group("run")
     add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
     add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
     data_dir = Path(os.environ.get("HW_DATA_DIR", "data"))
-    add_flag(group, "data_dir", type=Path, default=data_dir, help="of the data sets (default: $HW_DATA_DIR, else data)")
-    add_flag(group, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(
+        group,
+        "data_dir",
+        type=Path,
+        default=data_dir,
+        help="folder of data sets (default: $HW_DATA_DIR, else data)",
+    )
+    add_flag(
+        group,
+        "results_dir",
+        type=Path,
+        default=Path("results"),
+        help="folder of run folders and features (default: results)",
+    )
     return flags
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:
-    """The flags that say which images and which encoder; `resolve` fills in what they leave open."""
+    """The flags for images and encoder; `resolve` fills in the defaults that depend on the data set."""
     add_flag(group, "dataset", choices=tuple(DATASETS), default="sydney", help="default: sydney; sample needs no files")
     add_flag(
         group,
@@ -51,22 +66,29 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
         help="folder or .tar to read instead: images and dataset.json (as Sydney, RSICD) or captions.txt (as Flickr8k)",
     )
     add_flag(
-        group, "weights", help="of the encoder: imagenet (default), none (random; default for the sample), or a file"
+        group,
+        "weights",
+        help="encoder weights: imagenet (default), none (random; default for the sample) or a file",
     )
-    add_flag(group, "image_size", type=_image_size, help="in pixels, a multiple of 32 (default: 224; sample: 128)")
+    add_flag(
+        group,
+        "image_size",
+        type=_image_size,
+        help="in pixels, a multiple of 32 (default: 224; sample: 128)",
+    )
 
 
 def _image_size(text: str) -> int:
-    if not text.isdecimal() or not _SMALLEST <= int(text) <= _LARGEST or int(text) % 32:
-        raise argparse.ArgumentTypeError(f"expected a multiple of 32 from {_SMALLEST} to {_LARGEST}, got {text!r}")
+    if not text.isdecimal() or not _MIN_SIZE <= int(text) <= _MAX_SIZE or int(text) % 32:
+        raise argparse.ArgumentTypeError(f"expected a multiple of 32 from {_MIN_SIZE} to {_MAX_SIZE}, got {text!r}")
     return int(text)
 
 
 def resolve(arguments: argparse.Namespace) -> None:
-    """Fills in what depends on the data set, in place.
+    """Fills in the defaults that depend on the data set, in place.
 
     Raises:
-        UserError: the flags do not go together.
+        UserError: the flags exclude one another.
     """
     sample = arguments.dataset == "sample"
     if sample and arguments.dataset_dir is not None:
@@ -76,10 +98,10 @@ def resolve(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Computes what is missing or stale, and says where it is."""
+    """Computes missing and outdated features, and prints their folder."""
     arguments = parser().parse_args(argv)
     resolve(arguments)
-    from hw_caption import data, feature_store  # these import torch, hence after the arguments are checked
+    from hw_caption import data, feature_store  # these import torch
     from hw_common.training import determinism
 
     device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)

@@ -1,5 +1,6 @@
-"""Finished runs, opened again to write captions of image files."""
+"""Opens a finished run to caption image files."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from hw_caption import backbone, train
 from hw_caption.consensus import Consensus
+from hw_caption.decoding import CaptionGenerator
 from hw_caption.experiment import (
     CONSENSUS,
     VOCABULARY,
@@ -19,19 +21,18 @@ from hw_caption.experiment import (
 )
 from hw_caption.feature_store import Pixels
 from hw_caption.models import Encoder
-from hw_caption.presets import HOMEWORK
+from hw_caption.presets import HOMEWORK, Settings
 from hw_caption.vocabulary import Vocabulary
-from hw_caption.writing import Writer
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import BEST, CONFIG, Run
 
-_LONGEST = 1000  # words: a run folder from elsewhere must not keep the machine busy for ever
+_MAX_LENGTH = 1000  # words; a manipulated run folder must not keep the machine busy for hours
 
 
-class _Files:
-    """Image files, as `data.Inputs`: their features, or their pixels if the captioner has an encoder of its own."""
+class _FileInputs:
+    """Image files as `data.Inputs`: their features, or their pixels if the encoder belongs to the model."""
 
     def __init__(self, pixels: Pixels, encoder: Encoder | None) -> None:
         self.views = pixels.views
@@ -41,72 +42,76 @@ class _Files:
     def take(self, names: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
         """See `data.Inputs`."""
         images = self._pixels.take(names, views)
-        return images if self._encoder is None else self._encoder(images).half().float()  # as they are stored
+        if self._encoder is None:
+            return images
+        features: Tensor = self._encoder(images)
+        return features.half().float()  # rounded like the features in a FeatureStore
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run with its best weights.
+    """A finished run with the weights of its best epoch.
 
     Attributes:
-        run: the folder.
-        writer: writes with the model.
-        way: of decoding that the run was made for.
-        size: of the images, in pixels.
-        encoder: the frozen one; None if the model has one that was trained.
+        run: the run folder.
+        generator: generates captions with the run's model.
+        decoding: the decoding of the run's own captions.
+        image_size: height and width of the encoder's input, in pixels.
+        encoder: the frozen encoder; None if the encoder was trained and is part of the model.
     """
 
     run: Run
-    writer: Writer
-    way: str
-    size: int
+    generator: CaptionGenerator
+    decoding: str
+    image_size: int
     encoder: Encoder | None
 
-    def write(self, images: Sequence[DatasetFile], way: str) -> list[list[str]]:
-        """The words of a caption for each of `images`, which have different names.
+    def generate(self, images: Sequence[DatasetFile], decoding: str) -> list[list[str]]:
+        """The words of a caption for each of `images`, whose names must differ.
 
         Raises:
-            UserError: one of the files is no image.
+            UserError: a file is not an image.
         """
-        inputs = _Files(Pixels(images, self.size), self.encoder)
+        inputs = _FileInputs(Pixels(images, self.image_size), self.encoder)
         with torch.inference_mode():
-            return self.writer.write(inputs, [image.name for image in images], way)
+            return self.generator.generate(inputs, [image.name for image in images], decoding)
 
 
 def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") -> Finished:
     """Opens a run folder for use.
 
     Args:
-        folder: of the run.
-        beam: width of the beam search; the run's own by default.
+        folder: the run folder.
+        beam: width of the beam search; None for the run's own.
         kernels: "plain" or "fast", see `experiment.build_model`.
 
     Raises:
-        UserError: it is not a run, is unfinished or damaged, its weights belong to another decoder or vocabulary, or
-            the encoder's weights are not those that it was trained with.
+        UserError: the folder is not a run, or is unfinished or damaged; its weights are those of another decoder or
+            vocabulary; or the encoder's weights are not the ones that it was trained with.
     """
     run = Run.open(folder, HOMEWORK)
-    arguments = train.COMMAND.parse_saved(run)
-    arguments.kernels = kernels
-    longest = run.summary().get("longest")
-    if not isinstance(longest, int) or not 1 <= longest <= _LONGEST:
-        raise UserError(f"{folder} is damaged: its summary does not say how long a caption can be")
+    settings = Settings.from_arguments(train.COMMAND.parse_saved(run))
+    settings = dataclasses.replace(settings, kernels=kernels, beam=beam or settings.beam)
+    max_length = run.summary().get("longest")
+    if not isinstance(max_length, int) or not 1 <= max_length <= _MAX_LENGTH:
+        raise UserError(f"{folder} is damaged: its summary has no valid maximum length of a caption")
     vocabulary = Vocabulary.load(run.folder / VOCABULARY)
-    if arguments.finetune_encoder:
-        arguments.weights = "none"  # whatever they were before: its own come with the decoder's
-    encoder = load_encoder(arguments)
-    model = build_model(arguments, len(vocabulary), encoder if arguments.finetune_encoder else torch.nn.Identity())
+    if settings.finetune_encoder:
+        encoder = load_encoder("none", settings.data_dir)  # best.safetensors has the trained encoder's weights
+        model = build_model(settings, len(vocabulary), encoder)
+    else:
+        encoder = load_encoder(settings.weights, settings.data_dir)
+        model = build_model(settings, len(vocabulary), torch.nn.Identity())
     path = run.folder / BEST
-    checkpoints.load_into(model, checkpoints.load_weights(path, weights_metadata(arguments, vocabulary)), path)
+    weights = checkpoints.load_weights(path, weights_metadata(settings.decoder, vocabulary))
+    checkpoints.load_into(model, weights, path)
     digest = run.config.get("data", {}).get("encoder")
-    if not arguments.finetune_encoder and backbone.weights_sha256(encoder.trunk) != digest:
-        raise UserError(
-            f"--weights {arguments.weights} in {run.folder / CONFIG} are not those that it was trained with"
-        )
+    if not settings.finetune_encoder and backbone.weights_sha256(encoder.trunk) != digest:
+        raise UserError(f"--weights {settings.weights} in {run.folder / CONFIG} are not those that it was trained with")
     consensus = None
-    if arguments.decoding == "consensus":
-        path, whose = run.folder / CONSENSUS, consensus_metadata(vocabulary)
-        consensus = Consensus.load(path, whose, len(vocabulary), backbone.REGION_SIZE)
-    writer = Writer(model.eval(), vocabulary, longest, beam or arguments.beam, consensus)
-    own = None if arguments.finetune_encoder else encoder
-    return Finished(run, writer, arguments.decoding, arguments.image_size, own)
+    if settings.decoding == "consensus":
+        metadata = consensus_metadata(vocabulary)
+        consensus = Consensus.load(run.folder / CONSENSUS, metadata, len(vocabulary), backbone.REGION_SIZE)
+    generator = CaptionGenerator(model.eval(), vocabulary, max_length, settings.beam, consensus)
+    frozen = None if settings.finetune_encoder else encoder
+    return Finished(run, generator, settings.decoding, settings.image_size, frozen)

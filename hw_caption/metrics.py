@@ -1,24 +1,26 @@
-"""How good captions are: the course's metric, corpus BLEU, ROUGE-L and CIDEr-D.
+"""Metrics of generated captions: the course's BLEU-4, corpus BLEU, ROUGE-L and CIDEr-D.
 
-Everywhere, `captions` has the words of one generated caption for each image, and `references` has, for each image, the
-words of its reference captions. All metrics go from 0 to 1; CIDEr-D, as is usual, from 0 to 10.
+In all functions, `captions` holds the words of one generated caption for each image, and `references` holds, for each
+image, the words of its reference captions. Words may be text or ids. All metrics lie between 0 and 1, except that
+CIDEr-D lies between 0 and 10, as is usual.
 """
 
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
-Caption = Sequence[str]
+Caption = Sequence[Hashable]
 References = Sequence[Sequence[Caption]]
-LONGEST = 4  # words of an n-gram
+Ngram = tuple[Hashable, ...]
+MAX_N = 4  # words in the longest n-grams
 
 
 def evaluate(references: References, captions: Sequence[Caption]) -> dict[str, float]:
-    """All metrics by name; "bleu4" is the course's, by which epochs are chosen.
+    """All metrics by name; "bleu4" is the course's metric, which also chooses the best epoch.
 
     Raises:
-        ValueError: there is not one non-empty list of references for each caption.
+        ValueError: the numbers of captions and reference lists differ, or there are no captions or no references.
     """
     if len(references) != len(captions) or not captions or not all(references):
         raise ValueError(f"{len(captions)} captions with {len(references)} lists of references, one of each is needed")
@@ -34,24 +36,24 @@ def evaluate(references: References, captions: Sequence[Caption]) -> dict[str, f
 def course_bleu(references: References, captions: Sequence[Caption]) -> float:
     """BLEU-4 as the course computes it: the mean over images of NLTK's sentence_bleu, without smoothing.
 
-    A caption without any 4-gram of its references counts as (nearly) 0, however good its words are.
+    A caption that shares no 4-gram with its references scores (nearly) 0, however good its words are.
     """
     from nltk.translate.bleu_score import sentence_bleu  # slow to import
 
-    with warnings.catch_warnings():  # NLTK's, that such a caption counts as 0
+    with warnings.catch_warnings():  # NLTK warns about every caption that scores 0
         warnings.filterwarnings("ignore", r"\s*The hypothesis contains 0 counts", UserWarning)
         scores = [sentence_bleu(refs, list(caption)) for refs, caption in zip(references, captions, strict=True)]
-    return sum(scores) / len(scores)
+    return float(sum(scores) / len(scores))
 
 
-def count_ngrams(caption: Caption, n: int) -> Counter[tuple[str, ...]]:
+def count_ngrams(caption: Caption, n: int) -> Counter[Ngram]:
     """How often each sequence of `n` words occurs in `caption`."""
     return Counter(zip(*(caption[start:] for start in range(n)), strict=False))
 
 
-def most_ngrams(references: Sequence[Caption], n: int) -> Counter[tuple[str, ...]]:
-    """How often each sequence of `n` words occurs in that of `references` where it occurs most."""
-    most: Counter[tuple[str, ...]] = Counter()
+def max_ngram_counts(references: Sequence[Caption], n: int) -> Counter[Ngram]:
+    """For each sequence of `n` words, the largest number of times that it occurs in one of `references`."""
+    most: Counter[Ngram] = Counter()
     for reference in references:
         most |= count_ngrams(reference, n)
     return most
@@ -60,28 +62,28 @@ def most_ngrams(references: Sequence[Caption], n: int) -> Counter[tuple[str, ...
 def corpus_bleu(references: References, captions: Sequence[Caption]) -> tuple[float, ...]:
     """Corpus BLEU-1 to BLEU-4 without smoothing (Papineni et al. 2002).
 
-    Counts are summed over all captions before they are divided; the brevity penalty compares the captions with the
-    references of the closest length, the shorter ones of equals.
+    Matches and n-grams are summed over all captions before the division. The brevity penalty compares the captions'
+    length with the length of the closest reference, or the shorter one if two are equally close.
     """
-    found, possible = [0] * LONGEST, [0] * LONGEST
+    found, possible = [0] * MAX_N, [0] * MAX_N
     length = reference_length = 0
     for refs, caption in zip(references, captions, strict=True):
         length += len(caption)
         reference_length += min((abs(len(ref) - len(caption)), len(ref)) for ref in refs)[1]
-        for n in range(1, LONGEST + 1):
+        for n in range(1, MAX_N + 1):
             counts = count_ngrams(caption, n)
-            found[n - 1] += (counts & most_ngrams(refs, n)).total()
+            found[n - 1] += (counts & max_ngram_counts(refs, n)).total()
             possible[n - 1] += counts.total()
     brevity_penalty = math.exp(min(0.0, 1 - reference_length / length)) if length else 0.0
     precisions = [a / b if b else 0.0 for a, b in zip(found, possible, strict=True)]
-    return tuple(brevity_penalty * math.prod(precisions[:n]) ** (1 / n) for n in range(1, LONGEST + 1))
+    return tuple(brevity_penalty * math.prod(precisions[:n]) ** (1 / n) for n in range(1, MAX_N + 1))
 
 
 def rouge_l(references: References, captions: Sequence[Caption]) -> float:
-    """The mean over images of ROUGE-L (Lin 2004), as captioning uses it.
+    """The mean over images of ROUGE-L (Lin 2004) in the form that captioning uses.
 
-    That is: the F-measure of the longest common subsequence, with beta = 1.2; of several references the best precision
-    and the best recall count.
+    ROUGE-L is the F-measure, with beta = 1.2, of the longest common subsequence. Precision and recall are each the best
+    over the references.
     """
     beta = 1.2
     scores = []
@@ -95,8 +97,8 @@ def rouge_l(references: References, captions: Sequence[Caption]) -> float:
 
 
 def longest_common_subsequence(one: Caption, other: Caption) -> int:
-    """Length of the longest sequence of words that both contain in this order, with gaps."""
-    row = [0] * (len(other) + 1)  # row[j]: of the words of `one` so far and the first j of `other`
+    """Length of the longest sequence of words that occurs in both in this order, possibly with gaps."""
+    row = [0] * (len(other) + 1)  # row[j]: the length for the words of `one` so far and the first j words of `other`
     for word in one:
         diagonal = 0
         for j, candidate in enumerate(other, 1):
@@ -107,28 +109,29 @@ def longest_common_subsequence(one: Caption, other: Caption) -> int:
 def cider_d(references: References, captions: Sequence[Caption]) -> float:
     """The mean over images of CIDEr-D (Vedantam et al. 2015), from 0 to 10.
 
-    A caption and a reference are compared as vectors of n-gram counts, weighed by how rare an n-gram is among the
-    references of all images; counts above the reference's do not help, and other lengths than its are punished. The
-    mean over the references and over n from 1 to 4 is multiplied by 10. With one image, no n-gram is rare: 0.
+    A caption and a reference are compared by the cosine of their vectors of n-gram counts, weighted by the inverse
+    document frequency of the n-gram in the references of all images. Counts above the reference's are clipped, and a
+    difference in length is penalized. The mean over the references and over n from 1 to 4 is multiplied by 10. With a
+    single image, every inverse document frequency is 0, and so is CIDEr-D.
     """
     totals = [0.0] * len(captions)
-    for n in range(1, LONGEST + 1):
+    for n in range(1, MAX_N + 1):
         counts = [[count_ngrams(ref, n) for ref in refs] for refs in references]
         images_with = Counter(ngram for of_image in counts for ngram in set().union(*of_image))
 
-        def weigh(ngrams: Counter, images_with: Counter = images_with) -> dict[tuple[str, ...], float]:
+        def weigh(ngrams: Counter[Ngram], images_with: Counter[Ngram] = images_with) -> dict[Ngram, float]:
             return {g: count * math.log(len(captions) / max(1, images_with[g])) for g, count in ngrams.items()}
 
         for image, caption in enumerate(captions):
             own = weigh(count_ngrams(caption, n))
             for ref, ref_counts in zip(references[image], counts[image], strict=True):
-                shape = math.exp(-((len(caption) - len(ref)) ** 2) / (2 * 6**2))
-                totals[image] += shape * _clipped_cosine(own, weigh(ref_counts)) / len(references[image])
-    return 10 * sum(totals) / (LONGEST * len(captions))
+                length_penalty = math.exp(-((len(caption) - len(ref)) ** 2) / (2 * 6**2))
+                totals[image] += length_penalty * _clipped_cosine(own, weigh(ref_counts)) / len(references[image])
+    return 10 * sum(totals) / (MAX_N * len(captions))
 
 
-def _clipped_cosine(own: dict[tuple[str, ...], float], ref: dict[tuple[str, ...], float]) -> float:
-    """The cosine of two vectors, with `own` cut off at `ref` in the product but not in its length."""
+def _clipped_cosine(own: dict[Ngram, float], ref: dict[Ngram, float]) -> float:
+    """The cosine of two vectors, with `own` clipped at `ref` in the dot product but not in its norm."""
     product = sum(min(own[ngram], weight) * weight for ngram, weight in ref.items() if ngram in own)
-    lengths = math.sqrt(sum(w * w for w in own.values()) * sum(w * w for w in ref.values()))
-    return product / lengths if lengths else 0.0
+    norms = math.sqrt(sum(w * w for w in own.values()) * sum(w * w for w in ref.values()))
+    return product / norms if norms else 0.0

@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,23 +12,24 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from hw_common.runs import figures
+from hw_common.runs.figures import Series
 
 _COLUMNS = 7  # pictures in a row of an attention figure
 _LINE = 88  # characters
-_LONGEST_STEM = 60  # characters of an image's name in that of a file, of at most four bytes each
+_MAX_STEM = 60  # characters of an image's name, of at most four bytes each, in the name of its attention figure
 
 
 @dataclass(frozen=True)
-class Shown:
+class CaptionedPicture:
     """An image with its captions, to be drawn.
 
     Attributes:
-        name: of the image.
-        pixels: (H, H, 3) uint8, as square as the encoder sees it.
-        caption: the generated words.
-        references: words of its reference captions.
+        name: the image's name.
+        pixels: (H, H, 3) uint8, in the square form that the encoder sees.
+        caption: words of the generated caption.
+        references: words of the reference captions.
         bleu: the course's BLEU-4 of the caption.
-        looks: (words, rows, columns), the attention's weights before each word; None without attention.
+        attention_maps: (words, rows, columns), the attention weights before each word; None without attention.
     """
 
     name: str
@@ -37,90 +37,94 @@ class Shown:
     caption: Sequence[str]
     references: Sequence[Sequence[str]]
     bleu: float
-    looks: np.ndarray | None
+    attention_maps: np.ndarray | None
 
 
 def training_curves(
-    folder: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], what: str, stem: str = "curves"
+    folder: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], title: str, stem: str = "curves"
 ) -> None:
     """Training loss and validation BLEU-4 against the epoch (ist-2021-22-hw2 Q3.1a and b).
 
     Args:
-        folder: gets <stem>.png and <stem>.pdf.
-        runs: title of a decoder to its runs, each with a row for each epoch; of several runs, mean and standard
-            deviation are drawn. The loss is the mean over the epoch, with dropout.
-        what: data and sheet, for the title.
+        folder: folder for <stem>.png and <stem>.pdf.
+        runs: for each decoder's title, its runs, each with the metrics of every epoch. For several runs, mean and
+            standard deviation are drawn. The training loss is the mean over the epoch, with dropout.
+        title: data and sheet, for the figure's title.
         stem: name of the figure.
     """
-    panels: dict[str, Any] = {}
-    spread: dict[str, Any] = {}
+    panels: dict[str, Series] = {}
+    spread: dict[str, Series] = {}
     for label, name in (("training loss", "training_loss"), ("validation BLEU-4, greedy", "validation_greedy_bleu4")):
-        panels[label], spread[label] = {}, {}
+        means, deviations = {}, {}
         for decoder, of_decoder in runs.items():
             epochs = [row["epoch"] for row in of_decoder[0]]
             values = np.array([[row[name] for row in rows] for rows in of_decoder])  # (runs, epochs)
-            panels[label][decoder] = (epochs, values.mean(axis=0))
+            means[decoder] = (epochs, values.mean(axis=0).tolist())
             if len(values) > 1:
-                spread[label][decoder] = (epochs, values.std(axis=0, ddof=1))
-    figures.save(figures.curves(panels, "epoch", what, spread), folder, stem)
+                deviations[decoder] = (epochs, values.std(axis=0, ddof=1).tolist())
+        panels[label], spread[label] = means, deviations
+    figures.save(figures.curves(panels, "epoch", title, spread), folder, stem)
 
 
-def captions(folder: Path, shown: Sequence[Shown], what: str) -> None:
+def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> None:
     """Each image beside its generated caption and its references (ist-2021-22-hw2 Q3.1c), as captions.png and .pdf."""
     with mpl.rc_context(figures.AS_WRITTEN):
-        figures.save(_captions(shown, what), folder, "captions")
+        figures.save(_captions(pictures, title), folder, "captions")
 
 
-def _captions(shown: Sequence[Shown], what: str) -> Figure:
-    figure = Figure(figsize=(9.5, 2.3 * len(shown) + 0.5), layout="constrained")
-    figure.suptitle(what, fontsize=11)
-    grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(1, 3.4))
-    for (left, right), image in zip(grid, shown, strict=True):
-        left.imshow(image.pixels)
-        left.set_xlabel(image.name, fontsize=9)
+def _captions(pictures: Sequence[CaptionedPicture], title: str) -> Figure:
+    figure = Figure(figsize=(9.5, 2.3 * len(pictures) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.4))
+    for (left, right), picture in zip(grid, pictures, strict=True):
+        left.imshow(picture.pixels)
+        left.set_xlabel(picture.name, fontsize=9)
         left.set_xticks([])
         left.set_yticks([])
         right.axis("off")
-        generated = textwrap.fill(" ".join(image.caption) or "(no words)", _LINE - 10)
+        generated = textwrap.fill(" ".join(picture.caption) or "(no words)", _LINE - 10)
         right.text(0, 1, generated, fontsize=11, weight="bold", va="top", transform=right.transAxes)
         below = 1 - 0.1 * (generated.count("\n") + 1)
-        lines = [f"BLEU-4 against the references: {image.bleu:.3f}"]
-        for reference in image.references:
+        lines = [f"BLEU-4 against the references: {picture.bleu:.3f}"]
+        for reference in picture.references:
             lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
         right.text(0, below, "\n".join(lines), fontsize=9, va="top", linespacing=1.5, transform=right.transAxes)
     return figure
 
 
 def stems(names: Sequence[str]) -> list[str]:
-    """Names of files for the attention figures of these images; no two are the same, and none is too long."""
+    """File names, without suffix, for the attention figures of these images: all different, and of limited length."""
     found: list[str] = []
     for name in names:
-        stem = "attention-" + re.sub(r"[^\w.+-]", "_", name)[:_LONGEST_STEM]
+        stem = "attention-" + re.sub(r"[^\w.+-]", "_", name)[:_MAX_STEM]
         taken = sum(other == stem or other.startswith(f"{stem}~") for other in found)
         found.append(f"{stem}~{taken + 1}" if taken else stem)
     return found
 
 
-def attention(folder: Path, stem: str, image: Shown, what: str) -> None:
-    """Where the decoder looks before it writes each word: bright regions count, with the share of the brightest one.
+def attention(folder: Path, stem: str, picture: CaptionedPicture, maps: np.ndarray, title: str) -> None:
+    """The image once for each word, with regions as bright as their attention weights.
 
     Args:
-        folder: gets the figure, as .png and .pdf.
-        stem: what it is called there.
-        image: with `looks`.
-        what: data and sheet, for the title.
+        folder: folder for the figure, as .png and .pdf.
+        stem: name of the figure.
+        picture: the image and its caption.
+        maps: (words, rows, columns), the attention weights before each word.
+        title: data and sheet, for the figure's title.
     """
-    pictures = [image.pixels, *(_lit(image.pixels, look) for look in image.looks)]
-    title = f"Where it looks before each word: bright regions count; % is the share of the brightest one\n{what}"
-    words = [f"{word} {look.max():.0%}" for word, look in zip(image.caption, image.looks, strict=True)]
+    pictures = [picture.pixels, *(_highlight(picture.pixels, weights) for weights in maps)]
+    title = f"Attention before each word: brighter regions have larger weights; % is the largest weight\n{title}"
+    words = [f"{word} {weights.max():.0%}" for word, weights in zip(picture.caption, maps, strict=True)]
     columns = min(_COLUMNS, len(pictures))
-    figure = figures.image_grid(pictures, columns, title=title, titles=[image.name, *words], cell=1.25)
+    figure = figures.image_grid(pictures, columns, title=title, titles=[picture.name, *words], cell=1.25)
     figures.save(figure, folder, stem)
 
 
-def _lit(pixels: np.ndarray, look: np.ndarray) -> np.ndarray:
-    """`pixels` (H, H, 3), lit where `look` (rows, columns) is large and darkened and greyed elsewhere."""
-    scaled = Image.fromarray((255 * look / look.max()).astype(np.uint8))
-    light = np.asarray(scaled.resize(pixels.shape[1::-1], Image.Resampling.BICUBIC), dtype=float)[..., None] / 255
+def _highlight(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`pixels` (H, H, 3), darkened and greyed except where `weights` (rows, columns) are large."""
+    scaled = Image.fromarray((255 * weights / weights.max()).astype(np.uint8))
+    height, width = pixels.shape[:2]
+    light = np.asarray(scaled.resize((width, height), Image.Resampling.BICUBIC), dtype=float)[..., None] / 255
     grey = pixels.mean(axis=2, keepdims=True)
-    return (light * pixels + (1 - light) * 0.5 * grey).astype(np.uint8)
+    highlighted: np.ndarray = (light * pixels + (1 - light) * 0.5 * grey).astype(np.uint8)
+    return highlighted

@@ -1,27 +1,31 @@
-"""The sheet's settings and published results as plain facts, known before torch is imported."""
+"""The sheet's settings and published results; nothing here imports torch."""
 
+import argparse
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 HOMEWORK = "hw_caption"
 SOURCE = "ist-2021-22-hw2 Q3"
-# Each data set with the names that its folder, or its tar archive without the suffix, may have.
+# For each data set, the names that its folder, or its tar archive without the suffix, may have.
 DATASETS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "sydney": ("sydney_captions", "Sydney_captions"),
     "flickr": ("flickr8k", "Flickr8k", "flickr1k"),
     "sample": (),
 })  # fmt: skip
-# The two decoders, by what a run's name says: their titles, and the course's names of the files with their captions.
+# The two decoders: their titles, and the names that the course gives to the files with their captions.
 TITLES: Mapping[str, str] = MappingProxyType({"vanilla": "without attention", "attention": "with attention"})
 CAPTION_FILES: Mapping[str, str] = MappingProxyType({
     "vanilla": "caps_generated_enc_dec.json",
     "attention": "caps_generated_enc_dec_w_attention.json",
 })  # fmt: skip
-# Test BLEU-4 on Sydney of two groups, the better one; with ImageNet weights.
+# Test BLEU-4 on Sydney with ImageNet weights: the better of two groups' results.
 PUBLISHED: Mapping[str, float] = MappingProxyType({"vanilla": 0.503, "attention": 0.545})
 SHOWN = ("219.tif", "540.tif", "357.tif")  # the images of Q3.1(c)
-LARGEST_GRADIENT = 5.0  # the course clamps each element of the gradient
+MAX_GRADIENT = 5.0  # the course clamps each element of the gradient to ±5
 
 PLAIN: Mapping[str, Any] = MappingProxyType({
     "epochs": 6,
@@ -37,8 +41,8 @@ PLAIN: Mapping[str, Any] = MappingProxyType({
     "decoding": "greedy",
     "beam": 5,
 })  # fmt: skip
-# Chosen by cross-validation over Sydney's training images, with a look at the validation images: longer training and
-# more decoders make single captions no better, but a wide search finds better ones, which `consensus` chooses.
+# Chosen by cross-validation over Sydney's training images, after looking at the validation images. Longer training and
+# more decoders do not improve single captions, but a wide beam finds better ones, and consensus decoding chooses them.
 BEST: Mapping[str, Any] = MappingProxyType({
     **PLAIN,
     "epochs": 15,
@@ -55,3 +59,61 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType({"plain": PLAIN, "be
 def decoder_kind(use_attention: bool) -> str:
     """The decoder's key in TITLES."""
     return "attention" if use_attention else "vanilla"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a captioner and its training.
+
+    Attributes:
+        decoder: a key of TITLES.
+        kernels: "plain" computes with `models`, "fast" with `fast_attention`.
+        ensemble_size: number of decoders, trained side by side, that decode together.
+        dropout: probability of dropout between the LSTM and the last layer.
+        decoding: "greedy", "beam" or "consensus", for the captions that the run writes.
+        beam: width of the beam search.
+        weights: the encoder's weights, see `backbone.load_trunk`.
+        image_size: height and width of the encoder's input, in pixels.
+        finetune_encoder: whether the encoder is trained too.
+        augment: whether training images are flipped and rotated at random.
+        epochs: number of passes over the training data.
+        batch_size: captions in a training step, over all processes.
+        optimizer: "adam", "adamw" or "sgd".
+        lr: learning rate of the decoders.
+        encoder_lr: learning rate of the encoder; None if it is frozen.
+        l2_decay: weight decay.
+        schedule: "constant" or "cosine".
+        precision: "fp32" or "bf16".
+        seed: fixes the order of the batches.
+        data_dir: folder of data sets and downloaded weights.
+        results_dir: folder of run folders and features.
+    """
+
+    decoder: str
+    kernels: str
+    ensemble_size: int
+    dropout: float
+    decoding: str
+    beam: int
+    weights: str
+    image_size: int
+    finetune_encoder: bool
+    augment: bool
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    encoder_lr: float | None
+    l2_decay: float
+    schedule: str
+    precision: str
+    seed: int
+    data_dir: Path
+    results_dir: Path
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
+        """The settings that the arguments of `hw_caption.train` describe."""
+        given = vars(arguments)
+        named = {field.name: given[field.name] for field in dataclasses.fields(cls) if field.name in given}
+        return cls(**named, decoder=decoder_kind(arguments.use_attention), ensemble_size=arguments.members)

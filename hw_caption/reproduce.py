@@ -14,12 +14,13 @@ from hw_common.commands.cli import add_flag
 
 _DESCRIPTION = """\
 Trains both decoders of ist-2021-22-hw2 Question 3 and our recommendation, and draws all figures.
-What is finished already is kept; what was interrupted goes on.
+Finished trainings are kept, and interrupted ones are resumed.
 
   python -m hw_caption.reproduce                              on the built-in sample, about a minute
   python -m hw_caption.reproduce --profile full --data_dir …  on Sydney, about half an hour
 """
-_DATA = {  # the sample has a sixth of Sydney's captions: the course's settings would leave it before it can speak
+# The sample has a sixth of Sydney's captions, too few for the course's number of epochs.
+_DATA = {
     "sample": ["--dataset", "sample", "--epochs", "15", "--lr", "0.001"],
     "full": ["--dataset", "sydney"],
 }
@@ -30,15 +31,15 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_caption.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_DATA), default="sample", help="default: sample")
-    add_flag(flags, "weights", help="of the encoder (default: ImageNet's; for the sample, random ones)")
-    add_flag(flags, "data_dir", help="where the data set of --profile full is")
+    add_flag(flags, "weights", help="the encoder's weights (default: ImageNet's; random for the sample)")
+    add_flag(flags, "data_dir", help="folder of the data set of --profile full")
     add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what is missing, then says where everything is."""
+    """Runs the trainings that are not finished, then prints where all results are."""
     arguments = parser().parse_args(argv)
     started = time.monotonic()
     given = {"--data_dir": arguments.data_dir, "--weights": arguments.weights}

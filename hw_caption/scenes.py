@@ -1,4 +1,4 @@
-"""Aerial scenes, drawn from what their captions say."""
+"""Draws aerial scenes from their attributes, which their captions mention too."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ from hw_caption.canvas import (
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be seen.
+    """The content of a scene.
 
     Attributes:
         kind: a key of `PAINTERS`.
-        colour: of roofs, water, grass or courts.
-        number: of runways or courts.
-        ground: what the thing lies in.
-        extra: what is there beside it; "" for nothing.
+        colour: colour of roofs, water, grass or courts.
+        number: number of runways or courts, in words.
+        ground: the ground around rivers and crossroads, "meadow" or "forest".
+        extra: further objects; "" for none.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Scene:
 
 
 def render(scene: Scene, seed: int) -> bytes:
-    """The scene as a PNG file of PICTURE×PICTURE pixels; the same for the same `seed`."""
+    """The scene as a PNG file of PICTURE×PICTURE pixels; `seed` fixes all random details."""
     rng = np.random.default_rng(seed)
     canvas = PAINTERS[scene.kind](scene, rng)
     buffer = io.BytesIO()
@@ -58,8 +58,14 @@ def _ground(rng: np.random.Generator, name: str) -> Canvas:
     return canvas
 
 
+def _positions(start: float, stop: float, step: float) -> list[float]:
+    """Equally spaced coordinates from `start` to before `stop`."""
+    positions: list[float] = np.arange(start, stop, step).tolist()
+    return positions
+
+
 def _spots(rng: np.random.Generator, count: int, apart: float, reach: float = REACH) -> list[tuple[float, float]]:
-    """So many places in the picture, no two of them closer than `apart`."""
+    """`count` random points in the picture with distances of at least `apart`."""
     found: list[tuple[float, float]] = []
     while len(found) < count:
         x, y = MIDDLE + rng.uniform(-reach, reach, 2) * 0.7  # a square inside the circle
@@ -71,17 +77,17 @@ def _spots(rng: np.random.Generator, count: int, apart: float, reach: float = RE
 def _houses(scene: Scene, rng: np.random.Generator) -> Canvas:
     canvas = Canvas(rng, shade(GRASS, 0.9))
     step = 74
-    for row in np.arange(MIDDLE % step, SIDE + step, step):
+    for row in _positions(MIDDLE % step, SIDE + step, step):
         canvas.road(MIDDLE, row, SIDE)
         for side in (-26, 26):
-            for x in np.arange(8, SIDE, 34):
+            for x in _positions(8, SIDE, 34):
                 canvas.house(x, row + side, rng.uniform(24, 28), rng.uniform(20, 24), COLOURS[scene.colour])
                 if scene.extra == "trees":
                     canvas.tree(x + 17, row + side * 1.25, rng.uniform(6, 8))
                 elif scene.extra == "pools" and rng.random() < 0.6:
                     canvas.box(x + 17, row + side, 7, 12, (70, 190, 226))
         if scene.extra == "cars":
-            for x in np.arange(rng.uniform(5, 30), SIDE, 34):
+            for x in _positions(rng.uniform(5, 30), SIDE, 34):
                 canvas.car(x, row + rng.choice([-4, 4]))
     return canvas
 
@@ -105,15 +111,15 @@ def _runway(scene: Scene, rng: np.random.Generator) -> Canvas:
     offsets = (-44, 44) if scene.number.startswith("two") else (0,)
     for offset in offsets:
         canvas.box(MIDDLE, MIDDLE + offset, SIDE, 40, shade(ASPHALT, 1.15))
-        for x in np.arange(0, SIDE, 30):
+        for x in _positions(0, SIDE, 30):
             canvas.box(x, MIDDLE + offset, 16, 3, COLOURS["white"])
         for y in range(-14, 15, 7):
             canvas.box(MIDDLE + 70, MIDDLE + offset + y, 22, 3, COLOURS["white"])
     if scene.extra == "airplane":
         canvas.airplane(MIDDLE - 20, MIDDLE + offsets[0], 62, rng.choice([0, np.pi]))
     elif scene.extra == "airplanes":
-        for x in (-54, 0, 54):
-            canvas.airplane(MIDDLE + x, MIDDLE + offsets[-1] + 48, 46, np.pi / 2)
+        for distance in (-54, 0, 54):
+            canvas.airplane(MIDDLE + distance, MIDDLE + offsets[-1] + 48, 46, np.pi / 2)
     return canvas
 
 
@@ -142,14 +148,14 @@ def _harbour(scene: Scene, rng: np.random.Generator) -> Canvas:
     canvas = Canvas(rng, COLOURS[scene.colour])
     shore = MIDDLE + 48
     canvas.surface(shore, SIDE, CONCRETE)
-    for x in np.arange(20, SIDE, 56):
+    for x in _positions(20, SIDE, 56):
         canvas.box(x, shore - 80, 8, 160, shade(SAND, 0.9))
-        for y in np.arange(shore - 150, shore - 8, 17):
+        for y in _positions(shore - 150, shore - 8, 17):
             for side in (-1, 1):
                 if rng.random() < 0.85:
                     canvas.boat(x + side * 16, y, rng.uniform(20, 25), 0 if side > 0 else np.pi)
     if scene.extra == "trees":
-        for x in np.arange(8, SIDE, 22):
+        for x in _positions(8, SIDE, 22):
             canvas.tree(x, shore + 22, rng.uniform(8, 10))
     elif scene.extra == "road":
         canvas.road(MIDDLE, shore + 28, SIDE)
@@ -158,13 +164,13 @@ def _harbour(scene: Scene, rng: np.random.Generator) -> Canvas:
 
 def _tennis(scene: Scene, rng: np.random.Generator) -> Canvas:
     canvas = Canvas(rng, GRASS)
-    columns = (-58, 58)
-    rows = (0,) if scene.number == "two" else (-62, 62)
+    columns: tuple[float, ...] = (-58, 58)
+    rows: tuple[float, ...] = (0,) if scene.number == "two" else (-62, 62)
     for x in columns:
         for y in rows:
             _court(canvas, MIDDLE + x, MIDDLE + y, scene.colour)
     if scene.extra == "trees":
-        for y in np.arange(10, SIDE, 19):
+        for y in _positions(10, SIDE, 19):
             canvas.tree(MIDDLE, y, rng.uniform(8, 10))
     elif scene.extra == "road":
         canvas.road(MIDDLE, MIDDLE, SIDE, 10, upright=True)
@@ -172,7 +178,7 @@ def _tennis(scene: Scene, rng: np.random.Generator) -> Canvas:
 
 
 def _court(canvas: Canvas, x: float, y: float, colour: str) -> None:
-    """A tennis court, 92×104 pixels with its margin; the net lies across."""
+    """A tennis court of 92×110 pixels with its margin; the net is horizontal."""
     canvas.box(x, y, 92, 110, shade(COLOURS[colour], 0.7))
     canvas.box(x, y, 52, 92, COLOURS[colour])
     for offset in (-26, -19, 19, 26):
@@ -192,11 +198,11 @@ def _factory(scene: Scene, rng: np.random.Generator) -> Canvas:
     canvas.road(MIDDLE, MIDDLE + 56, SIDE)
     for column in range(5):
         for row in range(4):
-            x, y = MIDDLE + 16 + column * 12, MIDDLE - 28 + row * 18
+            left, top = MIDDLE + 16 + column * 12, MIDDLE - 28 + row * 18
             if scene.extra == "cars":
-                canvas.car(x, y, upright=True)
+                canvas.car(left, top, upright=True)
             elif scene.extra == "containers":
-                canvas.box(x, y, 9, 16, COLOURS[rng.choice(["red", "orange", "blue", "green"])])
+                canvas.box(left, top, 9, 16, COLOURS[rng.choice(["red", "orange", "blue", "green"])])
     return canvas
 
 

@@ -1,4 +1,4 @@
-"""`python -m hw_caption.train`: trains one of the sheet's decoders; this file is its command line."""
+"""`python -m hw_caption.train`: the command line that trains one of the sheet's decoders."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_LARGEST = {"beam": 1000, "members": 100}  # a run folder from elsewhere must not fill the memory
+_MAX = {"beam": 1000, "members": 100}  # a manipulated run folder must not fill the memory
 _DESCRIPTION = """\
-Trains an image captioner of ist-2021-22-hw2 Question 3: a frozen ResNet-18, and an LSTM that writes, with or without
-attention.
+Trains an image captioner of ist-2021-22-hw2 Question 3: a frozen ResNet-18 as encoder and an LSTM, with or without
+attention, as decoder.
 
   python -m hw_caption.train --dataset sample        half a minute, needs no download
-  python -m hw_caption.train                         Sydney, Q3.1(a)
-  python -m hw_caption.train -use_attention          Sydney, Q3.1(b) and (c)
-  python -m hw_caption.train --recipe best           what we recommend
+  python -m hw_caption.train                         on Sydney: Q3.1(a)
+  python -m hw_caption.train -use_attention          on Sydney: Q3.1(b) and (c)
+  python -m hw_caption.train --recipe best           the settings that we recommend
   python -m hw_caption.train --dataset flickr
   python -m hw_caption.train --dataset_dir RSICD     images and dataset.json, or captions.txt
 
-Writes a run folder: configuration, metrics of each epoch, curves, weights, final numbers, the generated captions of the
-test images, and figures of some of them. Features of the images are computed first where they are missing.
-Ctrl-C finishes the step and saves; --resume goes on from there.
+Writes a run folder with the configuration, metrics of each epoch, curves, weights, final metrics, the generated
+captions of the test images, and figures of some of these images. Missing image features are computed first.
+Ctrl-C finishes the step and saves; --resume continues from there.
 """
 
 
@@ -38,45 +38,66 @@ def parser() -> cli.Parser:
     """All flags; None stands for a default that depends on the recipe or the data set."""
     flags = cli.Parser("python -m hw_caption.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
-    add_flag(group, "use_attention", action="store_true", help="the decoder of Q3.1(b) instead of that of Q3.1(a)")
+    add_flag(group, "use_attention", action="store_true", help="train the decoder of Q3.1(b) instead of Q3.1(a)")
     features.add_data_flags(group)
-    add_flag(group, "min_count", type=cli.positive_int, default=1, help="rarer words become <unk> (default: 1)")
-    add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help="plain: the course's; best: ours")
-    training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "dropout", type=cli.fraction, help="between the LSTM and the vocabulary (0.5)")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
-    add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
-    add_flag(training, "members", type=cli.positive_int, help="decoders, trained side by side, that write together")
-    add_flag(training, "finetune_encoder", action="store_true", help="train the encoder too, from pixels (slow)")
-    add_flag(training, "encoder_lr", type=cli.positive_float, help="its learning rate (default: a tenth of --lr)")
-    cli.add_kernels_flag(training)
-    writing = flags.add_argument_group("writing")
     add_flag(
-        writing,
+        group,
+        "min_count",
+        type=cli.positive_int,
+        default=1,
+        help="rarer training words become <unk> (default: 1)",
+    )
+    add_flag(
+        group,
+        "recipe",
+        choices=tuple(RECIPES),
+        default="plain",
+        help="plain: the course's (default); best: ours",
+    )
+    training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
+    add_flag(
+        training,
+        "dropout",
+        type=cli.fraction,
+        help="between the LSTM and the last layer (default: 0.5)",
+    )
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="cosine: warm up, then fall to 0")
+    add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
+    add_flag(
+        training,
+        "members",
+        type=cli.positive_int,
+        help="number of decoders that decode together",
+    )
+    add_flag(training, "finetune_encoder", action="store_true", help="train the encoder too, from pixels (slow)")
+    add_flag(training, "encoder_lr", type=cli.positive_float, help="learning rate of the encoder (default: --lr / 10)")
+    cli.add_kernels_flag(training)
+    captioning = flags.add_argument_group("captioning")
+    add_flag(
+        captioning,
         "decoding",
         choices=("greedy", "beam", "consensus"),
-        help="of the captions that are kept; consensus takes, of all that the search finds and of captions of similar "
-        "training images, what agrees most with those",
+        help="of the captions that the run writes; consensus: agrees most with the captions of similar images",
     )
-    add_flag(writing, "beam", type=cli.positive_int, help="width of the beam search (default: 5; best: 20)")
-    add_flag(writing, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")
+    add_flag(captioning, "beam", type=cli.positive_int, help="width of the beam search (default: 5; best: 20)")
+    add_flag(captioning, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")
     cli.add_run_flags(flags)
     return flags
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in what the recipe and the data set decide and refuses what does not go together."""
+    """Fills in the defaults of recipe and data set; raises UserError for flags that exclude one another."""
     features.resolve(arguments)
     for name, value in RECIPES[arguments.recipe].items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
-    for name, largest in _LARGEST.items():
-        if getattr(arguments, name) > largest:
-            raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {getattr(arguments, name)}")
+    for name, limit in _MAX.items():
+        if getattr(arguments, name) > limit:
+            raise UserError(f"--{name}: expected a whole number from 1 to {limit}, got {getattr(arguments, name)}")
     if arguments.finetune_encoder and arguments.decoding == "consensus":
         raise UserError(
-            "--finetune_encoder does not go with --decoding consensus, which compares images by what the frozen "
-            "encoder sees; choose greedy or beam"
+            "--finetune_encoder does not go with --decoding consensus, which compares images by the frozen encoder's "
+            "features; choose greedy or beam"
         )
     if arguments.encoder_lr is not None and not arguments.finetune_encoder:
         raise UserError("--encoder_lr belongs to --finetune_encoder")

@@ -1,4 +1,4 @@
-"""The words that a decoder can read and write, and their numbers."""
+"""The words that a decoder reads and writes, and their ids."""
 
 import hashlib
 import itertools
@@ -14,15 +14,15 @@ from hw_common.runs.errors import UserError
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIALS = ("<pad>", "<start_seq>", "<end_seq>", "<unk>")
-_LARGEST = 1_000_000  # words
+_MAX_WORDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words in a fixed order: a word's number is its place.
+    """Words in a fixed order; a word's id is its index.
 
     Attributes:
-        words: SPECIALS first, then those of the training captions in alphabetical order.
+        words: SPECIALS first, then the words of the training captions in alphabetical order.
     """
 
     words: tuple[str, ...]
@@ -38,20 +38,20 @@ class Vocabulary:
         return len(self.words)
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words)}
+    def _ids(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
 
     def __contains__(self, word: str) -> bool:
-        return self._numbers.get(word, PAD) > UNKNOWN
+        return self._ids.get(word, PAD) > UNKNOWN
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """The numbers of `tokens` between START and END; UNKNOWN for what is no word of this vocabulary."""
-        return [START, *(self._numbers[token] if token in self else UNKNOWN for token in tokens), END]
+        """START, the ids of `tokens` (UNKNOWN for a word that is not in the vocabulary), and END."""
+        return [START, *(self._ids[token] if token in self else UNKNOWN for token in tokens), END]
 
-    def decode(self, numbers: Iterable[int]) -> list[str]:
+    def decode(self, ids: Iterable[int]) -> list[str]:
         """The words up to END, without padding and START."""
-        before_end = itertools.takewhile(lambda number: number != END, numbers)
-        return [self.words[number] for number in before_end if number not in (PAD, START)]
+        before_end = itertools.takewhile(lambda index: index != END, ids)
+        return [self.words[index] for index in before_end if index not in (PAD, START)]
 
     @cached_property
     def sha256(self) -> str:
@@ -59,19 +59,19 @@ class Vocabulary:
         return hashlib.sha256(json.dumps(self.words).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Writes the words as a JSON list, whole or not at all."""
+        """Writes the words as a JSON list."""
         files.write_json(path, list(self.words))
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Reads what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
-            UserError: the file is missing or no list of different words that begins with SPECIALS.
+            UserError: the file is missing, or it is not a list of different words that begins with SPECIALS.
         """
         words = files.read_json(path)
         if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
             raise UserError(f"{path} is damaged: expected a list of words")
-        if tuple(words[: len(SPECIALS)]) != SPECIALS or len(set(words)) != len(words) or len(words) > _LARGEST:
-            raise UserError(f"{path} is damaged: expected different words, the first of them {' '.join(SPECIALS)}")
+        if tuple(words[: len(SPECIALS)]) != SPECIALS or len(set(words)) != len(words) or len(words) > _MAX_WORDS:
+            raise UserError(f"{path} is damaged: expected different words, beginning with {' '.join(SPECIALS)}")
         return cls(tuple(words))

@@ -227,7 +227,7 @@ def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):
     state = checkpoints.load_state(runs["finetuned"] / "last.pt")
     assert [group["lr"] for group in state["optimizer"]["param_groups"]] == [0.01, 0.001]
     arguments = train.COMMAND.parse(flags_of(scenes, tmp_path, "--finetune_encoder"))
-    before = experiment.load_encoder(arguments).state_dict()
+    before = experiment.load_encoder(arguments.weights, arguments.data_dir).state_dict()
     after = {name: tensor for name, tensor in state["model"].items() if name.startswith("encoder.")}
     changed = [name for name, tensor in before.items() if not torch.equal(after[f"encoder.{name}"], tensor)]
     assert "trunk.0.weight" in changed
@@ -340,7 +340,7 @@ def other_words(run):
         ),
         (
             lambda run: change_json(run / "summary.json", lambda summary: summary.update(longest=10**9)),
-            "its summary does not say how long a caption can be",
+            "its summary has no valid maximum length of a caption",
         ),
         (
             lambda run: change_json(run / "config.json", lambda c: c.update(command="hw_caption.compare")),

@@ -35,18 +35,18 @@ def test_bleu_is_nltks_against_all_other_references(references, caption):
         assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_what_images_have_to_say_is_kernel_ridge_regression():
+def test_the_weights_are_those_of_kernel_ridge_regression():
     train, new = descriptors(12).double(), descriptors(4, seed=1).double()
     targets = np.random.default_rng(2).random((12, 5))
     judge = Consensus(train.float(), [[(4, 5)]] * 12)
-    say = judge._say(judge._kernel(new.float())).numpy()
+    weights = judge._weights(judge._kernel(new.float())).numpy()
     directions = [(x - train.mean(0)) / train.std(0, correction=0) for x in (train, new)]
     known, asked = ((x / x.norm(dim=1, keepdim=True)).numpy() for x in directions)
     oracle = KernelRidge(kernel="rbf", gamma=1.0, alpha=consensus._RIDGE).fit(known, targets - targets.mean(0))
-    assert say @ targets == pytest.approx(oracle.predict(asked) + targets.mean(0), abs=1e-4)  # descriptors are float32
+    assert weights @ targets == pytest.approx(oracle.predict(asked) + targets.mean(0), abs=1e-4)
 
 
-def test_it_agrees_with_what_is_said_of_similar_images():
+def test_it_agrees_with_the_captions_of_similar_images():
     harbours, fields = [[(4, 5, 6, 7), (4, 5, 6, 8)]] * 4, [[(8, 7, 6, 5), (8, 7, 6, 4)]] * 4
     places = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat_interleave(4, dim=0) + 0.1 * descriptors(8)[:, :2]
     judge = Consensus(places, [*harbours, *fields])
@@ -60,7 +60,7 @@ def test_captions_of_similar_images_are_candidates_unless_words_are_unknown():
     assert judge.choose(descriptors(1), [[(8,)]])[0] in {(4, 5, 6, 7, 8), (4, 5, 6, 7, 4)}
 
 
-def test_only_the_nearest_images_lend_their_captions(monkeypatch):
+def test_only_the_nearest_images_captions_are_candidates(monkeypatch):
     monkeypatch.setattr(consensus, "_NEAREST", 1)
     judge = Consensus(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), [[(4, 5, 6, 7)], [(8, 7, 6, 5)]])
     assert judge.choose(torch.tensor([[0.1, 1.0]]), [[(4,)]]) in ([(4, 5, 6, 7)], [(4,)])
@@ -69,7 +69,7 @@ def test_only_the_nearest_images_lend_their_captions(monkeypatch):
 
 def test_one_image_is_enough_and_too_many_are_refused(monkeypatch):
     assert Consensus(descriptors(1), [[(4, 5)]]).choose(descriptors(1, 1), [[]]) == [(4, 5)]
-    monkeypatch.setattr(consensus, "_MOST_IMAGES", 2)
+    monkeypatch.setattr(consensus, "_MAX_IMAGES", 2)
     with pytest.raises(UserError, match="expected 1 to 2 training images, got 3; choose beam"):
         Consensus(descriptors(3), [[(4,)]] * 3)
 
@@ -107,15 +107,21 @@ def change(name, value):
         (lambda path: path.unlink(), "cannot read weights"),
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "damaged or no safetensors file"),
         (lambda path: save_file(load_file(path), path), "holds weights for homework None, expected 'hw_caption'"),
-        (change("words", lambda words: words + 1), "have other words"),
-        (change("words", lambda words: torch.where(words == PAD, START, words).int()), "have other words"),
-        (change("words", lambda words: words[:-1]), "not those of its images"),
+        (change("words", lambda words: words + 1), "do not fit its"),
+        (
+            change("words", lambda words: torch.where(words == PAD, START, words).int()),
+            "do not fit its images or the",
+        ),
+        (change("words", lambda words: words[:-1]), "do not fit its"),
         (change("words", torch.Tensor.float), "expected descriptors"),
-        (change("captions_of_image", lambda counts: counts - 1), "not those of its images"),
-        (change("captions_of_image", lambda counts: counts[:2]), "not those of its images"),
-        (change("captions_of_image", lambda counts: torch.tensor([-1, 2, 3], dtype=torch.int32)), "not those of its"),
+        (change("captions_of_image", lambda counts: counts - 1), "do not fit its"),
+        (change("captions_of_image", lambda counts: counts[:2]), "do not fit its"),
+        (
+            change("captions_of_image", lambda counts: torch.tensor([-1, 2, 3], dtype=torch.int32)),
+            "do not fit its images",
+        ),
         (change("descriptors", lambda values: values * torch.inf), "expected descriptors"),
-        (change("descriptors", lambda values: values[:, :2]), "not those of its images"),
+        (change("descriptors", lambda values: values[:, :2]), "do not fit its"),
         (change("another", lambda none: none), "another"),
     ],
 )

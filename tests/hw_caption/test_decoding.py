@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_caption.decoding import beam_search, follow, greedy
+from hw_caption.decoding import attention_weights, beam_search, greedy
 from hw_caption.models import Decoder, DecoderWithAttention
 from hw_caption.vocabulary import END, PAD, START, UNKNOWN
 
 WORDS = range(UNKNOWN + 1, UNKNOWN + 4)
-LONGEST = 4
+MAX_LENGTH = 4
 every_decoder = pytest.mark.parametrize("kind", [Decoder, DecoderWithAttention])
 
 
@@ -44,12 +44,12 @@ def score(decoders, region, caption):
     return total / len(caption)
 
 
-def all_captions(longest):
-    """With END where they have one: all that can be written with `longest` words, END among them."""
-    for length in range(longest):
+def all_captions(max_length):
+    """All captions of at most `max_length` words, END included; they end with END unless they are cut off."""
+    for length in range(max_length):
         for words in itertools.product(WORDS, repeat=length):
             yield [*words, END]
-    yield from map(list, itertools.product(WORDS, repeat=longest))
+    yield from map(list, itertools.product(WORDS, repeat=max_length))
 
 
 def without_end(caption):
@@ -62,19 +62,19 @@ def without_end(caption):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_beam_that_leaves_out_nothing_finds_the_best_of_all_captions(kind, count, seed):
     decoders, regions = make(kind, seed, count), features(2)
-    longest = 3
-    found = beam_search(decoders, regions, beam=200, longest=longest)
+    max_length = 3
+    found = beam_search(decoders, regions, beam=200, max_length=max_length)
     for region, captions in zip(regions, found, strict=True):
-        ranked = sorted(((score(decoders, region[None], c), c) for c in all_captions(longest)), reverse=True)
+        ranked = sorted(((score(decoders, region[None], c), c) for c in all_captions(max_length)), reverse=True)
         assert len(captions) == len(ranked) == 1 + 3 + 9 + 27
         assert [caption.score for caption in captions] == pytest.approx([value for value, _ in ranked], abs=1e-4)
         assert captions[0].tokens == without_end(ranked[0][1])
 
 
-def by_hand(decoders, region, beam, longest):
+def by_hand(decoders, region, beam, max_length):
     """Beam search in plain Python: no tensors, no batch."""
     kept = [(0.0, [])]
-    for _ in range(longest):
+    for _ in range(max_length):
         candidates = []
         for value, caption in kept:
             if END in caption:
@@ -92,8 +92,8 @@ def by_hand(decoders, region, beam, longest):
 @given(seed=st.integers(0, 10_000), beam=st.integers(1, 4), count=st.integers(1, 2))
 def test_beam_search_is_the_one_in_plain_python(kind, seed, beam, count):
     decoders, regions = make(kind, seed, count), features(2)
-    for region, captions in zip(regions, beam_search(decoders, regions, beam, LONGEST), strict=True):
-        expected = by_hand(decoders, region[None], beam, LONGEST)
+    for region, captions in zip(regions, beam_search(decoders, regions, beam, MAX_LENGTH), strict=True):
+        expected = by_hand(decoders, region[None], beam, MAX_LENGTH)
         assert [caption.tokens for caption in captions] == [without_end(caption) for _, caption in expected]
         assert [caption.score for caption in captions] == pytest.approx([value for value, _ in expected], abs=1e-4)
 
@@ -101,11 +101,11 @@ def test_beam_search_is_the_one_in_plain_python(kind, seed, beam, count):
 @torch.inference_mode()
 @every_decoder
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), images=st.integers(1, 5), longest=st.integers(1, 6), count=st.integers(1, 2))
-def test_a_beam_of_one_is_greedy(kind, seed, images, longest, count):
+@given(seed=st.integers(0, 10_000), images=st.integers(1, 5), max_length=st.integers(1, 6), count=st.integers(1, 2))
+def test_a_beam_of_one_is_greedy(kind, seed, images, max_length, count):
     decoders, regions = make(kind, seed, count), features(images)
-    one = [captions[0] for captions in beam_search(decoders, regions, 1, longest)]
-    most_probable = greedy(decoders, regions, longest)
+    one = [captions[0] for captions in beam_search(decoders, regions, 1, max_length)]
+    most_probable = greedy(decoders, regions, max_length)
     assert [caption.tokens for caption in one] == [caption.tokens for caption in most_probable]
     assert [caption.score for caption in one] == pytest.approx([caption.score for caption in most_probable], abs=1e-5)
 
@@ -114,8 +114,8 @@ def test_a_beam_of_one_is_greedy(kind, seed, images, longest, count):
 @every_decoder
 def test_greedy_takes_the_most_probable_word_each_time(kind):
     decoders, regions = make(kind, seed=1), features(4)
-    for region, caption in zip(regions, greedy(decoders, regions, LONGEST), strict=True):
-        [(value, expected)] = by_hand(decoders, region[None], 1, LONGEST)
+    for region, caption in zip(regions, greedy(decoders, regions, MAX_LENGTH), strict=True):
+        [(value, expected)] = by_hand(decoders, region[None], 1, MAX_LENGTH)
         assert caption.tokens == without_end(expected)
         assert caption.score == pytest.approx(value, abs=1e-5)
 
@@ -124,31 +124,31 @@ def test_greedy_takes_the_most_probable_word_each_time(kind):
 @every_decoder
 def test_an_images_caption_does_not_depend_on_the_others(kind):
     decoders, regions = make(kind, seed=2), 5 * features(5)
-    together = beam_search(decoders, regions, 3, LONGEST)
-    alone = [beam_search(decoders, region[None], 3, LONGEST)[0] for region in regions]
+    together = beam_search(decoders, regions, 3, MAX_LENGTH)
+    alone = [beam_search(decoders, region[None], 3, MAX_LENGTH)[0] for region in regions]
     for captions, others in zip(together, alone, strict=True):
         assert [caption.tokens for caption in captions] == [caption.tokens for caption in others]
     assert len({tuple(captions[0].tokens) for captions in together}) > 1  # or the test would say nothing
 
 
 @torch.inference_mode()
-def test_following_a_caption_shows_where_the_decoders_look():
+def test_attention_weights_of_a_caption_are_those_of_its_steps():
     decoders, regions, words = make(DecoderWithAttention, seed=4, count=2), features(1), [5, 4, 6]
     states = [decoder.begin(regions) for decoder in decoders]
-    looks = follow(decoders, regions, words)
-    assert looks.shape == (3, 6)
-    for before, look in zip([START, 5, 4], looks, strict=True):
+    found = attention_weights(decoders, regions, words)
+    assert found.shape == (3, 6)
+    for before, of_word in zip([START, 5, 4], found, strict=True):
         weights = []
         for i, decoder in enumerate(decoders):
             states[i] = decoder.next_state(torch.tensor([before]), states[i])
             weights.append(states[i].attention_weights[0])
-        torch.testing.assert_close(look, sum(weights) / 2)
-    assert follow(decoders, regions, []).shape == (0, 6)
+        torch.testing.assert_close(of_word, sum(weights) / 2)
+    assert attention_weights(decoders, regions, []).shape == (0, 6)
 
 
 @torch.inference_mode()
-def test_decoders_without_attention_look_nowhere():
-    assert follow(make(Decoder, seed=0), features(1), [4, 5]) is None
+def test_decoders_without_attention_have_no_weights():
+    assert attention_weights(make(Decoder, seed=0), features(1), [4, 5]) is None
 
 
 @torch.inference_mode()

@@ -225,7 +225,7 @@ def test_an_image_that_is_there_twice_is_computed_once(tmp_path, tiny, count):
 
 def test_an_image_that_changes_meanwhile_is_not_mistaken_for_itself(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(feature_store, "_sha256", lambda image: "of what it was before " + image.name)
-    with pytest.raises(feature_store.UserError, match="0.tif has just been changed by somebody else"):
+    with pytest.raises(feature_store.UserError, match="0.tif was changed while it was read"):
         ensure(tiny, tmp_path)
 
 
@@ -275,7 +275,7 @@ def interrupt(monkeypatch):
 def test_an_interrupted_computation_goes_on_to_the_same_bits(tmp_path, tiny, count, interrupt, number):
     whole = caption_files.snapshot(ensure(tiny, tmp_path / "undisturbed").folder)
     interrupt(number, KeyboardInterrupt())
-    with pytest.raises(Stopped, match=f"stopped after {number} of 6 images; saved") as stopped:
+    with pytest.raises(Stopped, match=f"stopped after {number} of 6 images; they are saved") as stopped:
         ensure(tiny, tmp_path)
     assert stopped.value.signal_number == 2
     interrupt(99, None)
