@@ -1,4 +1,4 @@
-"""Weights and states of solvers on disk: safetensors files, written whole or not at all, that need no torch to read."""
+"""Saves weights and solvers' states as safetensors files, which are read without torch."""
 
 import json
 from collections.abc import Mapping
@@ -11,27 +11,28 @@ from numpy import ndarray
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
+from hw_numpy.solver import BaseSolver
 
-_METADATA = "written for"  # as in hw_common.runs.checkpoints, which reads these files too
+_METADATA = "written for"  # as in hw_common.runs.checkpoints, which reads these files, too
 
 
 def save(path: Path, arrays: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes arrays by name; `metadata` says what they belong to, for `load` to check.
+    """Writes arrays by name, and `metadata` about them that `load` checks; an interruption leaves the old file.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
     entry = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
-    # safetensors writes an array's memory as it lies, and would transpose one that is not stored row by row.
-    rows_first = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    files.write_bytes(path, safetensors.numpy.save(rows_first, metadata=entry))
+    # safetensors writes an array's memory in its own order, which would transpose arrays that are not stored by rows.
+    by_rows = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    files.write_bytes(path, safetensors.numpy.save(by_rows, metadata=entry))
 
 
 def load(path: Path, metadata: Mapping[str, str]) -> dict[str, ndarray]:
     """Reads arrays that `save` wrote.
 
     Raises:
-        UserError: the file is missing, cut short, no safetensors file, or says that it belongs to something else.
+        UserError: the file is missing, cut short or not a safetensors file, or has other metadata.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -43,3 +44,25 @@ def load(path: Path, metadata: Mapping[str, str]) -> dict[str, ndarray]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def solver_state(solver: BaseSolver, seconds: list[float]) -> dict[str, ndarray]:
+    """The state from which `restore_solver` resumes a training; `seconds` is the time of each epoch so far."""
+    return {**solver.state(), "seconds": np.array(seconds)}
+
+
+def restore_solver(path: Path, metadata: Mapping[str, str], solver: BaseSolver) -> list[float]:
+    """Restores the state that is saved at `path`; returns the seconds of each epoch.
+
+    Raises:
+        UserError: the file is damaged, or the state does not fit the solver.
+    """
+    state = load(path, metadata)
+    try:
+        solver.load_state(state)
+        seconds = state["seconds"].tolist()
+        if len(seconds) != solver.epoch:
+            raise ValueError(f"it has seconds of {len(seconds)} epochs, expected {solver.epoch}")
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} does not belong to this run: {error}") from error
+    return seconds

@@ -1,20 +1,23 @@
-"""The caption files of eecs545-w20-hw4 Q4 on disk: HDF5, JSON and text, read as if anybody could have made them.
+"""The caption files of eecs545-w20-hw4 Q4 (HDF5, JSON, text). Anybody may make such files, so reading checks them.
 
-coco2014_captions.h5              train_captions, val_captions (captions, words), train_image_idxs, val_image_idxs
-{train,val}2014_vgg16_fc7.h5      features (images, numbers)
-{train,val}2014_vgg16_fc7_pca.h5  features with fewer numbers
-{train,val}2014_urls.txt          where each image is to be seen, a line each
+coco2014_captions.h5              train_captions, val_captions (N, T); train_image_idxs, val_image_idxs (N,)
+{train,val}2014_vgg16_fc7.h5      features (images, D)
+{train,val}2014_vgg16_fc7_pca.h5  features (images, K) after PCA
+{train,val}2014_urls.txt          address of each image, one a line
 coco2014_vocab.json               idx_to_word, word_to_idx
-coco2014_source.json              what the files were made of; ours, the course's folder has none
+coco2014_source.json              facts about the data; only in files that we make
 """
 
+import collections
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy import ndarray
+from PIL import Image
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -23,16 +26,18 @@ CAPTIONS, VOCABULARY, SOURCE = "coco2014_captions.h5", "coco2014_vocab.json", "c
 NULL, START, END, UNKNOWN = SPECIAL_WORDS = ("<NULL>", "<START>", "<END>", "<UNK>")
 PARTS = ("train", "val")
 
-_LARGEST_ARRAY = 2**31  # bytes; the largest of the course, features without PCA, has 1.4 billion
-_LARGEST_CHUNK = 2**27
-_LARGEST_TEXT = 2**27
-_DEFLATE_AT_MOST = 1100  # no deflated data is more than 1032 times as large unpacked
-# HDF5 looks for any other filter among plug-ins, which are code.
+_LARGEST_ARRAY = 2**31  # bytes; the course's largest array, the features without PCA, has 1.4 billion
+_LARGEST_CHUNK = 2**27  # bytes
+_LARGEST_TEXT = 2**27  # bytes
+_LARGEST_RATIO = 1100  # gzip packs no data to less than 1/1032 of its size
+# HDF5 looks for any other filter among its plug-ins, which are code.
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+_MOST_DIRECTIONS = 512
+_COPY_SIZE = 256  # pixels
 
 
 def features_name(part: str, pca: bool) -> str:
-    """Name of the file with the features of "train" or "val"."""
+    """Name of the file with the features of "train" or "val", after PCA or before."""
     return f"{part}2014_vgg16_fc7{'_pca' if pca else ''}.h5"
 
 
@@ -41,41 +46,42 @@ def urls_name(part: str) -> str:
     return f"{part}2014_urls.txt"
 
 
-def read_numbers(path: Path, wanted: Mapping[str, tuple[type, int]]) -> dict[str, ndarray]:
-    """Reads arrays of numbers from an HDF5 file.
+def read_arrays(path: Path, wanted: Mapping[str, tuple[type, int]]) -> dict[str, ndarray]:
+    """Reads numerical arrays from an HDF5 file.
 
-    Nothing outside the file is opened, whatever links it holds, and no more memory is taken than its size justifies.
+    No other file is opened, even if this one links to it, and the arrays take no more memory than the file's size can
+    account for.
 
     Args:
         path: the file.
-        wanted: name of a dataset to the type of what it is read as, np.int64 or np.float32, and its number of axes.
+        wanted: for the name of each dataset, its type in the result, np.int64 or np.float32, and its number of axes.
 
     Returns:
         The arrays by their names.
 
     Raises:
-        UserError: the file is missing or damaged, or a dataset is missing, no array of such numbers, or too large.
+        UserError: the file is missing or damaged, or a dataset is missing, of another kind, or too large.
     """
     try:
         with h5py.File(path, "r") as file:
             return {name: _read(file, f"{path}: {name}", name, *form) for name, form in wanted.items()}
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:  # whatever HDF5 stumbles on
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:  # HDF5's errors
         raise UserError(f"{path} is damaged or no HDF5 file: {error}") from error
 
 
 def _read(file: h5py.File, what: str, name: str, kind: type, axes: int) -> ndarray:
     if not file.id.links.exists(name.encode()):
         raise UserError(f"{what} is missing in the file")
-    # Asked of the link itself: opening a link to another file would open that file.
+    # Looks at the link itself, because opening a link to another file would open that file.
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise UserError(f"{what} is a link to elsewhere, which is not followed; the file has to hold the data itself")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{what} is no array")
+        raise UserError(f"{what} is not an array")
     if dataset.external or dataset.is_virtual:
-        raise UserError(f"{what} has its numbers in another file, which is not opened")
+        raise UserError(f"{what} keeps its data in another file, which is not opened")
     expected = "whole numbers" if kind is np.int64 else "floating-point numbers"
     if dataset.dtype.kind not in ("iu" if kind is np.int64 else "f") or dataset.dtype.itemsize > 8:
         raise UserError(f"{what} holds {dataset.dtype}, expected {expected}")
@@ -90,10 +96,10 @@ def _check_size(what: str, dataset: h5py.Dataset) -> None:
         raise UserError(f"{what} has {dataset.nbytes} bytes, more than the limit of {_LARGEST_ARRAY}")
     if dataset.chunks and int(np.prod(dataset.chunks, dtype=float)) * dataset.dtype.itemsize > _LARGEST_CHUNK:
         raise UserError(
-            f"{what} is stored in pieces of {dataset.chunks}, more than the limit of {_LARGEST_CHUNK} bytes"
+            f"{what} is stored in chunks of {dataset.chunks}, more than the limit of {_LARGEST_CHUNK} bytes"
         )
     stored = dataset.id.get_storage_size()
-    if dataset.nbytes > stored * _DEFLATE_AT_MOST:
+    if dataset.nbytes > stored * _LARGEST_RATIO:
         raise UserError(f"{what} claims {dataset.nbytes} bytes, but the file holds {stored} for it")
     settings = dataset.id.get_create_plist()
     filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
@@ -102,10 +108,10 @@ def _check_size(what: str, dataset: h5py.Dataset) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Reads a UTF-8 file of sensible size.
+    """Reads a UTF-8 file of limited size.
 
     Raises:
-        UserError: it is missing, too large, or not UTF-8.
+        UserError: the file is missing, too large, or not UTF-8.
     """
     try:
         if path.stat().st_size > _LARGEST_TEXT:
@@ -118,26 +124,26 @@ def read_text(path: Path) -> str:
 
 
 def read_vocabulary(path: Path) -> tuple[list[str], dict[str, int]]:
-    """Reads idx_to_word and word_to_idx, which have to agree.
+    """Reads idx_to_word and word_to_idx, and checks that they agree.
 
     Raises:
         UserError: the file is missing or damaged, the two disagree, or a special word is missing.
     """
-    read_text(path)  # for its limits
+    read_text(path)  # checks the size
     vocabulary = files.read_json(path)
     words = vocabulary.get("idx_to_word") if isinstance(vocabulary, dict) else None
     if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
-        raise UserError(f"{path} is no vocabulary: expected idx_to_word, a list of words, and word_to_idx")
+        raise UserError(f"{path} is not a vocabulary: expected idx_to_word, a list of words, and word_to_idx")
     if vocabulary.get("word_to_idx") != {word: number for number, word in enumerate(words)}:
-        raise UserError(f"{path} is damaged: word_to_idx does not fit idx_to_word, or a word stands there twice")
+        raise UserError(f"{path} is damaged: word_to_idx does not fit idx_to_word, or a word occurs twice")
     missing = [word for word in SPECIAL_WORDS if word not in vocabulary["word_to_idx"]]
     if missing:
-        raise UserError(f"{path} has no word {missing[0]}, expected {', '.join(SPECIAL_WORDS)}")
+        raise UserError(f"{path} lacks the word {missing[0]}, expected {', '.join(SPECIAL_WORDS)}")
     return words, vocabulary["word_to_idx"]
 
 
 def read_source(base_dir: Path) -> str:
-    """What the files in `base_dir` were made of: COCO 2014, unless they say something else.
+    """The name of the data in `base_dir`: the one in coco2014_source.json, or COCO 2014 without that file.
 
     Raises:
         UserError: coco2014_source.json is damaged.
@@ -145,48 +151,131 @@ def read_source(base_dir: Path) -> str:
     path = base_dir / SOURCE
     if not path.exists():
         return "COCO 2014"
-    read_text(path)  # for its limits
+    read_text(path)  # checks the size
     facts = files.read_json(path)
     name = facts.get("name") if isinstance(facts, dict) else None
-    if not isinstance(name, str) or name != plain_name(name):
+    if not isinstance(name, str) or name != _plain_name(name):
         raise UserError(f"{path} is damaged: expected an object with a plain name")
     return name
 
 
-def plain_name(name: str) -> str:
-    """What of `name` can stand in a figure's title: no line ends and no formulas."""
+def _plain_name(name: str) -> str:
+    """The part of `name` that can stand in a figure's title: no line breaks and no formulas."""
     return "".join(letter for letter in name if letter.isprintable() and letter != "$")[:80]
 
 
+@dataclass(frozen=True)
+class Example:
+    """The captions of an image.
+
+    Attributes:
+        part: "train" or "val".
+        captions: words of each caption.
+    """
+
+    part: str
+    captions: Sequence[Sequence[str]]
+
+
+def image_paths(examples: Sequence[Example]) -> list[str]:
+    """Path of the copy of each example's image in the folder of caption files."""
+    counts: collections.Counter[str] = collections.Counter()
+    paths = []
+    for example in examples:
+        paths.append(f"images/{example.part}/{counts[example.part]:06d}.jpg")
+        counts[example.part] += 1
+    return paths
+
+
+def save_copy(image: Image.Image, path: Path) -> None:
+    """Writes a small JPEG copy of `image`, for figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = image.copy()
+    image.thumbnail((_COPY_SIZE, _COPY_SIZE))
+    image.save(path, quality=90)
+
+
 def write(
-    folder: Path,
-    captions: Mapping[str, ndarray],
-    image_idxs: Mapping[str, ndarray],
-    features: Mapping[tuple[str, bool], ndarray],
-    urls: Mapping[str, Sequence[str]],
-    idx_to_word: Sequence[str],
-    source: Mapping[str, Any],
-) -> None:
-    """Writes all files into `folder`, which exists and has none of them.
+    folder: Path, name: str, what: str, examples: Sequence[Example], features: ndarray, min_count: int = 1
+) -> dict[str, Any]:
+    """Writes captions, features, vocabulary and addresses into `folder`, which holds the images' copies already.
 
     Args:
-        folder: where to.
-        captions: "train" and "val" to (captions, words) whole numbers.
-        image_idxs: "train" and "val" to (captions,), which image each belongs to.
-        features: (part, with PCA) to (images, numbers).
-        urls: "train" and "val" to the addresses of the images; what has no scheme is a path in the folder.
-        idx_to_word: the vocabulary.
-        source: name of the data, and whatever else is worth knowing about them.
+        folder: folder for the files.
+        name: name of the data set.
+        what: description of the features.
+        examples: the captions of each image.
+        features: (examples, D) features of each image.
+        min_count: words that occur less often in the training captions become <UNK>.
+
+    Returns:
+        Facts about the result, as in coco2014_source.json.
     """
+    words = _vocabulary(examples, min_count)
+    numbers = {word: number for number, word in enumerate(words)}
+    longest = max(len(caption) for example in examples for caption in example.captions)
+    in_training = features[[example.part == "train" for example in examples]]
+    mean, directions = fit_pca(in_training)
+    # One factor for all features: the network's initial weights expect features with variance 1.
+    variance = ((in_training - mean) @ directions.T).var()
+    scale = 1 / np.sqrt(variance) if variance > 0 else 1.0
+    facts = {
+        "name": _plain_name(name),
+        "features": f"{what}; {features.shape[1]} features, {len(directions)} after PCA",
+    }
     with h5py.File(folder / CAPTIONS, "w") as file:
-        for part in PARTS:
-            file[f"{part}_captions"] = captions[part].astype(np.int32)
-            file[f"{part}_image_idxs"] = image_idxs[part].astype(np.int32)
-    for (part, pca), numbers in features.items():
-        with h5py.File(folder / features_name(part, pca), "w") as file:
-            file["features"] = numbers.astype(np.float32)
+        for part, title in zip(PARTS, ("training", "validation"), strict=True):
+            own = [example for example in examples if example.part == part]
+            captions = np.array([_encode(words, numbers, 2 + longest) for e in own for words in e.captions], np.int32)
+            file[f"{part}_captions"] = captions
+            file[f"{part}_image_idxs"] = np.repeat(np.arange(len(own), dtype=np.int32), [len(e.captions) for e in own])
+            facts[title] = f"{len(captions)} captions of {len(own)} images"
+            lines = "".join(f"{path}\n" for path in image_paths(own))
+            (folder / urls_name(part)).write_text(lines, encoding="utf-8")
     for part in PARTS:
-        (folder / urls_name(part)).write_text("".join(f"{url}\n" for url in urls[part]), encoding="utf-8")
-    word_to_idx = {word: number for number, word in enumerate(idx_to_word)}
-    files.write_json(folder / VOCABULARY, {"idx_to_word": list(idx_to_word), "word_to_idx": word_to_idx})
-    files.write_json(folder / SOURCE, dict(source))
+        table = scale * features[[example.part == part for example in examples]]
+        for pca, values in ((False, table), (True, (table - scale * mean) @ directions.T)):
+            with h5py.File(folder / features_name(part, pca), "w") as file:
+                file["features"] = values.astype(np.float32)
+    facts |= {
+        "vocabulary": f"{len(words)} words with {', '.join(SPECIAL_WORDS)}",
+        "longest_caption": f"{longest} words",
+        "validation_words_unknown": f"{(captions == numbers[UNKNOWN]).sum()}",
+    }
+    files.write_json(folder / VOCABULARY, {"idx_to_word": words, "word_to_idx": numbers})
+    files.write_json(folder / SOURCE, facts)
+    return facts
+
+
+def _vocabulary(examples: Sequence[Example], min_count: int) -> list[str]:
+    """The special words, then the words of the training captions, most frequent first."""
+    counts = collections.Counter(
+        word for example in examples if example.part == "train" for caption in example.captions for word in caption
+    )
+    frequent = (word for word in counts if counts[word] >= min_count)
+    return [*SPECIAL_WORDS, *sorted(frequent, key=lambda word: (-counts[word], word))]
+
+
+def _encode(caption: Sequence[str], numbers: Mapping[str, int], length: int) -> list[int]:
+    """The numbers of <START>, the words and <END>, padded with <NULL> up to `length`."""
+    words = [numbers.get(word, numbers[UNKNOWN]) for word in caption]
+    encoded = [numbers[START], *words, numbers[END]]
+    return encoded + [numbers[NULL]] * (length - len(encoded))
+
+
+def fit_pca(features: ndarray) -> tuple[ndarray, ndarray]:
+    """Principal component analysis.
+
+    Args:
+        features: (images, D) features.
+
+    Returns:
+        The mean (D,), and the orthonormal directions (K, D) of the largest variances. K is the least of 512, D and the
+        number of images minus one, which is the largest number of directions that so many images span.
+    """
+    mean = features.mean(axis=0)
+    _, _, directions = np.linalg.svd(features - mean, full_matrices=False)
+    directions = directions[: max(1, min(_MOST_DIRECTIONS, len(features) - 1))]
+    # The sign of a direction is arbitrary: make its largest element positive.
+    largest = np.abs(directions).argmax(axis=1)
+    return mean, directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]

@@ -1,4 +1,4 @@
-"""Captions and features of images in the course's files: loading, mini-batches, words (eecs545-w20-hw4 Q4)."""
+"""Loads captions and image features from the course's files, and decodes captions (eecs545-w20-hw4 Q4)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,20 +19,21 @@ def load_coco_data(
     pca_features: bool = True,
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """Reads the course's caption files, or such as `coco_build` makes.
+    """Reads caption files from the course or from `coco_build`.
 
     Args:
-        base_dir: the folder that has them; `coco_files` lists them.
-        max_train: only so many training captions, drawn at random, from as many different images as there are: of the
-            same features, no network can make two captions. (The course draws from all; of COCO's 82 783 images it
-            hardly ever meets one twice in 50 draws, but of a thousand it often does.)
-        pca_features: the features with fewer numbers.
-        seed: of the draw; by default drawn from NumPy's global generator, as the course's scripts expect.
+        base_dir: the folder with the files that `coco_files` lists.
+        max_train: number of training captions, which are drawn at random from as many different images as possible,
+            because no network can generate two captions from the same features; None for all captions. (The course
+            draws from all captions: 50 draws rarely repeat one of COCO's 82 783 images, but often one of a thousand.)
+        pca_features: whether to read the features after PCA.
+        seed: seed of the draw; by default drawn from NumPy's global generator, as the course's scripts expect.
 
     Returns:
-        train_captions and val_captions (captions, T), numbers of words from <START> on, filled up with <NULL>;
-        train_image_idxs and val_image_idxs (captions,), rows of train_features and val_features (images, D) float32,
-        and lines of the lists train_urls and val_urls; the list idx_to_word and the dict word_to_idx.
+        train_captions and val_captions (captions, T): word numbers from <START> on, padded with <NULL>;
+        train_image_idxs and val_image_idxs (captions,): the row of each caption's image in train_features and
+        val_features (images, D) float32, and in the lists train_urls and val_urls; the list idx_to_word and the
+        dictionary word_to_idx.
 
     Raises:
         UserError: a file is missing or damaged, or the files do not fit one another.
@@ -40,17 +41,17 @@ def load_coco_data(
     base_dir = Path(base_dir)
     if not (base_dir / CAPTIONS).is_file():
         raise UserError(
-            f"{base_dir / CAPTIONS} is missing; name the folder that has the course's caption files with --data_dir, "
+            f"{base_dir / CAPTIONS} is missing; name the folder with the course's caption files with --data_dir, "
             "make such files with python -m hw_numpy.coco_build, or use --dataset sample"
         )
     forms = {f"{part}_captions": (np.int64, 2) for part in PARTS} | {
         f"{part}_image_idxs": (np.int64, 1) for part in PARTS
     }
-    data: dict[str, Any] = coco_files.read_numbers(base_dir / CAPTIONS, forms)
+    data: dict[str, Any] = coco_files.read_arrays(base_dir / CAPTIONS, forms)
     data["idx_to_word"], data["word_to_idx"] = coco_files.read_vocabulary(base_dir / VOCABULARY)
     for part in PARTS:
         path = base_dir / coco_files.features_name(part, pca_features)
-        data[f"{part}_features"] = coco_files.read_numbers(path, {"features": (np.float32, 2)})["features"]
+        data[f"{part}_features"] = coco_files.read_arrays(path, {"features": (np.float32, 2)})["features"]
         addresses = coco_files.read_text(base_dir / coco_files.urls_name(part))
         data[f"{part}_urls"] = [line.strip() for line in addresses.rstrip("\n").split("\n")]
         _check_captions(base_dir, data, part)
@@ -66,7 +67,7 @@ def _check_captions(base_dir: Path, data: Mapping[str, Any], part: str) -> None:
     captions, images = data[f"{part}_captions"], data[f"{part}_image_idxs"]
     where = f"{base_dir / CAPTIONS}: {part}"
     if len(captions) == 0 or captions.shape[1] < 2:
-        raise UserError(f"{where}_captions has shape {captions.shape}, expected captions of two words and more")
+        raise UserError(f"{where}_captions has shape {captions.shape}, expected captions of at least two words")
     if len(captions) != len(images):
         raise UserError(f"{where}_captions and {part}_image_idxs differ in length: {len(captions)} and {len(images)}")
     words = len(data["idx_to_word"])
@@ -89,21 +90,22 @@ def _check_features(path: Path, data: Mapping[str, Any], part: str) -> None:
         raise UserError(f"{path} holds numbers that are not finite")
     if features.shape[1] != data["train_features"].shape[1] or features.shape[1] == 0:
         raise UserError(
-            f"{path} has {features.shape[1]} features an image, those for training {data['train_features'].shape[1]}"
+            f"{path} has {features.shape[1]} features per image, the training images have "
+            f"{data['train_features'].shape[1]}"
         )
 
 
 def _draw(image_idxs: ndarray, count: int, seed: int | None) -> ndarray:
-    """Indices of `count` captions in random order: one of every image first, then a second one, and so on."""
+    """Indices of `count` captions in random order: first one caption of every image, then a second one, and so on."""
     generator = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
     order = generator.permutation(len(image_idxs))
     by_image = np.argsort(image_idxs[order], kind="stable")
     grouped = image_idxs[order][by_image]
-    place = np.arange(len(grouped))
-    begins = np.maximum.accumulate(np.where(np.diff(grouped, prepend=-1) != 0, place, 0))
-    turn = np.empty(len(order), dtype=np.int64)
-    turn[by_image] = place - begins  # 0 for the first caption of an image in `order`, 1 for the second, …
-    return order[np.argsort(turn, kind="stable")[:count]]
+    position = np.arange(len(grouped))
+    begins = np.maximum.accumulate(np.where(np.diff(grouped, prepend=-1) != 0, position, 0))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[by_image] = position - begins  # 0 for the first caption of an image in `order`, 1 for the second, …
+    return order[np.argsort(rank, kind="stable")[:count]]
 
 
 def hash_files(base_dir: Path, pca_features: bool = True) -> dict[str, str]:
@@ -117,15 +119,15 @@ def hash_files(base_dir: Path, pca_features: bool = True) -> dict[str, str]:
 def sample_coco_minibatch(
     data: Mapping[str, Any], batch_size: int = 100, split: str = "train"
 ) -> tuple[ndarray, ndarray, list[str]]:
-    """Captions drawn at random, with repetition, by NumPy's global generator, as in the course.
+    """Draws captions at random, with repetition, by NumPy's global generator, as in the course.
 
     Args:
         data: from `load_coco_data`.
-        batch_size: how many.
+        batch_size: number of captions, N.
         split: "train" or "val".
 
     Returns:
-        Their numbers of words (batch_size, T), the features of their images (batch_size, D), and the images' addresses.
+        The captions (N, T) as word numbers, the features (N, D) of their images, and the images' addresses.
     """
     chosen = np.random.choice(len(data[f"{split}_captions"]), batch_size)
     images = data[f"{split}_image_idxs"][chosen]
@@ -134,20 +136,22 @@ def sample_coco_minibatch(
 
 
 def decode_captions(captions: ndarray, idx_to_word: Sequence[str]) -> list[str] | str:
-    """Numbers to words, up to and including <END>, without <NULL>.
+    """Turns word numbers into text up to and including <END>, without <NULL>.
 
     Args:
-        captions: (N, T); or (T,), a single one.
+        captions: (N, T) word numbers of N captions, or (T,) of one caption.
         idx_to_word: the vocabulary.
 
     Returns:
-        N captions; or one.
+        A list of N captions, or one caption.
     """
     if captions.ndim == 1:
-        return decode_captions(captions[None], idx_to_word)[0]
-    decoded = []
-    for caption in captions:
-        words = [idx_to_word[number] for number in caption]
-        words = words[: words.index(END) + 1] if END in words else words
-        decoded.append(" ".join(word for word in words if word != NULL))
-    return decoded
+        return decode_caption(captions, idx_to_word)
+    return [decode_caption(caption, idx_to_word) for caption in captions]
+
+
+def decode_caption(caption: ndarray, idx_to_word: Sequence[str]) -> str:
+    """Turns the word numbers (T,) of one caption into text, like `decode_captions`."""
+    words = [idx_to_word[number] for number in caption]
+    words = words[: words.index(END) + 1] if END in words else words
+    return " ".join(word for word in words if word != NULL)

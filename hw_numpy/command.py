@@ -1,4 +1,4 @@
-"""What `hw_numpy`'s training commands share: like those of the other homeworks, but without torch."""
+"""The shared part of `hw_numpy`'s training commands, which work like those of the other homeworks but without torch."""
 
 import argparse
 import contextlib
@@ -10,6 +10,9 @@ from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import run_folder
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.run_folder import Run
+
+OpenRun = Callable[[Mapping[str, str], Mapping[str, Any]], contextlib.AbstractContextManager[Run]]
+"""Opens the run folder of a training, from the hashes of its data files and the facts about its host."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class NumpyCommand(ResumableCommand):
 
 
 def refuse_torch_flags(arguments: argparse.Namespace) -> None:
-    """Refuses those of the shared flags that mean nothing to NumPy.
+    """Refuses the shared flags that have no meaning without torch.
 
     Raises:
         UserError: names the flag.
@@ -47,31 +50,30 @@ def refuse_torch_flags(arguments: argparse.Namespace) -> None:
         raise UserError("--tensorboard: there is nothing for TensorBoard here; metrics.csv has the numbers")
 
 
-def limit_threads(threads: int | None) -> int:
-    """Lets NumPy's matrix products use `threads` threads, by default one for each core; returns how many."""
+def limit_threads(threads: int) -> None:
+    """Limits NumPy's matrix products to `threads` threads."""
     from threadpoolctl import threadpool_limits
 
-    threads = threads or run_folder.available_cores()
     threadpool_limits(threads)
-    return threads
 
 
 @contextlib.contextmanager
 def open_run(
-    homework: str, command: str, arguments: argparse.Namespace, hashes: Mapping[str, str], host: Mapping[str, Any]
+    command: NumpyCommand, arguments: argparse.Namespace, hashes: Mapping[str, str], host: Mapping[str, Any]
 ) -> Iterator[Run]:
-    """The run folder, new or to go on with; a new one that failed before anything was saved (*.safetensors) goes again.
+    """Opens a new run folder or, with --resume, an old one.
+
+    A new folder is removed again if an error occurs before any weights (*.safetensors) are saved.
 
     Raises:
-        UserError: the folder cannot be used, the data or the host are others than those of the run to resume, or
-            training diverged inside.
-        Stopped: on SIGINT or SIGTERM inside.
+        UserError: the folder cannot be used, the run to resume had other data or another host, or training diverged.
+        Stopped: on SIGINT or SIGTERM during the training.
     """
     if arguments.resume is None:
-        config = run_folder.describe(homework, command, vars(arguments), hashes, host)
+        config = run_folder.describe(command.homework, command.name, vars(arguments), hashes, host)
         run = Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite)
     else:
-        run = Run.reopen(arguments.resume, homework)
+        run = Run.reopen(arguments.resume, command.homework)
 
     def something_is_saved() -> bool:
         return any(run.folder.glob("*.safetensors"))

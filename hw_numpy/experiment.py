@@ -1,21 +1,19 @@
-"""What `hw_numpy.train` does: trains every candidate, chooses on validation, tests the chosen one."""
+"""The digit classification (Q2c, Q3c): trains every candidate, chooses one on the validation images, and tests it."""
 
-import argparse
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from hw_common.data.digits import CLASSES, Digits
-from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import BEST, Run, available_cores
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
-from hw_numpy.command import limit_threads, open_run
-from hw_numpy.presets import HOMEWORK
+from hw_numpy.command import OpenRun, limit_threads
+from hw_numpy.presets import HOMEWORK, DigitSettings
 from hw_numpy.softmax import SoftmaxClassifier
 from hw_numpy.solver import Solver
 
@@ -24,12 +22,12 @@ _SOURCES = {"softmax": "eecs545-w20-hw4 Q2c", "cnn": "eecs545-w20-hw4 Q3c"}
 
 @dataclass
 class Candidate:
-    """One network to choose from, and how far it is.
+    """A network to choose from, with the state of its training.
 
     Attributes:
-        sizes: what tells it from the others, by name: hidden_dim and, for the CNN, filter_size.
-        solver: with its model.
-        seconds: of each epoch, measuring the accuracies included.
+        sizes: the sizes in which candidates differ, by name: hidden_dim and, for the CNN, filter_size.
+        solver: the solver, which holds the network.
+        seconds: duration of each epoch with its evaluation.
     """
 
     sizes: dict[str, int]
@@ -38,7 +36,7 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """What figures and lines call it."""
+        """The candidate's name in figures and messages."""
         return ", ".join(f"{name} {size}" for name, size in self.sizes.items())
 
     @property
@@ -54,100 +52,108 @@ class Candidate:
             for number, values in enumerate(columns, start=1)
         ]
 
+    @property
+    def best_epoch(self) -> dict[str, float]:
+        """The row of the epoch whose parameters the solver kept, with the number of parameters."""
+        row = self.rows[self.solver.val_acc_history.index(self.solver.best_val_acc)]
+        del row["seconds"]
+        return {**row, "parameters": sum(value.size for value in self.solver.model.params.values())}
 
-def run(command: str, arguments: argparse.Namespace) -> None:
-    """Does all that `arguments` ask for.
 
-    Args:
-        command: the module that `python -m` runs to resume the run.
-        arguments: checked arguments of that command.
+def run(settings: DigitSettings, open_run: OpenRun) -> None:
+    """Trains, chooses, tests and draws, in the run folder that `open_run` opens.
 
     Raises:
         UserError: the data or the run folder cannot be used, or training diverges.
-        Stopped: on SIGINT or SIGTERM, with all finished epochs saved.
+        Stopped: on SIGINT or SIGTERM, after all finished epochs are saved.
     """
-    # A step of the two-layer network takes less than a millisecond; to hand half of it to another thread takes longer.
-    host = {"threads": 1 if arguments.model == "softmax" else arguments.threads or available_cores()}
-    limit_threads(1)  # of NumPy's matrix products: the solvers share out whole batches
-    digits = data.load(arguments.dataset, arguments.data_dir)
-    candidates = make_candidates(arguments, digits, host["threads"])
+    threads = _threads(settings)
+    digits, candidates = _prepare(settings, threads)
+    with open_run(digits.hashes, {"threads": threads}) as run_folder:
+        for candidate in candidates:
+            _train(run_folder, candidate, candidates, settings.model)
+        _conclude(settings, digits, run_folder, candidates)
+
+
+def dry_run(settings: DigitSettings) -> None:
+    """Computes loss and gradients of one batch for every candidate, to check data and settings; writes nothing."""
+    _, candidates = _prepare(settings, _threads(settings))
+    for candidate in candidates:
+        X, y = next(candidate.solver.batches())
+        loss, _ = candidate.solver.model.loss(X, y)
+        print(f"dry run, {candidate.title}: loss {loss:.4f} on a batch of {len(y)} images")
+    print("everything fits, no run was made")
+
+
+def _threads(settings: DigitSettings) -> int:
+    """Number of slices of a batch that are computed in parallel."""
+    # A step of the two-layer network takes less than a millisecond, too short to hand half of it to another thread.
+    return 1 if settings.model == "softmax" else settings.threads or available_cores()
+
+
+def _prepare(settings: DigitSettings, threads: int) -> tuple[Digits, list[Candidate]]:
+    """Reads the data, makes the candidates, and prints both."""
+    limit_threads(1)  # of NumPy's matrix products, because the solvers share out slices of a batch
+    digits = data.load(settings.dataset, settings.data_dir)
+    candidates = make_candidates(settings, digits, threads)
     print(
         f"{digits.name}: {len(digits.train[1])} training, {len(digits.val[1])} validation, "
         f"{len(digits.test[1])} test images in {CLASSES} classes\n"
-        f"network {arguments.model}, {len(candidates)} to choose from; {arguments.epochs} epochs of "
-        f"{arguments.update_rule}, learning rate {arguments.lr:g}, batch {arguments.batch_size}, seed {arguments.seed}"
+        f"network {settings.model}, {len(candidates)} to choose from; {settings}"
     )
-    if arguments.dry_run:
-        _dry_run(candidates)
-        return
-    with open_run(HOMEWORK, command, arguments, digits.hashes, host) as run_folder:
-        for candidate in candidates:
-            _train(arguments, run_folder, candidate, candidates)
-        _conclude(arguments, digits, run_folder, candidates)
+    return digits, candidates
 
 
-def make_candidates(arguments: argparse.Namespace, digits: Digits, threads: int) -> list[Candidate]:
-    """Every network that `arguments` offer, untrained, with its solver, which uses `threads` threads."""
+def make_candidates(settings: DigitSettings, digits: Digits, threads: int) -> list[Candidate]:
+    """The untrained networks of all sizes to choose from, each with a solver that uses `threads` threads."""
     (X_train, y_train), (X_val, y_val) = digits.train, digits.val
     images = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
-    grid = {"hidden_dim": arguments.hidden_dims, "filter_size": arguments.filter_sizes or ()}
+    grid = {"hidden_dim": settings.hidden_dims, "filter_size": settings.filter_sizes or ()}
     grid = {name: list(dict.fromkeys(sizes)) for name, sizes in grid.items() if sizes}
     candidates = []
-    for sizes in itertools.product(*grid.values()):
-        named = dict(zip(grid, sizes, strict=True))
-        network = SoftmaxClassifier if arguments.model == "softmax" else ConvNet
-        model = network(weight_scale=arguments.weight_scale, dtype=np.float32, seed=arguments.seed, **named)
-        solver = Solver(
-            model,
-            images,
-            update_rule=arguments.update_rule,
-            optim_config={"learning_rate": arguments.lr},
-            lr_decay=arguments.lr_decay,
-            batch_size=arguments.batch_size,
-            num_epochs=arguments.epochs,
-            verbose=False,
-            seed=arguments.seed,
-            threads=threads,
-        )
-        candidates.append(Candidate(named, solver))
+    for combination in itertools.product(*grid.values()):
+        sizes = dict(zip(grid, combination, strict=True))
+        solver = Solver(_make_network(settings, sizes), images, threads=threads, **settings.solver)
+        candidates.append(Candidate(sizes, solver))
     return candidates
 
 
-def _train(arguments: argparse.Namespace, run: Run, candidate: Candidate, candidates: Sequence[Candidate]) -> None:
-    """Trains `candidate` from its last saved epoch on; a finished one is only read."""
+def _make_network(settings: DigitSettings, sizes: Mapping[str, int]) -> SoftmaxClassifier | ConvNet:
+    hidden_dim, scale, seed = sizes["hidden_dim"], settings.weight_scale, settings.seed
+    if settings.model == "softmax":
+        return SoftmaxClassifier(hidden_dim=hidden_dim, weight_scale=scale, dtype=np.float32, seed=seed)
+    filter_size = sizes["filter_size"]
+    return ConvNet(filter_size=filter_size, hidden_dim=hidden_dim, weight_scale=scale, dtype=np.float32, seed=seed)
+
+
+def _train(run: Run, candidate: Candidate, candidates: Sequence[Candidate], model: str) -> None:
+    """Trains `candidate`, from its last saved epoch if there is one; a finished candidate is only loaded."""
     solver = candidate.solver
     stem = "-".join(f"{name}{size}" for name, size in candidate.sizes.items())
     path = run.folder / f"last-{stem}.safetensors"
-    metadata = {**_metadata(arguments), "candidate": stem}
+    metadata = {**_metadata(model), "candidate": stem}
     if path.is_file():
-        state = arrays.load(path, metadata)
-        try:
-            solver.load_state(state)
-            candidate.seconds = state["seconds"].tolist()
-            if len(candidate.seconds) != solver.epoch:
-                raise ValueError(f"it has seconds of {len(candidate.seconds)} epochs, expected {solver.epoch}")
-        except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"{path} does not belong to this run: {error}") from error
+        candidate.seconds = arrays.restore_solver(path, metadata, solver)
     started = time.perf_counter()
 
     def after_epoch() -> None:
         nonlocal started
         candidate.seconds.append(time.perf_counter() - started)
-        arrays.save(path, {**solver.state(), "seconds": np.array(candidate.seconds)}, metadata)
+        arrays.save(path, arrays.solver_state(solver, candidate.seconds), metadata)
         run.write_metrics([row for one in candidates for row in one.rows])
-        _report_epoch(candidate, arguments.epochs)
+        _report_epoch(candidate)
         started = time.perf_counter()
 
     solver.train(after_epoch)
 
 
-def _metadata(arguments: argparse.Namespace) -> dict[str, str]:
-    """Whose weights these are: what a weights file says about itself."""
-    return {"homework": HOMEWORK, "network": arguments.model}
+def _metadata(model: str) -> dict[str, str]:
+    """Metadata stored in a weights file, checked when the file is loaded."""
+    return {"homework": HOMEWORK, "network": model}
 
 
-def _report_epoch(candidate: Candidate, epochs: int) -> None:
-    row = candidate.rows[-1]
+def _report_epoch(candidate: Candidate) -> None:
+    row, epochs = candidate.rows[-1], candidate.solver.num_epochs
     print(
         f"{candidate.title}  epoch {row['epoch']:{len(str(epochs))}}/{epochs}  "
         f"training loss {row['training_loss']:.4f}  training accuracy {row['training_accuracy']:.4f}  "
@@ -156,15 +162,15 @@ def _report_epoch(candidate: Candidate, epochs: int) -> None:
     )
 
 
-def _conclude(arguments: argparse.Namespace, digits: Digits, run: Run, candidates: Sequence[Candidate]) -> None:
-    """Chooses on validation (the first of equals), tests the chosen one, draws, and writes what is final."""
+def _conclude(settings: DigitSettings, digits: Digits, run: Run, candidates: Sequence[Candidate]) -> None:
+    """Chooses the first candidate with the best validation accuracy, tests it, draws, and writes the results."""
     chosen = max(candidates, key=lambda candidate: candidate.solver.best_val_acc)
-    arrays.save(run.folder / BEST, chosen.solver.model.params, _metadata(arguments))
-    what = f"{digits.name}, {_SOURCES[arguments.model]}"
+    arrays.save(run.folder / BEST, chosen.solver.model.params, _metadata(settings.model))
+    what = f"{digits.name}, {_SOURCES[settings.model]}"
     plots.learning_curves(run.folder, chosen.solver.loss_history, chosen.rows, f"{what}, {chosen.title}")
-    summary = _summarize(arguments, digits, candidates, chosen)
+    summary = _summarize(settings, digits, candidates, chosen)
     plots.selection(run.folder, summary["candidates"], what)
-    run.write_summary({"name": run.folder.name, **summary})  # last: it marks the run as finished
+    run.write_summary({"name": run.folder.name, **summary})  # last, because it marks the run as finished
     for row in summary["candidates"]:
         sizes = ", ".join(f"{name} {row[name]}" for name in chosen.sizes)
         print(f"{sizes}: best validation accuracy {row['validation_accuracy']:.4f} in epoch {row['epoch']}")
@@ -177,34 +183,19 @@ def _conclude(arguments: argparse.Namespace, digits: Digits, run: Run, candidate
 
 
 def _summarize(
-    arguments: argparse.Namespace, digits: Digits, candidates: Sequence[Candidate], chosen: Candidate
+    settings: DigitSettings, digits: Digits, candidates: Sequence[Candidate], chosen: Candidate
 ) -> dict[str, Any]:
+    """The content of summary.json."""
     parts = {"training": digits.train, "validation": digits.val, "test": digits.test}
     seconds = sum(sum(candidate.seconds) for candidate in candidates)
-    images = len(digits.train[1]) * arguments.epochs * len(candidates)
+    images = len(digits.train[1]) * settings.epochs * len(candidates)
     return {
         "homework": HOMEWORK,
-        "dataset": arguments.dataset,
+        "dataset": settings.dataset,
         "data": digits.name,
-        "network": arguments.model,
+        "network": settings.model,
         "images": {name: len(labels) for name, (_, labels) in parts.items()},
-        "candidates": [_best_of(candidate) for candidate in candidates],
-        "best": {**_best_of(chosen), "test_accuracy": chosen.solver.check_accuracy(*digits.test)},
+        "candidates": [candidate.best_epoch for candidate in candidates],
+        "best": {**chosen.best_epoch, "test_accuracy": chosen.solver.check_accuracy(*digits.test)},
         "speed": {"training_seconds": round(seconds, 2), "images_per_second": round(images / seconds, 1)},
     }
-
-
-def _best_of(candidate: Candidate) -> dict[str, Any]:
-    """Sizes, parameters and the numbers of the epoch whose parameters the solver kept."""
-    best = candidate.rows[candidate.solver.val_acc_history.index(candidate.solver.best_val_acc)]
-    parameters = sum(value.size for value in candidate.solver.model.params.values())
-    return {**{name: value for name, value in best.items() if name != "seconds"}, "parameters": parameters}
-
-
-def _dry_run(candidates: Sequence[Candidate]) -> None:
-    """Loss and gradients of one batch for every candidate, to see that everything fits together; writes nothing."""
-    for candidate in candidates:
-        X, y = next(candidate.solver.batches())
-        loss, _ = candidate.solver.model.loss(X, y)
-        print(f"dry run, {candidate.title}: loss {loss:.4f} on a batch of {len(y)} images")
-    print("everything fits, no run was made")

@@ -1,4 +1,4 @@
-"""Pictures for figures, from files and from the web, without trusting what comes (eecs545-w20-hw4 Q4d)."""
+"""Loads pictures for figures from files and from the web, without trusting their content (eecs545-w20-hw4 Q4d)."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ from hw_common.data import images
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
-LARGEST_FILE = 20_000_000  # bytes
+_LARGEST_FILE = 20_000_000  # bytes
 _SHOWN_SIZE = 512  # pixels
 
 
@@ -25,58 +25,58 @@ def image_from_url(
     base_dir: Path | None = None,
     cache_dir: Path | None = None,
     seconds: float = 5.0,
-    largest: int = LARGEST_FILE,
+    largest: int = _LARGEST_FILE,
 ) -> ndarray:
-    """The picture at an address; a grey panel where there is none, with a line about the reason on standard error.
+    """Loads the picture at an address. If that fails, returns a grey panel and prints the reason on standard error.
 
     Args:
-        url: begins with http:// or https://; or is the path of a file in `base_dir`.
-        base_dir: where paths begin; no other file is read.
-        cache_dir: where downloads are kept and looked for; made if need be. None keeps nothing.
-        seconds: all that a download may take.
-        largest: bytes that a file may have.
+        url: an address that begins with http:// or https://, or the path of a file in `base_dir`.
+        base_dir: folder of the files; files outside it are not read.
+        cache_dir: folder in which downloads are kept; made when needed. None keeps nothing.
+        seconds: limit of time for a download.
+        largest: limit of a file's size in bytes.
 
     Returns:
-        (height, width, 3) uint8, at most 512 pixels high and wide.
+        Pixels (height, width, 3) uint8, at most 512 high and wide.
     """
     try:
         return load_image(url, base_dir, cache_dir, seconds, largest)
     except UserError as error:
-        print(f"a grey panel stands for a picture: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"a grey panel replaces a picture: {' '.join(str(error).split())}", file=sys.stderr)
         return np.full((192, 256, 3), 200, dtype=np.uint8)
 
 
 def load_image(url: str, base_dir: Path | None, cache_dir: Path | None, seconds: float, largest: int) -> ndarray:
-    """As `image_from_url`, whose arguments it takes.
+    """Loads a picture like `image_from_url`, with the same arguments.
 
     Raises:
-        UserError: nothing is there or it takes too long, it is too large, or it is no picture.
+        UserError: there is no picture, it is too large, or its download takes too long.
     """
     if not url.lower().startswith(("http://", "https://")):
         return _shown(decode(_read_inside(url, base_dir, largest), repr(url)))
     cached = cache_dir / hashlib.sha256(url.encode()).hexdigest() if cache_dir is not None else None
     if cached is not None and cached.is_file():
-        with contextlib.suppress(UserError, OSError):  # a damaged one is fetched again
+        with contextlib.suppress(UserError, OSError):  # a damaged file is downloaded again
             return _shown(decode(_read(cached, largest), str(cached)))
     data = download(url, seconds, largest)
     picture = _shown(decode(data, repr(url)))
     if cached is not None:
-        with contextlib.suppress(UserError, OSError):  # a data folder that cannot be written is no reason to stop
+        with contextlib.suppress(UserError, OSError):  # the cache is not essential
             cached.parent.mkdir(exist_ok=True)
             files.write_bytes(cached, data)
     return picture
 
 
 def _read_inside(name: str, folder: Path | None, largest: int) -> bytes:
-    """The content of the file `name` in `folder`, unless it leads out of there."""
+    """The content of the file `name` in `folder`; paths that lead out of the folder are refused."""
     if folder is None:
-        raise UserError(f"{name!r} is no address: expected http:// or https://")
+        raise UserError(f"{name!r} is not an address: expected http:// or https://")
     try:
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise UserError(f"{name!r} leads out of {folder} and is not read")
         return _read(path, largest)
-    except (OSError, ValueError) as error:  # a ValueError for a zero byte
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise UserError(f"cannot read {name!r} in {folder}: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -94,10 +94,10 @@ def _at_most(largest: int, data: bytes, what: str) -> bytes:
 
 
 def download(url: str, seconds: float, largest: int) -> bytes:
-    """What stands at an address that begins with http:// or https://, redirections to such ones included.
+    """Downloads an address that begins with http:// or https://, and follows redirections to such addresses only.
 
     Raises:
-        UserError: nothing is there, it takes longer than `seconds` in all, or it has more than `largest` bytes.
+        UserError: the download fails, takes longer than `seconds` in all, or has more than `largest` bytes.
     """
     opener = urllib.request.OpenerDirector()  # without the handlers of build_opener for files, FTP and data
     for handler in (
@@ -119,7 +119,7 @@ def download(url: str, seconds: float, largest: int) -> bytes:
         except (OSError, ValueError, http.client.HTTPException) as error:
             outcome.append(error)
 
-    # A socket's own time limit holds for each packet: a server could go on sending a byte now and then for ever.
+    # A socket's own time limit holds for each packet, so a server could send single bytes for ever.
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -131,14 +131,14 @@ def download(url: str, seconds: float, largest: int) -> bytes:
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """The picture in the content of an image file, in RGB.
+    """Decodes an image file to RGB; transparent pixels become white.
 
     Args:
-        data: the content.
-        name: what messages call it.
+        data: content of the file.
+        name: name of the file, for messages.
 
     Raises:
-        UserError: no picture, damaged, or larger than 50 million pixels.
+        UserError: the file is not a picture, is damaged, or has more than 50 million pixels.
     """
     with images.opened(data, name) as image:
         return images.on_background(image, "white")

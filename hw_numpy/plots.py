@@ -1,44 +1,51 @@
-"""The figures of a digit classification."""
+"""The figures of the digit classification and of the captioning."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray
 
 from hw_common.runs import figures
 
 Rows = Sequence[Mapping[str, float]]
+Series = dict[str, tuple[Sequence[float], Sequence[float]]]
+_COLUMNS = 4  # images in a row of the figure of captions
+_IMAGE_SIZE = 2.3  # inches
+_LINE_WIDTH = 38  # characters
 
 
 def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, what: str) -> None:
-    """Loss of every step and accuracies of every epoch (eecs545-w20-hw4 Q2c, Q3c), as curves.png and curves.pdf."""
+    """Draws the loss of every step and the accuracies of every epoch (Q2c, Q3c), as curves.png and curves.pdf.
+
+    Args:
+        folder: folder for the figure.
+        loss_history: loss of every step.
+        rows: metrics of every epoch.
+        what: data and question of the sheet, for the title.
+    """
     epochs = [row["epoch"] for row in rows]
-    steps = (np.arange(len(loss_history)) + 1) * len(epochs) / len(loss_history)
-    panels = {
-        "training loss": {
-            "of each step": (steps, loss_history),
-            "mean of each epoch": (np.array(epochs) - 0.5, [row["training_loss"] for row in rows]),
-        },
-        "accuracy": {
-            "training (up to 1 000 images)": (epochs, [row["training_accuracy"] for row in rows]),
-            "validation": (epochs, [row["validation_accuracy"] for row in rows]),
-        },
+    accuracies: Series = {
+        "training (up to 1 000 images)": (epochs, [row["training_accuracy"] for row in rows]),
+        "validation": (epochs, [row["validation_accuracy"] for row in rows]),
     }
-    figure = figures.curves(panels, "epoch", what)
+    losses = _losses(loss_history, [row["training_loss"] for row in rows])
+    figure = figures.curves({"training loss": losses, "accuracy": accuracies}, "epoch", what)
     loss_panel = figure.axes[0]
-    loss_panel.set_yscale("log")  # or the first steps are all there is to see
+    loss_panel.set_yscale("log")  # a linear axis would show little but the first steps
     loss_panel.lines[0].set(linewidth=0.4, marker="")  # thousands of steps, behind their means
     loss_panel.legend(fontsize=8, frameon=False)
     figures.save(figure, folder, "curves")
 
 
 def selection(folder: Path, candidates: Rows, what: str) -> None:
-    """Validation accuracy against hidden units, a line per filter size, as selection.png and selection.pdf.
+    """Draws validation accuracy against hidden units, a line per filter size, as selection.png and selection.pdf.
 
     Args:
-        folder: gets the figure.
-        candidates: the best epoch of each, with hidden_dim, validation_accuracy and, for the CNN, filter_size.
-        what: data and sheet, for the title.
+        folder: folder for the figure.
+        candidates: metrics of each candidate's best epoch, with hidden_dim and, for the CNN, filter_size.
+        what: data and question of the sheet, for the title.
     """
     lines: dict[str, tuple[list[float], list[float]]] = {}
     for row in sorted(candidates, key=lambda row: row["hidden_dim"]):
@@ -48,3 +55,51 @@ def selection(folder: Path, candidates: Rows, what: str) -> None:
         y.append(row["validation_accuracy"])
     title = f"{what}, choice on validation"
     figures.save(figures.curves({"best validation accuracy": lines}, "hidden units", title), folder, "selection")
+
+
+def learning_curve(folder: Path, loss_history: Sequence[float], epoch_losses: Sequence[float], what: str) -> None:
+    """Draws the training loss of every step and every epoch (Q4d), as curves.png and curves.pdf.
+
+    Args:
+        folder: folder for the figure.
+        loss_history: loss of every step.
+        epoch_losses: mean loss of every epoch.
+        what: data and question of the sheet, for the title.
+    """
+    losses = _losses(loss_history, epoch_losses)
+    figure = figures.curves({"training loss": losses, "training loss, logarithmic": losses}, "epoch", what)
+    figure.axes[1].set_yscale("log")
+    figures.save(figure, folder, "curves")
+
+
+def _losses(loss_history: Sequence[float], epoch_losses: Sequence[float]) -> Series:
+    """Lines with the loss of each step, and with the mean of each epoch in the middle of the epoch."""
+    steps = (np.arange(len(loss_history)) + 1) * len(epoch_losses) / len(loss_history)
+    middles = np.arange(len(epoch_losses)) + 0.5
+    return {"of each step": (steps.tolist(), loss_history), "mean of each epoch": (middles.tolist(), epoch_losses)}
+
+
+def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], what: str) -> None:
+    """Draws images with the generated caption and the true one below each (Q4d), as captions.png and captions.pdf.
+
+    Args:
+        folder: folder for the figure.
+        panels: for each image its part, its pixels (height, width, 3) uint8, and its generated and true caption.
+        what: data and question of the sheet, for the title.
+    """
+    texts = [f"{_wrapped('generated', generated)}\n{_wrapped('true', true)}" for _, _, generated, true in panels]
+    pictures, parts = [picture for _, picture, _, _ in panels], [part for part, *_ in panels]
+    title = f"{what}: generated captions and true ones"
+    figure = figures.image_grid(pictures, _COLUMNS, title=title, titles=parts, cell=_IMAGE_SIZE)
+    for axes, text in zip(figure.axes, texts, strict=False):
+        axes.set_anchor("N")  # aligns the upper edges of the images in a row
+        axes.set_xlabel(text, fontsize=7, loc="left", parse_math=False)  # a caption may contain a dollar sign
+    rows = range(0, len(texts), _COLUMNS)
+    lines = sum(1 + max(text.count("\n") for text in texts[row : row + _COLUMNS]) for row in rows)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height - 0.15 * len(rows) + 0.117 * lines)  # 0.117 inches per line, less margin
+    figures.save(figure, folder, "captions")
+
+
+def _wrapped(kind: str, caption: str) -> str:
+    return "\n".join(textwrap.wrap(f"{kind}: {caption.removesuffix(' <END>')}", _LINE_WIDTH))

@@ -1,37 +1,30 @@
-"""`python -m hw_numpy.train`: the sheet's digit_classification; this file is its command line."""
+"""`python -m hw_numpy.train`: the command line of the sheet's digit_classification."""
 
 import argparse
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from functools import partial
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
-from hw_numpy.command import NumpyCommand, refuse_torch_flags
-from hw_numpy.presets import HOMEWORK
+from hw_numpy.command import NumpyCommand, open_run, refuse_torch_flags
+from hw_numpy.presets import DEFAULTS, HOMEWORK, UPDATE_RULES, DigitSettings
 
 _DESCRIPTION = """\
 Trains the NumPy networks of eecs545-w20-hw4 Q2 and Q3 on handwritten digits, chooses the number of hidden units (and
-the filter size) on the validation images, and measures the best one on the test images.
+the filter size) on the validation images, and measures the chosen network on the test images.
 
   python -m hw_numpy.train --model cnn --dataset sample   a minute, needs no download
   python -m hw_numpy.train --model softmax                MNIST, Q2c
   python -m hw_numpy.train --model cnn                    MNIST, Q3c
 
-Writes a run folder: configuration, metrics of each epoch, curves, weights of the best, final numbers.
-Every epoch is saved; --resume goes on after the last one.
+Writes a run folder: configuration, metrics of each epoch, curves, best weights, final numbers.
+Every epoch is saved; --resume continues after the last one.
 """
-# The sheet leaves epochs and update rule open: sgd is the published recipe; for the CNN, momentum validates better.
-DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
-    "softmax": {"epochs": 40, "update_rule": "sgd"},
-    "cnn": {"epochs": 10, "update_rule": "sgd_momentum", "filter_sizes": [5, 7]},
-})  # fmt: skip
-_LARGEST_FILTER = 27  # of a 28×28 image it leaves 2×2 pixels, one window to pool
+_LARGEST_FILTER = 27  # leaves 2×2 pixels of a 28×28 image: one window to pool
 
 
 def parser() -> cli.Parser:
-    """All flags; None stands for a default that depends on the model."""
+    """All flags. A default of None depends on the model."""
     flags = cli.Parser("python -m hw_numpy.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(group, "model", choices=tuple(DEFAULTS), default="softmax", help="Q2's or Q3's network (default: softmax)")
@@ -51,10 +44,15 @@ def parser() -> cli.Parser:
         "filter_sizes",
         type=cli.positive_int,
         nargs="+",
-        help="cnn: heights and widths of its filters to choose from (default: 5 7)",
+        help="heights and widths of the CNN's filters to choose from (default: 5 7)",
     )
     training = flags.add_argument_group("training")
-    add_flag(training, "epochs", type=cli.positive_int, help="passes over the training images (softmax 40, cnn 10)")
+    add_flag(
+        training,
+        "epochs",
+        type=cli.positive_int,
+        help="passes over the training images (default: 40 for softmax, 10 for cnn)",
+    )
     add_flag(training, "batch_size", type=cli.positive_int, default=100, help="images per step (default: 100)")
     add_flag(training, "lr", "learning_rate", type=cli.positive_float, default=1e-3, help="default: 0.001")
     add_flag(
@@ -64,21 +62,26 @@ def parser() -> cli.Parser:
         default=0.95,
         help="the learning rate is multiplied by this after each epoch (default: 0.95)",
     )
-    rules = ("sgd", "sgd_momentum", "rmsprop", "adam")
-    add_flag(training, "update_rule", "optimizer", choices=rules, help="softmax sgd, cnn sgd_momentum by default")
+    add_flag(
+        training,
+        "update_rule",
+        "optimizer",
+        choices=UPDATE_RULES,
+        help="default: sgd for softmax, sgd_momentum for cnn",
+    )
     add_flag(
         training,
         "weight_scale",
         type=cli.positive_float,
         default=1e-3,
-        help="standard deviation of the weights at the start (default: 0.001)",
+        help="standard deviation of the initial weights (default: 0.001)",
     )
-    cli.add_run_flags(flags, threads="cnn all cores; softmax has one, its steps are too short to share")
+    cli.add_run_flags(flags, threads="all cores for cnn; one for softmax, whose steps are too short to share")
     return flags
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in what the model decides and refuses what does not go together."""
+    """Fills in the defaults that depend on the model, and refuses arguments that exclude one another."""
     refuse_torch_flags(arguments)
     if arguments.model == "softmax" and arguments.filter_sizes is not None:
         raise UserError("--filter_sizes belongs to --model cnn: softmax has no filters")
@@ -89,16 +92,20 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
             setattr(arguments, name, value)
     for size in arguments.filter_sizes or ():
         if size > _LARGEST_FILTER:
-            raise UserError(f"--filter_sizes {size}: of images of 28×28 pixels, filters over 27 leave nothing to pool")
+            raise UserError(f"--filter_sizes {size}: filters over 27 leave nothing to pool of images of 28×28 pixels")
     if arguments.name is None:
         arguments.name = f"{arguments.dataset}-{arguments.model}"
     return arguments
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from hw_numpy.experiment import run
+    from hw_numpy import experiment  # slow: imports NumPy
 
-    run(COMMAND.name, arguments)
+    settings = DigitSettings.from_arguments(arguments)
+    if arguments.dry_run:
+        experiment.dry_run(settings)
+    else:
+        experiment.run(settings, partial(open_run, COMMAND, arguments))
 
 
 COMMAND = NumpyCommand(HOMEWORK, parser, _resolve, module="train", run=_run)

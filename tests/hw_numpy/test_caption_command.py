@@ -14,7 +14,7 @@ from PIL import Image
 
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError
-from hw_numpy import arrays, caption, captioning
+from hw_numpy import arrays, caption, caption_experiment
 from hw_numpy.rnn import CaptioningRNN
 
 FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "captions") for suffix in ("png", "pdf")}
@@ -69,7 +69,7 @@ def finished(course, tmp_path_factory):
 def leave_figures_out(patch):
     """Drawing takes most of the time of a tiny run."""
     for name in ("learning_curve", "captions"):
-        patch.setattr(captioning.caption_plots, name, lambda *arguments: None)
+        patch.setattr(caption_experiment.plots, name, lambda *arguments: None)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_the_numbers_are_those_of_the_saved_parameters(finished, course, cell):
     """In another model, with another way to look for the captions that come back."""
     summary = json.loads((finished[cell] / "summary.json").read_text())
     state = arrays.load(finished[cell] / "last.safetensors", {"homework": "hw_numpy", "network": f"captioning-{cell}"})
-    data = captioning.coco_utils.load_coco_data(course, max_train=3, seed=42)
+    data = caption_experiment.coco_utils.load_coco_data(course, max_train=3, seed=42)
     model = CaptioningRNN(data["word_to_idx"], 4, 8, 24, cell)
     model.params = {name: state[f"params/{name}"] for name in model.params}
     for part, name in (("train", "training"), ("val", "validation")):
@@ -116,7 +116,7 @@ def test_the_numbers_are_those_of_the_saved_parameters(finished, course, cell):
 def test_the_share_counts_only_what_comes_back_word_for_word():
     true = ["a dog <END>", "a cat <END>", "a dog sits <END>"]
     generated = ["a dog <END>", "a cat", "a dog <END>"]
-    assert captioning.Written(0.0, generated, true, np.arange(3)).word_for_word() == pytest.approx(1 / 3)
+    assert caption_experiment.Evaluation(0.0, generated, true, np.arange(3)).share_reproduced() == pytest.approx(1 / 3)
 
 
 def test_captions_of_one_image_do_not_all_come_back(course, tmp_path, no_figures):
@@ -136,12 +136,12 @@ def test_the_sample_is_learned_by_heart(tmp_path, capsys, no_figures):
     assert summary["training"]["word_for_word"] == 1 and summary["training"]["loss"] < 0.15
     output = capsys.readouterr().out
     assert "sample shapes: 20 training captions of 20 images, 80 validation captions, 24 words" in output
-    assert "100 % of 20 captions come back word for word" in output and f"all of it is in {folder}" in output
+    assert "100 % of 20 captions are reproduced word for word" in output and f"all of it is in {folder}" in output
 
 
 def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
     """Ctrl-C in the middle of an epoch, after `step` of its steps."""
-    take_step, taken = captioning.CaptioningSolver.step, []
+    take_step, taken = caption_experiment.CaptioningSolver.step, []
 
     def step_then_interrupt(solver, batch):
         take_step(solver, batch)
@@ -149,7 +149,7 @@ def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
         if len(taken) == epoch * 2 + step:  # an epoch has two
             raise interrupt
 
-    monkeypatch.setattr(captioning.CaptioningSolver, "step", step_then_interrupt)
+    monkeypatch.setattr(caption_experiment.CaptioningSolver, "step", step_then_interrupt)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
@@ -169,7 +169,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(course, finished, tmp_
 
 
 def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, tmp_path, monkeypatch, no_figures):
-    plain = captioning.CaptioningSolver.state
+    plain = caption_experiment.CaptioningSolver.state
 
     def state_then_interrupt(self):
         if self.epoch == 3:
@@ -177,7 +177,7 @@ def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, 
         return plain(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(captioning.CaptioningSolver, "state", state_then_interrupt)
+        patch.setattr(caption_experiment.CaptioningSolver, "state", state_then_interrupt)
         with pytest.raises(Stopped):
             train_tiny(course, tmp_path, "--cell_type", "rnn")
     folder = only_run(tmp_path)
@@ -189,7 +189,7 @@ def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, 
 def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_path, monkeypatch, no_figures):
     """Nothing can be done once a process is killed: the state that was saved some seconds ago has to do."""
     with monkeypatch.context() as patch:
-        patch.setattr(captioning, "_SAVE_EVERY", 0)
+        patch.setattr(caption_experiment, "_SAVE_EVERY", 0)
         interrupt_in(patch, epoch=5, step=1, interrupt=SystemExit)
         with pytest.raises(SystemExit):
             train_tiny(course, tmp_path)
@@ -201,7 +201,7 @@ def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_pat
 
 def test_an_interruption_while_drawing_repeats_the_end_only(course, finished, tmp_path, monkeypatch, no_figures):
     with monkeypatch.context() as patch:
-        patch.setattr(captioning.caption_plots, "captions", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(caption_experiment.plots, "captions", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(Stopped, match="Go on with"):
             train_tiny(course, tmp_path)
     folder = only_run(tmp_path)
@@ -277,7 +277,7 @@ def test_figures_stand_missing_pictures_and_captions_with_formulas(course, tmp_p
     (folder / "coco2014_vocab.json").write_text(json.dumps(vocabulary))
     train_tiny(folder, tmp_path, "--epochs", "1")
     assert RUN_FILES == {path.name for path in only_run(tmp_path).iterdir()}
-    assert "a grey panel stands for a picture: there is no file" in capsys.readouterr().err
+    assert "a grey panel replaces a picture: there is no file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

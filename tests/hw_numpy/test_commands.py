@@ -16,6 +16,7 @@ from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import Stopped, UserError
 from hw_common.runs.run_folder import Run
 from hw_numpy import arrays, experiment, reproduce, train
+from hw_numpy.presets import DigitSettings
 
 FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "selection") for suffix in ("png", "pdf")}
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors"} | FIGURES
@@ -97,10 +98,10 @@ def test_the_best_candidate_on_validation_is_the_one_that_is_tested(finished, mn
         assert summary["best"][name] == best[name]
     # Its weights, in another reader and another model, give the same test accuracy.
     weights = checkpoints.load_weights(finished[model] / "best.safetensors", {"homework": "hw_numpy", "network": model})
-    arguments = train.COMMAND.parse(["--resume", str(finished[model])])
+    settings = DigitSettings.from_arguments(train.COMMAND.parse(["--resume", str(finished[model])]))
     digits = experiment.data.load("mnist", mnist)
     [chosen] = [
-        candidate for candidate in experiment.make_candidates(arguments, digits, threads=1)
+        candidate for candidate in experiment.make_candidates(settings, digits, threads=1)
         if all(summary["best"][name] == size for name, size in candidate.sizes.items())
     ]  # fmt: skip
     chosen.solver.model.params = {name: tensor.numpy() for name, tensor in weights.items()}
@@ -253,7 +254,7 @@ def test_a_diverging_run_says_so_and_leaves_no_folder(mnist, tmp_path):
         (["--model", "softmax", "--filter_sizes", "5"], "--filter_sizes belongs to --model cnn"),
         (
             ["--model", "cnn", "--filter_sizes", "5", "28"],
-            "--filter_sizes 28: of images of 28×28 pixels, filters over 27",
+            "--filter_sizes 28: filters over 27 leave nothing to pool of images of 28×28",
         ),
         (["--hidden_dims", "0"], "--hidden_dims: expected a whole number from 1"),
         (["--hidden_dims"], "--hidden_dims: expected at least one argument"),

@@ -1,11 +1,13 @@
 """Files for hw_numpy's tests: MNIST in its own format, and the course's captioning files."""
 
 import gzip
+import io
 import json
 import struct
 
 import h5py
 import numpy as np
+from PIL import Image
 
 WORDS = ["<NULL>", "<START>", "<END>", "<UNK>", "a", "dog", "cat", "sits"]
 TRAIN = np.array([[1, 4, 5, 2, 0], [1, 4, 5, 7, 2], [1, 6, 7, 2, 0], [1, 5, 2, 0, 0], [1, 4, 6, 2, 0]], dtype=np.int32)
@@ -52,4 +54,18 @@ def write_course_files(folder, urls=lambda part, i: f"http://127.0.0.1:9/{part}{
         (folder / f"{part}2014_urls.txt").write_text("".join(f"{urls(part, i)}\n" for i in range(images)))
     vocabulary = {"idx_to_word": WORDS, "word_to_idx": {word: number for number, word in enumerate(WORDS)}}
     (folder / VOCABULARY).write_text(json.dumps(vocabulary))
+    return folder
+
+
+def picture(number, format="PNG"):
+    """An image file of one colour, wider than high."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20), (20 * number, 255 - 20 * number, 90)).save(buffer, format)
+    return buffer.getvalue()
+
+
+def write_folder(folder, contents):
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     return folder
