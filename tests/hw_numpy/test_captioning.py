@@ -242,7 +242,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits():
 
 
 def test_a_state_is_not_changed_by_the_steps_that_follow():
-    """hw_numpy.captioning keeps the state of the last epoch without copying it."""
+    """hw_numpy.caption_experiment keeps the state of the last epoch without copying it."""
     own = solver(examples(), num_epochs=1)
     own.train()
     state = own.state()

@@ -199,7 +199,7 @@ DAMAGES = {
         replace("features", lambda file: np.array([[1, np.nan], [1, 2], [3, 4]], np.float32)), "are not finite"
     ),
     "other width": (
-        replace("features", lambda file: np.ones((3, 5), np.float32)), "4 features per image, the training images have 5"
+        replace("features", lambda file: np.ones((3, 5), np.float32)), "the training images have 5"
     ),
     "fewer images": (replace("features", lambda file: np.ones((2, 4), np.float32)), "names image 2, but"),
     "floats as captions": (replace("train_captions", lambda file: TRAIN / 2), "holds float64, expected whole numbers"),
