@@ -155,7 +155,7 @@ def _caption(collector: Collector) -> None:
     key = "caption.attention"
     collector.file("caption.captions", key, "caps_generated_enc_dec_w_attention.json", select=_by_image)
     for number, path in enumerate(sorted(collector.numbers[key].run.folder.glob("attention-*.pdf")), start=1):
-        collector.figure(f"{key}.look{number}", key, path.stem)
+        collector.figure(f"{key}.weights{number}", key, path.stem)
 
 
 def _by_image(captions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
