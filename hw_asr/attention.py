@@ -20,15 +20,8 @@ def attention(
 ) -> Tensor:
     """Scaled dot-product attention: softmax(Q Kᵀ / √d_k) V (Appendix A).
 
-    Args:
-        queries: (B, H, L, d_k).
-        keys: (B, H, T, d_k).
-        values: (B, H, T, d_k).
-        mask: see `attention_weights`.
-        causal: see `attention_weights`.
-
-    Returns:
-        (B, H, L, d_k).
+    The values have the shape (B, H, T, d_k), the result has the shape (B, H, L, d_k). See `attention_weights` for the
+    other arguments.
     """
     return attention_weights(queries, keys, mask, causal) @ values
 
@@ -76,14 +69,8 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, z: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """MultiHeadAttention(x, z, z), or MultiHeadAttention(x, x, x) if `z` is None.
 
-        Args:
-            x: (B, L, D), the source of the queries.
-            z: (B, T, D), the source of keys and values.
-            mask: see `attention_weights`.
-            causal: see `attention_weights`.
-
-        Returns:
-            (B, L, D).
+        The queries are computed from `x` (B, L, D), the keys and values from `z` (B, T, D). The result has the shape
+        (B, L, D). See `attention_weights` for mask and causal.
         """
         z = x if z is None else z
         queries, keys, values = (self.split(part) for part in (self.query(x), self.key(z), self.value(z)))

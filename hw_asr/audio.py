@@ -23,21 +23,13 @@ _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # of the windowed sinc; torchaudio's defaul
 
 @dataclass(frozen=True)
 class SpectrogramSettings:
-    """Settings of a spectrogram (ist-2023-24-hw2 Q3; the defaults are those of its notebook).
+    """Settings of a spectrogram (ist-2023-24-hw2 Q3; the defaults are those of its notebook)."""
 
-    Attributes:
-        sample_rate: samples per second; clips are resampled to it.
-        fft: length of the Hann window in samples.
-        hop: samples from the start of one window to the start of the next.
-        mels: number of mel bands.
-        filter_rate: sample rate for which the mel filters are computed.
-    """
-
-    sample_rate: int = 22_050
-    fft: int = 400
-    hop: int = 160
-    mels: int = 80
-    filter_rate: int = 22_050
+    sample_rate: int = 22_050  # samples per second; clips are resampled to it
+    fft: int = 400  # length of the Hann window in samples
+    hop: int = 160  # samples from the start of one window to the start of the next
+    mels: int = 80  # number of mel bands
+    filter_rate: int = 22_050  # sample rate for which the mel filters are computed
 
     @property
     def label(self) -> str:

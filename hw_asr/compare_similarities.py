@@ -30,72 +30,34 @@ _HEADS = ("", "one", "other", "Jaccard", "cosine", "Damerau-Lev.", "CER", "WER")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two texts to compare.
+    """Two texts to compare."""
 
-    Attributes:
-        name: how the second text differs from the first.
-        one: the reference.
-        other: the text that is compared with it.
-        why: the reason why the similarities differ.
-    """
-
-    name: str
-    one: str
-    other: str
-    why: str = ""
+    name: str  # how the second text differs from the first
+    one: str  # the reference
+    other: str  # the text that is compared with it
+    why: str = ""  # the reason why the similarities differ
 
 
 PAIRS = (
-    Pair("nothing", "birds sing here", "birds sing here", "All similarities of equal texts are 1."),
-    Pair(
-        "anagram",
-        "listen",
-        "silent",
-        "Jaccard and cosine ignore the order of the characters; the edit distance is 4.",
-    ),
-    Pair(
-        "words reordered",
-        "cats sing and bees wait",
-        "bees wait and cats sing",
-        "Jaccard and cosine are 1 because the characters are the same; most of the text has to be edited.",
-    ),
-    Pair(
-        "one deletion",
-        "the cat sleeps",
-        "the cat sleep",
-        "One of 16 tokens is missing: Jaccard and Damerau-Levenshtein are 15/16; cosine is 15 / sqrt(16 x 15).",
-    ),
-    Pair(
-        "two letters swapped",
-        "come from here",
-        "come form here",
-        "Jaccard and cosine ignore the order; Damerau-Levenshtein counts the swap as one edit, CER as two.",
-    ),
-    Pair(
-        "one letter replaced",
-        "the bees jump",
-        "the bees dump",
-        "One edit; Jaccard drops most, since the intersection loses a letter and the union gains one.",
-    ),
-    Pair(
-        "a word repeated",
-        "wait outside",
-        "wait wait outside",
-        "The extra word lowers all three; cosine drops least, since it divides by the root of the longer length.",
-    ),
-    Pair(
-        "only the beginning",
-        "fish jump again today",
-        "fish",
-        "Jaccard and Damerau-Levenshtein are the share of the tokens that is present; cosine is its square root.",
-    ),
-    Pair(
-        "only letters right",
-        "cats sing today",
-        "eeaaotns  tihds",
-        "Jaccard and cosine are high because the letters are right; the edit distance shows that the text is useless.",
-    ),
-)
+    Pair("nothing", "birds sing here", "birds sing here",
+         "All similarities of equal texts are 1."),
+    Pair("anagram", "listen", "silent",
+         "Jaccard and cosine ignore the order of the characters; the edit distance is 4."),
+    Pair("words reordered", "cats sing and bees wait", "bees wait and cats sing",
+         "Jaccard and cosine are 1 because the characters are the same; most of the text has to be edited."),
+    Pair("one deletion", "the cat sleeps", "the cat sleep",
+         "One of 16 tokens is missing: Jaccard and Damerau-Levenshtein are 15/16; cosine is 15 / sqrt(16 x 15)."),
+    Pair("two letters swapped", "come from here", "come form here",
+         "Jaccard and cosine ignore the order; Damerau-Levenshtein counts the swap as one edit, CER as two."),
+    Pair("one letter replaced", "the bees jump", "the bees dump",
+         "One edit; Jaccard drops most, since the intersection loses a letter and the union gains one."),
+    Pair("a word repeated", "wait outside", "wait wait outside",
+         "The extra word lowers all three; cosine drops least, since it divides by the root of the longer length."),
+    Pair("only the beginning", "fish jump again today", "fish",
+         "Jaccard and Damerau-Levenshtein are the share of the tokens that is present; cosine is its square root."),
+    Pair("only letters right", "cats sing today", "eeaaotns  tihds",
+         "Jaccard and cosine are high because the letters are right; the edit distance shows a useless text."),
+)  # fmt: skip
 
 
 def parser() -> cli.Parser:

@@ -20,17 +20,11 @@ _PERCENT = {"train": 75, "val": 5}  # of the clips; the rest are test clips
 
 @dataclass(frozen=True)
 class Split:
-    """The clips of a split, in the order of metadata.csv.
+    """The clips of a split, in the order of metadata.csv."""
 
-    Attributes:
-        names: ids of the clips.
-        tokens: tokens of each transcript, from START to STOP.
-        spectrograms: the spectrograms on disk.
-    """
-
-    names: tuple[str, ...]
-    tokens: tuple[list[int], ...]
-    spectrograms: Spectrograms
+    names: tuple[str, ...]  # ids of the clips
+    tokens: tuple[list[int], ...]  # tokens of each transcript, from START to STOP
+    spectrograms: Spectrograms  # the spectrograms on disk
 
     def __len__(self) -> int:
         return len(self.names)
@@ -56,23 +50,14 @@ class Split:
 
 @dataclass(frozen=True)
 class SpeechData:
-    """A dataset that is split.
+    """A dataset that is split."""
 
-    Attributes:
-        name: name for figures.
-        label: short name that can be part of a file name.
-        train: training clips.
-        val: validation clips.
-        test: test clips.
-        hashes: hash of the transcripts, and one hash of all sound files.
-    """
-
-    name: str
-    label: str
-    train: Split
-    val: Split
-    test: Split
-    hashes: Mapping[str, str]
+    name: str  # name for figures
+    label: str  # short name that can be part of a file name
+    train: Split  # training clips
+    val: Split  # validation clips
+    test: Split  # test clips
+    hashes: Mapping[str, str]  # hash of the transcripts, and one hash of all sound files
 
 
 def load(
@@ -129,20 +114,18 @@ def speech_batches(
     batch_size: int,
     device: torch.device,
     seed: int = 0,
-    shuffle: bool = False,
     augment: bool = False,
     pad_to: tuple[int, int] | None = None,
     join_up_to: int | None = None,
     tempo: bool = False,
 ) -> SequenceBatches:
-    """Mini-batches of clips of similar length; see `pad` for their tensors.
+    """Shuffled mini-batches of clips of similar length; see `pad` for their tensors.
 
     Args:
         clips: a split.
         batch_size: clips per step, over all processes.
         device: device of the batches.
         seed: seed of the order and the augmentation, which also depend on the epoch.
-        shuffle: whether the order of the batches is random; otherwise it is from the shortest to the longest clip.
         augment: whether to apply SpecAugment.
         pad_to: see `pad`.
         join_up_to: joins every other clip with a second one if the joined transcript has at most this number of tokens;
@@ -161,7 +144,7 @@ def speech_batches(
             batch = spec_augment(batch, frames, generator)
         return batch.to(device), frames.to(device), tokens.to(device), lengths.to(device)
 
-    return SequenceBatches(clips.frames, batch_size, collate, seed, shuffle)
+    return SequenceBatches(clips.frames, batch_size, collate, seed)
 
 
 def pad(examples: Sequence[Example], pad_to: tuple[int, int] | None = None) -> Tensors:

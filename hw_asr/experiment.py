@@ -84,7 +84,6 @@ def training_batches(settings: Settings, clips: Split, device: torch.device) -> 
         settings.batch_size,
         device,
         settings.seed,
-        shuffle=True,
         augment=settings.spec_augment,
         pad_to=InferenceSettings.of(settings).pad_to,
         join_up_to=settings.max_text + 2 if settings.join else None,
@@ -123,19 +122,12 @@ def training_loss(
 
 @dataclass(frozen=True)
 class _Results:
-    """Summary and figures of a trained network.
+    """Summary and figures of a trained network."""
 
-    Attributes:
-        settings: what was trained and how.
-        speech: the dataset.
-        inference: how test clips are given to the network and texts are generated.
-        model: the network.
-    """
-
-    settings: Settings
-    speech: SpeechData
-    inference: InferenceSettings
-    model: SpeechToText
+    settings: Settings  # what was trained and how
+    speech: SpeechData  # the dataset
+    inference: InferenceSettings  # how test clips are given to the network and texts are generated
+    model: SpeechToText  # the network
 
     def summarize(self, fitted: Fitted) -> dict[str, Any]:
         """The content of summary.json."""

@@ -48,7 +48,6 @@ class _CachedPrefixes(Prefixes):
         return self.decoder.classifier(self.decoder.norm(x))[:, 0]
 
     def select(self, rows: Tensor) -> None:
-        """See `Prefixes`."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[rows])
@@ -64,7 +63,6 @@ class _RecurrentPrefixes(_CachedPrefixes):
         self.hidden = self.cell = audio.new_zeros(len(audio), decoder.lstm.hidden_size)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `Prefixes`."""
         x = self.decoder.embedding_norm(self.decoder.embedding(tokens[:, None]))
         x, (hidden, cell) = self.decoder.lstm(x, (self.hidden[None], self.cell[None]))
         self.hidden, self.cell = hidden[0], cell[0]
@@ -84,7 +82,6 @@ class _TransformerPrefixes(_CachedPrefixes):
         self.length = 0
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `Prefixes`."""
         position, block = self.length, self.decoder.self_attention
         self.length += 1
         x = (self.decoder.embedding(tokens) + self.decoder.positions[position])[:, None]

@@ -18,18 +18,13 @@ _NEVER = [text.START, text.EMPTY]
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How clips are given to a network and how their texts are generated.
+    """How clips are given to a network and how their texts are generated."""
 
-    Attributes:
-        pad_to: frames and tokens of every batch, as in the course's notebook, where the network processes padding like
-            sound; None pads as little as possible and masks the padding.
-        max_length: largest number of generated characters, including STOP; at most the decoder's text_positions.
-        beam: width of the beam search; None for greedy search.
-    """
-
+    # Frames and tokens of every batch, as in the course's notebook, where padding is processed like sound; None pads as
+    # little as possible and masks the padding.
     pad_to: tuple[int, int] | None
-    max_length: int
-    beam: int | None = None
+    max_length: int  # characters of a text, including STOP; at most the decoder's text_positions
+    beam: int | None = None  # width of the beam search; None for greedy search
 
     @classmethod
     def of(cls, settings: Settings, beam: int | None = None) -> "InferenceSettings":

@@ -21,22 +21,13 @@ _MAX_LINE = 90  # characters of a text in a figure
 
 @dataclass(frozen=True)
 class Prediction:
-    """The text that a network generates for a clip.
+    """The text that a network generates for a clip."""
 
-    Attributes:
-        name: the clip's id.
-        reference: the transcript.
-        hypothesis: the generated text.
-        spectrogram: (mels, frames).
-        attention_weights: (characters of the generated text and STOP, encoder positions), the cross-attention weights
-            with which each is predicted; each row sums to 1.
-    """
-
-    name: str
-    reference: str
-    hypothesis: str
-    spectrogram: np.ndarray
-    attention_weights: np.ndarray
+    name: str  # the clip's id
+    reference: str  # the transcript
+    hypothesis: str  # the generated text
+    spectrogram: np.ndarray  # (mels, frames)
+    attention_weights: np.ndarray  # (generated characters and STOP, encoder positions), of the cross-attention
 
 
 def training_curves(folder: Path, runs: Runs, count_padding: bool, title: str) -> None:

@@ -29,34 +29,21 @@ _MAX_TEXT = 1000  # characters of a transcript; LJSpeech's longest has 187
 
 @dataclass(frozen=True)
 class Clip:
-    """A sound file and its transcript.
+    """A sound file and its transcript."""
 
-    Attributes:
-        name: the clip's id in metadata.csv.
-        audio: the sound file.
-        text: the normalized transcript.
-    """
-
-    name: str
-    audio: DatasetFile
-    text: str
+    name: str  # the clip's id in metadata.csv
+    audio: DatasetFile  # the sound file
+    text: str  # the normalized transcript
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """The transcripts of a dataset, and its sound files, which are not read yet.
+    """The transcripts of a dataset, and its sound files, which are not read yet."""
 
-    Attributes:
-        name: name for figures and messages.
-        label: short name that can be part of a file name.
-        clips: the clips in the order of metadata.csv.
-        sha256: hash of metadata.csv.
-    """
-
-    name: str
-    label: str
-    clips: tuple[Clip, ...]
-    sha256: str
+    name: str  # name for figures and messages
+    label: str  # short name that can be part of a file name
+    clips: tuple[Clip, ...]  # the clips in the order of metadata.csv
+    sha256: str  # hash of metadata.csv
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:

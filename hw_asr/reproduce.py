@@ -31,24 +31,11 @@ _FLAGS = {  # smaller batches for small datasets, since 64 clips per step would 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_asr.reproduce", _DESCRIPTION)
-    add_flag(
-        flags,
-        "profile",
-        choices=("sample", "full"),
-        default="sample",
-        help="sample: the built-in sample (default); full: a large dataset",
-    )
-    add_flag(
-        flags,
-        "dataset",
-        choices=("ljspeech", "digits"),
-        default="ljspeech",
-        help="dataset of --profile full (default: ljspeech)",
-    )
+    add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="dataset size (default: sample)")
+    datasets = ("ljspeech", "digits")
+    add_flag(flags, "dataset", choices=datasets, default="ljspeech", help="for --profile full (default: ljspeech)")
     add_flag(flags, "data_dir", help="folder of the datasets, for --profile full")
-    add_flag(
-        flags, "results_dir", type=Path, default=Path("results"), help="folder of the run folders (default: results)"
-    )
+    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="folder of all runs (default: results)")
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 

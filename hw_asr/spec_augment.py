@@ -51,9 +51,9 @@ def _masked(size: int, max_width: Tensor, length: Tensor, draws: Tensor) -> Tens
 
     Args:
         size: number of positions.
-        max_width: (B, 1) or (), the span has fewer positions.
+        max_width: (B, 1) or (), exclusive limit of the span's positions.
         length: (B, 1) or (), positions of the clip.
-        draws: (2, B, 1) uniform random numbers for the width and the first position.
+        draws: (2, B, 1), uniform random numbers for the width and the first position.
     """
     width = (draws[0] * max_width).long()
     first = (draws[1] * (length - width)).long()

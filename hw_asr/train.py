@@ -44,34 +44,20 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_asr.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     readers.add_data_flags(group)
-    add_flag(
-        group, "decoder", choices=tuple(TITLES), default="lstm", help="lstm: Question 3.1 (default); transformer: 3.2"
-    )
-    add_flag(
-        group, "preset", choices=tuple(PRESETS), default="sheet", help="the sheet's network (default) or the notebook's"
-    )
+    add_flag(group, "decoder", choices=tuple(TITLES), default="lstm", help="Question 3.1 (lstm, default) or 3.2")
+    add_flag(group, "preset", choices=tuple(PRESETS), default="sheet", help="the network (default: the sheet's)")
     add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="the course's (default: plain) or ours")
     add_flag(group, "dropout", type=cli.fraction, help="dropout after the module of each sub-block (default: 0)")
-    add_flag(
-        group,
-        "first_stride",
-        type=int,
-        choices=(1, 2),
-        help="stride of the first convolution; 2 is faster (default: 1)",
-    )
+    add_flag(group, "first_stride", type=int, choices=(1, 2), help="stride of the first convolution (default: 1)")
     add_flag(group, "beam", type=beam_width, help="width of a beam search on the test clips (default: greedy search)")
     training = cli.add_training_flags(flags, optimizers=("adamw", "adam", "sgd"))
-    add_flag(
-        training,
-        "count_padding",
-        action=argparse.BooleanOptionalAction,
-        help="include the padding after a text in the training loss (default: only for --preset notebook)",
-    )
-    add_flag(training, "spec_augment", action=argparse.BooleanOptionalAction, help="mask training clips (SpecAugment)")
-    add_flag(
-        training, "join", action=argparse.BooleanOptionalAction, help="join every other training clip with a second one"
-    )
-    add_flag(training, "tempo", action=argparse.BooleanOptionalAction, help="make training clips faster or slower")
+    for name, meaning in {
+        "count_padding": "count the padding after a text in the training loss (default: only for --preset notebook)",
+        "spec_augment": "mask training clips (SpecAugment)",
+        "join": "join every other training clip with a second one",
+        "tempo": "make training clips faster or slower",
+    }.items():
+        add_flag(training, name, action=argparse.BooleanOptionalAction, help=meaning)
     add_flag(training, "ctc", type=cli.fraction, help="weight of a CTC loss on the encoder's output (default: 0)")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)

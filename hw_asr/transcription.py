@@ -1,0 +1,92 @@
+"""Transcribes recordings with a finished run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hw_asr import audio, data, segments, text
+from hw_asr.experiment import build_network, weights_metadata
+from hw_asr.generation import InferenceSettings, generate
+from hw_asr.models import SpeechToText
+from hw_asr.presets import HOMEWORK, Settings
+from hw_asr.train import COMMAND
+from hw_common.runs import checkpoints
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import BEST, Run
+from hw_common.training.decoding import Hypothesis
+
+_MAX_CLIP = 60.0  # seconds of the longest training clip of a run; bounds the memory
+_MAX_LENGTH = 1.5  # duration of a segment relative to the longest training clip; longer ones are recognized badly
+_MAX_SECONDS = 12.0  # duration of a segment in any case
+_BATCH_SIZE = 16
+
+
+def transcribe(
+    folder: Path, paths: Sequence[Path], beam: int | None = None, kernels: str = "fast"
+) -> list[dict[str, Any]]:
+    """Transcribes sound files.
+
+    Args:
+        folder: a finished run.
+        paths: the sound files.
+        beam: width of a beam search; None for greedy search.
+        kernels: see `hw_asr.kernels.build_model`.
+
+    Returns:
+        For each file its path ("file"), duration ("seconds"), text and segments ("pieces"). A segment has the seconds
+        at which it begins and ends, its text, and the geometric mean of its characters' probabilities ("probability").
+
+    Raises:
+        UserError: `folder` is not a finished run, or a file cannot be read or is silent.
+    """
+    model, settings, max_clip = _open(folder, kernels)
+    spectrogram, inference = audio.SPECTROGRAMS[settings.preset], InferenceSettings.of(settings, beam)
+    rate = spectrogram.sample_rate
+    recordings = [audio.read(path, rate) for path in paths]  # a bad file is reported before the work begins
+    results = []
+    for path, samples in zip(paths, recordings, strict=True):
+        parts = segments.split(samples, rate, min(_MAX_SECONDS, _MAX_LENGTH * max_clip))
+        hypotheses = _generate(model, [audio.log_mel(part, spectrogram) for _, part in parts], inference)
+        pieces = [
+            {
+                "begin": round(begin / rate, 2),
+                "end": round((begin + len(part)) / rate, 2),
+                "text": text.decode(hypothesis.tokens),
+                "probability": math.exp(hypothesis.score),
+            }
+            for (begin, part), hypothesis in zip(parts, hypotheses, strict=True)
+        ]
+        whole = " ".join(text.decode(hypothesis.tokens) for hypothesis in hypotheses)
+        results.append({"file": str(path), "seconds": round(len(samples) / rate, 2), "text": whole, "pieces": pieces})
+    return results
+
+
+def _open(folder: Path, kernels: str) -> tuple[SpeechToText, Settings, float]:
+    """The network with a run's best weights, the run's settings, and the seconds of its longest training clip."""
+    run = Run.open(folder, HOMEWORK)
+    settings = replace(Settings.from_arguments(COMMAND.parse_saved(run)), kernels=kernels)
+    max_clip = run.summary().get("longest_seconds")
+    if not isinstance(max_clip, int | float) or not 0 < max_clip <= _MAX_CLIP:
+        raise UserError(f"{folder} is damaged: its summary has no valid longest_seconds")
+    model = build_network(settings)
+    path = run.folder / BEST
+    checkpoints.load_into(model, checkpoints.load_weights(path, weights_metadata(settings)), path)
+    return model.eval(), settings, max_clip
+
+
+@torch.inference_mode()
+def _generate(
+    model: SpeechToText, spectrograms: Sequence[np.ndarray], inference: InferenceSettings
+) -> list[Hypothesis]:
+    """Generates the text of each of `spectrograms` (mels, frames)."""
+    hypotheses: list[Hypothesis] = []
+    for first in range(0, len(spectrograms), _BATCH_SIZE):
+        examples = [(one, [text.START, text.STOP]) for one in spectrograms[first : first + _BATCH_SIZE]]
+        batch, frames, _, _ = data.pad(examples, inference.pad_to)
+        hypotheses += generate(model, batch, frames, inference)
+    return hypotheses
