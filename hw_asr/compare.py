@@ -62,7 +62,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
         name=name,
         trainings=name,
         flags=flags,
-        common={**comparison.common_arguments(arguments, _VARIED), "decoders": decoders},
+        common={**comparison.common_arguments(train.COMMAND, arguments, _VARIED), "decoders": decoders},
         results_dir=arguments.results_dir,
     )
 

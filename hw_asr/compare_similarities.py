@@ -10,8 +10,9 @@ from hw_asr import similarity, text
 from hw_asr.presets import HOMEWORK
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.runs import run_folder
+from hw_common.runs.config import describe
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 
 COMMAND = "hw_asr.compare_similarities"
@@ -66,7 +67,11 @@ def parser() -> cli.Parser:
     flags.add_argument("texts", nargs="*", metavar="ONE OTHER", help="pairs of texts (default: nine examples)")
     add_flag(flags, "json", action="store_true", help="print JSON instead of a table")
     add_flag(
-        flags, "results_dir", type=Path, help=f"also write the run folder RESULTS_DIR/{HOMEWORK}/{NAME}, replacing it"
+        flags,
+        "results_dir",
+        role=Role.PLACE,
+        type=Path,
+        help=f"also write the run folder RESULTS_DIR/{HOMEWORK}/{NAME}, replacing it",
     )
     return flags
 
@@ -128,7 +133,7 @@ def _cell(value: str | float) -> str:
 
 
 def _write(rows: Sequence[dict[str, Any]], results_dir: Path) -> None:
-    config = run_folder.describe(HOMEWORK, COMMAND, {"results_dir": results_dir, "name": NAME}, {}, {})
+    config = describe(HOMEWORK, COMMAND, {"results_dir": results_dir, "name": NAME}, cli.roles_of(parser()), {}, {})
     run = Run.create(results_dir, config, NAME, overwrite=True)
     try:
         run.write_summary({"name": NAME, "homework": HOMEWORK, "pairs": list(rows)})

@@ -15,6 +15,7 @@ from hw_common.commands.cli import add_flag
 from hw_common.data import download
 from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside, label_of
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 
 # The name of each dataset in figures and messages.
 DATASETS: Mapping[str, str] = MappingProxyType({"ljspeech": "LJSpeech", "digits": "spoken digits", "sample": "sample"})
@@ -52,6 +53,7 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
     add_flag(
         group,
         "dataset_dir",
+        role=Role.INPUT,
         type=Path,
         help=f"another dataset: folder or tar archive with {_METADATA} and WAV or FLAC files in wavs/, as in LJSpeech",
     )

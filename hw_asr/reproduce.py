@@ -5,12 +5,12 @@ The data are the built-in sample, or LJSpeech or the spoken digits with `--profi
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from hw_asr import compare, compare_similarities
 from hw_asr.presets import HOMEWORK, TITLES
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import SUMMARY
 
 _DESCRIPTION = """\
@@ -34,8 +34,8 @@ def parser() -> cli.Parser:
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="dataset size (default: sample)")
     datasets = ("ljspeech", "digits")
     add_flag(flags, "dataset", choices=datasets, default="ljspeech", help="for --profile full (default: ljspeech)")
-    add_flag(flags, "data_dir", help="folder of the datasets, for --profile full")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="folder of all runs (default: results)")
+    add_flag(flags, "data_dir", role=Role.PLACE, help="folder of the datasets, for --profile full")
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_attention_theory.presets import HOMEWORK
-from hw_common.runs import run_folder
+from hw_common.runs.config import describe
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, Run
 
@@ -19,7 +19,7 @@ def new_folder(
         UserError: a folder of that name is another command's, is being written, or cannot be written.
     """
     check_own(results_dir, name, command)
-    return Run.create(results_dir, run_folder.describe(HOMEWORK, command, arguments, {}, host), name, overwrite=True)
+    return Run.create(results_dir, describe(HOMEWORK, command, arguments, {}, {}, host), name, overwrite=True)
 
 
 def check_own(results_dir: Path, name: str, command: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw_attention_theory.folders import new_folder
@@ -122,7 +121,7 @@ def count() -> list[dict[str, Any]]:
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser(f"python -m {COMMAND}", _DESCRIPTION)
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "name", type=cli.run_name, default="parameter_counts", help="default: parameter_counts")
     return flags
 

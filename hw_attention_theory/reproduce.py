@@ -15,6 +15,7 @@ from hw_common.commands.cli import add_flag
 from hw_common.commands.train_all import train_all
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import CONFIG, Run
 
 _DESCRIPTION = """\
@@ -41,8 +42,8 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_attention_theory.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_TRAININGS), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", help="where --profile full finds MNIST, or downloads it to")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "data_dir", role=Role.PLACE, help="where --profile full finds MNIST, or downloads it to")
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 

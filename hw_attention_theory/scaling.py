@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hw_attention_theory.folders import check_own, new_folder
@@ -11,7 +10,8 @@ from hw_attention_theory.presets import HOMEWORK
 from hw_attention_theory.scaling_report import report
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.runs import files, run_folder
+from hw_common.runs import files
+from hw_common.runs.config import available_cores, check_same_arguments
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.run_folder import CONFIG, Run
 
@@ -46,7 +46,7 @@ def parser() -> cli.Parser:
     add_flag(group, "max_gigabytes", type=cli.positive_float, default=4.0, help="largest matrices (default: 4)")
     group = flags.add_argument_group("run")
     add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
-    add_flag(group, "results_dir", type=Path, default=Path("results"), help="default: results")
+    cli.add_results_dir_flag(group)
     add_flag(group, "name", type=cli.run_name, default="scaling", help="name of the run folder (default: scaling)")
     add_flag(group, "overwrite", action="store_true", help="measure again what that folder has already")
     return flags
@@ -60,7 +60,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     arguments = parser().parse_args(argv)
     arguments.dimensions, arguments.terms = sorted(set(arguments.dimensions)), sorted(set(arguments.terms))
-    arguments.threads = arguments.threads or run_folder.available_cores()
+    arguments.threads = arguments.threads or available_cores()
     if not 256 <= arguments.max_length <= _LONGEST:
         raise UserError(f"--max_length: expected a whole number from 256 to {_LONGEST}, got {arguments.max_length}")
     for terms in arguments.terms:
@@ -108,7 +108,7 @@ def _open(arguments: argparse.Namespace) -> Run:
         return new_folder(arguments.results_dir, arguments.name, COMMAND, kept, {"threads": arguments.threads})
     run = Run.reopen(folder, HOMEWORK)
     try:
-        run_folder.check_same_arguments(run, kept)
+        check_same_arguments(run, kept)
     except UserError as error:
         run.close()
         raise UserError(f"{error}; choose another --name, or --overwrite") from error

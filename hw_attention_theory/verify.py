@@ -1,7 +1,6 @@
 """`python -m hw_attention_theory.verify`: every claim of both sheets' Question 1, checked by computing."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hw_attention_theory.folders import new_folder
@@ -30,7 +29,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser(f"python -m {COMMAND}", _DESCRIPTION)
     add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="draws sizes and numbers (default: 42)")
     add_flag(flags, "draws", type=cli.positive_int, help="cases for each claim (default: 12 to 1000, as it needs)")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "name", type=cli.run_name, default="verify", help="name of the run folder (default: verify)")
     return flags
 

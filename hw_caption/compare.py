@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     arguments = train.COMMAND.parse(flags)
     data = arguments.name.removesuffix(f"-{decoder_kind(arguments.use_attention)}-{arguments.recipe}")
     name = own.name or f"compare-{data}-{arguments.recipe}"
-    common = comparison.common_arguments(arguments, (*_ROW_FLAGS, "show"))
+    common = comparison.common_arguments(train.COMMAND, arguments, (*_ROW_FLAGS, "show"))
     return Comparison(
         command=train.COMMAND,
         rows={decoder: _FLAGS[decoder] for decoder in ([own.only] if own.only else TITLES)},

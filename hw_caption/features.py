@@ -12,6 +12,7 @@ from hw_caption.presets import DATASETS
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 
 _DESCRIPTION = """\
 Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a), ResNet-18 without its last two layers.
@@ -42,17 +43,12 @@ def parser() -> cli.Parser:
     add_flag(
         group,
         "data_dir",
+        role=Role.PLACE,
         type=Path,
         default=data_dir,
         help="folder of data sets (default: $HW_DATA_DIR, else data)",
     )
-    add_flag(
-        group,
-        "results_dir",
-        type=Path,
-        default=Path("results"),
-        help="folder of run folders and features (default: results)",
-    )
+    cli.add_results_dir_flag(group)
     return flags
 
 
@@ -62,12 +58,14 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
     add_flag(
         group,
         "dataset_dir",
+        role=Role.INPUT,
         type=Path,
         help="folder or .tar to read instead: images and dataset.json (as Sydney, RSICD) or captions.txt (as Flickr8k)",
     )
     add_flag(
         group,
         "weights",
+        role=Role.INPUT,
         help="encoder weights: imagenet (default), none (random; default for the sample) or a file",
     )
     add_flag(

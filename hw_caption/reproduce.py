@@ -5,12 +5,12 @@ On the built-in sample by default; `--profile full` takes Sydney and the course'
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from hw_caption import compare, train
 from hw_caption.presets import HOMEWORK, TITLES
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
+from hw_common.runs.roles import Role
 
 _DESCRIPTION = """\
 Trains both decoders of ist-2021-22-hw2 Question 3 and our recommendation, and draws all figures.
@@ -31,9 +31,11 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_caption.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_DATA), default="sample", help="default: sample")
-    add_flag(flags, "weights", help="the encoder's weights (default: ImageNet's; random for the sample)")
-    add_flag(flags, "data_dir", help="folder of the data set of --profile full")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(
+        flags, "weights", role=Role.INPUT, help="the encoder's weights (default: ImageNet's; random for the sample)"
+    )
+    add_flag(flags, "data_dir", role=Role.PLACE, help="folder of the data set of --profile full")
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
     return flags
 

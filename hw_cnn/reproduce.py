@@ -14,6 +14,7 @@ from hw_cnn.sweep import trial_name
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 
 _DESCRIPTION = """\
@@ -46,8 +47,10 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_cnn.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
     add_flag(flags, "only", choices=tuple(_SAMPLE), help="the part of one sheet, by its network (default: all three)")
-    add_flag(flags, "data_dir", help="where the data sets of --profile full are or will be downloaded to")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(
+        flags, "data_dir", role=Role.PLACE, help="where the data sets of --profile full are or will be downloaded to"
+    )
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side in a sweep (default: 2)")
     return flags
 

@@ -17,10 +17,11 @@ from hw_cnn.sweep_report import report
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import open_folder
-from hw_common.commands.training_command import flags_to_resume
 from hw_common.runs import files, run_folder
+from hw_common.runs.config import available_cores
 from hw_common.runs.errors import Stopped, UserError
-from hw_common.runs.run_folder import CONFIG, Run, available_cores
+from hw_common.runs.roles import Role
+from hw_common.runs.run_folder import Run
 
 if TYPE_CHECKING:
     from hw_cnn.sweep_study import SharedStudy
@@ -46,8 +47,20 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_cnn.sweep", _DESCRIPTION)
     add_flag(flags, "lrs", type=cli.positive_float, nargs="+", default=[0.001, 0.01, 0.1], help="learning rates")
     add_flag(flags, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
-    add_flag(flags, "jobs", type=cli.positive_int, default=1, help="trials side by side; they share the cores evenly")
-    add_flag(flags, "storage", help="Optuna storage: an address, or a journal file's path (default: in the folder)")
+    add_flag(
+        flags,
+        "jobs",
+        role=Role.RUNNING,
+        type=cli.positive_int,
+        default=1,
+        help="trials side by side; they share the cores evenly",
+    )
+    add_flag(
+        flags,
+        "storage",
+        role=Role.PLACE,
+        help="Optuna storage: an address, or a journal file's path (default: in the folder)",
+    )
     add_flag(
         flags,
         "choose_by",
@@ -55,7 +68,9 @@ def parser() -> cli.Parser:
         default="last",
         help="compare the accuracies of the last epoch, as the sheets do, or of each run's best (default: last)",
     )
-    add_flag(flags, "name", type=cli.run_name, help="name of the sweep's folder; the same name goes on")
+    add_flag(
+        flags, "name", role=Role.RUNNING, type=cli.run_name, help="name of the sweep's folder; the same name goes on"
+    )
     return flags
 
 
@@ -165,7 +180,8 @@ def _common_flags(sweep: Sweep) -> dict[str, Any]:
 def _open_folder(sweep: Sweep) -> Run:
     own = {name: getattr(sweep, name) for name in _OWN_FLAGS}  # the grid may have grown
     arguments = {**vars(sweep.expected), "lr": None, "seed": None, "name": sweep.name}
-    return open_folder(sweep.parent / sweep.name, "sweep", COMMAND, arguments, own)
+    roles = cli.roles_of(parser())
+    return open_folder(sweep.parent / sweep.name, "sweep", COMMAND, train.COMMAND, arguments, own, roles)
 
 
 @contextlib.contextmanager
@@ -220,18 +236,12 @@ def _train(sweep: Sweep, lr: float, seed: int, folder: Path) -> Run:
         UserError: the training ended with an error, or a run folder of that name has other flags.
     """
     name = trial_name(sweep.name, lr, seed)
-    command = [sys.executable, "-m", "hw_cnn.train"]
-    if (sweep.parent / name / CONFIG).is_file():
-        run = Run.open(sweep.parent / name, HOMEWORK)
-        own = {**vars(sweep.expected), "lr": lr, "seed": seed, "name": name, "threads": run.arguments.get("threads")}
-        run_folder.check_same_arguments(run, own)
-        if run.is_finished:
-            return run
-        command += flags_to_resume(run.folder, sweep.expected)
-    else:
-        threads = max(1, available_cores() // sweep.jobs)
-        command += [*sweep.flags, "--lr", repr(lr), "--seed", str(seed), "--threads", str(threads), "--name", name]
-        command += ["--overwrite"]  # of what a kill may have left where it had just begun
+    flags = [*sweep.flags, "--lr", repr(lr), "--seed", str(seed)]
+    threads = max(1, available_cores() // sweep.jobs)
+    argv = train.COMMAND.flags_to_finish(flags, sweep.expected.results_dir, name, threads)
+    if not argv:
+        return Run.open(sweep.parent / name, HOMEWORK)
+    command = [sys.executable, "-m", "hw_cnn.train", *argv]
     log = folder / f"lr{lr:g}-seed{seed}.log"
     # A session of its own: Ctrl-C goes to the sweep, which passes it on once.
     with open(log, "a") as output:

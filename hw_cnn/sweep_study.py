@@ -15,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hw_cnn.sweep_report import Trials
+from hw_common.runs.config import without_password
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import without_password
 
 _HEARTBEAT_SECONDS = 30
 Grid = Sequence[tuple[float, int]]

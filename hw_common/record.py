@@ -7,6 +7,7 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import CONFIG, SUMMARY, Run
 
 _DESCRIPTION = """\
@@ -21,7 +22,14 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_common.record", _DESCRIPTION, usage="%(prog)s RUN [RUN …] [flags]")
     flags.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs or sweeps")
-    add_flag(flags, "into", type=Path, default=Path("results/record"), help="where to (default: results/record)")
+    add_flag(
+        flags,
+        "into",
+        role=Role.PLACE,
+        type=Path,
+        default=Path("results/record"),
+        help="where to (default: results/record)",
+    )
     return flags
 
 
@@ -48,7 +56,7 @@ def record(folder: Path, into: Path) -> Path:
     run = Run.open(folder, homework)
     path = into / f"{homework}-{folder.resolve().name}.json"
     facts = {key: run.config.get(key) for key in ("command", "data", "versions", "git", "host", "started")}
-    files.write_json(path, {SUMMARY: run.summary(), "arguments": run.arguments_without_places(), **facts})
+    files.write_json(path, {SUMMARY: run.summary(), "arguments": run.public_arguments(), **facts})
     return path
 
 

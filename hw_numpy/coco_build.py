@@ -17,8 +17,9 @@ from hw_common.commands.cli import add_flag
 from hw_common.data import captioned_images
 from hw_common.data.captioned_images import CaptionedImage
 from hw_common.data.dataset_files import DatasetFile
+from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import available_cores
+from hw_common.runs.roles import Role
 from hw_numpy import coco_files
 from hw_numpy.coco_files import PARTS, Example
 from hw_numpy.image_utils import decode
@@ -52,6 +53,7 @@ def parser() -> cli.Parser:
     add_flag(
         flags,
         "weights",
+        role=Role.INPUT,
         default="imagenet",
         help="imagenet: torchvision's weights, downloaded on first use; none: random weights; or the path of a "
         "safetensors file or plain state dict (default: imagenet)",
@@ -73,6 +75,7 @@ def parser() -> cli.Parser:
     add_flag(
         flags,
         "data_dir",
+        role=Role.PLACE,
         type=Path,
         default=Path(os.environ.get("HW_DATA_DIR", "data")),
         help="folder with ImageNet's weights, or to download them to (default: $HW_DATA_DIR, else data)",

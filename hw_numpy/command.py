@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw_common.commands.training_command import ResumableCommand
-from hw_common.runs import run_folder
+from hw_common.runs.config import check_same_data, check_same_host, describe
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.run_folder import Run
 
@@ -70,7 +70,7 @@ def open_run(
         Stopped: on SIGINT or SIGTERM during the training.
     """
     if arguments.resume is None:
-        config = run_folder.describe(command.homework, command.name, vars(arguments), hashes, host)
+        config = describe(command.homework, command.name, vars(arguments), command.roles, hashes, host)
         run = Run.create(arguments.results_dir, config, arguments.name, overwrite=arguments.overwrite)
     else:
         run = Run.reopen(arguments.resume, command.homework)
@@ -79,8 +79,8 @@ def open_run(
         return any(run.folder.glob("*.safetensors"))
 
     try:
-        run_folder.check_same_data(run, hashes)
-        run_folder.check_same_host(run, host)
+        check_same_data(run, hashes)
+        check_same_host(run, host)
         yield run
     except KeyboardInterrupt as interrupt:
         how = f"the finished epochs are saved. Go on with: {run.resume_command}"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hw_common.data.digits import CLASSES, Digits
-from hw_common.runs.run_folder import BEST, Run, available_cores
+from hw_common.runs.config import available_cores
+from hw_common.runs.run_folder import BEST, Run
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
 from hw_numpy.command import OpenRun, limit_threads

@@ -11,6 +11,7 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 from hw_numpy import caption, train
 from hw_numpy.presets import HOMEWORK
@@ -38,9 +39,15 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_numpy.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_DIGITS), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", type=Path, help="where --profile full finds MNIST, or downloads it to")
-    add_flag(flags, "captions_dir", type=Path, help="the course's coco_captioning, or a folder that coco_build made")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(flags, "data_dir", role=Role.PLACE, type=Path, help="where --profile full finds MNIST, or downloads it to")
+    add_flag(
+        flags,
+        "captions_dir",
+        role=Role.PLACE,
+        type=Path,
+        help="the course's coco_captioning, or a folder that coco_build made",
+    )
+    cli.add_results_dir_flag(flags)
     return flags
 
 

@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
             name=f"{name}-{what}",
             trainings=name,
             flags=flags,
-            common={**comparison.common_arguments(arguments, _OF_A_ROW), "only": what},
+            common={**comparison.common_arguments(train.COMMAND, arguments, _OF_A_ROW), "only": what},
             results_dir=arguments.results_dir,
         )
         for what in ([own.only] if own.only else ROWS)

@@ -5,10 +5,10 @@ On the built-in sample by default; `--profile full` takes the OCR letters instea
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 from hw_ocr import compare, invariance
 from hw_ocr.presets import HOMEWORK
@@ -31,8 +31,10 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_ocr.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_FLAGS), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", help="folder with the data set of --profile full, or to download it to")
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(
+        flags, "data_dir", role=Role.PLACE, help="folder with the data set of --profile full, or to download it to"
+    )
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings at the same time (default: 2)")
     return flags
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 from hw_report import document, table
 from hw_report.build import Settings, build, duration
 from hw_report.sheets import SHEETS, choose
@@ -62,22 +63,39 @@ def parser() -> cli.Parser:
     builds.add_argument("sheets", nargs="*", metavar="SHEET", help="default: all")
     submits.add_argument("sheet", metavar="SHEET", help="to turn in")
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
-    add_flag(submits, "data_dir", help="where a notebook finds its data (default: where its run found them)")
+    add_flag(
+        submits, "data_dir", role=Role.PLACE, help="where a notebook finds its data (default: where its run found them)"
+    )
     for command in (shown, builds, submits):
-        add_flag(command, "results_dir", type=Path, default=Path("results"), help="default: results")
+        cli.add_results_dir_flag(command)
     for command in (builds, submits):
         _add_choice_of_runs(command)
     _add_build_flags(builds)
-    add_flag(tables, "write", type=Path, nargs="*", metavar="FILE", help="renew the tables in these Markdown files")
+    add_flag(
+        tables,
+        "write",
+        role=Role.PLACE,
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="renew the tables in these Markdown files",
+    )
     return flags
 
 
 def _add_build_flags(command: argparse.ArgumentParser) -> None:
-    add_flag(command, "data_dir", help="of --profile full: where the data sets are or will be downloaded to")
     add_flag(
-        command, "captions_dir", help="of --profile full: caption files for eecs545 Question 4 (hw_numpy.coco_build)"
+        command, "data_dir", role=Role.PLACE, help="of --profile full: where the data sets are or will be downloaded to"
     )
-    add_flag(command, "weights", help="of --profile full: pretrained weights, imagenet (default) or a path")
+    add_flag(
+        command,
+        "captions_dir",
+        role=Role.PLACE,
+        help="of --profile full: caption files for eecs545 Question 4 (hw_numpy.coco_build)",
+    )
+    add_flag(
+        command, "weights", role=Role.INPUT, help="of --profile full: pretrained weights, imagenet (default) or a path"
+    )
     add_flag(command, "jobs", type=cli.positive_int, help="trainings side by side (default: 2)")
 
 

@@ -52,7 +52,7 @@ class Numbers:
             "date": self.date,
             "folder": f"{self.run.config['homework']}/{self.run.folder.name}",
             "command": self.run.config["command"],
-            "arguments": self.run.arguments_without_places(),
+            "arguments": self.run.public_arguments(),
         }
 
 

@@ -84,7 +84,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
         name=name,
         trainings=name,
         flags=flags,
-        common=comparison.common_arguments(arguments, _OF_A_ROW),
+        common=comparison.common_arguments(train.COMMAND, arguments, _OF_A_ROW),
         results_dir=arguments.results_dir,
         may_change={"scenarios": scenarios},
     )

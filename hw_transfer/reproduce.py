@@ -5,10 +5,10 @@ It uses the built-in sample by default; `--profile full` uses the sheet's ants a
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import BEST
 from hw_transfer import compare, train
 
@@ -31,11 +31,17 @@ def parser() -> cli.Parser:
     """Declares the flags."""
     flags = cli.Parser("python -m hw_transfer.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", help="folder of the data set of --profile full, which is downloaded to it")
     add_flag(
-        flags, "weights", type=train.weights_source, help="weights of --profile full: imagenet (default), or a path"
+        flags, "data_dir", role=Role.PLACE, help="folder of the data set of --profile full, which is downloaded to it"
     )
-    add_flag(flags, "results_dir", type=Path, default=Path("results"), help="default: results")
+    add_flag(
+        flags,
+        "weights",
+        role=Role.INPUT,
+        type=train.weights_source,
+        help="weights of --profile full: imagenet (default), or a path",
+    )
+    cli.add_results_dir_flag(flags)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings at a time (default: 2)")
     return flags
 

@@ -9,6 +9,7 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 from hw_transfer.presets import DATASETS, HOMEWORK, Recipe
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def parser() -> cli.Parser:
     add_flag(
         group,
         "weights",
+        role=Role.INPUT,
         type=weights_source,
         metavar="imagenet|none|PATH",
         help="weights to start from: ImageNet's (default), a ResNet-18 in a safetensors file or state dict, "

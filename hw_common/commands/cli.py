@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hw_common.runs.errors import Stopped, Terminated, UserError, signal_of
+from hw_common.runs.roles import Role
 
 _UNSET = object()
 
@@ -39,6 +40,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=prog, usage=usage, description=description, formatter_class=_Help, allow_abbrev=False, **kwargs
         )
+        self.register("role", "help", Role.CALL)
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         return []  # allow_abbrev does not cover flags with one dash
@@ -49,10 +51,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} ({self.prog} --help explains the flags)")
 
 
-def add_flag(parser: argparse._ActionsContainer, *names: str, **kwargs: Any) -> None:
-    """Registers `-use_attention`, `--use_attention` and `--use-attention` for each of `names`.
+def add_flag(parser: argparse._ActionsContainer, *names: str, role: Role = Role.TRAINED, **kwargs: Any) -> None:
+    """Adds a flag that is written `-use_attention`, `--use_attention` or `--use-attention`.
 
-    The sheets write options with one dash and with two (REFERENCE.md, trap 4). The first name is the attribute's.
+    The sheets write options with one dash and with two.
+
+    Args:
+        parser: the parser or one of its groups.
+        names: names of the flag; the first one is the name of the argument.
+        role: what the argument decides.
+        kwargs: passed on to `add_argument`.
     """
     options: dict[str, None] = {}
     for name in names:
@@ -61,6 +69,22 @@ def add_flag(parser: argparse._ActionsContainer, *names: str, **kwargs: Any) -> 
     if kwargs.get("action") is argparse.BooleanOptionalAction:
         options = {option: None for option in options if option.startswith("--")}
     parser.add_argument(*options, dest=names[0], **kwargs)
+    parser.register("role", names[0], role)
+
+
+def roles_of(parser: Parser) -> dict[str, Role]:
+    """Returns the role of each argument of `parser`."""
+    return {name: parser._registry_get("role", name, Role.TRAINED) for name in _actions(parser)}
+
+
+def defaults_of(parser: Parser) -> dict[str, Any]:
+    """Returns the default of each argument of `parser`."""
+    return {name: action.default for name, action in _actions(parser).items()}
+
+
+def _actions(parser: Parser) -> dict[str, argparse.Action]:
+    """Returns each argument of `parser` by its name."""
+    return {action.dest: action for action in parser._actions if action.dest != "help"}  # there is no public way
 
 
 def parse(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -90,7 +114,7 @@ def flag(parser: Parser, name: str, value: Any) -> list[str]:
     Raises:
         UserError: there is no such argument.
     """
-    known = {action.dest: action for action in parser._actions if action.dest != "help"}  # argparse names no other way
+    known = _actions(parser)
     if name not in known:
         raise UserError(f"there is no argument --{name}")
     if value is None or (value is False and not isinstance(known[name], argparse.BooleanOptionalAction)):
@@ -167,44 +191,76 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
     """The flags about a run folder that every homework shares; `threads` says how many are the default."""
     group = parser.add_argument_group("run")
     add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
-    add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
-    add_flag(group, "threads", type=positive_int, help=f"CPU threads per process (default: {threads})")
+    add_flag(
+        group,
+        "device",
+        role=Role.RUNNING,
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto takes a GPU if there is one",
+    )
+    add_flag(
+        group, "threads", role=Role.RUNNING, type=positive_int, help=f"CPU threads per process (default: {threads})"
+    )
     add_flag(
         group,
         "data_dir",
+        role=Role.PLACE,
         type=Path,
         default=Path(os.environ.get("HW_DATA_DIR", "data")),
         help="where the data sets are or will be downloaded to (default: $HW_DATA_DIR, else data)",
     )
+    add_results_dir_flag(group)
     add_flag(
-        group,
-        "results_dir",
-        type=Path,
-        default=Path("results"),
-        help="run folders go to RESULTS_DIR/<homework>/<name> (default: results)",
+        group, "name", role=Role.RUNNING, type=run_name, help="name of the run folder; a taken name gets -2, -3, …"
     )
-    add_flag(group, "name", type=run_name, help="name of the run folder; a taken name gets -2, -3, …")
     add_flag(
         group,
         "resume",
+        role=Role.PLACE,
         type=Path,
         metavar="RUN",
         help="go on with this interrupted run folder, with its own arguments, to the same bits",
     )
-    add_flag(group, "overwrite", action="store_true", help="replace the run folder of that name")
-    add_flag(group, "tensorboard", action="store_true", help="also write TensorBoard events into the run folder")
+    add_flag(group, "overwrite", role=Role.CALL, action="store_true", help="replace the run folder of that name")
+    add_flag(
+        group,
+        "tensorboard",
+        role=Role.OUTPUT,
+        action="store_true",
+        help="also write TensorBoard events into the run folder",
+    )
     add_flag(
         group,
         "dry_run",
+        role=Role.CALL,
         action="store_true",
         help="check data and model with one step, make no run folder",
+    )
+
+
+def add_results_dir_flag(group: argparse._ActionsContainer) -> None:
+    """Adds the flag --results_dir."""
+    add_flag(
+        group,
+        "results_dir",
+        role=Role.PLACE,
+        type=Path,
+        default=Path("results"),
+        help="run folders go to RESULTS_DIR/<homework>/<name> (default: results)",
     )
 
 
 def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of commands that look at a finished run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    add_flag(parser, "data_dir", type=Path, help="where its data set is now (default: where it was in training)")
+    add_flag(
+        parser,
+        "data_dir",
+        role=Role.PLACE,
+        type=Path,
+        help="where its data set is now (default: where it was in training)",
+    )
     add_flag(parser, "seed", type=non_negative_int, default=0, help="picks images (default: 0)")
 
 

@@ -1,4 +1,4 @@
-"""Many trainings of one command, side by side, each an ordinary run folder; finished ones are not done again."""
+"""Runs many trainings of one command, several at a time. Each gets a run folder; finished ones are not repeated."""
 
 import subprocess
 import sys
@@ -6,73 +6,76 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw_common.commands.training_command import TrainingCommand, flags_to_resume
+from hw_common.commands.training_command import ResumableCommand
+from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError, signal_of
-from hw_common.runs.run_folder import CONFIG, Run, available_cores, check_same_arguments
+from hw_common.runs.run_folder import Run
 
 _POLL_SECONDS = 0.1
 
 
+class TrainingsFailed(UserError):
+    """Some of several trainings failed.
+
+    Attributes:
+        finished: the finished runs, by name.
+    """
+
+    def __init__(self, message: str, finished: Mapping[str, Run]) -> None:
+        super().__init__(message)
+        self.finished = finished
+
+
 def train_all(
-    command: TrainingCommand, wanted: Mapping[str, Sequence[str]], results_dir: Path, jobs: int, logs: Path
+    command: ResumableCommand, wanted: Mapping[str, Sequence[str]], results_dir: Path, jobs: int, logs: Path
 ) -> dict[str, Run]:
-    """The finished runs of `wanted`: found, resumed or trained.
+    """Returns the finished runs of `wanted` by name; trains or resumes them first if necessary.
 
     Args:
-        command: trains.
-        wanted: name of a run folder to the flags of its training, without --results_dir and --name; without --threads,
-            trainings share the cores evenly.
-        results_dir: where run folders are.
-        jobs: trainings at a time; a single one runs in this process, several in one each.
-        logs: folder for <name>.log, what each of those processes prints.
+        command: the command that trains.
+        wanted: the flags of each training, without --results_dir and --name, by the name of its run folder. Trainings
+            whose flags do not contain --threads share the cores evenly.
+        results_dir: folder of all run folders.
+        jobs: number of trainings at a time. A single one runs in this process, several in a process each.
+        logs: folder for the output of these processes, <name>.log.
 
     Raises:
-        UserError: trainings failed (the others were done all the same), or a run folder of that name has other flags.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the running trainings have saved; Stopped from a single one.
+        TrainingsFailed: some trainings failed; all others are finished.
+        UserError: a run folder of one of the names was made with other flags.
+        KeyboardInterrupt: Ctrl-C or SIGTERM with several jobs, after the running trainings have saved.
+        Stopped: Ctrl-C or SIGTERM with a single job, after the running training has saved.
     """
     threads = max(1, available_cores() // jobs)
-    argvs = {name: _what_is_missing(command, flags, results_dir, name, threads) for name, flags in wanted.items()}
+    argvs = {name: command.flags_to_finish(flags, results_dir, name, threads) for name, flags in wanted.items()}
     missing = {name: argv for name, argv in argvs.items() if argv}
     failures = _train_here(command, missing) if jobs == 1 else _train_in_processes(command, missing, jobs, logs)
+    finished = {name: results_dir / command.homework / name for name in wanted if name not in failures}
+    runs = {name: Run.open(folder, command.homework) for name, folder in finished.items()}
     if failures:
-        raise UserError(f"{len(failures)} of {len(wanted)} trainings failed: {'; '.join(failures)}")
-    return {name: Run.open(results_dir / command.homework / name, command.homework) for name in wanted}
+        message = f"{len(failures)} of {len(wanted)} trainings failed: {'; '.join(failures.values())}"
+        raise TrainingsFailed(message, runs)
+    return runs
 
 
-def _what_is_missing(
-    command: TrainingCommand, flags: Sequence[str], results_dir: Path, name: str, threads: int
-) -> list[str]:
-    """The arguments that finish the run `name`; none if it is finished."""
-    folder = results_dir / command.homework / name
-    flags = [*flags, "--results_dir", str(results_dir), "--name", name]
-    arguments = command.parse(flags)
-    if not (folder / CONFIG).is_file():
-        share = [] if arguments.threads else ["--threads", str(threads)]
-        return [*flags, *share, "--overwrite"]  # of what a kill may have left where it had just begun
-    run = Run.open(folder, command.homework)
-    check_same_arguments(run, {**vars(arguments), "threads": run.arguments.get("threads")})
-    return [] if run.is_finished else flags_to_resume(folder, arguments)
-
-
-def _train_here(command: TrainingCommand, missing: Mapping[str, Sequence[str]]) -> list[str]:
-    """Trains one after the other; returns what to say about those that failed."""
-    failures = []
+def _train_here(command: ResumableCommand, missing: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Trains one after the other; returns a message for each training that failed, by its name."""
+    failures = {}
     for name, argv in missing.items():
         print(f"\n{name}", flush=True)
         try:
             command.main(argv)
         except UserError as error:
-            failures.append(f"{name}: {error}")
+            failures[name] = f"{name}: {error}"
     return failures
 
 
 def _train_in_processes(
-    command: TrainingCommand, missing: Mapping[str, Sequence[str]], jobs: int, logs: Path
-) -> list[str]:
-    """Trains `jobs` at a time; returns what to say about those that failed."""
+    command: ResumableCommand, missing: Mapping[str, Sequence[str]], jobs: int, logs: Path
+) -> dict[str, str]:
+    """Trains `jobs` at a time; returns a message for each training that failed, by its name."""
     waiting = list(missing.items())
-    running: dict[str, subprocess.Popen] = {}
-    failures = []
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    failures = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -85,7 +88,7 @@ def _train_in_processes(
                 if status != 0:
                     log = logs / f"{name}.log"
                     last_line = (log.read_text().strip().splitlines() or ["no output"])[-1]
-                    failures.append(f"{name} ended with status {status}: {last_line} (log: {log})")
+                    failures[name] = f"{name} ended with status {status}: {last_line} (log: {log})"
     except KeyboardInterrupt as interrupt:
         for process in running.values():
             process.send_signal(signal_of(interrupt))
@@ -95,8 +98,8 @@ def _train_in_processes(
     return failures
 
 
-def _start(command: TrainingCommand, argv: Sequence[str], log: Path) -> subprocess.Popen:
-    # A session of its own: Ctrl-C goes to this process, which passes it on once.
+def _start(command: ResumableCommand, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    # In a session of its own, the training gets Ctrl-C only once: from this process, which passes it on.
     with open(log, "a") as output:
         argv = [sys.executable, "-m", command.name, *argv]
         return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

@@ -1,29 +1,33 @@
-"""What every training command does with its arguments: those of a new run, or those of the run to resume.
+"""What every training command does with its arguments: it starts a run, or resumes one with the run's own arguments.
 
-Nothing here imports torch, so that a wrong argument is answered before the slow imports begin.
+Nothing here imports torch before the arguments are checked, so that a wrong argument is answered at once.
 """
 
 import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hw_common.commands import cli
+from hw_common.runs.config import check_same_arguments
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import CONFIG, Run, check_same_arguments
+from hw_common.runs.roles import Role
+from hw_common.runs.run_folder import CONFIG, Run
 
 if TYPE_CHECKING:
     import torch
 
     from hw_common.training.experiment import Experiment
 
-# Arguments that say where and how a run is made, not what it becomes.
-_OF_ONE_MACHINE = {
-    "data_dir", "results_dir", "name", "resume", "device", "threads", "tensorboard", "overwrite", "dry_run",
-}  # fmt: skip
+
+def fill_in(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+    """Gives each argument that is None its default from `defaults`."""
+    for name, value in defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
 
 
 @dataclass(frozen=True)
@@ -46,36 +50,40 @@ class ResumableCommand(ABC):
         """The module that `python -m` runs."""
         return f"{self.homework}.train"
 
+    @property
+    def roles(self) -> dict[str, Role]:
+        """The role of each argument."""
+        return cli.roles_of(self.parser())
+
     @abstractmethod
     def train(self, arguments: argparse.Namespace) -> None:
         """Trains with checked arguments."""
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Checked arguments with every default filled in; those of the run itself where `--resume` names one.
+        """Returns checked arguments with all defaults filled in; with `--resume`, those of the run to resume.
 
         Raises:
-            UserError: an argument is wrong, does not go with another, or differs from those of the run to resume.
+            UserError: an argument is wrong, excludes another one, or differs from that of the run to resume.
         """
         arguments, given = cli.parse(self.parser(), argv)
         if arguments.resume is None:
             return self.resolve(arguments)
         run = Run.open(arguments.resume, self.homework)
-        check_same_arguments(run, given)
-        own = self.parse_saved(run)
-        own.resume = arguments.resume
-        for name in ("data_dir", "results_dir", "tensorboard", "dry_run"):
-            if name in given:
-                setattr(own, name, given[name])
+        roles = self.roles
+        new = {name: value for name, value in given.items() if roles[name].may_change_on_resume}
+        fixed = {name: value for name, value in given.items() if name not in new}
+        check_same_arguments(run, fixed, roles, cli.defaults_of(self.parser()))
+        own = argparse.Namespace(**{**vars(self.parse_saved(run)), **new})
         own.threads = run.config.get("host", {}).get("threads")  # the same bits need the same number
         if own.threads is not None and (not isinstance(own.threads, int) or own.threads < 1):
             raise UserError(f"{run.folder / CONFIG} is damaged: threads {own.threads!r}, expected a whole number")
         return own
 
     def parse_saved(self, run: Run) -> argparse.Namespace:
-        """The arguments that `run` was started with, checked as strictly as those of a command line.
+        """Returns the arguments that `run` was started with, checked as strictly as those of a command line.
 
         Raises:
-            UserError: another command made it, or its config.json was tampered with or is of another version.
+            UserError: another command made the run, or its config.json was tampered with or is of another version.
         """
         if run.config.get("command") != self.name:
             raise UserError(f"{run.folder} was made by {run.config.get('command')}; name one of its runs")
@@ -85,14 +93,14 @@ class ResumableCommand(ABC):
             raise UserError(f"{run.folder / CONFIG} is damaged: {error}") from error
 
     def flags_of(self, run: Run) -> list[str]:
-        """The flags that train the same as `run` on any machine, as few as will do.
+        """Returns the shortest command line that trains the same as `run` on any machine.
 
         Raises:
             UserError: as `parse_saved`.
         """
         flags: list[str] = []
         for name, value in vars(self.parse_saved(run)).items():
-            if name not in _OF_ONE_MACHINE and vars(self.parse(flags))[name] != value:
+            if self.roles[name].decides_result and vars(self.parse(flags))[name] != value:
                 flags += cli.flag(self.parser(), name, value)
         return flags
 
@@ -109,28 +117,52 @@ class ResumableCommand(ABC):
             return
         self.train(arguments)
 
-    def train_once(self, flags: Sequence[str], results_dir: Path, name: str) -> Run:
-        """The finished run called `name`: found, resumed or trained.
+    def flags_to_finish(self, flags: Sequence[str], results_dir: Path, name: str, threads: int | None) -> list[str]:
+        """Returns the command line that trains or resumes the run called `name`; an empty list if it is finished.
 
         Args:
-            flags: of the training, without --results_dir and --name.
-            results_dir: where run folders are.
-            name: of the run folder.
+            flags: flags of the training, without --results_dir and --name.
+            results_dir: folder of all run folders.
+            name: name of the run folder.
+            threads: threads of a new run whose flags name no number; None for the command's own default.
 
         Raises:
-            UserError: as `main`, or a run folder of that name has other flags.
+            UserError: a flag is wrong, or a run folder of that name was made with other flags.
         """
         folder = results_dir / self.homework / name
         flags = [*flags, "--results_dir", str(results_dir), "--name", name]
-        if (folder / CONFIG).is_file():
-            run = Run.open(folder, self.homework)
-            arguments = self.parse(flags)
-            check_same_arguments(run, vars(arguments))
-            if not run.is_finished:
-                self.main(flags_to_resume(folder, arguments))
-        else:
-            self.main([*flags, "--overwrite"])  # of what a kill may have left where it had just begun
-        return Run.open(folder, self.homework)
+        arguments = self.parse(flags)
+        if not (folder / CONFIG).is_file():
+            share = [] if threads is None or arguments.threads else ["--threads", str(threads)]
+            return [*flags, *share, "--overwrite"]  # clears the leftovers of a run that was killed as it started
+        run = Run.open(folder, self.homework)
+        compared = {**vars(arguments), "threads": run.arguments.get("threads")}
+        check_same_arguments(run, compared, self.roles, cli.defaults_of(self.parser()))
+        return [] if run.is_finished else self._flags_to_resume(folder, arguments)
+
+    def _flags_to_resume(self, folder: Path, arguments: argparse.Namespace) -> list[str]:
+        """Returns the command line that resumes the run in `folder` where data and results are now."""
+        flags = ["--resume", str(folder)]
+        for name, role in self.roles.items():
+            if role.may_have_moved and name != "resume":
+                flags += cli.flag(self.parser(), name, getattr(arguments, name))
+        return flags
+
+    def train_once(self, flags: Sequence[str], results_dir: Path, name: str) -> Run:
+        """Returns the finished run called `name`; trains or resumes it first if necessary.
+
+        Args:
+            flags: flags of the training, without --results_dir and --name.
+            results_dir: folder of all run folders.
+            name: name of the run folder.
+
+        Raises:
+            UserError: as `main` and `flags_to_finish`.
+        """
+        argv = self.flags_to_finish(flags, results_dir, name, threads=None)
+        if argv:
+            self.main(argv)
+        return Run.open(results_dir / self.homework / name, self.homework)
 
 
 @dataclass(frozen=True)
@@ -148,11 +180,5 @@ class TrainingCommand(ResumableCommand):
         """Trains with checked arguments."""
         from hw_common.training.experiment import RunSettings, run_experiment  # imports torch
 
-        settings = RunSettings.from_arguments(arguments)
+        settings = RunSettings.from_arguments(arguments, self.roles)
         run_experiment(self.homework, self.name, settings, partial(self.prepare, arguments))
-
-
-def flags_to_resume(folder: Path, arguments: argparse.Namespace) -> list[str]:
-    """The flags that go on with the run in `folder`; `arguments` say where data and results are now."""
-    where = ["--data_dir", str(arguments.data_dir), "--results_dir", str(arguments.results_dir)]
-    return ["--resume", str(folder), *where]

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from hw_common.runs.run_folder import available_cores
+from hw_common.runs.config import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,16 +10,9 @@
 Nothing here imports torch, so that a wrong run folder is refused at once.
 """
 
-import datetime
-import os
-import platform
-import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +20,12 @@ from filelock import FileLock, Timeout
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 
 SCHEMA = 1
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.csv", "summary.json"
 BEST, LAST = "best.safetensors", "last.pt"
 _LOCK = ".lock"
-_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "captum", "optuna")
-_PLACES = {"data_dir", "dataset_dir", "results_dir", "resume", "storage"}  # arguments that are paths of one machine
-_FILES = {"weights"}  # arguments that may be paths, whose last part tells something
-# Arguments that say where things are and not what is computed: they may change between start and resume.
-_FREE_ON_RESUME = {"resume", "data_dir", "results_dir", "overwrite", "tensorboard", "dry_run"}
-# Arguments that older run folders lack, with the value that they were trained with.
-_ADDED_LATER = {"kernels": "fast"}
 
 
 class Run:
@@ -102,9 +89,9 @@ class Run:
             raise UserError(f"{folder / CONFIG} is damaged: it holds no arguments")
         if config.get("schema") != SCHEMA:
             raise UserError(f"{folder / CONFIG} has schema {config.get('schema')!r}, expected {SCHEMA}")
-        for key in ("data", "host"):
+        for key in ("data", "host", "roles"):
             if not isinstance(config.get(key, {}), dict):
-                raise UserError(f"{folder / CONFIG} is damaged: its {key} is no object")
+                raise UserError(f"{folder / CONFIG} is damaged: its {key} is not an object")
         if config.get("homework") != homework:
             raise UserError(f"{folder} is a run of {config.get('homework')!r}, expected one of {homework!r}")
         return cls(folder, config)
@@ -161,13 +148,19 @@ class Run:
         """The arguments of the command that started the run."""
         return self.config["arguments"]
 
-    def arguments_without_places(self) -> dict[str, Any]:
-        """The command's arguments as others may read them: none is a path, and of weights the file's name is left."""
-        return {
-            name: Path(value).name if name in _FILES and value else value
-            for name, value in self.arguments.items()
-            if name not in _PLACES
-        }
+    def public_arguments(self) -> dict[str, Any]:
+        """The command's arguments without paths and addresses; of an input's path, the last part is kept."""
+        roles = self.config.get("roles")
+        if roles is None:  # a folder of an earlier version
+            is_place = {name: name.endswith("_dir") or name == "resume" for name in self.arguments}
+            roles = {name: Role.PLACE.value if is_place[name] else Role.INPUT.value for name in self.arguments}
+        public = {}
+        for name, value in self.arguments.items():
+            if roles.get(name) == Role.INPUT.value and isinstance(value, str) and "/" in value:
+                value = Path(value).name
+            if roles.get(name) != Role.PLACE.value:
+                public[name] = value
+        return public
 
     @property
     def is_finished(self) -> bool:
@@ -224,93 +217,3 @@ def _new_folder(parent: Path, name: str) -> Path:
             continue
         return parent / candidate
     raise AssertionError("unreachable")
-
-
-def check_same_arguments(run: Run, given: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run under other arguments than its own.
-
-    Raises:
-        UserError: names the first difference.
-    """
-    for name, value in given.items():
-        own, value = run.arguments.get(name, _ADDED_LATER.get(name)), _plain(value)
-        if name not in _FREE_ON_RESUME and value != own:
-            raise UserError(f"cannot resume {run.folder} with --{name} {value}: it was started with --{name} {own}")
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON keeps it."""
-    return str(value) if isinstance(value, Path) else value
-
-
-def check_same_data(run: Run, hashes: Mapping[str, str]) -> None:
-    """Refuses to go on with a run on other data than its own.
-
-    Raises:
-        UserError: names the first file that differs.
-    """
-    own = run.config.get("data", {})
-    for name in sorted(own.keys() | hashes.keys()):
-        if own.get(name) != hashes.get(name):
-            raise UserError(
-                f"cannot resume {run.folder}: the data file {name} is not the one it was started with "
-                f"(SHA-256 {hashes.get(name, 'none')[:16]}, then {own.get(name, 'none')[:16]})"
-            )
-
-
-def check_same_host(run: Run, host: Mapping[str, Any]) -> None:
-    """Refuses to go on where the same bits cannot be had: another kind of device, or more or fewer processes.
-
-    Raises:
-        UserError: names the difference.
-    """
-    own = run.config.get("host", {})
-    for name, value in host.items():
-        if own.get(name) != value:
-            raise UserError(
-                f"cannot resume {run.folder} with {name} {value}: it was started with {own.get(name)}; "
-                f"go on with: {run.resume_command}"
-            )
-
-
-def without_password(value: Any) -> Any:
-    """`value`, with stars for the password of any address in it."""
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", value) if isinstance(value, str) else value
-
-
-def describe(
-    homework: str, command: str, arguments: Mapping[str, Any], data_hashes: Mapping[str, str], host: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The content of config.json for a new run."""
-    return {
-        "schema": SCHEMA,
-        "homework": homework,
-        "command": command,
-        "arguments": {name: without_password(_plain(value)) for name, value in arguments.items()},
-        "data": dict(data_hashes),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
-        "git": _git_revision(),
-        "host": {"machine": platform.machine(), "cores": available_cores(), **host},
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "argv": [without_password(word) for word in sys.argv[1:]],
-    }
-
-
-def available_cores() -> int:
-    """How many CPU cores this process may use (fewer than the machine has under taskset or in a container)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _git_revision() -> str | None:
-    """The commit of this code, with `-dirty` where files differ from it; None outside a git checkout."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import available_cores
 from hw_common.training import distributed
 
 

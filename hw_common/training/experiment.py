@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hw_common.runs import checkpoints, run_folder
+from hw_common.runs import checkpoints
+from hw_common.runs.config import check_same_data, check_same_host, describe
 from hw_common.runs.errors import Stopped, signal_of
+from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import LAST, Run
 from hw_common.training import determinism, distributed
 from hw_common.training.batches import EpochBatches
@@ -80,6 +82,7 @@ class RunSettings:
         tensorboard: whether TensorBoard events are written into the run folder.
         dry_run: whether to take one step only, without a run folder.
         arguments: all arguments of the command, for config.json.
+        roles: role of each argument.
     """
 
     epochs: int
@@ -94,13 +97,14 @@ class RunSettings:
     tensorboard: bool
     dry_run: bool
     arguments: Mapping[str, Any]
+    roles: Mapping[str, Role]
 
     @classmethod
-    def from_arguments(cls, arguments: argparse.Namespace) -> "RunSettings":
+    def from_arguments(cls, arguments: argparse.Namespace, roles: Mapping[str, Role]) -> "RunSettings":
         """The settings among the checked arguments of a training command."""
         values = vars(arguments)
-        names = (setting.name for setting in fields(cls) if setting.name != "arguments")
-        return cls(**{name: values[name] for name in names}, arguments=values)
+        names = (setting.name for setting in fields(cls) if setting.name not in ("arguments", "roles"))
+        return cls(**{name: values[name] for name in names}, arguments=values, roles=roles)
 
 
 def run_experiment(
@@ -174,12 +178,12 @@ def _open_run(
     if settings.resume is None:
         if not distributed.is_main():
             return None, None
-        config = run_folder.describe(homework, command, settings.arguments, hashes, host)
+        config = describe(homework, command, settings.arguments, settings.roles, hashes, host)
         return Run.create(settings.results_dir, config, settings.name, overwrite=settings.overwrite), None
     open_run = Run.reopen if distributed.is_main() else Run.open
     run = open_run(settings.resume, homework)
-    run_folder.check_same_data(run, hashes)
-    run_folder.check_same_host(run, host)
+    check_same_data(run, hashes)
+    check_same_host(run, host)
     last = run.folder / LAST
     return run if distributed.is_main() else None, checkpoints.load_state(last) if last.is_file() else None
 

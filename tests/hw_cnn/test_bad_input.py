@@ -21,7 +21,7 @@ from hw_cnn import data, images, readers, train
 from hw_cnn.presets import DATASETS, NETWORKS
 from hw_common.commands import cli
 from hw_common.data.class_folders import ImageFile
-from hw_common.runs import run_folder
+from hw_common.runs.config import describe
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
 
@@ -637,7 +637,7 @@ def test_borders_of_probabilities_are_accepted(value):
 def a_run(tmp_path: Path, *argv: str) -> Run:
     """The folder of a run that was started with `argv` and interrupted at once."""
     arguments = train.COMMAND.parse([*argv, "--results_dir", str(tmp_path)])
-    config = run_folder.describe("hw_cnn", "hw_cnn.train", vars(arguments), {}, {"threads": 1})
+    config = describe("hw_cnn", "hw_cnn.train", vars(arguments), {}, {}, {"threads": 1})
     run = Run.create(tmp_path, config, arguments.name)
     run.close()
     return run

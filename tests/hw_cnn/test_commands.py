@@ -17,8 +17,9 @@ from PIL import Image
 
 from hw_cnn import compare_layers, explain, predict, reproduce, sweep, train
 from hw_common.commands import cli
+from hw_common.runs.config import describe
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import Run, describe
+from hw_common.runs.run_folder import Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
@@ -440,7 +441,7 @@ def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
 def test_a_runs_flags_train_the_same(tmp_path, words):
     here = ["--threads", "1", "--results_dir", str(tmp_path), "--name", "mine", "--data_dir", str(tmp_path)]
     arguments = vars(train.COMMAND.parse([*words.split(), *here]))
-    config = describe("hw_cnn", "hw_cnn.train", arguments, {}, {})
+    config = describe("hw_cnn", "hw_cnn.train", arguments, {}, {}, {})
     flags = train.COMMAND.flags_of(Run(tmp_path, config))
     again = vars(train.COMMAND.parse(flags))
     for place in ("threads", "results_dir", "name", "data_dir"):

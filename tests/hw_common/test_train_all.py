@@ -12,6 +12,7 @@ import pytest
 from hw_common.commands import cli, train_all
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
 
 STUB = """
 import argparse, json, signal, sys, time
@@ -40,10 +41,12 @@ if not given.resume:
 
 def stub_parser():
     flags = cli.Parser("stub", "")
-    for name in ("do", "results_dir", "name", "data_dir", "resume"):
-        cli.add_flag(flags, name)
-    cli.add_flag(flags, "threads", type=int)
-    cli.add_flag(flags, "overwrite", action="store_true")
+    cli.add_flag(flags, "do")
+    cli.add_flag(flags, "name", role=Role.RUNNING)
+    for name in ("results_dir", "data_dir", "resume"):
+        cli.add_flag(flags, name, role=Role.PLACE)
+    cli.add_flag(flags, "threads", role=Role.RUNNING, type=int)
+    cli.add_flag(flags, "overwrite", role=Role.CALL, action="store_true")
     return flags
 
 

@@ -4,14 +4,14 @@ import statistics
 
 import pytest
 
-from hw_common.runs import run_folder
+from hw_common.runs.config import describe
 from hw_common.runs.run_folder import Run
 from hw_ocr import compare, plots
 
 
 def finished_run(results, name, numbers):
     """A finished run with these accuracies, without a training."""
-    config = run_folder.describe("hw_ocr", "hw_ocr.train", {}, {"ocr/letter.data.gz": "0"}, {})
+    config = describe("hw_ocr", "hw_ocr.train", {}, {}, {"ocr/letter.data.gz": "0"}, {})
     run = Run.create(results, config, name)
     epoch = {metric: value for metric, value in zip(compare._METRICS, numbers, strict=True)}
     facts = {"homework": "hw_ocr", "dataset": "ocr", "data": "OCR letters", "network": name[:-1], "parameters": 7}
@@ -30,7 +30,7 @@ def test_a_table_has_means_and_deviations_and_chooses_on_validation(tmp_path, mo
         row: [finished_run(tmp_path, f"{row}{seed}", of_seed) for seed, of_seed in enumerate(of_row)]
         for row, of_row in numbers.items()
     }
-    folder = Run.create(tmp_path, run_folder.describe("hw_ocr", "hw_ocr.compare", {}, {}, {}), "table")
+    folder = Run.create(tmp_path, describe("hw_ocr", "hw_ocr.compare", {}, {}, {}, {}), "table")
     summary = compare.report(folder, trained, [0, 1])
     folder.close()
     assert summary["choice"]["row"] == "bilstm"  # though the other one is better on the test data

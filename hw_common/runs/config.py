@@ -1,0 +1,149 @@
+"""The content of config.json: made for a new run, compared when a run is resumed.
+
+Nothing here imports torch, so that a wrong run folder is refused at once.
+"""
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hw_common.runs.errors import UserError
+from hw_common.runs.roles import Role
+from hw_common.runs.run_folder import SCHEMA, Run
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "captum", "optuna")
+
+
+def describe(
+    homework: str,
+    command: str,
+    arguments: Mapping[str, Any],
+    roles: Mapping[str, Role],
+    data_hashes: Mapping[str, str],
+    host: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Makes the content of config.json for a new run.
+
+    Args:
+        homework: name of the package.
+        command: module that `python -m` runs.
+        arguments: arguments of the command.
+        roles: role of each argument; arguments without one have the role TRAINED.
+        data_hashes: SHA-256 of each data file.
+        host: facts about the machine that the same bits depend on.
+    """
+    kept = {name: roles[name].value for name in arguments if roles.get(name, Role.TRAINED) != Role.TRAINED}
+    return {
+        "schema": SCHEMA,
+        "homework": homework,
+        "command": command,
+        "arguments": {name: without_password(_plain(value)) for name, value in arguments.items()},
+        "roles": kept,
+        "data": dict(data_hashes),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "git": _git_revision(),
+        "host": {"machine": platform.machine(), "cores": available_cores(), **host},
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "argv": [without_password(word) for word in sys.argv[1:]],
+    }
+
+
+def check_same_arguments(
+    run: Run,
+    given: Mapping[str, Any],
+    roles: Mapping[str, Role] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuses arguments that differ from those that a run was started with.
+
+    Arguments that may change on resume are ignored. Only the last part of an input's path is compared.
+
+    Args:
+        run: the run to resume.
+        given: arguments for the rest of the run.
+        roles: role of each argument; arguments without one have the role TRAINED.
+        defaults: values for arguments that the command did not have yet when the run was started.
+
+    Raises:
+        UserError: an argument differs; the message names the first one.
+    """
+    for name, value in given.items():
+        role = (roles or {}).get(name, Role.TRAINED)
+        own, value = run.arguments.get(name, _plain((defaults or {}).get(name))), _plain(value)
+        if role == Role.INPUT:
+            same = _last_part(value) == _last_part(own)
+        else:
+            same = value == own or role.may_change_on_resume
+        if not same:
+            raise UserError(f"cannot resume {run.folder} with --{name} {value}: it was started with --{name} {own}")
+
+
+def _plain(value: Any) -> Any:
+    """Returns `value` as JSON stores it."""
+    return str(value) if isinstance(value, Path) else value
+
+
+def _last_part(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) else value
+
+
+def check_same_data(run: Run, hashes: Mapping[str, str]) -> None:
+    """Refuses data that differ from those that a run was started with.
+
+    Raises:
+        UserError: a data file differs; the message names the first one.
+    """
+    own = run.config.get("data", {})
+    for name in sorted(own.keys() | hashes.keys()):
+        if own.get(name) != hashes.get(name):
+            raise UserError(
+                f"cannot resume {run.folder}: the data file {name} is not the one it was started with "
+                f"(SHA-256 {hashes.get(name, 'none')[:16]}, then {own.get(name, 'none')[:16]})"
+            )
+
+
+def check_same_host(run: Run, host: Mapping[str, Any]) -> None:
+    """Refuses a machine on which the run would not get the same bits: another device or number of processes.
+
+    Raises:
+        UserError: names the difference.
+    """
+    own = run.config.get("host", {})
+    for name, value in host.items():
+        if own.get(name) != value:
+            raise UserError(
+                f"cannot resume {run.folder} with {name} {value}: it was started with {own.get(name)}; "
+                f"go on with: {run.resume_command}"
+            )
+
+
+def without_password(value: Any) -> Any:
+    """Returns `value` with stars in place of the password in any address."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", value) if isinstance(value, str) else value
+
+
+def available_cores() -> int:
+    """Number of CPU cores that this process may use: fewer than the machine has under taskset or in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _git_revision() -> str | None:
+    """The commit of this code, with `-dirty` if files differ from it; None outside a git checkout."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
