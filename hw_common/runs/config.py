@@ -97,16 +97,28 @@ def _last_part(value: Any) -> Any:
 def check_same_data(run: Run, hashes: Mapping[str, str]) -> None:
     """Refuses data that differ from those that a run was started with.
 
+    Args:
+        run: the run to resume.
+        hashes: SHA-256 of each data file. The folder's name before the first slash may differ, since the data set may
+            have moved.
+
     Raises:
         UserError: a data file differs; the message names the first one.
     """
-    own = run.config.get("data", {})
-    for name in sorted(own.keys() | hashes.keys()):
-        if own.get(name) != hashes.get(name):
+    own, now = _without_folder(run.config.get("data", {})), _without_folder(hashes)
+    for name in sorted(own.keys() | now.keys()):
+        path, before = own.get(name, now.get(name, ("", "")))[0], own.get(name, ("", "none"))[1]
+        current = now.get(name, ("", "none"))[1]
+        if before != current:
             raise UserError(
-                f"cannot resume {run.folder}: the data file {name} is not the one it was started with "
-                f"(SHA-256 {hashes.get(name, 'none')[:16]}, then {own.get(name, 'none')[:16]})"
+                f"cannot resume {run.folder}: the data file {path} is not the one it was started with "
+                f"(SHA-256 {current[:16]}, then {before[:16]})"
             )
+
+
+def _without_folder(hashes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Returns path and hash of each data file by its path without the first folder."""
+    return {path.partition("/")[2] or path: (path, digest) for path, digest in hashes.items()}
 
 
 def check_same_host(run: Run, host: Mapping[str, Any]) -> None:

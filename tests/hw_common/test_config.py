@@ -63,6 +63,9 @@ def test_resume_refuses_other_data_and_hosts():
     for hashes in ({"a.npz": "13"}, {}, {"a.npz": "12", "b.npz": "14"}):
         with pytest.raises(UserError, match="the data file [ab].npz is not the one"):
             check_same_data(run, hashes)
+    check_same_data(run_with(data={"old/a/b": "12"}), {"new/a/b": "12"})
+    with pytest.raises(UserError, match="the data file old/a/b is not the one"):
+        check_same_data(run_with(data={"old/a/b": "12"}), {"new/a/b": "13"})
     check_same_host(run, {"device": "cpu", "processes": 1})
     with pytest.raises(UserError, match="processes 2: it was started with 1"):
         check_same_host(run, {"device": "cpu", "processes": 2})
