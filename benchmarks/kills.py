@@ -1,11 +1,11 @@
-"""SIGKILL at any moment of a training: is every file whole, and does the run end as if nothing had happened?
+"""Kills a training at every moment, and checks that all files are whole and the resumed run ends with the same bits.
 
     python benchmarks/kills.py --kills 2000
 
 A tiny training writes a run folder through `hw_common.runs.files`, whose system calls are wrapped: a forked process
-kills itself at the k-th of them, or in the middle of a write. The kills are spread evenly over all calls. After each
-one the folder must hold, byte for byte, what an undisturbed run had there before or after that write, and a second
-start must clear away the rest and end with the same bits. Some more kills come from outside, at random times.
+kills itself with SIGKILL at the k-th call, or in the middle of a write. The kills are spread evenly over all calls.
+After each kill, the folder must hold the same bytes as an undisturbed run before or after that write. A second start
+must remove temporary files and end with the same bits. Further kills come from another process at random times.
 """
 
 import argparse
@@ -46,11 +46,12 @@ LEAST_HITS = 0.9
 
 
 class Calls:
-    """Stands in for `open` and `os` in `hw_common.runs.files`; counts their calls, kills this process at one of them.
+    """Replaces `open` and `os` in `hw_common.runs.files`; counts their calls, and kills this process at one of them.
 
     Attributes:
-        points: of each call, which write it belongs to, and whether that one makes or replaces which file.
-        writes: name and bytes of each file that was put into place.
+        deadly: number of the call at which the process is killed; None for no kill.
+        points: for each call, the number of its write, and the name of the file with "first" or "again".
+        writes: name and bytes of each file that was written.
     """
 
     def __init__(self, deadly: int | None = None) -> None:
@@ -63,31 +64,31 @@ class Calls:
         return getattr(os, name)
 
     def reach(self) -> None:
-        """Dies here if this is the call to die at."""
+        """Kills the process if this is the deadly call."""
         if len(self.points) == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         self.points.append((len(self.writes), self._kind))
 
     def open_file(self, path: Path, mode: str) -> "_File":
-        """The first call of each write."""
+        """Opens a temporary file, the first call of each write."""
         target = path.with_name(path.name.removeprefix(".").removesuffix(files.TEMPORARY_SUFFIX))
         self._kind = f"{target.name}, {'again' if target.exists() else 'first'}"
         self.reach()
         return _File(builtins.open(path, mode), self.reach)
 
     def fsync(self, descriptor: int) -> None:
-        """Only counts: what it protects against is a power cut, and a dead process loses nothing by its absence."""
+        """Counts the call. The real one protects against power cuts, which a kill does not simulate."""
         self.reach()
 
     def replace(self, source: Path, target: Path) -> None:
-        """Puts the file into place."""
+        """Renames the temporary file to its final name, the last call of each write."""
         self.reach()
         os.replace(source, target)
         self.writes.append((target.name, target.read_bytes()))
 
 
 class _File:
-    """A file that can die in the middle of a write, with the first half on disk."""
+    """A file whose writes can be killed halfway, with the first half on disk."""
 
     def __init__(self, file: Any, reach: Callable[[], None]) -> None:
         self._file, self._reach = file, reach
@@ -115,7 +116,7 @@ class _File:
 
 @contextlib.contextmanager
 def watched(calls: Calls) -> Any:
-    """While inside, `hw_common.runs.files` does what it does through `calls`."""
+    """Routes the calls of `hw_common.runs.files` through `calls` until the context ends."""
     files.open, files.os = calls.open_file, calls
     try:
         yield
@@ -125,7 +126,7 @@ def watched(calls: Calls) -> Any:
 
 
 def session(results: Path) -> Path:
-    """One start of the program: goes on with the run in `results`, or begins it, and finishes it."""
+    """One start of the program: begins the run in `results` or resumes it, and finishes it."""
     folder = results / tiny.HOMEWORK / "run"
     if (folder / CONFIG).is_file():
         run = Run.reopen(folder, tiny.HOMEWORK)
@@ -144,13 +145,13 @@ def session(results: Path) -> Path:
 
 
 def content(folder: Path) -> Content:
-    """What a reader finds in a run folder; temporary files and the lock are nothing to a reader."""
+    """The files of a run folder without temporary files and the lock."""
     entries = folder.iterdir() if folder.is_dir() else []
     return {entry.name: entry.read_bytes() for entry in entries if not entry.name.startswith(".")}
 
 
 def check_readable(folder: Path) -> None:
-    """Reads every file of a finished run with what reads it in earnest; raises where one is damaged."""
+    """Reads every file of a finished run with its real reader; raises an error if one is damaged."""
     run = Run.open(folder, tiny.HOMEWORK)
     run.summary()
     checkpoints.load_state(folder / LAST)
@@ -162,15 +163,15 @@ def check_readable(folder: Path) -> None:
 
 
 def end_of(folder: Path) -> dict[str, Any]:
-    """What a finished run left; of last.pt the values count, since equal values can be pickled in several ways."""
+    """The files of a finished run; last.pt as values, because equal values can be pickled in several ways."""
     return {**content(folder), LAST: tiny.plain(checkpoints.load_state(folder / LAST))}
 
 
 def fork(results: Path, calls: Calls) -> int:
-    """Starts a session in a process of its own and returns its number."""
+    """Starts a session in a forked process and returns the process id."""
     child = os.fork()
     if child == 0:
-        # tqdm's own lock is one for all processes, and who is killed while holding it holds it for ever.
+        # tqdm shares one lock among processes, and a process that is killed while holding it never releases it.
         tqdm.set_lock(threading.RLock())
         status = 1
         try:
@@ -185,16 +186,16 @@ def fork(results: Path, calls: Calls) -> int:
 
 
 def died(child: int) -> bool:
-    """Waits for the process; whether it died of SIGKILL."""
+    """Waits for the process to end; returns whether SIGKILL ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 class Kills:
-    """Kills sessions and counts what comes of it.
+    """Kills sessions and counts the consequences.
 
     Attributes:
-        table: for each kind of file and of write, how many kills, hits, torn or stale files, other ends.
-        faults: a line about each thing that went wrong.
+        table: for each kind of write, the numbers of kills, hits, torn and stale files, and different results.
+        faults: a line about each fault.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -207,7 +208,7 @@ class Kills:
         check_readable(undisturbed)
         self.end = end_of(undisturbed)
         self.points = calls.points
-        # What the folder holds after 0, 1, 2… writes.
+        # Content of the folder after 0, 1, 2, … writes.
         self.contents: list[Content] = [dict(calls.writes[:count]) for count in range(len(calls.writes) + 1)]
 
     def at_point(self, point: int) -> None:
@@ -218,7 +219,7 @@ class Kills:
         self._examine(results, kind, hit, self.contents[write : write + 2], f"killed at call {point}, {kind}")
 
     def at_random(self, seconds: float) -> None:
-        """Kills a session from outside after `seconds`."""
+        """Kills a session from this process after `seconds`."""
         results = self.folder / str(len(list(self.folder.iterdir())))
         child = fork(results, Calls())
         time.sleep(seconds)
@@ -232,29 +233,29 @@ class Kills:
         counts["hits"] += hit
         if content(folder) not in allowed:
             counts["torn"] += 1
-            self.faults.append(f"{what}: a file is torn, or older or newer than it can be: {sorted(content(folder))}")
+            self.faults.append(f"{what}: a file is torn, or not from the last write: {sorted(content(folder))}")
         try:
             session(results)
         except Exception as error:
             counts["different"] += 1
-            self.faults.append(f"{what}: no second start, {type(error).__name__}: {error}")
+            self.faults.append(f"{what}: the second start failed, {type(error).__name__}: {error}")
         else:
             if end_of(folder) != self.end:
                 counts["different"] += 1
-                self.faults.append(f"{what}: the second start ended otherwise than an undisturbed run")
+                self.faults.append(f"{what}: the second start ended with other files than an undisturbed run")
         stale = sorted(entry.name for entry in results.rglob(f".*{files.TEMPORARY_SUFFIX}"))
         if stale:
             counts["stale"] += 1
-            self.faults.append(f"{what}: still there after the second start: {', '.join(stale)}")
+            self.faults.append(f"{what}: temporary files after the second start: {', '.join(stale)}")
 
     @property
     def chosen(self) -> collections.Counter[str]:
-        """The counts of all kills at chosen points."""
+        """The counts of all kills at chosen calls."""
         return sum((counts for kind, counts in self.table.items() if kind != RANDOM), collections.Counter())
 
     @property
     def passed(self) -> bool:
-        """Whether nothing went wrong and nearly all kills hit."""
+        """Whether there are no faults and nearly all kills hit."""
         return not self.faults and self.chosen["hits"] >= LEAST_HITS * self.chosen["kills"]
 
     def report(self) -> str:
@@ -268,21 +269,21 @@ class Kills:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Kills as often as asked for, prints a table, and returns 1 if anything was wrong."""
+    """Kills sessions, prints a table, and returns 1 if there were faults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=2000, help="at chosen calls (default: 2000)")
-    parser.add_argument("--random", type=int, default=50, help="at random times, from outside (default: 50)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random times")
+    parser.add_argument("--kills", type=int, default=2000, help="number of kills at chosen calls (default: 2000)")
+    parser.add_argument("--random", type=int, default=50, help="number of kills at random times (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     arguments = parser.parse_args(argv)
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU does not survive a fork
-    loop.time = types.SimpleNamespace(perf_counter=lambda: 0.0)  # so that the same run writes the same bytes
+    loop.time = types.SimpleNamespace(perf_counter=lambda: 0.0)  # makes runs write the same bytes
     generator = random.Random(arguments.seed)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # faster than a disk
     with tempfile.TemporaryDirectory(dir=memory) as folder, open(os.devnull, "w") as nowhere:
         with contextlib.redirect_stdout(nowhere):
             kills = Kills(Path(folder))
-            gc.freeze()  # a child that collects garbage would copy all of it
+            gc.freeze()  # garbage collection in a forked process would copy its memory
             for i in range(arguments.kills):
                 kills.at_point(i * len(kills.points) // arguments.kills)
             started = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Speed of hw_numpy's ConvNet against PyTorch and against loops over every output pixel, as ratios within one run.
+"""Compares the speed of hw_numpy's ConvNet with PyTorch's and with loops over every output pixel, in one run.
 
     python benchmarks/numpy_layers.py [--rounds 100] [--threads 2]
 
-One training step of the sheet's network: batch 100, 32 filters of 7×7, 100 hidden units, single precision, SGD. Ours is
-the solver's step with as many slices of a batch as PyTorch has threads, as hw_numpy.train uses it.
-Goals: at most 2 times PyTorch's time, at least 100 times as fast as the loops, an epoch of 55 000 images with its
-measurements in at most 25 seconds, and no memory that grows with the epochs.
+It times a training step of the sheet's network: batch 100, 32 filters of 7×7, 100 hidden units, single precision, SGD.
+As in hw_numpy.train, the solver cuts a batch into slices, one for each of PyTorch's threads.
+Goals: at most 2 times PyTorch's time; at least 100 times as fast as the loops; an epoch of 55 000 images with its
+evaluation in at most 25 seconds; memory that does not grow with the epochs.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from hw_numpy import layers
 from hw_numpy.cnn import ConvNet
 from hw_numpy.solver import Solver, keep_freed_memory
 
-LOOP_IMAGES = 2  # that the loops get; a hundred would take them most of a minute
+LOOP_IMAGES = 2  # images for the loops, which would take most of a minute for a batch of 100
 
 
 def loop_conv_forward(x: ndarray, w: ndarray) -> tuple[ndarray, tuple]:
@@ -82,7 +82,7 @@ def loop_step(solver: Solver, batch: tuple[ndarray, ndarray]) -> None:
 
 
 def torch_network(model: ConvNet) -> nn.Module:
-    """PyTorch's network with the same weights."""
+    """The same network in PyTorch, with the same weights."""
     network = nn.Sequential(
         *(nn.Conv2d(1, 32, 7, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
         *(nn.Linear(32 * 11 * 11, 100), nn.ReLU(), nn.Linear(100, 10)),
@@ -114,7 +114,7 @@ def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
     ours.step((X, y))
     ours_with_few.step(few)
     loop_step(loops, few)
-    assert abs(ours.loss_history[0] - torch_step()) < 1e-5  # they compute the same
+    assert abs(ours.loss_history[0] - torch_step()) < 1e-5  # both compute the same loss
     assert abs(ours_with_few.loss_history[0] - loops.loss_history[0]) < 1e-5
     seconds = time_interleaved({"numpy": lambda: ours.step((X, y)), "torch": torch_step}, rounds, warm_up=10)
     slower = ratio(seconds, of="numpy", to="torch")
@@ -151,8 +151,8 @@ def main() -> None:
     flags.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = flags.parse_args()
     torch.set_num_threads(arguments.threads)
-    threadpool_limits(1)  # of NumPy's matrix products, as hw_numpy.train has it
-    keep_freed_memory()  # as every solver does; it serves PyTorch as well
+    threadpool_limits(1)  # of NumPy's matrix products, as in hw_numpy.train
+    keep_freed_memory()  # as every solver does; PyTorch profits, too
     print(f"{arguments.threads} threads, median of {arguments.rounds} rounds")
     generator = np.random.default_rng(0)
     pixels, y = generator.integers(0, 256, (100, 1, 28, 28)), generator.integers(10, size=100)

@@ -29,7 +29,7 @@ class Sequences:
         return len(self.labels)
 
 
-def load(dataset: str, data_dir: Path, side: int) -> Digits:
+def load(dataset: str, data_dir: Path, side: int) -> Digits[Sequences]:
     """Reads `dataset` in parts of `Sequences`; MNIST is downloaded on first use.
 
     Args:
@@ -41,8 +41,8 @@ def load(dataset: str, data_dir: Path, side: int) -> Digits:
         UserError: a file is missing and cannot be downloaded, is damaged, or does not hold what it should.
     """
     if dataset == "mnist":
-        return digits.mnist(data_dir, SIDES["mnist"][0]).convert(lambda images, y: _read_pixels(images, y, side))
-    return digits.sample().convert(lambda images, y: _read_pixels((255 * images).round().astype(np.uint8), y, side))
+        return digits.mnist(data_dir, SIDES["mnist"][0]).convert(lambda part: _read_pixels(*part, side))
+    return digits.sample().convert(lambda part: _read_pixels((255 * part[0]).round().astype(np.uint8), part[1], side))
 
 
 def _read_pixels(images: np.ndarray, labels: np.ndarray, side: int) -> Sequences:

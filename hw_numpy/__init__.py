@@ -1,1 +1,1 @@
-"""Networks whose gradients are written by hand, in NumPy: all of eecs545-w20-hw4 but its transfer learning."""
+"""Neural networks in NumPy with hand-written gradients: eecs545-w20-hw4 without its transfer learning."""

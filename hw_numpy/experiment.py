@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_common.data.digits import CLASSES, Digits
+from hw_common.data.digits import CLASSES, Arrays, Digits
 from hw_common.runs.config import available_cores
 from hw_common.runs.run_folder import BEST, Run
 from hw_numpy import arrays, data, plots
@@ -92,7 +92,7 @@ def _threads(settings: DigitSettings) -> int:
     return 1 if settings.model == "softmax" else settings.threads or available_cores()
 
 
-def _prepare(settings: DigitSettings, threads: int) -> tuple[Digits, list[Candidate]]:
+def _prepare(settings: DigitSettings, threads: int) -> tuple[Digits[Arrays], list[Candidate]]:
     """Reads the data, makes the candidates, and prints both."""
     limit_threads(1)  # of NumPy's matrix products, because the solvers share out slices of a batch
     digits = data.load(settings.dataset, settings.data_dir)
@@ -105,7 +105,7 @@ def _prepare(settings: DigitSettings, threads: int) -> tuple[Digits, list[Candid
     return digits, candidates
 
 
-def make_candidates(settings: DigitSettings, digits: Digits, threads: int) -> list[Candidate]:
+def make_candidates(settings: DigitSettings, digits: Digits[Arrays], threads: int) -> list[Candidate]:
     """The untrained networks of all sizes to choose from, each with a solver that uses `threads` threads."""
     (X_train, y_train), (X_val, y_val) = digits.train, digits.val
     images = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
@@ -163,7 +163,7 @@ def _report_epoch(candidate: Candidate) -> None:
     )
 
 
-def _conclude(settings: DigitSettings, digits: Digits, run: Run, candidates: Sequence[Candidate]) -> None:
+def _conclude(settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: Sequence[Candidate]) -> None:
     """Chooses the first candidate with the best validation accuracy, tests it, draws, and writes the results."""
     chosen = max(candidates, key=lambda candidate: candidate.solver.best_val_acc)
     arrays.save(run.folder / BEST, chosen.solver.model.params, _metadata(settings.model))
@@ -184,7 +184,7 @@ def _conclude(settings: DigitSettings, digits: Digits, run: Run, candidates: Seq
 
 
 def _summarize(
-    settings: DigitSettings, digits: Digits, candidates: Sequence[Candidate], chosen: Candidate
+    settings: DigitSettings, digits: Digits[Arrays], candidates: Sequence[Candidate], chosen: Candidate
 ) -> dict[str, Any]:
     """The content of summary.json."""
     parts = {"training": digits.train, "validation": digits.val, "test": digits.test}

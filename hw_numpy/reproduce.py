@@ -1,7 +1,4 @@
-"""`python -m hw_numpy.reproduce`: every figure and table of eecs545-w20-hw4 Q2 to Q4.
-
-On the built-in samples by default; `--profile full` takes MNIST and a folder of caption files instead.
-"""
+"""`python -m hw_numpy.reproduce`: makes every figure and table of eecs545-w20-hw4 Q2 to Q4."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,13 +15,13 @@ from hw_numpy.presets import HOMEWORK
 
 _DESCRIPTION = """\
 Trains the NumPy networks of eecs545-w20-hw4 Q2c, Q3c and Q4d and draws all their figures.
-What is finished already is kept; what was interrupted goes on.
+Finished trainings are kept, and interrupted ones are resumed.
 
   python -m hw_numpy.reproduce                     on the built-in samples, a minute
   python -m hw_numpy.reproduce --profile full \\
-    --data_dir data --captions_dir data/flickr1k   on MNIST and what hw_numpy.coco_build made, a quarter of an hour
+    --data_dir data --captions_dir data/flickr1k   on MNIST and caption files of hw_numpy.coco_build, 15 minutes
 """
-# The sample has a fiftieth of MNIST's images, hence more epochs.
+# The sample has a fiftieth of MNIST's images and needs more epochs.
 _DIGITS: Mapping[str, Mapping[str, list[str]]] = {
     "sample": {
         "softmax": ["--dataset", "sample"],
@@ -39,26 +36,22 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_numpy.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_DIGITS), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", role=Role.PLACE, type=Path, help="where --profile full finds MNIST, or downloads it to")
-    add_flag(
-        flags,
-        "captions_dir",
-        role=Role.PLACE,
-        type=Path,
-        help="the course's coco_captioning, or a folder that coco_build made",
-    )
+    data_help = "folder with MNIST for --profile full, or to download it to"
+    add_flag(flags, "data_dir", role=Role.PLACE, type=Path, help=data_help)
+    captions_help = "caption files for --profile full: the course's coco_captioning, or a folder made by coco_build"
+    add_flag(flags, "captions_dir", role=Role.PLACE, type=Path, help=captions_help)
     cli.add_results_dir_flag(flags)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what is missing, then says where everything is."""
+    """Trains the networks that are not trained yet, and prints where all results are."""
     arguments = parser().parse_args(argv)
     profile, captions_dir = arguments.profile, arguments.captions_dir
     if profile == "full" and (captions_dir is None or not captions_dir.is_dir()):
         raise UserError(
             f"--captions_dir {captions_dir}: --profile full needs a folder of caption files: the course's "
-            "coco_captioning, or one that python -m hw_numpy.coco_build made"
+            "coco_captioning, or one made by python -m hw_numpy.coco_build"
         )
     started = time.monotonic()
     data = ["--data_dir", str(arguments.data_dir)] if arguments.data_dir else []
@@ -79,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _digits_table(digits: Mapping[str, Run]) -> str:
-    """Every candidate's validation accuracy, and the test accuracy of the chosen ones, in Markdown."""
+    """A Markdown table with every candidate's validation accuracy and the test accuracy of the chosen ones."""
     lines = [
         "| question | data | hidden units | filter size | parameters | validation accuracy | test accuracy |",
         "|---|---|---|---|---|---|---|",
@@ -98,7 +91,7 @@ def _digits_table(digits: Mapping[str, Run]) -> str:
 
 
 def _captions_table(run: Run) -> str:
-    """The loss before and after training, and how many captions come back word for word, in Markdown."""
+    """A Markdown table with the loss before and after training, and the share of captions reproduced word for word."""
     summary = run.summary()
     return (
         "| question | data | captions | loss of the first step | mean loss of the last epoch | word for word |\n"

@@ -1,4 +1,4 @@
-"""Training by stochastic gradients (eecs545-w20-hw4): what every solver does, and the one for classifiers."""
+"""Training with stochastic gradients (eecs545-w20-hw4): the base class of solvers, and the solver for classifiers."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -17,41 +17,41 @@ UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
 
 
 def keep_freed_memory() -> None:
-    """Makes the C library keep up to 64 MB of freed memory for the arrays of the next step.
+    """Makes the GNU C library keep up to 64 MB of freed memory for the next step; has no effect on other libraries.
 
-    A step of the ConvNet allocates and frees 30 MB. The GNU C library hands freed memory back to the system from twice
-    the size of the largest block freed so far, and every page of memory that comes fresh from the system costs a page
-    fault: a third of the time of a step. Freeing one block of 31 MiB, which is never touched, moves that limit. With
-    other C libraries it does nothing.
+    A step of ConvNet allocates and frees 30 MB. The library returns freed memory to the system once it has more than
+    twice the largest block freed so far, and new memory from the system costs page faults, a third of a step's time.
+    Freeing one block of 31 MiB, which is never touched, raises that limit.
     """
     np.empty(31 * 2**20, dtype=np.uint8)
 
 
 class BaseSolver:
-    """The training loop; which batches there are, and what is measured after an epoch, is up to the solvers below it.
+    """The training loop. A subclass defines the batches and the evaluation after each epoch.
 
     Args:
-        model: has `params`, arrays by name, and `loss(*batch) -> (loss, gradients by the same names)`.
+        model: network with the arrays `params` by name, and `loss(*batch)`, which returns the loss and the gradients
+            by the same names.
         data: arrays by name.
         update_rule: name of a function in optim.py.
-        optim_config: its settings, such as `learning_rate`.
-        lr_decay: the learning rate is multiplied by this after every epoch.
-        batch_size: samples in a step.
-        num_epochs: how many epochs `train` trains.
-        print_every: steps from one printed loss to the next.
-        verbose: whether anything is printed.
-        seed: of the order of the samples; by default it is drawn from NumPy's global generator, as the course's scripts
+        optim_config: settings of the update rule, such as `learning_rate`.
+        lr_decay: factor of the learning rate after every epoch.
+        batch_size: samples per step.
+        num_epochs: number of epochs that `train` trains.
+        print_every: number of steps between two printed losses.
+        verbose: whether to print losses and accuracies.
+        seed: seed of the samples' order; by default drawn from NumPy's global generator, as the course's scripts
             expect.
-        threads: slices into which a batch is cut, to be computed side by side. Unlike the threads of NumPy's matrix
-            products, which should then be one, they share the element-wise work as well and meet once in a step. It
-            pays where a step takes several milliseconds.
+        threads: number of slices of a batch that are computed in parallel. Unlike the threads of NumPy's matrix
+            products, of which there should then be one, they share the element-wise work, too, and synchronize once per
+            step. This is faster if a step takes several milliseconds.
 
     Attributes:
-        epoch: how many epochs are done.
+        epoch: number of finished epochs.
         loss_history: loss of every step.
 
     Raises:
-        ValueError: there is no such update rule.
+        ValueError: the update rule is unknown.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class BaseSolver:
         self.verbose = verbose
         self.seed = np.random.randint(2**31) if seed is None else seed
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads)  # has no thread until it has something to do
+        self._pool = ThreadPoolExecutor(threads)  # starts no threads before they are needed
         self.optim_configs = {name: dict(optim_config or {}) for name in model.params}
         self.epoch = 0
         self.loss_history: list[float] = []
 
     @property
     def num_train(self) -> int:
-        """How many training samples there are."""
+        """Number of training samples."""
         raise NotImplementedError
 
     def batch(self, rows: ndarray) -> tuple:
@@ -96,13 +96,13 @@ class BaseSolver:
         raise NotImplementedError
 
     def batches(self) -> Iterator[tuple]:
-        """Every training sample once, in an order that depends on the seed and the epoch alone."""
+        """Yields every training sample once, in an order that depends only on the seed and the epoch."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_train)
         for begin in range(0, self.num_train, self.batch_size):
             yield self.batch(order[begin : begin + self.batch_size])
 
     def steps_per_epoch(self) -> int:
-        """How many batches an epoch has; the last one may be smaller."""
+        """Number of batches in an epoch; the last one may be smaller."""
         return -(-self.num_train // self.batch_size)
 
     def epoch_losses(self) -> list[float]:
@@ -113,19 +113,16 @@ class BaseSolver:
         return (losses @ sizes / self.num_train).tolist()
 
     def finish_epoch(self) -> None:
-        """Measures what there is to measure once an epoch is done."""
-
-    def finish_training(self) -> None:
-        """Does what there is to do after the last epoch."""
+        """Runs after every epoch; a subclass can evaluate the model here."""
 
     def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
-        """Trains until `num_epochs` epochs are done.
+        """Trains until `num_epochs` epochs are finished.
 
         Args:
-            after_epoch: called after each epoch, for example to save `state()`.
+            after_epoch: function that is called after each epoch, for example to save `state()`.
 
         Raises:
-            FloatingPointError: the loss is not finite; the parameters are those of the step before.
+            FloatingPointError: the loss is not finite; the parameters stay those of the last finite step.
             ValueError: data and model do not fit together.
         """
         keep_freed_memory()
@@ -137,14 +134,13 @@ class BaseSolver:
                 config["learning_rate"] *= self.lr_decay
             self.finish_epoch()
             after_epoch()
-        self.finish_training()
 
-    @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is found here
+    @np.errstate(over="ignore", invalid="ignore")  # this method checks the loss itself
     def step(self, batch: tuple) -> None:
-        """Loss and gradients of one batch, and one update of every parameter.
+        """Computes loss and gradients of one batch, and updates every parameter once.
 
         Raises:
-            FloatingPointError: the loss is not finite; the parameters are as before.
+            FloatingPointError: the loss is not finite; no parameter is changed.
         """
         loss, gradients = self._loss(batch) if self.threads == 1 else self._shared_loss(batch)
         step = len(self.loss_history)
@@ -159,13 +155,13 @@ class BaseSolver:
             self.model.params[name], self.optim_configs[name] = self.update_rule(w, gradient, config)
 
     def _loss(self, batch: tuple) -> tuple[float, dict[str, ndarray]]:
-        with np.errstate(over="ignore", invalid="ignore"):  # each thread has a state of its own
+        with np.errstate(over="ignore", invalid="ignore"):  # NumPy keeps this setting per thread
             return self.model.loss(*batch)
 
     def _shared_loss(self, batch: tuple) -> tuple[float, dict[str, ndarray]]:
-        """Loss and gradients of a batch are means over its samples, hence weighted means of those of its slices.
+        """Computes slices of a batch in parallel: loss and gradients are the weighted means of the slices' values.
 
-        The slices and the order in which they are summed up depend on nothing but `threads`, and so do the bits.
+        The slices and the order of the sums depend only on `threads`, and so do the bits of the result.
         """
         count = len(batch[0])
         size = -(-count // self.threads)
@@ -180,7 +176,7 @@ class BaseSolver:
         return loss, total
 
     def state(self) -> dict[str, ndarray]:
-        """All that `load_state` needs to go on from here to the same bits, as arrays by name."""
+        """The arrays by name from which `load_state` resumes the training, to the same bits."""
         arrays = {"epoch": np.array(self.epoch), "loss_history": np.array(self.loss_history, dtype=np.float64)}
         for name, value in self.model.params.items():
             arrays[f"params/{name}"] = value
@@ -189,11 +185,11 @@ class BaseSolver:
         return arrays
 
     def load_state(self, arrays: Mapping[str, ndarray]) -> None:
-        """Goes back to where `state` was called, on a new solver with the same arguments.
+        """Restores the result of `state` in a new solver with the same arguments.
 
         Raises:
             KeyError: an array is missing.
-            ValueError: a parameter has another shape or type than the model's, or the histories another length.
+            ValueError: a parameter does not have the model's shape and type, or a history has the wrong length.
         """
         self.epoch = arrays["epoch"].item()
         self.loss_history = _load_history(arrays, "loss_history", self.epoch * self.steps_per_epoch())
@@ -208,19 +204,19 @@ class Solver(BaseSolver):
     """Trains a classifier and keeps the parameters of the epoch with the best validation accuracy.
 
     Args:
-        model: has `params` and `loss(X, y)`, which returns scores without y, as SoftmaxClassifier and ConvNet.
-        data: `X_train` and `X_val`, a sample in each row, `y_train` and `y_val`, their classes.
-        **kwargs: those of `BaseSolver`; an unknown one is refused by Python, with its name.
+        model: network like SoftmaxClassifier or ConvNet, whose `loss(X)` returns the scores.
+        data: samples `X_train` and `X_val`, and their classes `y_train` and `y_val`.
+        **kwargs: arguments of `BaseSolver`.
 
     Attributes:
         train_acc_history: accuracy on up to 1 000 training samples after each epoch.
         val_acc_history: accuracy on the validation data after each epoch.
-        best_val_acc: the best of them; the earliest epoch of equals counts. `train` ends by putting the parameters of
-            that epoch into `model.params`.
+        best_val_acc: best validation accuracy. At its end, `train` puts the parameters of the first epoch with this
+            accuracy into `model.params`.
 
     Raises:
         KeyError: `data` lacks an array.
-        ValueError: samples and classes do not belong together, there are none, or one is not finite.
+        ValueError: samples and classes differ in number, there are none, or a sample is not finite.
     """
 
     def __init__(self, model: Any, data: Mapping[str, ndarray], **kwargs: Any) -> None:
@@ -234,7 +230,7 @@ class Solver(BaseSolver):
 
     @property
     def num_train(self) -> int:
-        """How many training samples there are."""
+        """Number of training samples."""
         return len(self.data["y_train"])
 
     def batch(self, rows: ndarray) -> tuple[ndarray, ndarray]:
@@ -242,7 +238,7 @@ class Solver(BaseSolver):
         return self.data["X_train"][rows], self.data["y_train"][rows]
 
     def finish_epoch(self) -> None:
-        """Measures the accuracies and keeps the parameters if they are the best so far."""
+        """Measures both accuracies, and keeps a copy of the parameters if they are the best so far."""
         self.train_acc_history.append(self.check_accuracy(self.data["X_train"], self.data["y_train"], 1000))
         self.val_acc_history.append(self.check_accuracy(self.data["X_val"], self.data["y_val"]))
         if self.verbose:
@@ -252,19 +248,20 @@ class Solver(BaseSolver):
             self.best_val_acc = self.val_acc_history[-1]
             self.best_params = {name: value.copy() for name, value in self.model.params.items()}
 
-    def finish_training(self) -> None:
-        """Puts the best parameters into the model."""
+    def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
+        """Trains like `BaseSolver.train`, then puts the best parameters into the model."""
+        super().train(after_epoch)
         if self.best_params:
             self.model.params = {name: value.copy() for name, value in self.best_params.items()}
 
     def check_accuracy(self, X: ndarray, y: ndarray, num_samples: int | None = None, batch_size: int = 100) -> float:
-        """Share of samples whose highest score is that of their class.
+        """Share of the samples whose own class has the highest score.
 
         Args:
             X: (N, …) samples.
-            y: (N,) their classes.
-            num_samples: measure on as many of them, drawn at random; None for all.
-            batch_size: samples that go through the model at once.
+            y: (N,) classes of the samples.
+            num_samples: number of samples to draw at random and measure; None for all.
+            batch_size: number of samples per call of the model.
         """
         if num_samples is not None and num_samples < len(y):
             rows = np.random.default_rng((self.seed, self.epoch)).choice(len(y), num_samples, replace=False)
@@ -276,7 +273,7 @@ class Solver(BaseSolver):
         return right / len(y)
 
     def state(self) -> dict[str, ndarray]:
-        """As `BaseSolver.state`, with the accuracies and the best parameters."""
+        """The result of `BaseSolver.state`, with the accuracies and the best parameters."""
         accuracies = {"train_acc_history": self.train_acc_history, "val_acc_history": self.val_acc_history}
         return {
             **super().state(),
@@ -285,7 +282,7 @@ class Solver(BaseSolver):
         }
 
     def load_state(self, arrays: Mapping[str, ndarray]) -> None:
-        """As `BaseSolver.load_state`."""
+        """Restores the result of `state`, with the errors of `BaseSolver.load_state`."""
         super().load_state(arrays)
         self.train_acc_history = _load_history(arrays, "train_acc_history", self.epoch)
         self.val_acc_history = _load_history(arrays, "val_acc_history", self.epoch)
@@ -298,7 +295,7 @@ def _check_samples(part: str, X: ndarray, y: ndarray) -> None:
     if y.ndim != 1 or len(X) != len(y) or not len(y):
         raise ValueError(f"X_{part} of shape {X.shape} and y_{part} of shape {y.shape} do not belong together")
     with np.errstate(invalid="ignore"):  # ∞ − ∞
-        total = X.sum(dtype=np.float64)  # finite only if all terms are, and unlike a mask of them it takes no memory
+        total = X.sum(dtype=np.float64)  # finite only if all terms are, and needs no memory for a mask
     if not math.isfinite(total):
         raise ValueError(f"X_{part} holds values that are not finite")
 
@@ -310,7 +307,7 @@ def _load_history(arrays: Mapping[str, ndarray], name: str, length: int) -> list
 
 
 def _load_params(own: Mapping[str, ndarray], arrays: Mapping[str, ndarray], prefix: str) -> dict[str, ndarray]:
-    """The arrays with `prefix`, in the shapes and types of `own`."""
+    """The arrays whose names begin with `prefix`, checked against the shapes and types of `own`."""
     loaded = {name: arrays[prefix + name] for name in own}
     for name, value in loaded.items():
         if (value.shape, value.dtype) != (own[name].shape, own[name].dtype):

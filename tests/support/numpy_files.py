@@ -23,7 +23,7 @@ def idx(array):
 
 
 def write_mnist(folder, packed=True, **replaced):
-    """Small files in MNIST's format; `replaced` are the bytes of a file, as train_images=…, or None to leave it out."""
+    """Writes small files in MNIST's format; `replaced`, such as train_images=…, are other bytes, or None for no file."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     written = {}
@@ -42,7 +42,7 @@ def write_mnist(folder, packed=True, **replaced):
 
 
 def write_course_files(folder, urls=lambda part, i: f"http://127.0.0.1:9/{part}{i}.jpg"):
-    """Files as the course has them, by hand and not by our own writer: three training and two validation images."""
+    """Writes the course's files without our own writer: three training and two validation images."""
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / CAPTIONS, "w") as file:
         file["train_captions"], file["train_image_idxs"] = TRAIN, TRAIN_IMAGES

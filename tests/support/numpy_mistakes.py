@@ -1,4 +1,4 @@
-"""Mistakes that students make, planted into the right files of numpy_student; what the checker should say."""
+"""Mistakes that students make, to be planted into the right files of numpy_student, with the expected hints."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ STUDENT = Path(__file__).with_name("numpy_student")
 class Mistake:
     """One mistake.
 
-    Args:
-        function: the guilty one.
-        file: that holds it.
-        old: stands exactly once in the file; empty to append instead.
-        new: what takes its place.
-        hint: parts of what the checker has to say.
-        share: of the function's points that are left.
+    Attributes:
+        function: the function with the mistake.
+        file: the file that defines it.
+        old: text that occurs exactly once in the file; empty to append `new` to the file.
+        new: text that replaces it.
+        hint: expected parts of the checker's hint.
+        share: expected share of the function's points.
     """
 
     function: str
@@ -32,7 +32,7 @@ class Mistake:
 
 
 def plant(folder: Path, mistakes: Iterable[Mistake], files: Iterable[str] = ()) -> Path:
-    """Writes the files with mistakes, and those called `files` as they are, into `folder`."""
+    """Writes the files with mistakes, and unchanged copies of `files`, into `folder`."""
     folder.mkdir(exist_ok=True)
     texts = {file: (STUDENT / file).read_text() for file in files}
     for mistake in mistakes:
