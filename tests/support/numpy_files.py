@@ -23,7 +23,7 @@ def idx(array):
 
 
 def write_mnist(folder, packed=True, **replaced):
-    """Writes small files in MNIST's format; `replaced` gives other bytes, such as train_images=…, or None for no file."""
+    """Writes small files in MNIST's format; `replaced` has other bytes, such as train_images=…, or None for no file."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     written = {}
