@@ -1,12 +1,12 @@
-"""Speed of the captioner against the course's way, as ratios within one run.
+"""Speed of our captioner compared with the course's code, as ratios within one run.
 
     python benchmarks/caption.py [--rounds 7] [--threads 1] [--precision fp32 bf16]
 
-The course's way: one LSTMCell and one vocabulary projection for each word, with attention also the encoder's projection
-anew for each word; torch's dropout; Adam and the clamping of the gradient as its training loop has them; captions
-written one image at a time. Ours is what `hw_caption.train` runs. Sizes are Sydney's: vocabulary 190, 49 regions of
-512, captions as long as its training captions, in random order for the course and with those of similar length together
-for us. Same captions, same threads; the two take turns, and the medians of the rounds' ratios are printed.
+The course's code runs one LSTMCell and one last layer for each word and, with attention, projects the regions again for
+each word. It uses torch's dropout, Adam and gradient clamping, and captions one image at a time. Ours is the code that
+`hw_caption.train` runs. The sizes are Sydney's: a vocabulary of 190 words, 49 regions of 512 features, and captions
+with the lengths of its training captions. The course's batches are in random order; ours have captions of similar
+length. Captions and threads are the same, the two are timed alternately, and the median of the ratios is printed.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from hw_common.training.loop import fit
 from hw_common.training.memory import keep_freed_memory
 from hw_common.training.timing import Worker, ratio, time_interleaved
 
-VOCABULARY, REGIONS, LONGEST, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
-# How many of Sydney's training captions have 7, 8, … 22 words with START and END.
+VOCABULARY, REGIONS, MAX_LENGTH, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
+# Numbers of Sydney's training captions that have 7, 8, … 22 words, START and END included.
 COUNTS = (1, 0, 87, 119, 277, 225, 271, 313, 331, 428, 210, 128, 46, 27, 10, 12)
-USUAL = 11  # words in a caption of Sydney
+USUAL_LENGTH = 11  # words in a typical caption of Sydney
 GOALS = {("attention", 8): 3.0, ("attention", 64): 4.5, ("vanilla", 8): 3.0, "greedy": 5.0}
 DECODERS = {"vanilla": FastDecoder, "attention": FastDecoderWithAttention}
 
@@ -43,15 +43,15 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Examples:
-    """Batches of random images and captions, in memory: what `fit` wants."""
+    """Batches of random images and captions in memory, in the form that `fit` takes."""
 
     def __init__(self, groups: Sequence[Sequence[int]], lengths: Tensor) -> None:
-        """The captions with these `lengths`, in these `groups`."""
+        """Random captions with the given `lengths`; `groups` lists the captions of each batch."""
         generator = torch.Generator().manual_seed(1)
-        words = torch.randint(UNKNOWN + 1, VOCABULARY, (len(lengths), LONGEST), generator=generator)
+        words = torch.randint(UNKNOWN + 1, VOCABULARY, (len(lengths), MAX_LENGTH), generator=generator)
         words[:, 0] = START
         words[torch.arange(len(lengths)), lengths - 1] = END
-        words *= torch.arange(LONGEST) < lengths[:, None]
+        words *= torch.arange(MAX_LENGTH) < lengths[:, None]
         regions = torch.randn(len(lengths), REGIONS, 512, generator=generator).relu()
         self.batches = [(regions[rows], words[rows, : lengths[rows].max()], lengths[rows]) for rows in groups]
 
@@ -63,7 +63,7 @@ class Examples:
 
 
 def like_sydney(batch_size: int) -> tuple[Examples, Examples]:
-    """The same captions for the course and for us."""
+    """The course's batches and ours, of captions with the same lengths."""
     generator = torch.Generator().manual_seed(1)
     lengths = 7 + torch.multinomial(torch.tensor(COUNTS).float(), CAPTIONS, replacement=True, generator=generator)
     similar = batches_of_similar_length(lengths.tolist(), batch_size, seed=1, epoch=0)
@@ -71,7 +71,7 @@ def like_sydney(batch_size: int) -> tuple[Examples, Examples]:
 
 
 def course_step(decoder: Decoder, word: Tensor, hidden: Tensor, cell: Tensor, regions: Tensor) -> tuple[Tensor, ...]:
-    """One word as the course's skeleton asks for it."""
+    """One step in the form of the course's skeleton code."""
     inputs = decoder.embedding(word)
     if isinstance(decoder, DecoderWithAttention):
         attention = decoder.attention
@@ -121,7 +121,7 @@ def course_greedy(decoder: Decoder, regions: Tensor) -> None:
     for image in regions.split(1):
         word = torch.tensor([START])
         hidden, cell = decoder.init_hidden_state(image)
-        for _ in range(LONGEST - 1):
+        for _ in range(MAX_LENGTH - 1):
             scores, hidden, cell = course_step(decoder, word, hidden, cell, image)
             word = scores.argmax(dim=1)
             if word.item() == END:
@@ -130,7 +130,7 @@ def course_greedy(decoder: Decoder, regions: Tensor) -> None:
 
 @torch.inference_mode()
 def our_greedy(decoder: Decoder, regions: Tensor) -> None:
-    decoding.greedy([decoder], regions, LONGEST - 1)
+    decoding.greedy([decoder], regions, MAX_LENGTH - 1)
 
 
 def compare(title: str, seconds: dict[str, list[float]], ours: str, goal: float | None) -> None:
@@ -148,20 +148,20 @@ def quietly(call: Callable[..., None]) -> Callable[..., None]:
     return quiet
 
 
-def course_way(kind: str, batch_size: int) -> Callable[[], None]:
+def course_trainer(kind: str, batch_size: int) -> Callable[[], None]:
     decoder, (examples, _) = DECODERS[kind](VOCABULARY), like_sydney(batch_size)
     decoder.dropout = nn.Dropout(0.5)
     return lambda: course_training(decoder, examples)
 
 
-def our_way(kind: str, batch_size: int) -> Callable[[str], None]:
+def our_trainer(kind: str, batch_size: int) -> Callable[[str], None]:
     keep_freed_memory()  # as every training does
     decoder, (_, examples) = DECODERS[kind](VOCABULARY), like_sydney(batch_size)
     return quietly(lambda precision: our_training(decoder, examples, precision))
 
 
 def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: int) -> None:
-    with Worker(course_way, kind, batch_size) as course, Worker(our_way, kind, batch_size) as ours:
+    with Worker(course_trainer, kind, batch_size) as course, Worker(our_trainer, kind, batch_size) as ours:
         calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
         seconds = time_interleaved(calls, rounds, warm_up=1)
     for precision in precisions:
@@ -171,14 +171,14 @@ def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: 
 
 def compare_greedy(kind: str, rounds: int) -> None:
     decoder, (examples, _) = DECODERS[kind](VOCABULARY), like_sydney(64)
-    sentence = torch.tensor([START, *range(UNKNOWN + 1, UNKNOWN + 1 + USUAL), END])
+    sentence = torch.tensor([START, *range(UNKNOWN + 1, UNKNOWN + 1 + USUAL_LENGTH), END])
     examples.batches = [
         (r, sentence.expand(len(r), -1), torch.full_like(n, len(sentence))) for r, _, n in 4 * examples.batches
     ]
-    quietly(lambda: our_training(decoder, examples, "fp32", lr=5e-3))()  # so that it writes that many words
+    quietly(lambda: our_training(decoder, examples, "fp32", lr=5e-3))()  # so that it generates captions of that length
     decoder.eval()
     regions = torch.cat([regions for regions, _, _ in examples.batches[:1]])[:TEST_IMAGES]
-    words = statistics.mean(len(caption.tokens) for caption in decoding.greedy([decoder], regions, LONGEST - 1))
+    words = statistics.mean(len(caption.tokens) for caption in decoding.greedy([decoder], regions, MAX_LENGTH - 1))
     calls = {"course": lambda: course_greedy(decoder, regions), "ours": lambda: our_greedy(decoder, regions)}
     title = f"greedy, {kind}, {TEST_IMAGES} images, {words:.0f} words"
     compare(title, time_interleaved(calls, rounds, warm_up=1), "ours", GOALS["greedy"])

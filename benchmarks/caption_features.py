@@ -1,8 +1,9 @@
-"""Features of the 613 Sydney images: seconds, peak resident memory, and whether kills change a bit of them.
+"""Measures seconds and peak memory for the features of Sydney's 613 images, and whether kills change a bit of them.
 
     HW_DATA_DIR=… python benchmarks/caption_features.py --kills 3
 
-Goals: at most 90 seconds on two cores and 1.5 GB, with start and images included. Kills come at random moments.
+The goals are at most 90 seconds on two cores and 1.5 GB, including start-up and decoding. The process is killed at
+random times.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main() -> None:
         print(f"{peak:.2f} GB peak resident memory  {goal(peak, GIGABYTES)}")
         started = time.monotonic()
         subprocess.run([*COMMAND, undisturbed], check=True)
-        print(f"{time.monotonic() - started:.1f} s where they are up to date")
+        print(f"{time.monotonic() - started:.1f} s if they are up to date")
         for _ in range(kills):
             process = subprocess.Popen([*COMMAND, killed])
             time.sleep(random.uniform(0.1, 0.9) * seconds / (kills + 1) + 2)

@@ -26,15 +26,10 @@ _SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their reference captions.
+    """Images and their reference captions."""
 
-    Attributes:
-        images: the image files.
-        captions: for each image, the lower-cased words of each of its captions.
-    """
-
-    images: tuple[DatasetFile, ...]
-    captions: tuple[Captions, ...]
+    images: tuple[DatasetFile, ...]  # the image files
+    captions: tuple[Captions, ...]  # for each image, the lower-cased words of each of its captions
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,25 +42,15 @@ class Split:
 
 @dataclass(frozen=True)
 class CaptionData:
-    """A data set with its three splits.
+    """A data set with its three splits."""
 
-    Attributes:
-        name: the data set's name, for figures.
-        label: a short name that can be part of a file name.
-        train: images to train on.
-        val: images that choose the best epoch.
-        test: images that the reported numbers are measured on.
-        vocabulary: words of the training captions.
-        hashes: SHA-256 of the caption file, by <label>/<file name>.
-    """
-
-    name: str
-    label: str
-    train: Split
-    val: Split
-    test: Split
-    vocabulary: Vocabulary
-    hashes: Mapping[str, str]
+    name: str  # the data set's name, for figures
+    label: str  # a short name that can be part of a file name
+    train: Split  # images to train on
+    val: Split  # images that choose the best epoch
+    test: Split  # images that the reported numbers are measured on
+    vocabulary: Vocabulary  # words of the training captions
+    hashes: Mapping[str, str]  # SHA-256 of the caption file, by <label>/<file name>
 
     @property
     def images(self) -> list[DatasetFile]:

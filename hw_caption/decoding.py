@@ -97,21 +97,13 @@ def attention_weights(decoders: Sequence[Decoder], regions: Tensor, words: Seque
 
 @dataclass(frozen=True)
 class CaptionGenerator:
-    """A captioner with everything that it needs to caption images.
+    """A captioner with everything that it needs to caption images."""
 
-    Attributes:
-        model: the captioner, in eval mode while it generates.
-        vocabulary: the vocabulary that it was trained with.
-        max_length: maximum number of words in a caption, END included.
-        beam: width of the beam search.
-        consensus: needed for consensus decoding only.
-    """
-
-    model: Captioner
-    vocabulary: Vocabulary
-    max_length: int
-    beam: int
-    consensus: Consensus | None = None
+    model: Captioner  # the captioner, in eval mode while it generates
+    vocabulary: Vocabulary  # the vocabulary that it was trained with
+    max_length: int  # maximum number of words in a caption, END included
+    beam: int  # width of the beam search
+    consensus: Consensus | None = None  # needed for consensus decoding only
 
     def generate(self, inputs: Inputs, names: Sequence[str], method: str) -> list[list[str]]:
         """The words of one caption for each image.

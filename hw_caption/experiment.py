@@ -1,8 +1,6 @@
 """What `hw_caption.train` trains: encoder, decoders, batches and loss, and the numbers of its summary."""
 
 import argparse
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,6 @@ from hw_caption.models import Captioner, Decoder, DecoderWithAttention, Encoder
 from hw_caption.presets import CAPTION_FILES, HOMEWORK, MAX_GRADIENT, SOURCE, TITLES, Settings
 from hw_caption.results import ImageWithReferences
 from hw_caption.vocabulary import Vocabulary
-from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
@@ -52,24 +49,15 @@ def load_encoder(weights: str, data_dir: Path) -> Encoder:
 
 @dataclass
 class _Task:
-    """A training and everything that its evaluation needs.
+    """A training and everything that its evaluation needs."""
 
-    Attributes:
-        settings: settings of model and training.
-        found: the captions and the image files.
-        inputs: the images' features, or their pixels if the encoder is trained.
-        hashes: of captions, images and encoder.
-        generator: generates captions with the model that is trained.
-        images: images to draw, with their references.
-        generated: the test images' captions by decoding, as the latest call of `test` generated them.
-    """
-
-    settings: Settings
-    found: CaptionData
-    inputs: Inputs
-    hashes: Mapping[str, str]
-    generator: CaptionGenerator
-    images: Sequence[ImageWithReferences]
+    settings: Settings  # settings of model and training
+    found: CaptionData  # the captions and the image files
+    inputs: Inputs  # the images' features, or their pixels if the encoder is trained
+    hashes: Mapping[str, str]  # of captions, images and encoder
+    generator: CaptionGenerator  # generates captions with the model that is trained
+    images: Sequence[ImageWithReferences]  # images to draw, with their references
+    # the test images' captions by decoding, as the latest call of `test` generated them
     generated: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @property
@@ -156,19 +144,14 @@ def _open_inputs(
     if settings.finetune_encoder:
         encoder = load_encoder(settings.weights, settings.data_dir).requires_grad_(True)
         pixels = Pixels(found.images, settings.image_size)
-        return pixels, encoder, {"images": _hash(found.images), "encoder": backbone.weights_sha256(encoder.trunk)}
+        _, image_hash = feature_store.hash_images(found.images)
+        return pixels, encoder, {"images": image_hash, "encoder": backbone.weights_sha256(encoder.trunk)}
     needs_views = settings.augment or settings.decoding == "consensus"
     store = feature_store.ensure(
         found.images, found.label, settings.weights, results_dir=settings.results_dir, data_dir=settings.data_dir,
         size=settings.image_size, views=VIEWS if needs_views else 1, seed=_WEIGHTS_SEED, device=device,
     )  # fmt: skip
     return store, nn.Identity(), store.hashes
-
-
-def _hash(images: Sequence[DatasetFile]) -> str:
-    """The same hash of the images as in `FeatureStore.hashes`."""
-    digests = {image.name: hashlib.sha256(image.read()).hexdigest() for image in images}
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def _make_consensus(model: Captioner, inputs: Inputs, train: Split, vocabulary: Vocabulary) -> Consensus:

@@ -36,13 +36,9 @@ class FastDecoder(Decoder):
 
 @dataclass
 class FastState(State):
-    """A decoder's state with the part of the attention that is the same for every word of a caption.
+    """A decoder's state with the part of the attention that is the same for every word of a caption."""
 
-    Attributes:
-        keys: (B, R, A), `Attention.encoder_att` of the regions.
-    """
-
-    keys: Tensor = field(kw_only=True)
+    keys: Tensor = field(kw_only=True)  # (B, R, A), `Attention.encoder_att` of the regions
 
     def select(self, rows: Tensor) -> "FastState":
         """See `State.select`."""

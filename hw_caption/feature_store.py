@@ -112,7 +112,7 @@ def ensure(
     """
     device = device or torch.device("cpu")
     encoder = Encoder(backbone.load_trunk(weights, data_dir, seed).to(device))
-    keys = dict(zip((image.name for image in images), thread_map(_sha256, images), strict=True))
+    keys, hash_of_all = hash_images(images)
     by_key = {key: image for image, key in zip(images, keys.values(), strict=True)}  # without repeated images
     digest = backbone.weights_sha256(encoder.trunk)
     home = results_dir / HOMEWORK / "features" / f"{label}-{_weights_label(weights, seed)}-{size}"
@@ -128,8 +128,13 @@ def ensure(
             if missing:
                 _compute(cache, missing, encoder, size, view)
         caches.append(cache)
-    digest_of_images = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
-    return FeatureStore(caches, keys, (side, side), {"images": digest_of_images, "encoder": digest})
+    return FeatureStore(caches, keys, (side, side), {"images": hash_of_all, "encoder": digest})
+
+
+def hash_images(images: Sequence[DatasetFile]) -> tuple[dict[str, str], str]:
+    """The SHA-256 of each image file by name, and one hash of all of them."""
+    hashes = dict(zip((image.name for image in images), thread_map(_sha256, images), strict=True))
+    return hashes, hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
 def _sha256(image: DatasetFile) -> str:

@@ -68,12 +68,7 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
         role=Role.INPUT,
         help="encoder weights: imagenet (default), none (random; default for the sample) or a file",
     )
-    add_flag(
-        group,
-        "image_size",
-        type=_image_size,
-        help="in pixels, a multiple of 32 (default: 224; sample: 128)",
-    )
+    add_flag(group, "image_size", type=_image_size, help="in pixels, a multiple of 32 (default: 224; sample: 128)")
 
 
 def _image_size(text: str) -> int:

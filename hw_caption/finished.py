@@ -50,21 +50,13 @@ class _FileInputs:
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run with the weights of its best epoch.
+    """A finished run with the weights of its best epoch."""
 
-    Attributes:
-        run: the run folder.
-        generator: generates captions with the run's model.
-        decoding: the decoding of the run's own captions.
-        image_size: height and width of the encoder's input, in pixels.
-        encoder: the frozen encoder; None if the encoder was trained and is part of the model.
-    """
-
-    run: Run
-    generator: CaptionGenerator
-    decoding: str
-    image_size: int
-    encoder: Encoder | None
+    run: Run  # the run folder
+    generator: CaptionGenerator  # generates captions with the run's model
+    decoding: str  # the decoding of the run's own captions
+    image_size: int  # height and width of the encoder's input, in pixels
+    encoder: Encoder | None  # the frozen encoder; None if the encoder was trained and is part of the model
 
     def generate(self, images: Sequence[DatasetFile], decoding: str) -> list[list[str]]:
         """The words of a caption for each of `images`, whose names must differ.

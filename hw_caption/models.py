@@ -42,20 +42,12 @@ class Encoder(nn.Module):
 
 @dataclass
 class State:
-    """A decoder's state between two words.
+    """A decoder's state between two words."""
 
-    Attributes:
-        hidden: (B, D), the LSTM's hidden state.
-        cell: (B, D), the LSTM's cell state.
-        regions: (B, R, encoder_dim), the images.
-        attention_weights: (B, R), the weights that the latest step gave to the regions; None before the first step and
-            in a decoder without attention.
-    """
-
-    hidden: Tensor
-    cell: Tensor
-    regions: Tensor
-    attention_weights: Tensor | None = None
+    hidden: Tensor  # (B, D), the LSTM's hidden state
+    cell: Tensor  # (B, D), the LSTM's cell state
+    regions: Tensor  # (B, R, encoder_dim), the images
+    attention_weights: Tensor | None = None  # (B, R), of the latest step; None before it and without attention
 
     def select(self, rows: Tensor) -> "State":
         """The states of the captions `rows` (an index tensor, which may repeat rows), without attention weights."""

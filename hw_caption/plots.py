@@ -21,22 +21,14 @@ _MAX_STEM = 60  # characters of an image's name, of at most four bytes each, in 
 
 @dataclass(frozen=True)
 class CaptionedPicture:
-    """An image with its captions, to be drawn.
+    """An image with its captions, to be drawn."""
 
-    Attributes:
-        name: the image's name.
-        pixels: (H, H, 3) uint8, in the square form that the encoder sees.
-        caption: words of the generated caption.
-        references: words of the reference captions.
-        bleu: the course's BLEU-4 of the caption.
-        attention_maps: (words, rows, columns), the attention weights before each word; None without attention.
-    """
-
-    name: str
-    pixels: np.ndarray
-    caption: Sequence[str]
-    references: Sequence[Sequence[str]]
-    bleu: float
+    name: str  # the image's name
+    pixels: np.ndarray  # (H, H, 3) uint8, in the square form that the encoder sees
+    caption: Sequence[str]  # words of the generated caption
+    references: Sequence[Sequence[str]]  # words of the reference captions
+    bleu: float  # the course's BLEU-4 of the caption
+    # (words, rows, columns), the attention weights before each word; None without attention
     attention_maps: np.ndarray | None
 
 

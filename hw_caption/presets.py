@@ -63,53 +63,29 @@ def decoder_kind(use_attention: bool) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a captioner and its training.
+    """The settings of a captioner and its training."""
 
-    Attributes:
-        decoder: a key of TITLES.
-        kernels: "plain" computes with `models`, "fast" with `fast_attention`.
-        ensemble_size: number of decoders, trained side by side, that decode together.
-        dropout: probability of dropout between the LSTM and the last layer.
-        decoding: "greedy", "beam" or "consensus", for the captions that the run writes.
-        beam: width of the beam search.
-        weights: the encoder's weights, see `backbone.load_trunk`.
-        image_size: height and width of the encoder's input, in pixels.
-        finetune_encoder: whether the encoder is trained too.
-        augment: whether training images are flipped and rotated at random.
-        epochs: number of passes over the training data.
-        batch_size: captions in a training step, over all processes.
-        optimizer: "adam", "adamw" or "sgd".
-        lr: learning rate of the decoders.
-        encoder_lr: learning rate of the encoder; None if it is frozen.
-        l2_decay: weight decay.
-        schedule: "constant" or "cosine".
-        precision: "fp32" or "bf16".
-        seed: fixes the order of the batches.
-        data_dir: folder of data sets and downloaded weights.
-        results_dir: folder of run folders and features.
-    """
-
-    decoder: str
-    kernels: str
-    ensemble_size: int
-    dropout: float
-    decoding: str
-    beam: int
-    weights: str
-    image_size: int
-    finetune_encoder: bool
-    augment: bool
-    epochs: int
-    batch_size: int
-    optimizer: str
-    lr: float
-    encoder_lr: float | None
-    l2_decay: float
-    schedule: str
-    precision: str
-    seed: int
-    data_dir: Path
-    results_dir: Path
+    decoder: str  # a key of TITLES
+    kernels: str  # "plain" computes with `models`, "fast" with `fast_attention`
+    ensemble_size: int  # number of decoders, trained side by side, that decode together
+    dropout: float  # probability of dropout between the LSTM and the last layer
+    decoding: str  # "greedy", "beam" or "consensus", for the captions that the run writes
+    beam: int  # width of the beam search
+    weights: str  # the encoder's weights, see `backbone.load_trunk`
+    image_size: int  # height and width of the encoder's input, in pixels
+    finetune_encoder: bool  # whether the encoder is trained too
+    augment: bool  # whether training images are flipped and rotated at random
+    epochs: int  # number of passes over the training data
+    batch_size: int  # captions in a training step, over all processes
+    optimizer: str  # "adam", "adamw" or "sgd"
+    lr: float  # learning rate of the decoders
+    encoder_lr: float | None  # learning rate of the encoder; None if it is frozen
+    l2_decay: float  # weight decay
+    schedule: str  # "constant" or "cosine"
+    precision: str  # "fp32" or "bf16"
+    seed: int  # fixes the order of the batches
+    data_dir: Path  # folder of data sets and downloaded weights
+    results_dir: Path  # folder of run folders and features
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":

@@ -36,17 +36,11 @@ _SPLITS = ("train", "train", "val", "train", "train", "test") * 2
 
 @dataclass(frozen=True)
 class _Kind:
-    """The possible attributes and captions of one kind of scene.
+    """The possible attributes and captions of one kind of scene."""
 
-    Attributes:
-        values: the possible values of each attribute of `Scene`.
-        phrases: captions, with attributes in braces.
-        extras: for each value of the attribute "extra", a phrase that is appended with "and" or "with".
-    """
-
-    values: Mapping[str, Sequence[str]]
-    phrases: Sequence[str]
-    extras: Mapping[str, str]
+    values: Mapping[str, Sequence[str]]  # the possible values of each attribute of `Scene`
+    phrases: Sequence[str]  # captions, with attributes in braces
+    extras: Mapping[str, str]  # for each value of the attribute "extra", a phrase that is appended with "and" or "with"
 
 
 _KINDS: Mapping[str, _Kind] = MappingProxyType({

@@ -24,21 +24,13 @@ from hw_caption.canvas import (
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a scene.
+    """The content of a scene."""
 
-    Attributes:
-        kind: a key of `PAINTERS`.
-        colour: colour of roofs, water, grass or courts.
-        number: number of runways or courts, in words.
-        ground: the ground around rivers and crossroads, "meadow" or "forest".
-        extra: further objects; "" for none.
-    """
-
-    kind: str
-    colour: str = ""
-    number: str = ""
-    ground: str = ""
-    extra: str = ""
+    kind: str  # a key of `PAINTERS`
+    colour: str = ""  # colour of roofs, water, grass or courts
+    number: str = ""  # number of runways or courts, in words
+    ground: str = ""  # the ground around rivers and crossroads, "meadow" or "forest"
+    extra: str = ""  # further objects; "" for none
 
 
 def render(scene: Scene, seed: int) -> bytes:

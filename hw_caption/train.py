@@ -41,34 +41,14 @@ def parser() -> cli.Parser:
     add_flag(group, "use_attention", action="store_true", help="train the decoder of Q3.1(b) instead of Q3.1(a)")
     features.add_data_flags(group)
     add_flag(
-        group,
-        "min_count",
-        type=cli.positive_int,
-        default=1,
-        help="rarer training words become <unk> (default: 1)",
+        group, "min_count", type=cli.positive_int, default=1, help="rarer training words become <unk> (default: 1)"
     )
-    add_flag(
-        group,
-        "recipe",
-        choices=tuple(RECIPES),
-        default="plain",
-        help="plain: the course's (default); best: ours",
-    )
+    add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help="plain: the course's (default); best: ours")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(
-        training,
-        "dropout",
-        type=cli.fraction,
-        help="between the LSTM and the last layer (default: 0.5)",
-    )
+    add_flag(training, "dropout", type=cli.fraction, help="between the LSTM and the last layer (default: 0.5)")
     add_flag(training, "schedule", choices=("constant", "cosine"), help="cosine: warm up, then fall to 0")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
-    add_flag(
-        training,
-        "members",
-        type=cli.positive_int,
-        help="number of decoders that decode together",
-    )
+    add_flag(training, "members", type=cli.positive_int, help="number of decoders that decode together")
     add_flag(training, "finetune_encoder", action="store_true", help="train the encoder too, from pixels (slow)")
     add_flag(training, "encoder_lr", type=cli.positive_float, help="learning rate of the encoder (default: --lr / 10)")
     cli.add_kernels_flag(training)

@@ -19,13 +19,9 @@ _MAX_WORDS = 1_000_000
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words in a fixed order; a word's id is its index.
+    """Words in a fixed order; a word's id is its index."""
 
-    Attributes:
-        words: SPECIALS first, then the words of the training captions in alphabetical order.
-    """
-
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # SPECIALS first, then the words of the training captions in alphabetical order
 
     @classmethod
     def from_captions(cls, captions: Iterable[Sequence[str]], min_count: int = 1) -> "Vocabulary":

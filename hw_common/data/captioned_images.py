@@ -28,34 +28,21 @@ Captions = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image with its reference captions.
+    """An image with its reference captions."""
 
-    Attributes:
-        file: the image file; its name is the one in the caption file.
-        captions: the lower-cased words of each caption.
-        split: one of SPLITS; None in a captions.txt, which does not split its images.
-    """
-
-    file: DatasetFile
-    captions: Captions
-    split: str | None
+    file: DatasetFile  # the image file; its name is the one in the caption file
+    captions: Captions  # the lower-cased words of each caption
+    split: str | None  # one of SPLITS; None in a captions.txt, which does not split its images
 
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """The content of a data set.
+    """The content of a data set."""
 
-    Attributes:
-        title: the data set's name in its own file; None if the file gives none.
-        images: in the order of the caption file.
-        captions_file: name of the caption file.
-        content: bytes of the caption file.
-    """
-
-    title: str | None
-    images: tuple[CaptionedImage, ...]
-    captions_file: str
-    content: bytes
+    title: str | None  # the data set's name in its own file; None if the file gives none
+    images: tuple[CaptionedImage, ...]  # in the order of the caption file
+    captions_file: str  # name of the caption file
+    content: bytes  # bytes of the caption file
 
 
 def read(path: Path) -> CaptionedImages:
