@@ -24,6 +24,7 @@ from hw_common.training import distributed
 from hw_common.training.batches import SequenceBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted
+from hw_common.training.parameters import count_parameters
 
 _SHOWN = 12  # clips in the figure of predictions
 
@@ -189,11 +190,6 @@ class _Results:
             spectrogram=clips.spectrogram(clip),
             attention_weights=weights[:, :positions].numpy(),
         )
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _report(summary: dict[str, Any]) -> list[str]:

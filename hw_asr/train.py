@@ -7,7 +7,7 @@ from hw_asr import readers
 from hw_asr.presets import HOMEWORK, PRESETS, TITLES, Settings, defaults
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.data.dataset_files import label_of
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def parser() -> cli.Parser:
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in the defaults that depend on preset and recipe, and checks the combination of flags."""
     readers.check(arguments.dataset, arguments.dataset_dir)
-    for name, value in defaults(arguments.preset, arguments.recipe).items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
+    fill_in(arguments, defaults(arguments.preset, arguments.recipe))
     if arguments.name is None:
         dataset = arguments.dataset if arguments.dataset_dir is None else label_of(arguments.dataset_dir)
         arguments.name = f"{dataset}-{arguments.decoder}-{arguments.preset}-{arguments.recipe}"

@@ -13,11 +13,10 @@ from hw_asr import audio, data, segments, text
 from hw_asr.experiment import build_network, weights_metadata
 from hw_asr.generation import InferenceSettings, generate
 from hw_asr.models import SpeechToText
-from hw_asr.presets import HOMEWORK, Settings
+from hw_asr.presets import Settings
 from hw_asr.train import COMMAND
-from hw_common.runs import checkpoints
+from hw_common.commands.trained import open_trained
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import BEST, Run
 from hw_common.training.decoding import Hypothesis
 
 _MAX_CLIP = 60.0  # seconds of the longest training clip of a run; bounds the memory
@@ -68,15 +67,12 @@ def transcribe(
 
 def _open(folder: Path, kernels: str) -> tuple[SpeechToText, Settings, float]:
     """The network with a run's best weights, the run's settings, and the seconds of its longest training clip."""
-    run = Run.open(folder, HOMEWORK)
-    settings = replace(Settings.from_arguments(COMMAND.parse_saved(run)), kernels=kernels)
-    max_clip = run.summary().get("longest_seconds")
+    trained = open_trained(COMMAND, folder)
+    settings = replace(Settings.from_arguments(trained.arguments), kernels=kernels)
+    max_clip = trained.summary.get("longest_seconds")
     if not isinstance(max_clip, int | float) or not 0 < max_clip <= _MAX_CLIP:
         raise UserError(f"{folder} is damaged: its summary has no valid longest_seconds")
-    model = build_network(settings)
-    path = run.folder / BEST
-    checkpoints.load_into(model, checkpoints.load_weights(path, weights_metadata(settings)), path)
-    return model.eval(), settings, max_clip
+    return trained.load(build_network(settings), weights_metadata(settings)), settings, max_clip
 
 
 @torch.inference_mode()

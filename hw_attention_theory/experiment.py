@@ -18,6 +18,7 @@ from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
+from hw_common.training.parameters import count_parameters
 
 
 def build_model(arguments: argparse.Namespace) -> PixelClassifier:
@@ -107,7 +108,7 @@ def _summarize(
         "d": arguments.d,
         "terms": arguments.terms,
         "images": {part: len(sequences) for part, sequences in parts.items()},
-        "parameters": parameters(model),
+        "parameters": count_parameters(model),
         "final": final,
         "best": best,
         "speed": {
@@ -118,11 +119,6 @@ def _summarize(
             "training_memory_mb": round((peak - memory_before) / 1e6, 1),
         },
     }
-
-
-def parameters(model: nn.Module) -> int:
-    """How many numbers training adjusts."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -150,6 +146,6 @@ def _announce(arguments: argparse.Namespace, digits: Digits, model: nn.Module) -
     print(
         f"{digits.name}: {len(digits.train)} training, {len(digits.val)} validation, {len(digits.test)} test images, "
         f"read as {arguments.side**2} pixels\n"
-        f"{title(arguments)}, with {parameters(model)} parameters; {arguments.epochs} epochs of {arguments.optimizer}, "
-        f"learning rate {arguments.lr:g}, batch {arguments.batch_size}, seed {arguments.seed}"
+        f"{title(arguments)}, with {count_parameters(model)} parameters; {arguments.epochs} epochs of "
+        f"{arguments.optimizer}, learning rate {arguments.lr:g}, batch {arguments.batch_size}, seed {arguments.seed}"
     )

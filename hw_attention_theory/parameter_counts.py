@@ -96,6 +96,8 @@ def count() -> list[dict[str, Any]]:
     """Both networks with their layers, each counted by formula and in torch, whose output shapes are tried too."""
     import torch
 
+    from hw_common.training.parameters import count_parameters
+
     networks = []
     on_paper = {
         "Q1.1": ("convolutional network", convolutional_network()),
@@ -106,7 +108,7 @@ def count() -> list[dict[str, Any]]:
         x, rows = torch.zeros(1, _CHANNELS, _SIDE, _SIDE), []
         for layer, module in zip(layers, network, strict=True):
             x = module(x)
-            built = sum(parameter.numel() for parameter in module.parameters())
+            built = count_parameters(module)
             shape = (*x.shape[2:], x.shape[1])  # torch has the channels first, the sheet last
             rows.append({
                 "layer": layer.name, "output": list(layer.output), "formula": layer.formula,

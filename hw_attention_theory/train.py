@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hw_attention_theory.presets import DATASETS, DEFAULTS, HOMEWORK, SAMPLE, SIDES, TERMS, TITLES
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def parser() -> cli.Parser:
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in what the data set decides and refuses what does not go together."""
-    for name, value in {**DEFAULTS, **(SAMPLE if arguments.dataset == "sample" else {})}.items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
+    fill_in(arguments, {**DEFAULTS, **(SAMPLE if arguments.dataset == "sample" else {})})
     if arguments.attention == "taylor" and arguments.terms is None:
         arguments.terms = TERMS
     if arguments.side is None:

@@ -25,6 +25,7 @@ from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
+from hw_common.training.parameters import count_parameters
 
 VOCABULARY, CONSENSUS = "vocabulary.json", "consensus.safetensors"
 _WEIGHTS_SEED = 42  # for --weights none: all runs share one random encoder, whatever their seed
@@ -186,7 +187,7 @@ def _summarize(task: _Task, fitted: Fitted) -> dict[str, Any]:
         "captions": captions,
         "words": len(found.vocabulary),
         "longest": task.generator.max_length,
-        "parameters": parameters(model),
+        "parameters": count_parameters(model),
         "ways": task.decodings,
         "final": final,
         "best": best,
@@ -238,11 +239,6 @@ def _announce(settings: Settings, found: CaptionData, model: Captioner) -> None:
     print(
         f"{found.name}: {', '.join(f'{len(split)} {part}' for split, part in splits)} images, "
         f"{sum(map(len, found.train.captions))} training captions, {len(found.vocabulary)} words\n"
-        f"decoder {TITLES[settings.decoder]}, {parameters(model)} parameters; {settings.epochs} epochs of "
+        f"decoder {TITLES[settings.decoder]}, {count_parameters(model)} parameters; {settings.epochs} epochs of "
         f"{settings.optimizer}, learning rate {settings.lr:g}, batch {settings.batch_size}, seed {settings.seed}"
     )
-
-
-def parameters(model: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

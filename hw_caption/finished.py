@@ -21,12 +21,12 @@ from hw_caption.experiment import (
 )
 from hw_caption.feature_store import Pixels
 from hw_caption.models import Encoder
-from hw_caption.presets import HOMEWORK, Settings
+from hw_caption.presets import Settings
 from hw_caption.vocabulary import Vocabulary
+from hw_common.commands.trained import open_trained
 from hw_common.data.dataset_files import DatasetFile
-from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import BEST, CONFIG, Run
+from hw_common.runs.run_folder import CONFIG, Run
 
 _MAX_LENGTH = 1000  # words; a manipulated run folder must not keep the machine busy for hours
 
@@ -81,10 +81,10 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
         UserError: the folder is not a run, or is unfinished or damaged; its weights are those of another decoder or
             vocabulary; or the encoder's weights are not the ones that it was trained with.
     """
-    run = Run.open(folder, HOMEWORK)
-    settings = Settings.from_arguments(train.COMMAND.parse_saved(run))
+    trained = open_trained(train.COMMAND, folder)
+    run, settings = trained.run, Settings.from_arguments(trained.arguments)
     settings = dataclasses.replace(settings, kernels=kernels, beam=beam or settings.beam)
-    max_length = run.summary().get("longest")
+    max_length = trained.summary.get("longest")
     if not isinstance(max_length, int) or not 1 <= max_length <= _MAX_LENGTH:
         raise UserError(f"{folder} is damaged: its summary has no valid maximum length of a caption")
     vocabulary = Vocabulary.load(run.folder / VOCABULARY)
@@ -94,9 +94,7 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
     else:
         encoder = load_encoder(settings.weights, settings.data_dir)
         model = build_model(settings, len(vocabulary), torch.nn.Identity())
-    path = run.folder / BEST
-    weights = checkpoints.load_weights(path, weights_metadata(settings.decoder, vocabulary))
-    checkpoints.load_into(model, weights, path)
+    trained.load(model, weights_metadata(settings.decoder, vocabulary))
     digest = run.config.get("data", {}).get("encoder")
     if not settings.finetune_encoder and backbone.weights_sha256(encoder.trunk) != digest:
         raise UserError(f"--weights {settings.weights} in {run.folder / CONFIG} are not those that it was trained with")
@@ -104,6 +102,6 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
     if settings.decoding == "consensus":
         metadata = consensus_metadata(vocabulary)
         consensus = Consensus.load(run.folder / CONSENSUS, metadata, len(vocabulary), backbone.REGION_SIZE)
-    generator = CaptionGenerator(model.eval(), vocabulary, max_length, settings.beam, consensus)
+    generator = CaptionGenerator(model, vocabulary, max_length, settings.beam, consensus)
     frozen = None if settings.finetune_encoder else encoder
     return Finished(run, generator, settings.decoding, settings.image_size, frozen)

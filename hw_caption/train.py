@@ -7,7 +7,7 @@ from hw_caption import features
 from hw_caption.presets import HOMEWORK, RECIPES, decoder_kind
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.data.dataset_files import label_of
 from hw_common.runs.errors import UserError
 
@@ -68,9 +68,7 @@ def parser() -> cli.Parser:
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in the defaults of recipe and data set; raises UserError for flags that exclude one another."""
     features.resolve(arguments)
-    for name, value in RECIPES[arguments.recipe].items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
+    fill_in(arguments, RECIPES[arguments.recipe])
     for name, limit in _MAX.items():
         if getattr(arguments, name) > limit:
             raise UserError(f"--{name}: expected a whole number from 1 to {limit}, got {getattr(arguments, name)}")

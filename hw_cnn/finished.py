@@ -10,10 +10,10 @@ from hw_cnn import data, train
 from hw_cnn.data import ImageData
 from hw_cnn.experiment import build_model, weights_metadata
 from hw_cnn.models import SheetCNN
-from hw_cnn.presets import HOMEWORK, NETWORKS, Network, Settings
-from hw_common.runs import checkpoints
+from hw_cnn.presets import NETWORKS, Network, Settings
+from hw_common.commands.trained import open_trained
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import BEST, Run
+from hw_common.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,11 @@ def open_finished(folder: Path) -> Finished:
     Raises:
         UserError: `folder` is no run folder, is unfinished or damaged, or holds the weights of another network.
     """
-    run = Run.open(folder, HOMEWORK)
-    arguments = train.COMMAND.parse_saved(run)
-    classes = run.summary().get("classes")
+    trained = open_trained(train.COMMAND, folder)
+    classes = trained.summary.get("classes")
     if not isinstance(classes, list) or not 2 <= len(classes) <= 10_000:
         raise UserError(f"{folder} is damaged: its summary names no classes")
-    settings = Settings.from_arguments(arguments)
-    model = build_model(settings, len(classes))
-    path = run.folder / BEST
-    checkpoints.load_into(model, checkpoints.load_weights(path, weights_metadata(settings)), path)
-    return Finished(
-        run, settings, arguments.data_dir, NETWORKS[settings.network], model.eval(), tuple(map(str, classes))
-    )
+    settings = Settings.from_arguments(trained.arguments)
+    model = trained.load(build_model(settings, len(classes)), weights_metadata(settings))
+    network = NETWORKS[settings.network]
+    return Finished(trained.run, settings, trained.arguments.data_dir, network, model, tuple(map(str, classes)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hw_cnn.presets import DATASETS, HOMEWORK, NETWORKS, Network
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     _check_together(arguments, network, recipe)
     if (arguments.optimizer or recipe["optimizer"]) != "sgd":
         recipe["momentum"] = 0.0
-    for name, value in recipe.items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
+    fill_in(arguments, recipe)
     if network.name == "cifar":
         arguments.padding = arguments.padding or 0
     if arguments.name is None:

@@ -5,6 +5,7 @@ from functools import partial
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import fill_in
 from hw_common.runs.errors import UserError
 from hw_numpy.command import NumpyCommand, open_run, refuse_torch_flags
 from hw_numpy.presets import DEFAULTS, HOMEWORK, UPDATE_RULES, DigitSettings
@@ -87,9 +88,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         raise UserError("--filter_sizes belongs to --model cnn: softmax has no filters")
     if arguments.model == "softmax" and arguments.threads not in (None, 1):
         raise UserError(f"--threads {arguments.threads} belongs to --model cnn: softmax's steps are too short to share")
-    for name, value in DEFAULTS[arguments.model].items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
+    fill_in(arguments, DEFAULTS[arguments.model])
     for size in arguments.filter_sizes or ():
         if size > _LARGEST_FILTER:
             raise UserError(f"--filter_sizes {size}: filters over 27 leave nothing to pool of images of 28×28 pixels")

@@ -14,6 +14,7 @@ from hw_common.training import distributed
 from hw_common.training.batches import EpochBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
+from hw_common.training.parameters import count_parameters
 from hw_ocr import data, plots
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import Letters, OcrData
@@ -172,11 +173,6 @@ def _summarize(settings: Settings, ocr: OcrData, model: nn.Module, fitted: Fitte
             "letters_per_second": round(settings.epochs * len(ocr.train) / fitted.seconds, 1),
         },
     }
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of parameters that training adjusts."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _draw(settings: Settings, ocr: OcrData, model: nn.Module, folder: Path, fitted: Fitted) -> None:

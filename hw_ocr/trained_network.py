@@ -7,13 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hw_common.runs import checkpoints
+from hw_common.commands.trained import open_trained as open_run
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import BEST, Run
 from hw_ocr import train
 from hw_ocr.experiment import as_word_network, build_model, decode, weights_metadata
 from hw_ocr.models import WithCRF
-from hw_ocr.presets import CITATION, HOMEWORK, Settings
+from hw_ocr.presets import CITATION, Settings
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,10 @@ def open_trained(folder: Path, kernels: str = "fast") -> TrainedNetwork:
     Raises:
         UserError: the folder is not a run of hw_ocr, is unfinished or damaged, or its weights are of another network.
     """
-    run = Run.open(folder, HOMEWORK)
-    arguments = train.COMMAND.parse_saved(run)
-    settings = dataclasses.replace(Settings.from_arguments(arguments), kernels=kernels)
-    data = run.summary().get("data")
+    trained = open_run(train.COMMAND, folder)
+    settings = dataclasses.replace(Settings.from_arguments(trained.arguments), kernels=kernels)
+    data = trained.summary.get("data")
     if not isinstance(data, str):
         raise UserError(f"{folder} is damaged: its summary names no data set")
-    model = build_model(settings)
-    path = run.folder / BEST
-    checkpoints.load_into(model, checkpoints.load_weights(path, weights_metadata(settings)), path)
-    return TrainedNetwork(run.folder, settings, arguments.data_dir, data, as_word_network(model.eval()))
+    network = as_word_network(trained.load(build_model(settings), weights_metadata(settings)))
+    return TrainedNetwork(trained.run.folder, settings, trained.arguments.data_dir, data, network)

@@ -16,6 +16,7 @@ from hw_common.training import distributed
 from hw_common.training.batches import Batches
 from hw_common.training.experiment import Experiment
 from hw_common.training.loop import Fitted
+from hw_common.training.parameters import count_parameters
 from hw_common.training.precision import autocast
 from hw_common.training.pretrained import Pretrained, load_pretrained
 from hw_transfer import data, plots, transfer_learning
@@ -116,8 +117,8 @@ class _Training:
         return (
             f"{self.title}: {len(self.pictures.train)} training and {len(self.pictures.val)} validation pictures of "
             f"{', '.join(self.pictures.classes)}\n"
-            f"ResNet-18 from {self._origin()}, of which {_trainable(self.learner)} parameters learn; {recipe.epochs} "
-            f"epochs of {recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, "
+            f"ResNet-18 from {self._origin()}, of which {count_parameters(self.learner)} parameters learn; "
+            f"{recipe.epochs} epochs of {recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, "
             f"seed {self.settings.seed}"
         )
 
@@ -148,8 +149,8 @@ class _Training:
             "weights": self._origin(),
             "classes": list(self.pictures.classes),
             "images": {"training": len(self.pictures.train), "validation": len(self.pictures.val)},
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "learning_parameters": _trainable(self.model),
+            "parameters": count_parameters(self.model, trainable_only=False),
+            "learning_parameters": count_parameters(self.model),
             "final": last,
             "best": best,
             "confusion_best": pairs.bincount(minlength=classes**2).view(classes, classes).tolist(),
@@ -180,10 +181,6 @@ class _Training:
             yield
         finally:
             self.learner.load_state_dict(last)
-
-
-def _trainable(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _report(summary: dict[str, Any]) -> list[str]:

@@ -1,13 +1,13 @@
 """`python -m hw_transfer.train`: command line of a training in one scenario of transfer learning."""
 
 import argparse
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.runs.errors import UserError
 from hw_common.runs.roles import Role
 from hw_transfer.presets import DATASETS, HOMEWORK, Recipe
@@ -90,9 +90,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     if arguments.momentum and arguments.optimizer == "adam":
         raise UserError("--momentum needs --optimizer sgd")
     arguments.weights = arguments.weights or DATASETS[arguments.dataset].weights
-    for setting in fields(Recipe):
-        if getattr(arguments, setting.name) is None:
-            setattr(arguments, setting.name, setting.default)
+    fill_in(arguments, asdict(Recipe()))
     if arguments.optimizer == "adam":
         arguments.momentum = 0.0
     if arguments.name is None:
