@@ -32,7 +32,7 @@ class Case:
         sizes: value of each letter in the shapes, such as N.
         dtype: type of the inputs, and of the arrays in a right answer.
         alternatives: other right answers, if mathematics allows several.
-        directions: for the centred differences; empty where the function is not differentiated.
+        directions: directions of the centred differences; empty if the function is not differentiated.
     """
 
     title: str
@@ -78,11 +78,11 @@ class Layer:
         inputs: names of the forward function's arguments. An argument x is differentiable if there is a gradient dx.
         outputs: names of the forward function's results, without the cache.
         gradients: names of the backward function's results.
-        groups: letters of the sizes with their lowest and highest value; sizes within a group are drawn all different.
+        groups: letters of the sizes with their lowest and highest value; the sizes in a group are all different.
         make: draws the arguments; takes a random generator and the sizes as keywords.
         specials: further cases.
         one: letters of the sizes that are 1 in a case of their own, with that case's title.
-        replace: functions of the same file that these functions are built from.
+        replace: names of the functions in the same file that these two functions call.
     """
 
     module: Any

@@ -29,7 +29,7 @@ class Result:
         stub: whether the function is not written yet.
         right: the right answer by name; if several are right, the nearest one.
         values: the student's arrays by name.
-        not_arrays: for each value that should be an array and is not, a message that says what it is.
+        not_arrays: messages about the values that should be arrays and are not, by name.
         errors: error of each array, relative to its largest right element.
         wrong: names of the values that are wrong.
         wrong_type: names of the arrays whose type is not the inputs' type.

@@ -62,7 +62,7 @@ def _numbers(result: Result, name: str) -> str:
     value, right = result.values[name], result.right[name]
     if right.ndim == 0 and value.ndim == 0:
         return f"is {float(value):.6g}, expected {float(right):.6g}"
-    return "differs, in a way that we have no name for"
+    return "differs for an unknown reason"
 
 
 def _specific_guess(function: Function, name: str, results: Sequence[Result]) -> str:

@@ -29,12 +29,12 @@ _LETTERS = {
 }
 ADVICE = {
     "large scores": "exp overflows unless each row's largest score is subtracted first",
-    "views with gaps": "it relies on how the numbers lie in memory",
+    "views with gaps": "it relies on the memory layout of its arguments",
     "ties": "several pixels of a window are equally large",
 }
 """The most frequent cause if only one kind of special case fails, by the case's title."""
 
-_MIXED = "right numbers in wrong places, samples or channels mixed: reshape used where transpose was meant"
+_MIXED = "right numbers at wrong positions, samples or channels mixed: reshape used where transpose was meant"
 
 
 def known(output: ndarray) -> Callable[[], ndarray]:
@@ -68,7 +68,7 @@ def equal(a: ndarray, b: ndarray, tolerance: float = 1e-6) -> bool:
 
 
 def general(a: ndarray, right: ndarray, sizes: Mapping[str, int]) -> Iterator[str]:
-    """Yields the mistakes, of those that can occur in any function, which turn `right` into `a`.
+    """Yields the general mistakes that turn `right` into `a`.
 
     Args:
         a: the student's array.

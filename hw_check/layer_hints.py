@@ -33,7 +33,7 @@ def _fc_backward(x: ndarray, w: ndarray, b: ndarray, dout: ndarray) -> Iterator[
 def _relu_forward(x: ndarray) -> Iterator[Guess]:
     yield "out", "it is the absolute value", lambda: np.abs(x)
     yield "out", "min instead of max", lambda: np.minimum(x, 0)
-    yield "out", "negative numbers pass", lambda: x
+    yield "out", "negative numbers are not set to 0", lambda: x
     for slope in (0.01, 0.1, 0.2):
         yield "out", f"it is a leaky ReLU of slope {slope}", known(np.where(x > 0, x, slope * x))
     yield "out", "1 instead of x where x is positive", lambda: (x > 0).astype(float)
@@ -47,7 +47,7 @@ def _relu_backward(x: ndarray, dout: ndarray) -> Iterator[Guess]:
     yield "dx", "passes where x is negative: the mask is inverted", lambda: dout * (x < 0)
     yield "dx", "multiplied by x: expected 1 where x is positive", lambda: dout * np.maximum(x, 0)
     yield "dx", "dout is not used", lambda: (x > 0).astype(float)
-    yield "dx", "x where it is positive: expected dout there", lambda: np.maximum(x, 0)
+    yield "dx", "x instead of dout where x is positive", lambda: np.maximum(x, 0)
 
 
 def _conv_forward(x: ndarray, w: ndarray) -> Iterator[Guess]:
@@ -72,10 +72,10 @@ def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
     flipped = layers.conv_forward(x, w[:, :, ::-1, ::-1])[1]
     yield (
         "dx",
-        "the kernel is not flipped: dx is a full convolution, or lays the kernel itself under each pixel",
+        "the kernel is flipped, or not flipped, by mistake: dx is the full convolution of dout with the kernel",
         lambda: layers.conv_backward(dout, flipped)[0],
     )
-    overwritten = "= where += was meant: what filters and output pixels send to one input pixel adds up"
+    overwritten = "= where += was meant: the gradients from all filters and output pixels add up"
     yield "dx", overwritten, lambda: _last_patch(x, w, dout)
     yield "dx", overwritten, lambda: _last_patch(x, w[-1:], dout[:, -1:])
     yield (
@@ -122,7 +122,7 @@ def _max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[Gue
     yield "out", "the smallest number of a window, expected the largest", lambda: -pool(-x)
     yield "out", "the average of a window, expected the largest number", lambda: _average(x, pool_param)
     yield "out", "pool_height and pool_width are swapped", lambda: pool(pool_height=width, pool_width=height)
-    yield "out", "never below zero: the search must begin with a pixel of the window", lambda: np.maximum(pool(), 0)
+    yield "out", "never below zero: the maximum must start from a pixel of the window", lambda: np.maximum(pool(), 0)
     yield "out", "the largest absolute value", lambda: pool(np.abs(x))
 
 
@@ -151,12 +151,12 @@ def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray)
     )
     yield (
         "dx",
-        "spread over the whole window, as of average pooling, without being divided",
+        "spread over the whole window, as in average pooling, without being divided",
         lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "all"),
     )
     yield (
         "dx",
-        "spread over the whole window, as of average pooling",
+        "spread over the whole window, as in average pooling",
         lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "equal"),
     )
     yield "dx", "goes to the smallest number of a window", lambda: spread_over_ties(-x, pool_param, dout, "first")

@@ -117,10 +117,10 @@ def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarra
         return np.concatenate([np.full((len(features), 1), words["<START>"]), run({})[:, :-1]], axis=1)
 
     yield "captions", "<START> stands first: expected the first sampled word", begun
-    yield "captions", "begins with <NULL>: expected <START> as the first word that goes in", lambda: run({}, "<NULL>")
+    yield "captions", "begins with <NULL>: expected <START> as the first input word", lambda: run({}, "<NULL>")
     yield (
         "captions",
-        "the words that go in are always <START>: expected the word sampled last",
+        "every input word is <START>: expected the word sampled last",
         lambda: run({"W_embed": np.tile(params["W_embed"][words["<START>"]], (len(params["W_embed"]), 1))}),
     )
     for name in ("b_proj", "b_vocab", "b"):

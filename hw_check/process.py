@@ -49,7 +49,7 @@ class Outcome:
     Attributes:
         answers: an answer for each case, as `child.py` sent it; None if there are none.
         failure: the reason why there are no answers, for the report; empty if there are answers.
-        missing: name of a function that the test needs, possibly the tested one, and the file does not define.
+        missing: name of a needed function that the file does not define; this may be the tested function itself.
         untested: whether the function was not run because the function it needs failed.
     """
 
@@ -173,7 +173,7 @@ class _Child:
         return Outcome(answers=answer)
 
     def _receive(self, seconds: float, doing: str) -> Any:
-        """The next message; `doing` begins the reason if there is none."""
+        """The next message; raises _ProcessFailed with a reason that begins with `doing` if there is none."""
         deadline = time.monotonic() + seconds
         length = int.from_bytes(self._take(8, deadline, seconds, doing), "big")
         if length > LARGEST_MESSAGE:
@@ -199,7 +199,7 @@ class _Child:
         return taken
 
     def _end(self) -> str:
-        """How the process ended, once its end of the pipe is closed. Leaves it a zombie, so that its id stays taken."""
+        """How the process ended after it closed the pipe. Keeps the zombie, so that its id is not reused."""
         for _ in range(100):
             ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:

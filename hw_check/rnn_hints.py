@@ -40,8 +40,8 @@ def _rnn_step_backward(
         "the derivative of tanh is 1 − next_h², not 1 − next_h": 1 - np.tanh(a),
         "the derivative of tanh is 1 − next_h², not next_h²": np.tanh(a) ** 2,
         "the derivative of tanh is 1 − next_h², not of the logistic function": np.tanh(a) * (1 - np.tanh(a)),
-        "tanh is applied twice: next_h is its value already": 1 - np.tanh(np.tanh(a)) ** 2,
-        "the square is of next_h, not of what goes into tanh": 1 - a**2,
+        "tanh is applied twice: next_h is already its value": 1 - np.tanh(np.tanh(a)) ** 2,
+        "the derivative uses the square of next_h, not of the input of tanh": 1 - a**2,
     }
     for text, derivative in derivatives.items():
         for name, value in _step_gradients(dnext_h * derivative, x, h, Wx, Wh).items():
@@ -90,7 +90,7 @@ def _rnn_backward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray,
         carried = da[t] @ Wh.T
     alone = combine(by_step(dh * (1 - h**2)))
     for name, value in alone.items():
-        yield name, "what comes back from later steps (dprev_h) is not added to dh", known(value)
+        yield name, "the gradient from later steps (dprev_h) is not added to dh", known(value)
     steps = by_step(da)
     for number, name in ((2, "dWx"), (3, "dWh"), (4, "db")):
         for t, which in ((0, "first"), (-1, "last")):
@@ -98,7 +98,7 @@ def _rnn_backward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray,
             yield name, text, known(steps[t][number])
     yield "dh0", "the last step's dprev_h: expected the first step's", lambda: steps[-1][1]
     yield "dh0", "the derivative at the first step is missing", lambda: dh[0] @ Wh.T
-    yield "dh0", "dh of the first step: expected what reaches the state before it", lambda: dh[0]
+    yield "dh0", "dh of the first step: expected the gradient of the state before it", lambda: dh[0]
     yield "dWh", "h is used where the states before each step were meant", lambda: np.einsum("tnh,tnk->hk", h, da)
 
 
@@ -118,7 +118,7 @@ def _word_embedding_backward(x: ndarray, W: ndarray, dout: ndarray) -> Iterator[
     yield "dW", text, lambda: assigned(-1)
     yield (
         "dW",
-        "averaged over a word's places: expected the sum",
+        "averaged over a word's positions: expected the sum",
         lambda: _added(x, W, dout) / np.maximum(np.bincount(x.ravel(), minlength=len(W)), 1)[:, None],
     )
 
@@ -151,11 +151,11 @@ def _temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> Iterator[Gu
     for text, weights in (
         ("the mask is ignored", everything / N),
         ("the mask is inverted", ~mask / N),
-        ("averaged over what the mask leaves: expected summed over time, averaged over the batch", mask / mask.sum()),
+        ("averaged over all unmasked steps: expected the sum over time, averaged over the batch", mask / mask.sum()),
         ("averaged over time as well: expected the sum over time", mask / (N * T)),
         ("the mask is ignored, and averaged over time", everything / (N * T)),
         ("each caption is averaged over its own length", mask / (N * np.maximum(mask.sum(axis=1, keepdims=True), 1))),
-        ("it lacks the factor 1/N: expected averaged over the batch", mask.astype(float)),
+        ("it lacks the factor 1/N: expected the average over the batch", mask.astype(float)),
     ):
         loss, dx = _cross_entropy(x, y, weights)
         yield "loss", text, known(loss)

@@ -17,7 +17,7 @@ _METADATA = "written for"  # as in hw_common.runs.checkpoints, which reads these
 
 
 def save(path: Path, arrays: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes arrays by name, and `metadata` about them that `load` checks; an interruption leaves the old file.
+    """Writes arrays by name, with `metadata` that `load` checks. If the writing is interrupted, the old file stays.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.

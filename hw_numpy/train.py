@@ -48,12 +48,7 @@ def parser() -> cli.Parser:
         help="heights and widths of the CNN's filters to choose from (default: 5 7)",
     )
     training = flags.add_argument_group("training")
-    add_flag(
-        training,
-        "epochs",
-        type=cli.positive_int,
-        help="passes over the training images (default: 40 for softmax, 10 for cnn)",
-    )
+    add_flag(training, "epochs", type=cli.positive_int, help="passes over the images (default: softmax 40, cnn 10)")
     add_flag(training, "batch_size", type=cli.positive_int, default=100, help="images per step (default: 100)")
     add_flag(training, "lr", "learning_rate", type=cli.positive_float, default=1e-3, help="default: 0.001")
     add_flag(
@@ -63,13 +58,7 @@ def parser() -> cli.Parser:
         default=0.95,
         help="the learning rate is multiplied by this after each epoch (default: 0.95)",
     )
-    add_flag(
-        training,
-        "update_rule",
-        "optimizer",
-        choices=UPDATE_RULES,
-        help="default: sgd for softmax, sgd_momentum for cnn",
-    )
+    add_flag(training, "update_rule", "optimizer", choices=UPDATE_RULES, help="default: sgd; for cnn: sgd_momentum")
     add_flag(
         training,
         "weight_scale",

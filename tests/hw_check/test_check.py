@@ -429,12 +429,15 @@ def test_wrong_use_is_one_line(tmp_path, monkeypatch, argv, says):
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("argv", "status"), [(["nowhere"], 2), (["a student"], 1)], ids=["wrong use", "failed"])
-def test_exit_status_of_the_real_command_from_another_folder(tmp_path, argv, status):
+@pytest.mark.parametrize(
+    ("command", "folder", "status"),
+    [("hw_check", "nowhere", 2), ("hw_check", "a student", 1), ("hw_numpy.check", "a student", 1)],
+)
+def test_exit_status_of_the_real_command_from_another_folder(tmp_path, command, folder, status):
     (tmp_path / "a student").mkdir()
     (tmp_path / "a student" / "softmax.py").write_text("")
     finished = subprocess.run(
-        [sys.executable, "-m", "hw_numpy.check", *argv],
+        [sys.executable, "-m", command, folder],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert finished.returncode == status
