@@ -22,7 +22,7 @@ def main() -> None:
 
     def run(jobs: int) -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            sweep.run_sweep(sweep.parse([*rest, "--jobs", str(jobs), "--results_dir", folder]))
+            sweep.parse([*rest, "--jobs", str(jobs), "--results_dir", folder]).run()
 
     seconds = time_interleaved({"one": lambda: run(1), "two": lambda: run(2)}, arguments.rounds, warm_up=0)
     share = ratio(seconds, of="two", to="one")

@@ -13,12 +13,13 @@ Prints the most probable class of each image file and its probability, with the 
 
   python -m hw_cnn.predict results/hw_cnn/fashion-mnist-fashion-plain-lr0.01 shirt.png shoe.jpg
 
-Images are brought to the network's size and to grey or RGB. Fashion-MNIST and MNIST are bright on black.
+Images are resized to the network's size and converted to grey or RGB. The images of Fashion-MNIST and MNIST show bright
+objects on black, so yours should too.
 """
 
 
 def parser() -> cli.Parser:
-    """All flags."""
+    """Declares the flags."""
     flags = cli.Parser("python -m hw_cnn.predict", _DESCRIPTION, usage="%(prog)s RUN IMAGE [IMAGE …] [flags]")
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
@@ -38,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def predict(folder: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Class, its probability and the probabilities of all classes, for each image file.
+    """Classifies image files with the network of a finished run.
+
+    Returns:
+        For each file, the most probable class, its probability, and the probabilities of all classes.
 
     Raises:
         UserError: `folder` is no finished run, or one of the files is no image.

@@ -1,16 +1,15 @@
-"""`python -m hw_cnn.reproduce`: every figure and table of the three sheets, as far as they concern images.
+"""`python -m hw_cnn.reproduce`: makes every figure and table about image classification of three sheets.
 
-On the built-in sample by default; `--profile full` takes the sheets' own data sets and settings instead.
+It uses the built-in sample by default; `--profile full` uses the sheets' own data sets and settings.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from hw_cnn import train
+from hw_cnn import compare_layers, explain, sweep, train
 from hw_cnn.presets import HOMEWORK, NETWORKS
-from hw_cnn.sweep import trial_name
+from hw_cnn.sweep_report import row_name
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
@@ -19,10 +18,10 @@ from hw_common.runs.run_folder import Run
 
 _DESCRIPTION = """\
 Trains the networks of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 and convnets-2024-a2 and draws all their figures.
-What is finished already is kept; what was interrupted goes on.
+Finished trainings are kept, interrupted ones are resumed.
 
   python -m hw_cnn.reproduce                              on the built-in sample, a few minutes
-  python -m hw_cnn.reproduce --only fashion               only what ist-2021-22-hw2 asks for
+  python -m hw_cnn.reproduce --only fashion               only the part of ist-2021-22-hw2
   python -m hw_cnn.reproduce --profile full --data_dir …  on Fashion-MNIST, OCTMNIST and CIFAR-10, about two hours
 """
 _SAMPLE = {
@@ -43,12 +42,12 @@ _LEARNING_RATES = {
 
 
 def parser() -> cli.Parser:
-    """All flags."""
+    """Declares the flags."""
     flags = cli.Parser("python -m hw_cnn.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="default: sample")
-    add_flag(flags, "only", choices=tuple(_SAMPLE), help="the part of one sheet, by its network (default: all three)")
+    add_flag(flags, "only", choices=tuple(_SAMPLE), help="part of the sheet with this network (default: all three)")
     add_flag(
-        flags, "data_dir", role=Role.PLACE, help="where the data sets of --profile full are or will be downloaded to"
+        flags, "data_dir", role=Role.PLACE, help="folder of the data sets of --profile full, which are downloaded to it"
     )
     cli.add_results_dir_flag(flags)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side in a sweep (default: 2)")
@@ -56,7 +55,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what is missing, then says where everything is."""
+    """Trains and draws what is missing, then lists the files."""
     arguments = parser().parse_args(argv)
     started = time.monotonic()
     where = ["--results_dir", str(arguments.results_dir)]
@@ -68,10 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for network in networks:
         _say(f"{network}: learning rates")
         name = f"{prefix}-{network}"
-        summary = _sweep(network, [*sets[network], *_kernels(network), *where, *data], name, arguments)
-        # The run with the chosen learning rate and the first seed.
-        chosen = trial_name(name, summary["choice"]["lr"], summary["seeds"][0])
-        best[network] = Run.open(arguments.results_dir / HOMEWORK / chosen, HOMEWORK)
+        flags = [*sets[network], *_kernels(network), *where, *data]
+        best[network] = _best_of_sweep(network, flags, name, arguments.profile, arguments.jobs)
     trained = dict(best)
     if "oct" in best:
         _say("oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)")
@@ -92,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _kernels(network: str) -> list[str]:
-    """Flags that draw the kernels of both convolutions."""
+    """Returns the flags that draw the kernels of both convolutions."""
     first, second = NETWORKS[network].convolutions
     return ["-conv_1_name", first, "-conv_2_name", second]
 
@@ -101,18 +98,17 @@ def _say(what: str) -> None:
     print(f"\n== {what}", flush=True)
 
 
-def _sweep(network: str, flags: list[str], name: str, arguments: Any) -> dict[str, Any]:
-    from hw_cnn import sweep
-
-    seeds = ["--seeds", "42"] if arguments.profile == "sample" else ["--seeds", "42", "43", "44"]
+def _best_of_sweep(network: str, flags: list[str], name: str, profile: str, jobs: int) -> Run:
+    """Runs a sweep over learning rates; returns the run with the chosen rate and the first seed."""
+    seeds = ["--seeds", "42"] if profile == "sample" else ["--seeds", "42", "43", "44"]
     rates = ["--lrs", *_LEARNING_RATES[network]]
-    return sweep.run_sweep(sweep.parse([*flags, *rates, *seeds, "--jobs", str(arguments.jobs), "--name", name]))
+    swept = sweep.parse([*flags, *rates, *seeds, "--jobs", str(jobs), "--name", name])
+    chosen = swept.run_name(row_name(swept.run()["choice"]["lr"]), swept.seeds[0])
+    return Run.open(swept.results_dir / HOMEWORK / chosen, HOMEWORK)
 
 
 def _explain(best: dict[str, Run], data: list[str]) -> list[Path]:
-    """Draws what is missing for the best runs of each network; returns the path of what each command writes last."""
-    from hw_cnn import compare_layers, explain
-
+    """Makes the missing figures of each network's best run; returns the path of the last file of each command."""
     wanted: list[tuple[str, str, Callable[[list[str]], None], list[str]]] = [
         ("cifar", "compare_layers.json", compare_layers.main, []),
         ("cifar", "feature_maps.pdf", explain.main, ["feature_maps"]),

@@ -1,71 +1,90 @@
-"""What a sweep found: table, curves and choice from its finished trials."""
+"""Report of a sweep: table, curves and chosen learning rate."""
 
-import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from hw_common.commands.over_seeds import cell, deviation, over_seeds
+from hw_common.commands.over_seeds import cell, over_seeds
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import Run
+from hw_common.runs.run_folder import METRICS, Run
 
-# (learning rate, seed) -> {"summary": summary.json of the trial, "rows": its metrics.csv, "hashes": of its data}
-Trials = dict[tuple[float, int], Mapping[str, Any]]
 _METRICS = ("validation_accuracy", "test_accuracy", "test_accuracy_course_subset")
 
 
-def report(run: Run, lrs: Sequence[float], seeds: Sequence[int], trials: Trials, choose_by: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Trial:
+    """A finished training of a sweep.
+
+    Attributes:
+        summary: content of its summary.json.
+        rows: content of its metrics.csv, a row for each epoch.
+        hashes: hash of each of its data files.
+    """
+
+    summary: Mapping[str, Any]
+    rows: Sequence[Mapping[str, float]]
+    hashes: Mapping[str, str]
+
+
+def row_name(lr: float) -> str:
+    """Returns the name of a learning rate's row, which is part of its trainings' names: <sweep>-lr<rate>-seed<seed>."""
+    return f"lr{lr:g}"
+
+
+def trial_of(run: Run) -> Trial:
+    """Reads a finished run folder."""
+    return Trial(run.summary(), files.read_csv(run.folder / METRICS), run.config["data"])
+
+
+def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[int], choose_by: str) -> dict[str, Any]:
     """Writes table, figure and summary.json into the sweep's folder and prints the table; returns the summary.
 
     Args:
         run: the sweep's folder.
-        lrs: all learning rates of the sweep.
-        seeds: all its seeds.
-        trials: those that are complete.
-        choose_by: "last" or "best" epoch: whose validation accuracy is compared.
+        trials: finished trials of each learning rate.
+        seeds: seeds of the sweep.
+        choose_by: "last" or "best", the epoch whose validation accuracy is compared.
 
     Raises:
-        UserError: no trial is complete.
+        UserError: the trials were trained on different data.
     """
-    if not trials:
-        raise UserError(f"no trial of {run.folder.name} is complete")
-    table = [
-        _row(lr, [a["summary"] for (rate, _), a in trials.items() if rate == lr])
-        for lr in lrs
-        if any(rate == lr for rate, _ in trials)
-    ]
-    hashes, first = (next(iter(trials.values()))[key] for key in ("hashes", "summary"))
+    found = {lr: of_lr for lr, of_lr in trials.items() if of_lr}
+    first = next(iter(found.values()))[0]
+    for of_lr in found.values():
+        for trial in of_lr:
+            if trial.hashes != first.hashes:
+                raise UserError(f"{trial.summary['name']} was trained on other data files than {first.summary['name']}")
+    table = [_row(lr, [trial.summary for trial in of_lr]) for lr, of_lr in found.items()]
     summary = {
         "name": run.folder.name,
         "homework": run.config["homework"],
-        **{key: first[key] for key in ("dataset", "data", "network", "parameters")},
-        "data_hashes": hashes,
-        "seeds": seeds,
+        **{key: first.summary[key] for key in ("dataset", "data", "network", "parameters")},
+        "data_hashes": first.hashes,
+        "seeds": list(seeds),
         "table": table,
         "choice": _choose(table, choose_by),
     }
-    _draw(run.folder, summary, trials)
+    _draw(run, summary, found)
     files.write_csv(run.folder / "table.csv", table)
     files.write_bytes(run.folder / "table.md", _markdown(table).encode())
     run.write_summary(summary)
-    print(_markdown(table))
-    print(summary["choice"]["reason"])
-    if len(trials) < len(lrs) * len(seeds):
-        print(f"{len(lrs) * len(seeds) - len(trials)} trials are not complete: failed, or running on another machine")
+    print(f"\n{_markdown(table)}\n{summary['choice']['reason']}")
+    if missing := len(trials) * len(seeds) - sum(map(len, found.values())):
+        print(f"{missing} trainings are not finished: they failed, or are running on another machine")
     print(f"all of it is in {run.folder}")
     return summary
 
 
 def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """One line of the table: mean and standard deviation over the seeds, of the last and of the best epoch."""
+    """Returns a row of the table: means and standard deviations over the seeds, of the last and of the best epoch."""
     # Only OCTMNIST has a test set of the course's own.
     metrics = [metric for metric in _METRICS if metric in summaries[0]["final"]]
     return {"lr": lr, **over_seeds(summaries, metrics)}
 
 
 def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
-    """The learning rate with the best mean validation accuracy after the last, or the best, epoch; and why."""
+    """Chooses the learning rate with the best mean validation accuracy of the last, or the best, epoch; says why."""
     metric = f"{'final' if epoch == 'last' else 'best'}_validation_accuracy"
     best, *others = sorted(table, key=lambda row: -row[metric])
     reason = (
@@ -92,19 +111,10 @@ def _markdown(table: Sequence[Mapping[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _draw(folder: Path, summary: Mapping[str, Any], trials: Mapping[tuple[float, int], Mapping[str, Any]]) -> None:
+def _draw(run: Run, summary: Mapping[str, Any], trials: Mapping[float, Sequence[Trial]]) -> None:
     from hw_common.runs import figures  # slow to import
 
-    panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
-    spread: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
-    for metric in ("training_loss", "validation_accuracy"):
-        label = metric.replace("_", " ")
-        panels[label], spread[label] = {}, {}
-        for row in summary["table"]:
-            curves = [[r[metric] for r in a["rows"]] for (lr, _), a in trials.items() if lr == row["lr"]]
-            epochs = list(range(1, len(curves[0]) + 1))
-            by_epoch = list(zip(*curves, strict=True))
-            panels[label][f"lr {row['lr']:g}"] = (epochs, [statistics.mean(v) for v in by_epoch])
-            spread[label][f"lr {row['lr']:g}"] = (epochs, [deviation(v) for v in by_epoch])
+    rows = {f"lr {lr:g}": [trial.rows for trial in of_lr] for lr, of_lr in trials.items()}
+    panels = {"training loss": "training_loss", "validation accuracy": "validation_accuracy"}
     title = f"{summary['data']}, network {summary['network']}: mean and spread over {len(summary['seeds'])} seed(s)"
-    figures.save(figures.curves(panels, "epoch", title, spread), folder, "curves")
+    figures.save(figures.curves_over_seeds(rows, panels, title), run.folder, "curves")

@@ -1,10 +1,12 @@
-"""Where a sweep's trials are kept and handed out: an Optuna study that several processes and machines may share."""
+"""A sweep that several machines share: an Optuna study holds its trials and hands each of them out once."""
 
 import contextlib
 import socket
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,102 +16,138 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from hw_cnn.sweep_report import Trials
+from hw_cnn.sweep_report import Trial, report, row_name, trial_of
+from hw_common.commands.comparison import Comparison
+from hw_common.commands.train_all import TrainingsFailed, train_all
 from hw_common.runs.config import without_password
 from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
 
 _HEARTBEAT_SECONDS = 30
-Grid = Sequence[tuple[float, int]]
+Key = tuple[float, int]  # learning rate, seed
 
 
-class TrialFailed(Exception):
-    """A trial that ended with an error; the others go on."""
+@dataclass(frozen=True)
+class SharedSweep(Comparison):
+    """A sweep whose trainings are shared among machines.
+
+    Attributes:
+        lrs: learning rates.
+        storage: Optuna storage address, or path of a journal file.
+        choose_by: "last" or "best", the epoch whose validation accuracy is compared.
+    """
+
+    lrs: Sequence[float] = ()
+    storage: str = ""
+    choose_by: str = "last"
+
+    def train_and_report(self, folder: Run) -> dict[str, Any]:
+        """Trains what no machine has trained or is training; reports the finished trainings of all machines."""
+        grid = [(lr, seed) for seed in self.seeds for lr in self.lrs]
+        study = SharedStudy(self.name, self.storage, folder.folder, self.common)
+        study.enqueue_missing(grid)
+        failures = []
+        while claimed := study.claim(grid, self.jobs):
+            names = {key: self.run_name(row_name(key[0]), key[1]) for key in claimed}
+            wanted = {name: [*self.flags, "--lr", repr(lr), "--seed", str(seed)] for (lr, seed), name in names.items()}
+            finished: Mapping[str, Run]
+            try:
+                with study.heartbeat():
+                    finished = train_all(self.command, wanted, self.results_dir, self.jobs, folder.folder)
+            except TrainingsFailed as failed:
+                finished = failed.finished
+                failures.append(str(failed))
+            for key, name in names.items():
+                study.conclude(key, trial_of(finished[name]) if name in finished else None)
+        trials = study.finished(grid)
+        if any(trials.values()):
+            summary = report(folder, trials, self.seeds, self.choose_by)
+        if failures:
+            raise UserError("; ".join(failures))
+        if not any(trials.values()):
+            raise UserError(f"no training of the sweep {self.name} is finished; others are running on other machines")
+        return summary
 
 
 class SharedStudy:
     """The study of one sweep, opened by a process that holds the lock of the sweep's folder.
 
     Args:
-        name: of the sweep.
-        storage: Optuna storage address or path of a journal file; None for a journal in `folder`.
-        folder: the sweep's folder.
-        flags: what every trial has in common; machines that share a study must agree on it.
+        name: name of the sweep.
+        storage: Optuna storage address, or path of a journal file.
+        folder: the sweep's folder on this machine.
+        flags: arguments that all trials share; the machines must agree on them.
 
     Raises:
         UserError: the storage cannot be opened, or its sweep of that name has other flags.
     """
 
-    def __init__(self, name: str, storage: str | None, folder: Path, flags: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, storage: str, folder: Path, flags: Mapping[str, Any]) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._worker = f"{socket.gethostname()}:{folder.resolve()}"
+        self._storage = _open_storage(storage)
         self._study = optuna.create_study(
-            storage=_open_storage(storage or str(folder / "study.journal")),
-            sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every trial is enqueued
+            storage=self._storage,
+            sampler=optuna.samplers.RandomSampler(seed=0),  # never needed, since every trial is enqueued
             study_name=name,
             direction="maximize",
             load_if_exists=True,
         )
-        own = {
+        self._claimed: dict[Key, optuna.Trial] = {}
+        ours = {
             key: value if isinstance(value, (int, float, type(None))) else str(value) for key, value in flags.items()
         }
-        theirs = self._study.user_attrs.get("flags", own)
-        for key in sorted(own.keys() | theirs.keys()):
-            if own.get(key) != theirs.get(key):
+        theirs = self._study.user_attrs.get("flags", ours)
+        for key in sorted(ours.keys() & theirs.keys()):
+            if ours[key] != theirs[key]:
                 raise UserError(
-                    f"the sweep {name} in {storage} was started with --{key} {theirs.get(key)}, not {own.get(key)}; "
-                    "choose another --name"
+                    f"the sweep {name} in {without_password(storage)} was started with --{key} {theirs[key]}, "
+                    f"not {ours[key]}; choose another --name"
                 )
-        self._study.set_user_attr("flags", own)
+        self._study.set_user_attr("flags", {**ours, **theirs})
 
-    def enqueue_missing(self, grid: Grid) -> int:
-        """Frees dead processes' trials, queues what nobody has done or is doing; returns how many of `grid` wait."""
+    def enqueue_missing(self, grid: Sequence[Key]) -> None:
+        """Puts the trials of `grid` into the queue, except those that are finished, running or in it already.
+
+        A running trial whose process is dead is started again.
+        """
         with _no_warnings():
             storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("worker") == self._worker:  # the folder's lock is ours, so that process is gone
+            if trial.user_attrs.get("worker") == self._worker:  # the folder's lock is ours, so that process is dead
                 self._study.tell(trial.number, state=TrialState.FAIL)
         states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
         known = [t.params or t.system_attrs.get("fixed_params", {}) for t in self._study.get_trials(states=states)]
         for lr, seed in grid:
             if {"lr": lr, "seed": seed} not in known:
                 self._study.enqueue_trial({"lr": lr, "seed": seed})
-        return sum(key in grid for key in self._queue())
 
-    def _queue(self) -> list[tuple[float, int]]:
-        """Learning rate and seed of all trials that wait, those of other machines' grids too."""
+    def claim(self, grid: Sequence[Key], count: int) -> list[Key]:
+        """Takes up to `count` trials of `grid` from the queue; trials of other grids go back to its end."""
+        claimed: list[Key] = []
+        while len(claimed) < count and set(self._queue()) & set(grid):
+            with _no_warnings():
+                trial = self._study.ask()
+            lr, seed = trial.suggest_float("lr", 0, sys.float_info.max), trial.suggest_int("seed", 0, 2**31)
+            trial.set_user_attr("worker", self._worker)
+            if (lr, seed) in grid and not self._is_taken(trial):
+                self._claimed[lr, seed] = trial
+                claimed.append((lr, seed))
+                continue
+            was_queued = "fixed_params" in self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+            if (lr, seed) not in grid and was_queued:
+                self._study.enqueue_trial({"lr": lr, "seed": seed})
+            self._study.tell(trial, state=TrialState.PRUNED)
+        return claimed
+
+    def _queue(self) -> list[Key]:
+        """Returns all trials in the queue, those of other grids included."""
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         fixed = [trial.system_attrs["fixed_params"] for trial in waiting if "fixed_params" in trial.system_attrs]
         return [(parameters["lr"], parameters["seed"]) for parameters in fixed]
 
-    def run(self, grid: Grid, jobs: int, train: Callable[[float, int], Mapping[str, Any]]) -> None:
-        """Takes trials from the queue, `jobs` at a time, until none of `grid` is left in it.
-
-        Args:
-            grid: the sweep's trials; others go back to the end of the queue.
-            jobs: trials side by side.
-            train: (learning rate, seed) to what is kept of the trial; its "summary" has the accuracy. It raises
-                TrialFailed for a trial that failed.
-        """
-
-        def objective(trial: optuna.Trial) -> float:
-            lr, seed = trial.suggest_float("lr", 0, sys.float_info.max), trial.suggest_int("seed", 0, 2**31)
-            trial.set_user_attr("worker", self._worker)
-            if (lr, seed) not in grid:
-                if "fixed_params" in self._study.get_trials(deepcopy=False)[trial.number].system_attrs:  # was queued
-                    self._study.enqueue_trial({"lr": lr, "seed": seed})
-                raise optuna.TrialPruned
-            if self._is_taken(trial):
-                raise optuna.TrialPruned
-            kept = train(lr, seed)
-            for key, value in kept.items():
-                trial.set_user_attr(key, value)
-            return kept["summary"]["final"]["validation_accuracy"]
-
-        while set(queue := self._queue()) & set(grid):
-            self._study.optimize(objective, n_trials=len(queue), n_jobs=jobs, catch=(TrialFailed,))
-
     def _is_taken(self, trial: optuna.Trial) -> bool:
-        """Whether a machine that started at the same moment queued, and somebody does, the same trial."""
+        """Whether the same trial runs or is finished; two machines that start at the same moment enqueue it twice."""
         return any(
             other.number < trial.number
             and other.params == trial.params
@@ -117,37 +155,58 @@ class SharedStudy:
             for other in self._study.get_trials(deepcopy=False)
         )
 
-    def complete(self, grid: Grid) -> Trials:
-        """What was kept of the finished trials of `grid`, whichever machine ran them.
+    @contextlib.contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Records in a database that the claimed trials are running; without it, other machines would take them."""
+        storage, stop = self._storage, threading.Event()
 
-        Raises:
-            UserError: they were trained on different data.
-        """
-        trials: Trials = {}
+        def beat() -> None:
+            while isinstance(storage, storages.RDBStorage) and not stop.is_set():
+                for trial in self._claimed.values():
+                    storage.record_heartbeat(trial._trial_id)
+                stop.wait(_HEARTBEAT_SECONDS)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def conclude(self, key: Key, finished: Trial | None) -> None:
+        """Stores a claimed trial as finished, or as failed if `finished` is None."""
+        trial = self._claimed.pop(key)
+        if finished is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        for name, value in vars(finished).items():
+            trial.set_user_attr(name, value)
+        self._study.tell(trial, finished.summary["final"]["validation_accuracy"])
+
+    def finished(self, grid: Sequence[Key]) -> dict[float, list[Trial]]:
+        """Returns the finished trials of `grid` by learning rate, whichever machine ran them."""
+        found: dict[Key, Trial] = {}
         for trial in self._study.get_trials(states=(TrialState.COMPLETE,)):
-            key = (trial.params["lr"], trial.params["seed"])
-            if key in grid:
-                trials.setdefault(key, trial.user_attrs)
-        hashes = [attributes["hashes"] for attributes in trials.values()]
-        for (lr, seed), other in zip(trials, hashes, strict=True):
-            if other != hashes[0]:
-                raise UserError(f"the trial with lr {lr:g}, seed {seed} was trained on other data files than the first")
-        return trials
+            kept = {name: trial.user_attrs[name] for name in ("summary", "rows", "hashes")}
+            found.setdefault((trial.params["lr"], trial.params["seed"]), Trial(**kept))
+        return {lr: [found[key] for key in grid if key[0] == lr and key in found] for lr, _ in grid}
 
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Heartbeats are experimental, says Optuna; our users need not know."""
+    """Hides Optuna's warnings that heartbeats are experimental and that it does not send them itself here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
         yield
 
 
 def _open_storage(address: str) -> storages.BaseStorage:
-    """A journal file, or what the address says.
+    """Opens a journal file or a database.
 
     Raises:
-        UserError: it cannot be opened, or is SQLite, which hands one trial to two workers now and then.
+        UserError: it cannot be opened, or is SQLite, which sometimes hands one trial to two machines.
     """
     if address.startswith("sqlite"):
         raise UserError("--storage: SQLite does not lock its trials; use a file's path (a journal) or postgresql://…")
@@ -156,7 +215,7 @@ def _open_storage(address: str) -> storages.BaseStorage:
             return storages.JournalStorage(JournalFileBackend(address))
         if address.startswith("redis"):
             return storages.get_storage(address)
-        grace = 4 * _HEARTBEAT_SECONDS  # then the trials of a machine that died become free again
+        grace = 4 * _HEARTBEAT_SECONDS  # after that, the trials of a machine that died can be started again
         with _no_warnings():
             return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
     except Exception as error:  # whatever the storage's driver raises

@@ -1,4 +1,4 @@
-"""`python -m hw_cnn.train`: trains one of the sheets' networks; this file is its command line."""
+"""`python -m hw_cnn.train`: command line of a training of one of the sheets' networks."""
 
 import argparse
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ Trains a CNN of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 or convnets-2024-a2 with 
   torchrun --nproc_per_node=2 -m hw_cnn.train …         the same on two processes
 
 Writes a run folder: configuration, metrics of each epoch, curves, weights, final numbers.
-Ctrl-C finishes the step and saves; --resume goes on from there.
+Ctrl-C finishes the step and saves; --resume continues from there.
 """
 
 
 def parser() -> cli.Parser:
-    """All flags; None stands for a default that depends on the network and the recipe."""
+    """Declares all flags; the default None stands for one that depends on the network and the recipe."""
     flags = cli.Parser("python -m hw_cnn.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(
@@ -41,24 +41,35 @@ def parser() -> cli.Parser:
         help="default: fashion-mnist; folder reads DATA_DIR/{train,val,test}/<class>/*; sample needs no files",
     )
     add_flag(group, "network", choices=tuple(NETWORKS), help="default: the one that the sheet trains on the data set")
-    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the sheet's; best: ours")
+    add_flag(
+        group,
+        "recipe",
+        choices=("plain", "best"),
+        default="plain",
+        help="plain (default): the sheet's settings; best: ours",
+    )
     add_flag(group, "dropout", type=cli.fraction, help="probability of the dropout layer (fashion 0.3, oct 0.7)")
     add_flag(group, "no_maxpool", action="store_true", help="oct: strides instead of pooling (ist-2023-24 Q2.2)")
     add_flag(group, "padding", type=int, choices=(0, 2), help="cifar: 0 as in Task 1.1 (default), 2 as in Equation 4")
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
-    add_flag(training, "momentum", type=cli.fraction, help="of sgd, Nesterov's")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
+    add_flag(training, "momentum", type=cli.fraction, help="Nesterov momentum of sgd")
+    add_flag(
+        training,
+        "schedule",
+        choices=("constant", "cosine"),
+        help="of the learning rate; cosine warms up and falls to 0",
+    )
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
     kernels = flags.add_argument_group("kernel figures (ist-2021-22 Q2.3)")
     layers = "; ".join(f"{n.name}: {' '.join(n.convolutions)}" for n in NETWORKS.values())
-    add_flag(kernels, "conv_1_name", "convlayer1", help=f"convolution whose kernels to draw ({layers})")
-    add_flag(kernels, "conv_2_name", "convlayer2", help="another one")
+    add_flag(kernels, "conv_1_name", "convlayer1", help=f"convolution whose kernels are drawn ({layers})")
+    add_flag(kernels, "conv_2_name", "convlayer2", help="second convolution whose kernels are drawn")
     cli.add_run_flags(flags)
     return flags
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in what the network and the recipe decide and refuses what does not go together."""
+    """Fills in the defaults of the network and the recipe, and refuses flags that exclude one another."""
     arguments.network = arguments.network or DATASETS[arguments.dataset]
     network = NETWORKS[arguments.network]
     recipe: dict[str, Any] = {**network.defaults, **(network.best if arguments.recipe == "best" else {})}
@@ -76,13 +87,13 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def _check_together(arguments: argparse.Namespace, network: Network, recipe: Mapping[str, Any]) -> None:
     if arguments.no_maxpool and network.name != "oct":
-        raise UserError(f"-no_maxpool belongs to the network oct, not to {network.name}")
+        raise UserError(f"-no_maxpool needs the network oct, not {network.name}")
     if arguments.padding is not None and network.name != "cifar":
-        raise UserError(f"--padding belongs to the network cifar, not to {network.name}")
+        raise UserError(f"--padding needs the network cifar, not {network.name}")
     if arguments.dropout and network.name == "cifar":
         raise UserError("--dropout: the network cifar has no dropout layer")
     if arguments.momentum and (arguments.optimizer or recipe["optimizer"]) != "sgd":
-        raise UserError("--momentum belongs to --optimizer sgd")
+        raise UserError("--momentum needs --optimizer sgd")
     for name in (arguments.conv_1_name, arguments.conv_2_name):
         if name is not None and name not in network.convolutions:
             raise UserError(f"there is no convolution {name!r}; {network.name} has {', '.join(network.convolutions)}")

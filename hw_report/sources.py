@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hw_cnn.sweep import trial_name
+from hw_cnn.sweep_report import row_name
 from hw_report.collect import Collector
 
 
@@ -58,7 +58,7 @@ def _swept(collector: Collector, key: str) -> str:
     """Collects a sweep and its run with the chosen learning rate and first seed; returns that run's key."""
     sweep = collector.run(key)
     best = f"{key}.best"
-    collector.run(best, trial_name("", sweep["choice"]["lr"], sweep["seeds"][0]))
+    collector.run(best, f"-{row_name(sweep['choice']['lr'])}-seed{sweep['seeds'][0]}")
     collector.figure(f"{key}.curves", key, "curves")
     collector.figure(f"{best}.curves", best, "curves")
     return best

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from hw_common.commands import cli
@@ -42,6 +41,7 @@ class Comparison:
         kind: the word for it in messages.
         module: name of the file with its command line.
         reports_partly: whether a report is written of the finished trainings if others have failed.
+        own_roles: roles of those arguments in `may_change` that `command` does not have.
     """
 
     command: ResumableCommand
@@ -58,6 +58,7 @@ class Comparison:
     kind: str = "comparison"
     module: str = "compare"
     reports_partly: bool = False
+    own_roles: Mapping[str, Role] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -78,26 +79,30 @@ class Comparison:
         made_by = f"{self.command.homework}.{self.module}"
         may_change = {"seeds": self.seeds, "jobs": self.jobs, **self.may_change}
         common = {**self.common, "name": self.name}
-        folder = open_folder(self.folder, self.kind, made_by, self.command, common, may_change)
+        folder = open_folder(self.folder, self.kind, made_by, self.command, common, may_change, self.own_roles)
         try:
-            wanted = {  # seed by seed, so that an interrupted comparison has all rows with the first seeds
-                self.run_name(row, seed): [*self.flags, *flags, "--seed", str(seed)]
-                for seed in self.seeds
-                for row, flags in self.rows.items()
-            }
-            try:
-                trained = train_all(self.command, wanted, self.results_dir, self.jobs, folder.folder)
-            except TrainingsFailed as failed:
-                if self.reports_partly and failed.finished:
-                    self._report(folder, failed.finished)
-                raise
-            return self._report(folder, trained)
+            return self.train_and_report(folder)
         except (KeyboardInterrupt, Stopped) as stop:
             number = stop.signal_number if isinstance(stop, Stopped) else signal_of(stop)
             message = f"the {self.kind} {self.name} was stopped; the same command goes on where it was"
             raise Stopped(number, message) from None
         finally:
             folder.close()
+
+    def train_and_report(self, folder: Run) -> dict[str, Any]:
+        """Trains what is missing, writes the report into `folder`, which is open, and returns its summary."""
+        wanted = {  # seed by seed, so that an interrupted comparison has all rows with the first seeds
+            self.run_name(row, seed): [*self.flags, *flags, "--seed", str(seed)]
+            for seed in self.seeds
+            for row, flags in self.rows.items()
+        }
+        try:
+            trained = train_all(self.command, wanted, self.results_dir, self.jobs, folder.folder)
+        except TrainingsFailed as failed:
+            if self.reports_partly and failed.finished:
+                self._report(folder, failed.finished)
+            raise
+        return self._report(folder, trained)
 
     def _report(self, folder: Run, trained: Mapping[str, Run]) -> dict[str, Any]:
         names = {row: [self.run_name(row, seed) for seed in self.seeds] for row in self.rows}
@@ -163,7 +168,7 @@ def open_folder(
     command: ResumableCommand,
     arguments: Mapping[str, Any],
     may_change: Mapping[str, Any],
-    own_roles: Mapping[str, Role] = MappingProxyType({}),
+    own_roles: Mapping[str, Role],
 ) -> Run:
     """Opens the folder of something that consists of several trainings: a new folder, or the one at `path`.
 

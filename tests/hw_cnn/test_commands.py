@@ -289,14 +289,8 @@ def tiny_sweep(results, *flags):
                         "0.01", "0.1", "--name", "tiny", "--results_dir", str(results), *flags])  # fmt: skip
 
 
-def train_here(wanted, lr, seed, _):
-    """What `sweep._train` does, without a process for each trial: most of its time goes into their imports."""
-    flags = [*wanted.flags, "--lr", repr(lr), "--seed", str(seed), "--threads", "1"]
-    return train.COMMAND.train_once(flags, wanted.expected.results_dir, sweep.trial_name(wanted.name, lr, seed))
-
-
-def test_a_sweep_runs_once_goes_on_and_can_be_extended(tmp_path, monkeypatch):
-    summary = sweep.run_sweep(tiny_sweep(tmp_path, "--jobs", "2"))
+def test_a_sweep_runs_once_goes_on_and_can_be_extended(tmp_path):
+    summary = tiny_sweep(tmp_path, "--jobs", "2").run()
     folder = tmp_path / "hw_cnn"
     assert {path.name for path in folder.iterdir()} == {"tiny", "tiny-lr0.01-seed42", "tiny-lr0.1-seed42"}
     assert {"table.csv", "table.md", "summary.json", "curves.png", "curves.pdf"} <= set(os.listdir(folder / "tiny"))
@@ -307,20 +301,18 @@ def test_a_sweep_runs_once_goes_on_and_can_be_extended(tmp_path, monkeypatch):
     before = numbers_of(folder / "tiny-lr0.1-seed42")
     changed = (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns
     (folder / "tiny-lr0.1-seed42" / "summary.json").unlink()
-    (folder / "tiny" / "study.journal").unlink()
-    assert sweep.run_sweep(tiny_sweep(tmp_path, "--jobs", "2"))["table"] == summary["table"]
+    assert tiny_sweep(tmp_path, "--jobs", "2").run()["table"] == summary["table"]
     assert numbers_of(folder / "tiny-lr0.1-seed42") == before
     assert (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns == changed
-    monkeypatch.setattr(sweep, "_train", train_here)
-    extended = sweep.run_sweep(tiny_sweep(tmp_path, "--seeds", "42", "43"))
+    extended = tiny_sweep(tmp_path, "--seeds", "42", "43").run()
     assert [row["seeds"] for row in extended["table"]] == [2, 2]
     assert extended["table"][0]["final_validation_accuracy_std"] > 0
     assert (folder / "tiny-lr0.01-seed42" / "summary.json").stat().st_mtime_ns == changed
 
 
 def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
-    with pytest.raises(UserError, match=r"1 of 2 trials failed: lr 1e\+30, seed 42 .* not finite"):
-        sweep.run_sweep(tiny_sweep(tmp_path, "--lrs", "0.1", "1e30"))
+    with pytest.raises(UserError, match=r"1 of 2 trainings failed: tiny-lr1e\+30-seed42: .* not finite"):
+        tiny_sweep(tmp_path, "--lrs", "0.1", "1e30").run()
     summary = json.loads((tmp_path / "hw_cnn" / "tiny" / "summary.json").read_text())
     assert [row["lr"] for row in summary["table"]] == [0.1]
 
@@ -328,7 +320,7 @@ def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--lr", "0.1"], "--lr belongs to a single run"),
+        (["--lr", "0.1"], "--lr belongs to a single training"),
         (["--lrs", "0.1", "0.10000001"], "--lrs: 0.1 and 0.10000001 are the same to six digits"),
         (["--lrs", "-1"], "--lrs: expected a number above 0"),
         (["--jobs", "0"], "--jobs: expected a whole number from 1 to 2147483647"),
@@ -339,14 +331,15 @@ def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
 )
 def test_wrong_sweeps_are_refused(tmp_path, flags, message):
     with pytest.raises(UserError, match=message):
-        sweep.run_sweep(tiny_sweep(tmp_path, *flags))
+        tiny_sweep(tmp_path, *flags).run()
 
 
-def test_a_sweep_under_other_flags_needs_another_name(tmp_path):
-    run = sweep._open_folder(tiny_sweep(tmp_path))
-    run.close()
+def test_a_sweep_under_other_flags_needs_another_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("hw_common.commands.comparison.train_all", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tiny_sweep(tmp_path).run()
     with pytest.raises(UserError, match="with --epochs 3: it was started with --epochs 1"):
-        sweep._open_folder(tiny_sweep(tmp_path, "--epochs", "3"))
+        tiny_sweep(tmp_path, "--epochs", "3").run()
 
 
 # ── finished runs ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -402,7 +395,6 @@ def test_predictions(runs, tmp_path, capsys):
 def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkeypatch, capsys):
     quick = {network: [*flags, "--epochs", "1", "--batch_size", "64"] for network, flags in reproduce._SAMPLE.items()}
     monkeypatch.setattr(reproduce, "_SAMPLE", quick)
-    monkeypatch.setattr(sweep, "_train", train_here)
     monkeypatch.setattr(reproduce, "_LEARNING_RATES", dict.fromkeys(reproduce._LEARNING_RATES, ["0.01"]))
     reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1", "--only", "oct"])
     assert {path.name.split("-")[1] for path in (tmp_path / "hw_cnn").iterdir()} == {"oct"}

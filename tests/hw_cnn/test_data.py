@@ -1,46 +1,30 @@
 """Reading the data sets: small files in the real formats, splits, scaling, augmentation, batches and downloads."""
 
-import gzip
-import http.server
-import io
-import socket
 import tarfile
-import threading
 import warnings
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cnn_files
 import numpy as np
 import pytest
 import torch
+from medmnist import INFO
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torchvision import datasets
 
 from hw_cnn import data
 from hw_cnn.data import Split
 from hw_cnn.presets import DATASETS, NETWORKS
 from hw_cnn.readers import READERS
+from hw_common.data import download
 from hw_common.runs.errors import UserError
 from hw_common.training import batches
 
 CPU = torch.device("cpu")
 FASHION, OCT, CIFAR = NETWORKS["fashion"], NETWORKS["oct"], NETWORKS["cifar"]
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch):
-    """Nothing here may reach further than this machine."""
-    connect = socket.create_connection
-
-    def only_here(address, *args, **kwargs):
-        if address[0] != "127.0.0.1":
-            raise OSError("network is unreachable")
-        return connect(address, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "create_connection", only_here)
 
 
 def assert_rows(split: Split, images: np.ndarray, labels: np.ndarray) -> None:
@@ -455,220 +439,48 @@ def test_augmentation_differs_between_epochs_and_chunks(monkeypatch):
     assert not torch.equal(first[0], first[1])
 
 
-# Downloads
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line on stderr for each."""
-
-    def log_message(self, *args):
-        pass
+# Downloads: what is asked for; how it is downloaded and unpacked is tested in tests/hw_common/test_download.py
 
 
 @pytest.fixture
-def web(tmp_path) -> Iterator[str]:
-    """The address at which the files in tmp_path/web are served."""
-    (tmp_path / "web").mkdir()
-    with http.server.HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "web")) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+def asked(monkeypatch):
+    """The files that are asked for; a download makes them with `make`, which a test sets."""
+    wanted = SimpleNamespace(files=[], make=None)
+
+    def place(folder, downloads):
+        folder.mkdir(parents=True, exist_ok=True)
+        downloads = list(downloads)
+        wanted.files += [(download.name, *download.urls, download.md5) for download in downloads]
+        wanted.make(folder)
+        return [folder / download.name for download in downloads]
+
+    monkeypatch.setattr(download, "place", place)
+    return wanted
 
 
-def files_in(folder: Path) -> list[str]:
-    """Every file below `folder`, hidden ones too, and every folder of a download on its way."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.name[0] == ".")
+def test_missing_idx_files_are_downloaded_once(tmp_path, asked):
+    asked.make = lambda folder: cnn_files.write_idx(tmp_path, "FashionMNIST", gz=True)
+    assert len(data.load("fashion-mnist", tmp_path, FASHION, seed=0).train) == 10
+    name, md5 = datasets.FashionMNIST.resources[0]
+    assert asked.files == [(name, *[f"{mirror.rstrip('/')}/{name}" for mirror in datasets.FashionMNIST.mirrors], md5)]
+    data.load("fashion-mnist", tmp_path, FASHION, seed=0)
+    assert len(asked.files) == 1
 
 
-@pytest.fixture
-def mirror(tmp_path, web, monkeypatch) -> str:
-    """The address of a mirror of Fashion-MNIST that has small files, and whose hashes are those published."""
-    from torchvision.datasets import FashionMNIST
-
-    packed = {f"{name}.gz": gzip.compress(cnn_files.idx(a), mtime=0) for name, a in cnn_files.idx_arrays().items()}
-    for name, content in packed.items():
-        (tmp_path / "web" / name).write_bytes(content)
-    monkeypatch.setattr(FashionMNIST, "mirrors", [web])
-    monkeypatch.setattr(FashionMNIST, "resources", [(name, cnn_files.md5(c)) for name, c in packed.items()])
-    return web
+def test_missing_octmnist_is_downloaded_once(tmp_path, asked):
+    asked.make = cnn_files.write_npz
+    assert len(data.load("octmnist", tmp_path / "new", OCT, seed=0).train) == 6
+    data.load("octmnist", tmp_path / "new", OCT, seed=0)
+    assert asked.files == [("octmnist.npz", INFO["octmnist"]["url"], INFO["octmnist"]["MD5"])]
 
 
-def assert_says_what_to_do(error: UserError, file: str) -> None:
-    message = str(error)
-    assert "\n" not in message
-    for part in (file, "--data_dir", "--dataset sample"):
-        assert part in message
+def test_missing_cifar10_is_downloaded_and_unpacked_once(tmp_path, asked, monkeypatch):
+    def make(folder):
+        batches = cnn_files.write_cifar(tmp_path / "original", monkeypatch)
+        with tarfile.open(folder / datasets.CIFAR10.filename, "w:gz") as archive:
+            archive.add(batches, batches.name)
 
-
-def test_missing_files_are_downloaded_whole_and_only_once(tmp_path, mirror, monkeypatch):
-    from torchvision.datasets import FashionMNIST
-
-    first = data.load("fashion-mnist", tmp_path / "data", FASHION, seed=0)
-    expected = sorted(f"FashionMNIST/raw/{name}.gz" for name in cnn_files.IDX_FILES)
-    assert files_in(tmp_path / "data") == expected
-    for name in expected:
-        assert (tmp_path / "data" / name).read_bytes() == (tmp_path / "web" / Path(name).name).read_bytes()
-    monkeypatch.setattr(FashionMNIST, "mirrors", ["https://mirror.invalid/"])
-    again = data.load("fashion-mnist", tmp_path / "data", FASHION, seed=0)
-    assert torch.equal(first.train.images, again.train.images)
-
-
-def test_second_mirror_is_asked_where_the_first_has_nothing_or_something_else(tmp_path, mirror, monkeypatch):
-    from torchvision.datasets import FashionMNIST
-
-    (tmp_path / "web" / "hotel").mkdir()
-    (tmp_path / "web" / "hotel" / f"{cnn_files.IDX_FILES[0]}.gz").write_text("please log in to use our network")
-    monkeypatch.setattr(FashionMNIST, "mirrors", ["https://mirror.invalid/", mirror + "hotel", mirror])
-    assert len(data.load("fashion-mnist", tmp_path / "data", FASHION, seed=0).train) == 10
-    assert len(files_in(tmp_path / "data")) == 4
-
-
-def test_download_with_another_hash_is_refused_and_removed(tmp_path, mirror):
-    damaged = tmp_path / "web" / f"{cnn_files.IDX_FILES[0]}.gz"
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.raises(UserError, match="hash") as caught:
-        data.load("fashion-mnist", tmp_path / "data", FASHION, seed=0)
-    assert_says_what_to_do(caught.value, damaged.name)
-    assert files_in(tmp_path / "data") == []
-
-
-def test_no_network_is_one_line_and_keeps_what_is_there(tmp_path, mirror, monkeypatch):
-    from torchvision.datasets import FashionMNIST
-
-    folder = cnn_files.write_idx(tmp_path / "data", "FashionMNIST", gz=True)
-    (folder / f"{cnn_files.IDX_FILES[2]}.gz").unlink()
-    monkeypatch.setattr(FashionMNIST, "mirrors", ["https://mirror.invalid/"])
-    before = files_in(tmp_path / "data")
-    with pytest.raises(UserError, match="unreachable") as caught:
-        data.load("fashion-mnist", tmp_path / "data", FASHION, seed=0)
-    assert_says_what_to_do(caught.value, str(folder / cnn_files.IDX_FILES[2]))
-    assert files_in(tmp_path / "data") == before
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [b"", b"what?\r\n\r\n", b"HTTP/1.0 404 Not Found\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nshort",
-     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\nshort"],
-    ids=["nothing", "no HTTP", "not found", "breaks off", "breaks off in a chunk"],
-)  # fmt: skip
-def test_server_that_answers_badly_is_one_line(tmp_path, mirror, monkeypatch, answer):
-    from torchvision.datasets import FashionMNIST
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:  # closed
-                    return
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(answer)
-
-        threading.Thread(target=serve, daemon=True).start()
-        monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.getsockname()[1]}/"])
-        try:
-            with pytest.raises(UserError) as caught:
-                data.load("fashion-mnist", tmp_path / "data", FASHION, seed=0)
-        finally:
-            server.shutdown(socket.SHUT_RDWR)  # wakes the thread
-    assert_says_what_to_do(caught.value, cnn_files.IDX_FILES[0])
-    assert files_in(tmp_path / "data") == []
-
-
-def test_folder_that_cannot_be_made_is_one_line(tmp_path, mirror):
-    (tmp_path / "data").write_text("a file, not a folder")
-    with pytest.raises(UserError, match="cannot be written") as caught:
-        data.load("fashion-mnist", tmp_path / "data", FASHION, seed=0)
-    assert_says_what_to_do(caught.value, cnn_files.IDX_FILES[0])
-
-
-def test_octmnist_is_downloaded(tmp_path, web, monkeypatch):
-    import medmnist
-
-    content = cnn_files.write_npz(tmp_path / "web").read_bytes()
-    published = {**medmnist.INFO["octmnist"], "url": web + "octmnist.npz", "MD5": cnn_files.md5(content)}
-    monkeypatch.setitem(medmnist.INFO, "octmnist", published)
-    assert len(data.load("octmnist", tmp_path / "data", OCT, seed=0).train) == 6
-    assert files_in(tmp_path / "data") == ["octmnist.npz"]
-    monkeypatch.setitem(medmnist.INFO, "octmnist", {**published, "MD5": "0" * 32})
-    with pytest.raises(UserError, match="hash") as caught:
-        data.load("octmnist", tmp_path / "elsewhere", OCT, seed=0)
-    assert_says_what_to_do(caught.value, "octmnist.npz")
-    assert files_in(tmp_path / "elsewhere") == []
-
-
-def cifar_archive(folder: Path) -> bytes:
-    """cifar-10-python.tar.gz with `folder` in it."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        tar.add(folder, folder.name)
-    return archive.getvalue()
-
-
-@pytest.fixture
-def cifar_mirror(tmp_path, web, monkeypatch) -> Path:
-    """A CIFAR-10 archive at the place torchvision knows, with the hash torchvision knows."""
-    from torchvision.datasets import CIFAR10
-
-    content = cifar_archive(cnn_files.write_cifar(tmp_path / "original", monkeypatch))
-    (tmp_path / "web" / CIFAR10.filename).write_bytes(content)
-    monkeypatch.setattr(CIFAR10, "url", web + CIFAR10.filename)
-    monkeypatch.setattr(CIFAR10, "tgz_md5", cnn_files.md5(content))
-    return tmp_path / "web" / CIFAR10.filename
-
-
-def test_cifar10_is_downloaded_and_unpacked(tmp_path, cifar_mirror):
-    assert len(data.load("cifar10", tmp_path / "data", CIFAR, seed=0).train) == 18
-    batches = {f"data_batch_{number}" for number in range(1, 6)} | {"test_batch", "batches.meta"}
-    found = set(files_in(tmp_path / "data"))
-    assert found - {cifar_mirror.name} == {f"cifar-10-batches-py/{name}" for name in batches}
-
-
-def test_cifar10_with_another_hash_is_not_unpacked(tmp_path, cifar_mirror):
-    cifar_mirror.write_bytes(cifar_mirror.read_bytes() + b"!")
-    with pytest.raises(UserError, match="hash") as caught:
-        data.load("cifar10", tmp_path / "data", CIFAR, seed=0)
-    assert_says_what_to_do(caught.value, cifar_mirror.name)
-    assert files_in(tmp_path / "data") == []
-
-
-def damaged_archives(folder: Path) -> dict[str, bytes]:
-    """Archives that are not the published one, by what is wrong with them."""
-    folder.mkdir()
-    without_batches = cifar_archive(folder)
-    (folder / "text").write_text("".join(f"{number**2} " for number in range(5000)))
-    good = cifar_archive(folder)
-    middle = len(good) // 2
-    return {
-        "empty": b"",
-        "no archive": b"this is not a tar file",
-        "other content": without_batches,
-        "cut short": good[:middle],
-        "changed": good[:middle] + bytes(255 - byte for byte in good[middle : middle + 200]) + good[middle + 200 :],
-    }
-
-
-@pytest.mark.parametrize("damage", ["empty", "no archive", "other content", "cut short", "changed"])
-def test_damaged_cifar10_archive_put_there_by_hand_is_refused(tmp_path, cifar_mirror, damage):
-    (tmp_path / "data").mkdir()
-    archive = damaged_archives(tmp_path / "holiday")[damage]
-    (tmp_path / "data" / cifar_mirror.name).write_bytes(archive)
-    with pytest.raises(UserError, match="unpack"):
-        data.load("cifar10", tmp_path / "data", CIFAR, seed=0)
-    assert files_in(tmp_path / "data") == [cifar_mirror.name]
-
-
-def test_archive_cannot_write_outside_its_folder(tmp_path, cifar_mirror):
-    evil = io.BytesIO()
-    with tarfile.open(fileobj=evil, mode="w:gz") as tar:
-        tar.addfile(tarfile.TarInfo("../../planted"), io.BytesIO())
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / cifar_mirror.name).write_bytes(evil.getvalue())
-    with pytest.raises(UserError, match="unpack"):
-        data.load("cifar10", tmp_path / "data", CIFAR, seed=0)
-    assert list(tmp_path.rglob("planted")) == []
-    assert files_in(tmp_path / "data") == [cifar_mirror.name]
+    asked.make = make
+    for _ in range(2):
+        assert len(data.load("cifar10", tmp_path / "data", CIFAR, seed=0).train) == 18
+    assert asked.files == [(datasets.CIFAR10.filename, datasets.CIFAR10.url, datasets.CIFAR10.tgz_md5)]

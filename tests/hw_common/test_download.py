@@ -1,10 +1,12 @@
 """Data files: used where they are, downloaded where they are missing, never half there; the server is a thread."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
 import http.server
 import io
+import socket
 import tarfile
 import threading
 
@@ -69,6 +71,29 @@ def test_what_cannot_be_had_is_the_users_error_and_leaves_nothing(tmp_path, mirr
     for hint in (str(folder / "a.npz"), "--data_dir", "--dataset sample"):
         assert hint in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"what?\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\nshort"],
+    ids=["nothing", "no HTTP", "breaks off", "breaks off in a chunk"],
+)  # fmt: skip
+def test_a_server_that_answers_badly_is_the_users_error(tmp_path, answer):
+    def serve():
+        with contextlib.suppress(OSError):  # the server is closed
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(UserError, match="a.npz is missing and could not be downloaded"):
+            download.place(tmp_path, [wanted(f"http://127.0.0.1:{server.getsockname()[1]}/a.npz")])
+        server.shutdown(socket.SHUT_RDWR)  # wakes the thread
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_error(tmp_path, mirror):
