@@ -150,6 +150,7 @@ def _train(run: Run, solver: CaptioningSolver) -> list[float]:
         save()
         raise
     save()
+    run.write_metrics(_rows(solver, seconds))  # again, because a signal may have come between state and metrics
     return seconds
 
 

@@ -73,6 +73,8 @@ def run(settings: DigitSettings, open_run: OpenRun) -> None:
     with open_run(digits.hashes, {"threads": threads}) as run_folder:
         for candidate in candidates:
             _train(run_folder, candidate, candidates, settings.model)
+        # Again, because a signal may have come between the last state and its metrics.
+        run_folder.write_metrics([row for candidate in candidates for row in candidate.rows])
         _conclude(settings, digits, run_folder, candidates)
 
 

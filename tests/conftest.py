@@ -1,7 +1,9 @@
-"""Fixtures that all packages share: one thread, Ctrl-C as in a terminal, no figures."""
+"""Fixtures that all packages share: one thread, Ctrl-C as in a terminal, no figures, tiny finished runs."""
 
+import shutil
 import signal
 
+import commands
 import pytest
 import torch
 
@@ -21,11 +23,40 @@ def ctrl_c():
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures become empty files, because drawing takes longer than the rest of a tiny run."""
-    monkeypatch.setattr(figures, "save", save_nothing)
+    monkeypatch.setattr(figures, "save", commands.save_nothing)
 
 
-def save_nothing(figure, folder, stem):
-    """Stands in for `figures.save`."""
-    for suffix in ("png", "pdf"):
-        (folder / f"{stem}.{suffix}").touch()
-    return [folder / f"{stem}.png", folder / f"{stem}.pdf"]
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """`trained(command, variant)` is a finished tiny run, trained once for all tests; they must not change it."""
+    data, runs = {}, {}
+
+    def train(command, variant=None):
+        tiny = commands.TINY[command]
+        variant = variant or next(iter(tiny.variants))
+        if command not in data:
+            data[command] = tiny.write(tmp_path_factory.mktemp("data with spaces"))
+        if (command, variant) not in runs:
+            words = f"{tiny.flags} {tiny.variants[variant]} --threads 1 --epochs 2 --name run".split()
+            results_dir = tmp_path_factory.mktemp("results with spaces")
+            runs[command, variant] = run = commands.Trained(command, variant, [*data[command], *words], results_dir)
+            with pytest.MonkeyPatch.context() as patch:
+                tiny.patch(patch)
+                patch.setattr(figures, "save", commands.save_nothing)
+                run.main(run.flags_into(results_dir))
+        return runs[command, variant]
+
+    return train
+
+
+@pytest.fixture
+def copy_of(tmp_path):
+    """`copy_of(run)` is a copy of a run folder, for a test to damage; `finished=False` leaves its end out."""
+
+    def copy(run, finished=True):
+        folder = shutil.copytree(run.folder, tmp_path / run.parent.name / "run")
+        if not finished:
+            (folder / "summary.json").unlink()
+        return folder
+
+    return copy

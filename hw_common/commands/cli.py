@@ -45,6 +45,14 @@ class Parser(argparse.ArgumentParser):
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         return []  # allow_abbrev does not cover flags with one dash
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError:
+            if action.choices is None:
+                raise
+            return arg_string  # is none of the choices, which argparse will list
+
     def error(self, message: str) -> NoReturn:
         """Raises UserError: the command line ends with one line and status 2."""
         message = re.sub(r"argument \S*?(--\w+)\S*:", r"\1:", message)  # one spelling of the flag is enough

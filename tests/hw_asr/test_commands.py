@@ -5,14 +5,13 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import asr_files
 import numpy as np
 import pytest
 import torch
-from finished_runs import interrupt, numbers_of, times_of_writing
+from finished_runs import times_of_writing
 from PIL import Image
 
 from hw_asr import (
@@ -33,7 +32,6 @@ from hw_asr import (
 from hw_asr.generation import InferenceSettings
 from hw_asr.presets import Settings, Sizes
 from hw_asr.segments import split
-from hw_common.commands import cli
 from hw_common.runs import checkpoints, figures
 from hw_common.runs.errors import Stopped, UserError
 from hw_common.training.decoding import Hypothesis
@@ -133,38 +131,10 @@ def test_a_summary_has_the_final_numbers(runs, name):
     assert float(rows[1]["training_loss"]) < float(rows[0]["training_loss"])
 
 
-@pytest.mark.parametrize("flags", [NETWORKS["lstm"], NETWORKS["transformer"]], ids=["lstm", "transformer"])
-@pytest.mark.parametrize("call", [2, 4])
-def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
-    clips, tmp_path, monkeypatch, quick_figures, flags, call
-):
-    whole = train_tiny(clips, tmp_path / "whole", *flags, "--name", "run") / "run"
-    with monkeypatch.context() as patch:
-        interrupt(patch, experiment, ("training_loss", "evaluate"), call)
-        with pytest.raises(Stopped, match="Go on with: python -m hw_asr.train --resume"):
-            train_tiny(clips, tmp_path, *flags, "--name", "run")
-    folder = tmp_path / "hw_asr" / "run"
-    assert not (folder / "summary.json").exists()
-    moved = tmp_path / clips.name  # a data set may move between start and resume
-    clips.rename(moved)
-    try:
-        train.main(["--resume", str(folder), "--dataset_dir", str(moved)])
-    finally:
-        moved.rename(clips)
-    assert numbers_of(folder) == numbers_of(whole)
-
-
 def test_a_dry_run_writes_only_spectrograms(clips, tmp_path, capsys):
     train_tiny(clips, tmp_path, "--recipe", "best", "--dry_run")
     assert [path.name for path in (tmp_path / "hw_asr").iterdir()] == ["spectrograms"]
     assert "no run was made" in capsys.readouterr().out
-
-
-def test_resuming_a_finished_run_changes_nothing(runs, capsys):
-    before = times_of_writing(runs["lstm"])
-    train.main(["--resume", str(runs["lstm"])])
-    assert "finished already" in capsys.readouterr().out
-    assert times_of_writing(runs["lstm"]) == before
 
 
 def test_the_sheets_defaults():
@@ -468,11 +438,3 @@ def test_reproduce_does_everything_and_the_second_time_nothing(clips, tmp_path, 
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train", "--decoder", "gru"])
-    with pytest.raises(SystemExit) as caught:
-        cli.run_command(train.main)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1

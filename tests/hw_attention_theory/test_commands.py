@@ -4,14 +4,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import cnn_files
 import numpy as np
 import pytest
-from finished_runs import interrupt, numbers_of
 from PIL import Image
 
 from hw_attention_theory import claims, experiment, measure, parameter_counts, plots, reproduce, scaling, train, verify
@@ -25,14 +23,6 @@ TINY = ["--side", "7", "--n", "4", "--d", "2", "--epochs", "2", "--batch_size", 
 
 def figure_files(stem):
     return {f"{stem}.png", f"{stem}.pdf"}
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c():
-    """A shell's background jobs ignore SIGINT, and so do the tests when they are one."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -120,22 +110,6 @@ def test_a_run_folder_holds_what_was_promised(data_dir, tmp_path, attention, cap
     assert "images a second" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("attention", "call"), [("softmax", 2), ("taylor", 5), ("taylor", 6)])
-def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
-    data_dir, tmp_path, monkeypatch, quick_figures, attention, call
-):
-    flags = ["--attention", attention, "--name", "run"]
-    whole = train_tiny(data_dir, tmp_path / "whole", *flags) / "run"
-    with monkeypatch.context() as patch:
-        interrupt(patch, experiment, ("loss_function", "evaluate"), call)
-        with pytest.raises(Stopped, match="Go on with: python -m hw_attention_theory.train --resume"):
-            train_tiny(data_dir, tmp_path, *flags)
-    folder = tmp_path / FOLDER / "run"
-    assert not (folder / "summary.json").exists()
-    train.main(["--resume", str(folder)])
-    assert numbers_of(folder) == numbers_of(whole)
-
-
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
     train.main(["--dataset", "sample", "--attention", "taylor", "--threads", "1", "--dry_run", "--results_dir",
                 str(tmp_path)])  # fmt: skip
@@ -169,21 +143,6 @@ def test_damaged_data_ends_the_training_before_it_begins(tmp_path):
     message = refusal(train.main, "--data_dir", tmp_path, "--results_dir", tmp_path / "results")
     assert "train has the label 10, expected 0 to 9" in message
     assert not (tmp_path / "results").exists()
-
-
-def test_a_damaged_run_is_not_resumed(data_dir, tmp_path, quick_figures):
-    folder = train_tiny(data_dir, tmp_path, "--name", "run") / "run"
-    (folder / "summary.json").unlink()
-    config = json.loads((folder / "config.json").read_text())
-    for changes, says in (
-        ({"n": 10**9}, "config.json is damaged: --n: expected a whole number from 1 to 1024"),
-        ({"attention": "taylor", "terms": 5}, "last.pt does not belong to this run"),
-        ({"n": 5}, "last.pt does not belong to this run"),
-        ({"evil": "__import__('os')"}, "config.json is damaged: there is no argument --evil"),
-    ):
-        changed = {**config, "arguments": {**config["arguments"], **changes}}
-        (folder / "config.json").write_text(json.dumps(changed))
-        assert says in refusal(train.main, "--resume", folder)
 
 
 # ── parameter_counts and verify ──────────────────────────────────────────────────────────────────────────────────────
@@ -394,9 +353,3 @@ def test_a_stopped_reproduction_says_how_to_go_on(tmp_path, monkeypatch):
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_no_command_imports_torch_before_its_arguments_are_checked():
-    modules = "train, parameter_counts, verify, scaling, reproduce"
-    code = f"import sys; from {FOLDER} import {modules}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,12 @@ from pathlib import Path
 import caption_files
 import pytest
 import torch
-from finished_runs import numbers_of
 from PIL import Image
 
 from hw_caption import caption, compare, experiment, plots, reproduce, results, train
 from hw_caption.vocabulary import SPECIALS
 from hw_common.runs import checkpoints, figures, files
-from hw_common.runs.errors import Stopped, UserError
+from hw_common.runs.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt", "vocabulary.json"}
@@ -175,29 +173,6 @@ def test_a_dry_run_leaves_nothing_but_features(scenes, tmp_path, capsys):
     train.main(flags_of(scenes, tmp_path, "--dry_run"))
     assert run_folders(tmp_path) == {}
     assert "everything fits, no run was made" in capsys.readouterr().out
-
-
-def test_a_signal_saves_and_resume_ends_with_the_same_bits(scenes, tmp_path, monkeypatch, undrawn):
-    """With everything that has a state: attention, dropout, views, several decoders, a schedule."""
-    flags = flags_of(scenes, tmp_path, "-use_attention", "--augment", "--members", "2", "--schedule", "cosine",
-                     "--decoding", "consensus", "--beam", "2")  # fmt: skip
-    loss_function, steps = experiment.loss_function, itertools.count()
-
-    def stopping(model, batch):
-        if next(steps) == 4:  # the second of the second epoch's three steps
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss_function(model, batch)
-
-    monkeypatch.setattr(experiment, "loss_function", stopping)
-    with pytest.raises(Stopped, match=r"python -m hw_caption.train --resume .*stopped") as caught:
-        train.main([*flags, "--name", "stopped"])
-    assert caught.value.signal_number == signal.SIGTERM
-    monkeypatch.undo()
-    folder = tmp_path / "hw_caption" / "stopped"
-    assert not (folder / "summary.json").exists()
-    train.main(["--resume", str(folder)])
-    train.main([*flags, "--name", "whole"])
-    assert numbers_of(folder) == numbers_of(tmp_path / "hw_caption" / "whole")
 
 
 def test_resuming_on_other_images_is_refused(scenes, tmp_path, undrawn):

@@ -16,7 +16,6 @@ from finished_runs import numbers_of
 from PIL import Image
 
 from hw_cnn import compare_layers, explain, predict, reproduce, sweep, train
-from hw_common.commands import cli
 from hw_common.runs.config import describe
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
@@ -104,21 +103,6 @@ def test_kernel_figures_are_drawn_for_the_named_layers(runs):
     assert drawn == {f"kernels-convblock{n}.0-{kind}.png" for n in (1, 2) for kind in ("grey", "heat")}
 
 
-def test_a_taken_name_is_not_overwritten_unless_asked(tmp_path):
-    for flags in ([], [], ["--overwrite", "--seed", "1"]):
-        train_tiny(tmp_path, "--name", "mine", "--epochs", "1", *flags)
-    assert {path.name for path in (tmp_path / "hw_cnn").iterdir()} == {"mine", "mine-2"}
-    seeds = [json.loads((tmp_path / "hw_cnn" / n / "config.json").read_text())["arguments"]["seed"]
-             for n in ("mine", "mine-2")]  # fmt: skip
-    assert seeds == [1, 42]
-
-
-def test_a_dry_run_writes_nothing(tmp_path, capsys):
-    train_tiny(tmp_path, "--dry_run")
-    assert list(tmp_path.iterdir()) == []
-    assert "no run was made" in capsys.readouterr().out
-
-
 def test_tensorboard_events_are_written(tmp_path):
     pytest.importorskip("tensorboard")
     train_tiny(tmp_path, "--tensorboard", "--epochs", "1")
@@ -164,11 +148,6 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     assert json.loads((two / "config.json").read_text())["host"]["processes"] == 2
 
 
-def test_resuming_with_other_arguments_is_refused(runs):
-    with pytest.raises(UserError, match=r"cannot resume .* with --lr 0.5: it was started with --lr 0.1"):
-        train.main(["--resume", str(runs["oct"]), "--lr", "0.5"])
-
-
 def test_resuming_on_other_data_is_refused(tmp_path):
     for split in ("train", "val", "test"):
         for c, name in enumerate(("dark", "bright")):
@@ -185,30 +164,7 @@ def test_resuming_on_other_data_is_refused(tmp_path):
         train.main(["--resume", str(folder)])
 
 
-def test_resuming_a_finished_run_changes_nothing(copy, capsys):
-    before = {path.name: path.read_bytes() for path in copy.iterdir()}
-    train.main(["--resume", str(copy)])
-    assert "finished already" in capsys.readouterr().out
-    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
-
-
-def test_a_diverging_run_says_so_and_leaves_no_folder(tmp_path):
-    with pytest.raises(UserError, match=r"not finite at epoch 1, step \d+; .* smaller learning rate"):
-        train_tiny(tmp_path, "--lr", "1e30", "--name", "wild")
-    assert list((tmp_path / "hw_cnn").iterdir()) == []
-
-
 # ── bad run folders ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Attack:
-    """Unpickled, it would create a file."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
 
 
 def image_file(folder):
@@ -257,22 +213,6 @@ def test_a_run_that_is_not_what_it_says_is_refused(copy, tmp_path, change, messa
     change_config(copy, change)
     with pytest.raises(UserError, match=message):
         predict.main([str(copy), image_file(tmp_path)])
-
-
-def test_pickled_code_in_a_checkpoint_is_not_run(copy, tmp_path):
-    (copy / "summary.json").unlink()
-    marker = tmp_path / "marker"
-    torch.save({"progress": Attack(marker)}, copy / "last.pt")
-    with pytest.raises(UserError, match="nothing in it was run"):
-        train.main(["--resume", str(copy)])
-    assert not marker.exists()
-
-
-def test_a_checkpoint_of_another_network_does_not_resume(copy, runs):
-    (copy / "summary.json").unlink()
-    shutil.copy(runs["cifar"] / "last.pt", copy / "last.pt")
-    with pytest.raises(UserError, match="last.pt does not belong to this run"):
-        train.main(["--resume", str(copy)])
 
 
 def test_errors_are_one_line_and_status_2(tmp_path):
@@ -408,17 +348,6 @@ def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkey
     assert len(before) == 4
     reproduce.main(["--results_dir", str(tmp_path), "--jobs", "1"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
-
-
-def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train", "--batch_size", "0"])
-    with pytest.raises(SystemExit) as caught:
-        cli.run_command(train.main)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: --batch_size: expected a whole number from 1 to 2147483647, got '0' "
-        "(python -m hw_cnn.train --help explains the flags)\n"
-    )
 
 
 @pytest.mark.parametrize(

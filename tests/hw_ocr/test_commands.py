@@ -5,16 +5,14 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
 import ocr_files
 import pytest
-from finished_runs import interrupt, numbers_of, times_of_writing
+from finished_runs import times_of_writing
 from PIL import Image
 
-from hw_common.commands import cli
 from hw_common.runs import figures
 from hw_common.runs.errors import Stopped, UserError
 from hw_ocr import compare, experiment, invariance, plots, read, reproduce, train
@@ -108,34 +106,11 @@ def test_the_confusion_table_counts_every_test_letter_once(runs):
     assert {letter: sum(row.values()) for letter, row in table.items() if sum(row.values())} == {"a": 1, "b": 1, "c": 1}
 
 
-@pytest.mark.parametrize("flags", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("call", [2, 4])
-def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bits(
-    data_dir, tmp_path, monkeypatch, quick_figures, flags, call
-):
-    whole = train_tiny(data_dir, tmp_path / "whole", *flags, "--name", "run") / "run"
-    with monkeypatch.context() as patch:
-        interrupt(patch, experiment, ("letter_loss", "word_loss", "evaluate"), call)
-        with pytest.raises(Stopped, match="Go on with: python -m hw_ocr.train --resume"):
-            train_tiny(data_dir, tmp_path, *flags, "--name", "run")
-    folder = tmp_path / "hw_ocr" / "run"
-    assert not (folder / "summary.json").exists()
-    train.main(["--resume", str(folder)])
-    assert numbers_of(folder) == numbers_of(whole)
-
-
 def test_a_dry_run_writes_nothing(data_dir, tmp_path, capsys):
     train_tiny(data_dir, tmp_path, "--recipe", "best", "--hidden", "4", "--dry_run")
     assert list(tmp_path.iterdir()) == []
     printed = capsys.readouterr().out
     assert "conv-BiLSTM-CRF" in printed and "no run was made" in printed
-
-
-def test_resuming_a_finished_run_changes_nothing(runs, capsys):
-    before = times_of_writing(runs["cnn"])
-    train.main(["--resume", str(runs["cnn"])])
-    assert "finished already" in capsys.readouterr().out
-    assert times_of_writing(runs["cnn"]) == before
 
 
 def test_the_reports_defaults():
@@ -294,14 +269,3 @@ def test_reproduce_does_everything_and_the_second_time_nothing(data_dir, tmp_pat
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_user_error_ends_with_status_2(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train", "--model", "rnn"])
-    with pytest.raises(SystemExit) as caught:
-        cli.run_command(train.main)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: --model: invalid choice: 'rnn' (choose from 'cnn', 'bilstm', 'conv-bilstm') "
-        "(python -m hw_ocr.train --help explains the flags)\n"
-    )

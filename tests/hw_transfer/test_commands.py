@@ -1,12 +1,7 @@
 """Every command of hw_transfer through its real entry point: tiny runs, the files they write, resume, comparison."""
 
-import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +10,10 @@ import torch
 import transfer_files
 from PIL import Image
 
-from hw_common.commands import cli
 from hw_common.runs import checkpoints
-from hw_common.runs.errors import Stopped, UserError
+from hw_common.runs.errors import UserError
 from hw_common.training import distributed
-from hw_transfer import compare, data, experiment, plots, reproduce, train, transfer_learning
+from hw_transfer import compare, data, experiment, plots, reproduce, train
 from hw_transfer.models import ResNet18
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -67,16 +61,6 @@ def train_tiny(results, *flags, name="run"):
 
 def summary_of(folder):
     return json.loads((folder / "summary.json").read_text())
-
-
-def numbers_of(folder):
-    """Everything of a run that has to repeat bit for bit: times are left out."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    summary = summary_of(folder)
-    del summary["speed"], summary["name"]
-    last = checkpoints.load_state(folder / "last.pt")["model"]
-    return rows, summary, {name: tensor.numpy().tobytes() for name, tensor in last.items()}, best_of(folder)
 
 
 def best_of(folder):
@@ -135,37 +119,6 @@ def test_a_runs_weights_are_weights_to_start_from(tmp_path, no_figures):
     assert {name for name in ours if ours[name] != theirs[name]} == FC
 
 
-def stop_at(monkeypatch, step):
-    """Sends SIGTERM in the given step of the training."""
-    steps = iter(range(10**6))
-    real = transfer_learning.loss_function
-
-    def loss_function(model, batch):
-        if torch.is_grad_enabled() and next(steps) == step:
-            signal.raise_signal(signal.SIGTERM)
-        return real(model, batch)
-
-    monkeypatch.setattr(transfer_learning, "loss_function", loss_function)
-
-
-@pytest.mark.parametrize("flags", [[], ["--mode", "freeze"], ["--mode", "freeze", "--cache_features"]],
-                         ids=["finetune", "freeze", "cached"])  # fmt: skip
-def test_stopped_in_an_epoch_and_resumed_a_run_ends_with_the_same_bits(
-    tmp_path, weights, monkeypatch, flags, no_figures
-):
-    flags = ["--weights", weights, "--batch_size", "2", *flags]  # 3 steps an epoch
-    whole = train_tiny(tmp_path, *flags, name="whole")
-    with monkeypatch.context() as patch:
-        stop_at(patch, step=4)
-        with pytest.raises(Stopped, match=r"after epoch 2, step 2 of 3; saved\. Go on with: python -m hw_transfer\."):
-            train_tiny(tmp_path, *flags, name="stopped")
-    stopped = tmp_path / "hw_transfer" / "stopped"
-    assert not (stopped / "summary.json").exists()
-    monkeypatch.chdir(tmp_path)  # another working directory
-    train.COMMAND.main(["--resume", "hw_transfer/stopped"])
-    assert numbers_of(stopped) == numbers_of(whole)
-
-
 def test_resuming_with_other_weights_is_refused(tmp_path, weights, monkeypatch, no_figures):
     own = Path(shutil.copy(weights, tmp_path / "own.safetensors"))
     folder = train_tiny(tmp_path, "--mode", "freeze", "--weights", own, "--epochs", "1")
@@ -186,12 +139,6 @@ def test_a_picture_folder_through_the_command(tmp_path, no_figures, monkeypatch)
     run = train_tiny(tmp_path, "--dataset", "folder", "--data_dir", folder, "--weights", "none", "--epochs", "1")
     assert summary_of(run)["classes"] == ["a", "b", "c"]
     assert len(summary_of(run)["confusion_best"]) == 3
-
-
-def test_a_dry_run_writes_nothing(tmp_path, capsys):
-    train_tiny(tmp_path, "--dry_run")
-    assert list(tmp_path.iterdir()) == []
-    assert "no run was made" in capsys.readouterr().out
 
 
 def test_finetune_is_refused_in_several_processes(monkeypatch):
@@ -270,30 +217,3 @@ def test_reproduce_draws_everything_and_the_second_time_trains_nothing(tmp_path,
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_user_error_ends_with_one_line_and_status_2(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train", "--dataset", "folder", "--data_dir", f"{tmp_path}/no where"])
-    with pytest.raises(SystemExit) as caught:
-        cli.run_command(train.COMMAND.main)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == (
-        f"error: {tmp_path}/no where/train does not exist; expected {tmp_path}/no where/{{train,val}}/<class>/* "
-        "(name the folder with --data_dir)\n"
-    )
-
-
-@pytest.mark.parametrize("module", ["train", "compare", "reproduce"])
-def test_wrong_flags_are_answered_by_the_real_command_before_torch_is_imported(module, tmp_path):
-    code = (
-        "import runpy, sys\n"
-        f"sys.argv = ['x', '--epochs', 'many']\n"
-        f"try: runpy.run_module('hw_transfer.{module}', run_name='__main__')\n"
-        "finally: assert 'torch' not in sys.modules"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-c", code]
-    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert (finished.returncode, finished.stdout) == (2, "")
-    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1
-    assert "--epochs" in finished.stderr

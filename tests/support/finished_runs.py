@@ -1,47 +1,56 @@
-"""What a run folder holds, as values that compare with `==`, and a signal that keeps a run from being finished."""
+"""The contents of a run folder as values that compare with `==`."""
 
 import csv
+import hashlib
 import json
-import os
-import signal
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import pytest
+import safetensors.numpy
 
 from hw_common.runs import checkpoints
-from hw_common.runs.run_folder import BEST, LAST, METRICS, SUMMARY
+from hw_common.runs.run_folder import LAST, METRICS, SUMMARY
 
 
-def numbers_of(folder: Path) -> tuple[Any, ...]:
-    """Everything of a finished run that has to repeat bit for bit: times and host facts are left out."""
-    with open(folder / METRICS, newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+def numbers_of(folder: Path) -> dict[str, Any]:
+    """Everything in a run folder that must be the same, bit for bit, whenever the same training is repeated.
+
+    Times, the run's name and the figures are left out.
+    """
+    found: dict[str, Any] = {METRICS: [{**row, "seconds": 0} for row in rows_of(folder)]}
+    for path in folder.iterdir():
+        if path.suffix == ".safetensors":
+            tensors = safetensors.numpy.load_file(path)
+            found[path.name] = {name: tensors[name].tobytes() for name in tensors if name != "seconds"}
+        elif path.name not in (METRICS, SUMMARY, "config.json") and path.suffix in (".csv", ".json"):
+            found[path.name] = path.read_bytes()
+    if (folder / LAST).is_file():
+        model = checkpoints.load_state(folder / LAST)["model"]
+        found[LAST] = {name: tensor.numpy().tobytes() for name, tensor in model.items()}
     summary = json.loads((folder / SUMMARY).read_text())
-    del summary["speed"], summary["name"]
-    weights = {name: tensor.tolist() for name, tensor in checkpoints.load_state(folder / LAST)["model"].items()}
-    return rows, summary, weights, (folder / BEST).read_bytes()
+    return {**found, SUMMARY: {**summary, "speed": 0, "name": ""}}
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, as text."""
+    with open(folder / METRICS, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The content of summary.json."""
+    return json.loads((folder / SUMMARY).read_text())
+
+
+def contents_of(folder: Path) -> dict[str, tuple[int, str]]:
+    """Every file below `folder` with its time of writing and its SHA-256."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def times_of_writing(folder: Path) -> dict[Path, int]:
-    """When each file of weights below `folder` was written."""
+    """Every file of weights below `folder` with the time at which it was written."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
-
-
-def interrupt(patch: pytest.MonkeyPatch, module: ModuleType, names: Sequence[str], number: int) -> None:
-    """Ctrl-C at the `number`-th call of any of the functions `names` of `module`, counted together."""
-    calls = []
-
-    def interrupting(function: Callable) -> Callable:
-        def call_it(*arguments: Any) -> Any:
-            calls.append(function)
-            if len(calls) == number:
-                os.kill(os.getpid(), signal.SIGINT)
-            return function(*arguments)
-
-        return call_it
-
-    for name in names:
-        patch.setattr(module, name, interrupting(getattr(module, name)))
