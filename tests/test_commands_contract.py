@@ -51,7 +51,7 @@ for command in (*trainings, *others):
                 runpy.run_module(command, run_name="__main__")
             except SystemExit as ended:
                 status = ended.code
-        slow = {"torch", "matplotlib", "sklearn", "captum", "optuna", "h5py"}
+        slow = {"torch", "matplotlib", "sklearn", "captum", "optuna"}
         slow |= {"numpy", "PIL"} if command in trainings else set()
         assert slow.isdisjoint(sys.modules), (command, argv, slow & set(sys.modules))
         assert (status, bool(out.getvalue()), err.getvalue().count("\\n")) == (

@@ -25,7 +25,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from hw_common.commands import cli
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
@@ -36,7 +36,9 @@ FILES = [path for path in sorted(ROOT.glob("hw_*/*.py")) if '__name__ == "__main
 COMMANDS = [path.parent.name if path.stem == "__main__" else f"{path.parent.name}.{path.stem}" for path in FILES]
 _MODULES = {name: importlib.import_module(name if "." in name else f"{name}.__main__") for name in COMMANDS}
 MAINS = {name: module.main for name, module in _MODULES.items() if hasattr(module, "main")}
-TRAININGS = [name for name, module in _MODULES.items() if isinstance(getattr(module, "COMMAND", None), TrainingCommand)]
+TRAININGS = [
+    name for name, module in _MODULES.items() if isinstance(getattr(module, "COMMAND", None), ResumableCommand)
+]
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,15 @@ def in_dataset_dir(write: Callable[[Path], Any]) -> Callable[[Path], Sequence[st
 
 def narrow_speech_networks(patch: pytest.MonkeyPatch) -> None:
     """Four features a character, and the notebook's padding shorter."""
-    from hw_asr import evaluation
+    from hw_asr import generation, presets
     from hw_asr.presets import Sizes
 
     sizes = {
         "sheet": Sizes(encoder_blocks=1, width=4, text_positions=100),
         "notebook": Sizes(encoder_blocks=1, outer_norm=False, width=4, text_positions=98),
     }
-    patch.setattr(evaluation, "PRESETS", sizes)
-    patch.setattr(evaluation, "NOTEBOOK_FRAMES", 40)
+    patch.setattr(presets, "PRESETS", sizes)
+    patch.setattr(generation, "NOTEBOOK_FRAMES", 40)
 
 
 def thin_resnet(patch: pytest.MonkeyPatch) -> None:
