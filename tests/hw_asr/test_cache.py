@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import threading
 
 import asr_files
 import numpy as np
@@ -107,18 +105,6 @@ def test_settings_have_their_own_folders(folder, computed):
     assert len(computed) == 24 and where(folder) != where(folder, SPECTROGRAMS["notebook"])  # eight by check
 
 
-def test_stale_settings_are_noticed(folder, computed, capsys):
-    ensure(folder)
-    index = json.loads((where(folder) / INDEX).read_text())
-    index["settings"]["hop"] = 200
-    (where(folder) / INDEX).write_text(json.dumps(index))
-    computed.clear()
-    check(folder, ensure(folder))
-    assert len(computed) == 16
-    output = capsys.readouterr().out
-    assert "made with another settings; everything is computed anew" in output and output.count("\n") == 1
-
-
 @pytest.mark.parametrize("place", [0, 100, -1])
 def test_a_flipped_bit_is_noticed(folder, computed, capsys, place):
     ensure(folder)
@@ -132,14 +118,6 @@ def test_a_flipped_bit_is_noticed(folder, computed, capsys, place):
     computed.clear()
     ensure(folder)
     assert computed == [] and capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(("rows", "left"), [(0, 0), (1, 0), (20, 1)])
-def test_a_file_that_is_cut_short_is_noticed(folder, capsys, rows, left):
-    ensure(folder)
-    os.truncate(where(folder) / ROWS, 160 * rows)
-    check(folder, ensure(folder))
-    assert f"{8 - left} of 8 spectrograms were damaged and have been computed again\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])
@@ -177,12 +155,3 @@ def test_a_damaged_clip_costs_nothing_that_was_done(folder, computed):
     computed.clear()
     check(folder, ensure(folder))
     assert len(computed) == 2 + 8
-
-
-def test_two_at_once_compute_once(folder, computed):
-    threads = [threading.Thread(target=ensure, args=(folder,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(computed) == 8

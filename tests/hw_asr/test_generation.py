@@ -18,12 +18,14 @@ from hw_asr.text import EMPTY, START, STOP
 SIZES = Sizes(encoder_blocks=1, mels=3, width=8, vocabulary=7, text_positions=9)
 LONGEST = 9
 every_decoder = pytest.mark.parametrize("decoder", ["lstm", "transformer"])
+every_kernel = pytest.mark.parametrize("kernels", ["plain", "fast"])
 
 
-def make(decoder, seed, outer_norm=True):
+def make(decoder, seed, outer_norm=True, kernels="fast"):
     """A small network that is sure enough of itself to differ from step to step."""
     torch.manual_seed(seed)
-    model = build_model(decoder=decoder, sizes=dataclasses.replace(SIZES, outer_norm=outer_norm)).eval()
+    sizes = dataclasses.replace(SIZES, outer_norm=outer_norm)
+    model = build_model(decoder=decoder, sizes=sizes, kernels=kernels).eval()
     for parameter in model.parameters():
         parameter.data.mul_(3)
     return model
@@ -61,6 +63,7 @@ def recomputed(model, spectrograms, frames, max_length):
 
 @torch.inference_mode()
 @every_decoder
+@every_kernel
 @settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -68,8 +71,8 @@ def recomputed(model, spectrograms, frames, max_length):
     characters=st.integers(1, LONGEST),
     outer_norm=st.booleans(),
 )
-def test_a_step_scores_what_forward_scores(decoder, seed, lengths, characters, outer_norm):
-    model = make(decoder, seed, outer_norm)
+def test_a_step_scores_what_forward_scores(decoder, kernels, seed, lengths, characters, outer_norm):
+    model = make(decoder, seed, outer_norm, kernels)
     spectrograms, frames = clips(*lengths)
     tokens = torch.randint(7, (len(lengths), characters))
     expected = model(spectrograms, frames, tokens)
@@ -81,8 +84,9 @@ def test_a_step_scores_what_forward_scores(decoder, seed, lengths, characters, o
 
 @torch.inference_mode()
 @every_decoder
-def test_a_state_goes_on_with_the_rows_that_are_asked_for(decoder):
-    model = make(decoder, seed=3)
+@every_kernel
+def test_a_state_goes_on_with_the_rows_that_are_asked_for(decoder, kernels):
+    model = make(decoder, 3, kernels=kernels)
     spectrograms, frames = clips(9, 4, 6)
     tokens, rows = torch.randint(7, (3, 5)), torch.tensor([2, 0, 2, 1])
     prefixes = model.begin(spectrograms, frames)
@@ -98,14 +102,15 @@ def test_a_state_goes_on_with_the_rows_that_are_asked_for(decoder):
 
 @torch.inference_mode()
 @every_decoder
+@every_kernel
 @settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     max_length=st.integers(1, LONGEST),
 )
-def test_greedy_search_is_the_one_that_computes_everything_again(decoder, seed, lengths, max_length):
-    model = make(decoder, seed)
+def test_greedy_search_is_the_one_that_computes_everything_again(decoder, kernels, seed, lengths, max_length):
+    model = make(decoder, seed, kernels=kernels)
     spectrograms, frames = clips(*lengths)
     found = search(model, spectrograms, frames, max_length)
     expected = recomputed(model, spectrograms, frames, max_length)
