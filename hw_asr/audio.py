@@ -83,11 +83,13 @@ def decode(content: bytes, where: str, max_seconds: float = MAX_SECONDS) -> tupl
             rate = sound.samplerate
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         reason = "it is empty" if not content else str(error).rpartition(">: ")[2] or str(error)
-        raise UserError(f"{where} is damaged or no sound file that libsndfile reads: {reason.rstrip('.')}") from error
+        raise UserError(
+            f"{where} is damaged or not a sound file that libsndfile reads: {reason.rstrip('.')}"
+        ) from error
     if len(samples) < _MIN_SECONDS * rate:
-        raise UserError(f"{where} holds {len(samples)} samples, expected at least {_MIN_SECONDS} s of sound")
+        raise UserError(f"{where} has {len(samples)} samples, expected at least {_MIN_SECONDS} s of sound")
     if not np.isfinite(samples).all():
-        raise UserError(f"{where} is damaged: it holds samples that are no finite numbers")
+        raise UserError(f"{where} is damaged: it contains samples that are not finite numbers")
     if np.ptp(samples) < _SILENCE:
         raise UserError(f"{where} is silent")
     return samples, rate

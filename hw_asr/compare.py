@@ -82,7 +82,7 @@ def _report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]
     """
     summaries = {decoder: [run.summary() for run in runs] for decoder, runs in trained.items()}
     first_run, first = next(iter(trained.values()))[0], next(iter(summaries.values()))[0]
-    table = [_row(decoder, of_decoder) for decoder, of_decoder in summaries.items()]
+    table = [_row(decoder, decoder_summaries) for decoder, decoder_summaries in summaries.items()]
     summary = {
         "name": run.folder.name,
         **{key: first[key] for key in ("homework", "dataset", "data", "preset")},

@@ -53,7 +53,7 @@ PAIRS = (
     Pair("one letter replaced", "the bees jump", "the bees dump",
          "One edit; Jaccard drops most, since the intersection loses a letter and the union gains one."),
     Pair("a word repeated", "wait outside", "wait wait outside",
-         "The extra word lowers all three; cosine drops least, since it divides by the root of the longer length."),
+         "The extra word lowers all three, cosine least, since it divides by the geometric mean of the lengths."),
     Pair("only the beginning", "fish jump again today", "fish",
          "Jaccard and Damerau-Levenshtein are the share of the tokens that is present; cosine is its square root."),
     Pair("only letters right", "cats sing today", "eeaaotns  tihds",

@@ -13,7 +13,7 @@ from hw_common.training.decoding import Hypothesis, SpecialTokens
 
 COUNTED_TOKENS = text.NOTEBOOK_MAX_TEXT + 2  # tokens to which the course's notebook pads every transcript
 _SPECIAL_TOKENS = SpecialTokens(text.START, text.STOP, text.EMPTY)
-_NEVER = [text.START, text.EMPTY]
+_NEVER_GENERATED = [text.START, text.EMPTY]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class InferenceSettings:
         return cls(pad_to, settings.sizes.text_positions, beam)
 
     def unpadded(self, frames: Tensor | None) -> Tensor | None:
-        """`frames` (B,) as argument of `SpeechToText`; None if the network processes padding like sound."""
+        """The argument `frames` of `SpeechToText`: `frames` (B,), or None where padding is processed like sound."""
         return frames if self.pad_to is None else None
 
 
@@ -47,7 +47,7 @@ class _LogProbabilities:
     def step(self, tokens: Tensor) -> Tensor:
         """Appends `tokens` (B,) to the texts and returns the log-probabilities (B, V) of the next characters."""
         logits = self._logits(tokens).float()
-        logits[:, _NEVER] = -math.inf
+        logits[:, _NEVER_GENERATED] = -math.inf
         return logits.log_softmax(dim=1)
 
 

@@ -67,11 +67,11 @@ def _save_curves(folder: Path, stem: str, runs: Runs, panels: Mapping[str, Mappi
     deviations: dict[str, Any] = {}
     for panel, lines in panels.items():
         means[panel], deviations[panel] = {}, {}
-        for decoder, of_decoder in runs.items():
-            epochs = [row["epoch"] for row in of_decoder[0]]
+        for decoder, decoder_runs in runs.items():
+            epochs = [row["epoch"] for row in decoder_runs[0]]
             for line, name in lines.items():
                 label = line if len(runs) == 1 else f"{decoder}, {line}".removesuffix(", ")
-                values = np.array([[row[name] for row in rows] for rows in of_decoder])  # (runs, epochs)
+                values = np.array([[row[name] for row in rows] for rows in decoder_runs])  # (runs, epochs)
                 means[panel][label] = (epochs, values.mean(axis=0))
                 if len(values) > 1:
                     deviations[panel][label] = (epochs, values.std(axis=0, ddof=1))

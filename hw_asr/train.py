@@ -20,8 +20,8 @@ _DESCRIPTION = """\
 Trains a network that transcribes speech (ist-2023-24-hw2 Q3), with the sheet's settings.
 
   python -m hw_asr.train --dataset sample --batch_size 8    about a minute, needs no download
-  python -m hw_asr.train --decoder lstm                     LJSpeech, Question 1
-  python -m hw_asr.train --decoder transformer              LJSpeech, Question 2
+  python -m hw_asr.train --decoder lstm                     LJSpeech, Question 3.1
+  python -m hw_asr.train --decoder transformer              LJSpeech, Question 3.2
   python -m hw_asr.train --preset notebook                  the network, filters and padding of the course's notebook
   python -m hw_asr.train --dataset digits --recipe best     our recipe: more epochs, augmentation, CTC
 

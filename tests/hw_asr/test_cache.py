@@ -149,7 +149,7 @@ def test_an_interrupted_computation_goes_on(folder, monkeypatch, number, error):
 
 def test_a_damaged_clip_costs_nothing_that_was_done(folder, computed):
     (folder / "wavs" / "clip-6.wav").write_bytes(b"RIFF")
-    with pytest.raises(UserError, match="clip-6.wav is damaged or no sound file"):
+    with pytest.raises(UserError, match="clip-6.wav is damaged or not a sound file"):
         ensure(folder)
     (folder / "wavs" / "clip-6.wav").write_bytes(asr_files.encoded(asr_files.sound(6)))
     computed.clear()
