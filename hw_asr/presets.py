@@ -38,26 +38,26 @@ NOTEBOOK_FRAMES = 2754  # frames to which the notebook pads every spectrogram: 2
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that decide what is trained and how; each is a flag of `python -m hw_asr.train`."""
+    """What is trained and how; each setting is a flag of `python -m hw_asr.train`. Defaults: the sheet's recipe."""
 
     decoder: str  # "lstm" (Question 3.1) or "transformer" (Question 3.2)
     preset: str  # a name in PRESETS
     kernels: str  # "plain" for the textbook's computation, "fast" for the fast one
-    dropout: float  # see `Sizes`
-    first_stride: int  # see `Sizes`
-    ctc: float  # weight of the CTC loss; 0 for no CTC loss
-    count_padding: bool  # whether the training loss counts the padding after a text, as in the course's notebook
-    spec_augment: bool  # whether training clips are masked by SpecAugment
-    join: bool  # whether every other training clip is joined with a second one
-    tempo: bool  # whether training clips are made faster or slower
-    epochs: int  # passes over the training clips
-    batch_size: int  # clips per training step, over all processes
-    lr: float  # largest learning rate
-    optimizer: str  # "adamw", "adam" or "sgd"
-    l2_decay: float  # weight decay
-    precision: str  # "fp32" or "bf16"
     seed: int  # seed of the order and the augmentation of the training clips
     beam: int | None  # width of the beam search on test clips; None for greedy search
+    count_padding: bool  # whether the training loss counts the padding after a text, as in the course's notebook
+    epochs: int = 15  # passes over the training clips
+    batch_size: int = 64  # clips per training step, over all processes
+    lr: float = 1e-3  # largest learning rate
+    optimizer: str = "adamw"  # "adamw", "adam" or "sgd"
+    l2_decay: float = 0.01  # weight decay
+    precision: str = "fp32"  # "fp32" or "bf16"
+    dropout: float = 0.0  # see `Sizes`
+    spec_augment: bool = False  # whether training clips are masked by SpecAugment
+    join: bool = False  # whether every other training clip is joined with a second one
+    tempo: bool = False  # whether training clips are made faster or slower
+    ctc: float = 0.0  # weight of the CTC loss; 0 for no CTC loss
+    first_stride: int = 1  # see `Sizes`
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
@@ -82,21 +82,7 @@ class Settings:
         return TITLES[self.decoder] + (" as in the notebook" if self.preset == "notebook" else "")
 
 
-PLAIN: Mapping[str, Any] = MappingProxyType({
-    "epochs": 15,
-    "batch_size": 64,
-    "lr": 1e-3,
-    "optimizer": "adamw",
-    "l2_decay": 0.01,
-    "precision": "fp32",
-    "dropout": 0.0,
-    "spec_augment": False,
-    "join": False,
-    "tempo": False,
-    "ctc": 0.0,
-    "first_stride": 1,
-})  # fmt: skip
-# Our recipe, chosen on validation clips.
+# What our recipe changes; chosen on validation clips.
 _BEST: Mapping[str, Any] = MappingProxyType({
     "epochs": 60,
     "batch_size": 16,
@@ -121,4 +107,6 @@ def defaults(preset: str, recipe: str) -> dict[str, Any]:
         preset: a name in PRESETS; the notebook counts padding in its loss.
         recipe: "plain" for the course's recipe, "best" for ours.
     """
-    return {**PLAIN, **(_BEST if recipe == "best" else {}), "count_padding": preset == "notebook"}
+    fields = dataclasses.fields(Settings)
+    plain = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    return {**plain, **(_BEST if recipe == "best" else {}), "count_padding": preset == "notebook"}
