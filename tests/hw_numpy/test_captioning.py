@@ -1,10 +1,5 @@
 """The captioning network and its solver: gradients, known values, sampling, learning by heart."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import hw_numpy
 from hw_numpy.captioning_solver import CaptioningSolver
 from hw_numpy.gradient_check import eval_numerical_gradient
 from hw_numpy.rnn import CaptioningRNN
@@ -258,27 +252,3 @@ def test_a_state_is_not_changed_by_the_steps_that_follow():
 def test_unknown_arguments_are_refused_by_name(name):
     with pytest.raises(TypeError, match=name):
         solver(examples(), **{name: 1})
-
-
-def test_the_files_work_as_the_courses_scripts_import_them(tmp_path):
-    """With their folder on the path, by bare names, without the package."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import numpy as np; np.random.seed(0)\n"
-        "from rnn import CaptioningRNN; from captioning_solver import CaptioningSolver; import rnn, rnn_layers\n"
-        "assert rnn.rnn_layers is rnn_layers and 'hw_numpy' not in sys.modules\n"
-        "words = {'<NULL>': 0, '<START>': 1, '<END>': 2, 'a': 3}\n"
-        "data = {'train_captions': np.array([[1, 3, 2, 0]]), 'train_image_idxs': np.array([0]),\n"
-        "        'train_features': np.ones((1, 4)), 'word_to_idx': words}\n"
-        "model = CaptioningRNN(words, input_dim=4, wordvec_dim=3, hidden_dim=8, cell_type='rnn')\n"
-        "solver = CaptioningSolver(model, data, update_rule='adam', num_epochs=60, batch_size=25,\n"
-        "    optim_config={'learning_rate': 5e-3}, lr_decay=0.95, verbose=True, print_every=10)\n"
-        "solver.train()\n"
-        "assert len(solver.loss_history) == 60\n"
-        "print(model.sample(np.ones((1, 4)), max_length=5))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", code, str(Path(hw_numpy.__file__).parent)], cwd=tmp_path,
-                          env=environment, capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith("(step 1 of 60) loss ") and lines[-1] == "[[3 2 0 0 0]]"

@@ -1,10 +1,5 @@
 """Recurrent layers against torch's own in float64, at sizes that hypothesis draws; and what they refuse."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,10 +8,9 @@ from hypothesis import strategies as st
 
 from hw_numpy import rnn_layers
 
-PACKAGE = Path(rnn_layers.__file__).parent
 SIZES = st.integers(1, 4)
 SEEDS = st.integers(0, 10**6)
-# Function, then how many times as many columns as hidden numbers its weights have.
+# Forward and backward function, and the columns of the weights for each hidden unit.
 CELLS = {"rnn": (rnn_layers.rnn_forward, rnn_layers.rnn_backward, 1),
          "lstm": (rnn_layers.lstm_forward, rnn_layers.lstm_backward, 4)}  # fmt: skip
 few = settings(max_examples=25, deadline=None)
@@ -45,7 +39,7 @@ def torch_order(array):
 
 
 def torch_cell(kind, x, h0, Wx, Wh, b, dh):
-    """What torch.nn.RNN and LSTM make of the same arrays: h and the gradients of x, h0, Wx, Wh, b."""
+    """Results of torch.nn.RNN or LSTM from the same arrays: h, and the gradients of x, h0, Wx, Wh, b."""
     network = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM}[kind](x.shape[2], h0.shape[1], dtype=torch.float64)
     reorder = torch_order if kind == "lstm" else np.asarray
     with torch.no_grad():
@@ -270,16 +264,3 @@ def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
-
-
-def test_the_file_works_alone_and_imports_numpy_alone(tmp_path):
-    """As the course's scripts use it: the folder on the path, everything imported."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from rnn_layers import *; import rnn_layers\n"
-        "assert rnn_step_forward and lstm_backward and temporal_softmax_loss and rnn_layers.__package__ == ''\n"
-        "print(*sorted({'torch', 'h5py', 'hw_numpy', 'hw_common', 'PIL'} & sys.modules.keys()))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", code, str(PACKAGE)], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True)  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
