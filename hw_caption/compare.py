@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     """Checks all flags, including those for hw_caption.train.
 
     Raises:
-        UserError: a flag is wrong, or the comparison sets it itself.
+        UserError: a flag is wrong, or is one that the comparison sets itself.
     """
     own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _ROW_FLAGS)
     arguments = train.COMMAND.parse(flags)

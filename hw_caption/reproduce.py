@@ -1,6 +1,6 @@
-"""`python -m hw_caption.reproduce`: every figure and number of ist-2021-22-hw2 Question 3.
+"""`python -m hw_caption.reproduce`: computes every figure and number of ist-2021-22-hw2 Question 3.
 
-On the built-in sample by default; `--profile full` takes Sydney and the course's settings instead.
+It uses the built-in sample by default; `--profile full` uses Sydney and the course's settings.
 """
 
 import time

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import caption_files
@@ -16,7 +15,7 @@ from torchvision.models import resnet18
 from hw_caption import backbone, data, feature_store, features, images
 from hw_caption.vocabulary import SPECIALS, Vocabulary
 from hw_common.commands import cli
-from hw_common.data import dataset_files, feature_cache
+from hw_common.data import feature_cache
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 
@@ -132,34 +131,6 @@ def test_what_is_not_there_is_said(tmp_path):
         data.load("sydney", tmp_path)
 
 
-def test_what_is_no_archive_is_refused(tmp_path):
-    packed = caption_files.pack(caption_files.write_json(tmp_path / "tiny"), tmp_path / "tiny.tar")
-    other = tmp_path / "other.tar"
-    with tarfile.open(other, "w:gz") as tar:
-        tar.add(tmp_path / "tiny")
-    for content in (b"no archive", other.read_bytes()[:-20], packed.read_bytes()[:700]):
-        packed.write_bytes(content)
-        assert f"{packed} is damaged or no tar archive" in refusal(packed)
-    packed.write_bytes(b"")
-    assert str(packed) in refusal(packed)
-
-
-def test_an_archive_that_is_cut_short_is_refused_when_the_image_is_read(tmp_path):
-    packed = caption_files.pack(caption_files.write_json(tmp_path / "tiny"), tmp_path / "tiny.tar")
-    found = data.load("sydney", tmp_path, packed)
-    os.truncate(packed, 1000)
-    with pytest.raises(UserError, match="tiny.tar is cut short"):
-        found.test.images[-1].read()
-
-
-def test_links_in_an_archive_are_not_followed(tmp_path):
-    (tmp_path / "secret").write_bytes(caption_files.picture())
-    folder = caption_files.write_json(tmp_path / "tiny")
-    (folder / "images" / "0.tif").unlink()
-    (folder / "images" / "0.tif").symlink_to(tmp_path / "secret")
-    assert "images/0.tif is missing" in refusal(caption_files.pack(folder, tmp_path / "tiny.tar"))
-
-
 def test_the_sample_reads_no_folder():
     with pytest.raises(UserError, match="--dataset sample reads no files"):
         features.resolve(features.parser().parse_args(["--dataset", "sample", "--dataset_dir", "x"]))
@@ -189,19 +160,6 @@ def test_a_damaged_image_is_refused(tmp_path, content, says):
     with pytest.raises(UserError) as caught:
         images.decode(DatasetFile.from_path(tmp_path / "x"), 32)
     assert str(tmp_path / "x") in str(caught.value) and says in str(caught.value)
-
-
-def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="cannot read .*nothing: No such file"):
-        DatasetFile.from_path(tmp_path / "nothing").read()
-    with pytest.raises(UserError, match="cannot read .*: Is a directory"):
-        DatasetFile.from_path(tmp_path).read()
-    monkeypatch.setattr(dataset_files, "LARGEST_FILE", 10)
-    (tmp_path / "large").write_bytes(bytes(11))
-    with pytest.raises(UserError, match="large is larger than the limit of 10 bytes"):
-        DatasetFile.from_path(tmp_path / "large").read()
-    (tmp_path / "large").write_bytes(bytes(10))
-    assert DatasetFile.from_path(tmp_path / "large").read() == bytes(10)
 
 
 # Vocabularies

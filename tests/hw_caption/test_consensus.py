@@ -108,10 +108,7 @@ def change(name, value):
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "damaged or no safetensors file"),
         (lambda path: save_file(load_file(path), path), "holds weights for homework None, expected 'hw_caption'"),
         (change("words", lambda words: words + 1), "do not fit its"),
-        (
-            change("words", lambda words: torch.where(words == PAD, START, words).int()),
-            "do not fit its images or the",
-        ),
+        (change("words", lambda words: torch.where(words == PAD, START, words).int()), "do not fit its images or the"),
         (change("words", lambda words: words[:-1]), "do not fit its"),
         (change("words", torch.Tensor.float), "expected descriptors"),
         (change("captions_of_image", lambda counts: counts - 1), "do not fit its"),

@@ -73,17 +73,7 @@ def test_dataset_json_is_read_from_a_folder_and_from_an_archive(tmp_path):
         ]  # fmt: skip
         expected = (("a", "red", "house"), ("some", "houses"), ("many", "t-junctions", "and", "a", "road"))
         assert found.test.captions == (expected, expected)
-        assert found.vocabulary.words[4:] == (
-            "a",
-            "and",
-            "house",
-            "houses",
-            "many",
-            "red",
-            "road",
-            "some",
-            "t-junctions",
-        )
+        assert " ".join(found.vocabulary.words[4:]) == "a and house houses many red road some t-junctions"
         assert found.max_length == 7
         for image in found.images:
             assert image.read() == (folder / "images" / image.name).read_bytes()
@@ -160,7 +150,7 @@ def test_captions_txt_is_split_80_10_10_whatever_the_seed(tmp_path):
 def test_captions_txt_keeps_what_belongs_to_a_word(tmp_path):
     lines = [
         "\ufeffimage,caption\r", 'a.jpg,"A man, a dog and a ""cat"" ."\r', "b.jpg,Two boys' T-shirts\r", "c.jpg,One\r",
-        "a.jpg,Again , l'été 2 !\r", "",
+        "a.jpg,Again , l'été 2 !\r", ""
     ]  # fmt: skip
     dataset = captioned_images.read(caption_files.write_text(tmp_path, lines))
     found = {image.file.name: image.captions for image in dataset.images}
@@ -260,7 +250,7 @@ def test_two_processes_share_each_batch_at_its_full_width(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("mode", "suffix"),
     [("L", "PNG"), ("L", "JPEG"), ("LA", "PNG"), ("RGBA", "PNG"), ("P", "GIF"), ("CMYK", "JPEG"), ("I;16", "PNG"),
-     ("RGB", "TIFF"), ("RGB", "WEBP"), ("1", "PNG")],
+     ("RGB", "TIFF"), ("RGB", "WEBP"), ("1", "PNG")]
 )  # fmt: skip
 def test_every_mode_becomes_rgb(tmp_path, mode, suffix):
     (tmp_path / "x").write_bytes(caption_files.picture(mode=mode, suffix=suffix))

@@ -312,16 +312,9 @@ def test_a_second_process_waits_for_the_first(tmp_path, tiny, capsys):
 
 
 def test_the_command_computes_once(tmp_path, tiny, count, capsys):
-    flags = [
-        "--dataset_dir",
-        str(tmp_path / "tiny"),
-        "--results_dir",
-        str(tmp_path / "with space"),
-        "--weights",
-        "none",
-    ]
+    flags = ["--dataset_dir", str(tmp_path / "tiny"), "--results_dir", str(tmp_path / "with space")]
     for computed in (6, 6):
-        features.main([*flags, "-image_size", "64", "--threads", "1", "--device", "cpu"])
+        features.main([*flags, "--weights", "none", "-image_size", "64", "--threads", "1", "--device", "cpu"])
         assert len(count) == computed
         where = tmp_path / "with space" / "hw_caption" / "features" / "tiny-none42-64"
         assert capsys.readouterr().out.splitlines()[-1] == f"Tiny: 6 images with 2×2 regions are in {where}"

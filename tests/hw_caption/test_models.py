@@ -1,4 +1,4 @@
-"""The decoders: sizes, names, the sheet's order of operations, and the fast path against the slow one."""
+"""The decoders: sizes, names, the sheet's order of operations, and fast kernels against plain ones."""
 
 import gc
 
@@ -155,7 +155,7 @@ def assert_equal(ours, theirs, atol):
     torch.testing.assert_close((ours[0], ours[2]), (theirs[0], theirs[2]), atol=atol, rtol=0)
 
 
-@every_decoder
+@pytest.mark.parametrize("kind", [Decoder, DecoderWithAttention])
 @settings(max_examples=25, deadline=None)
 @given(lengths=st.lists(st.integers(2, 7), min_size=1, max_size=6), regions=st.integers(1, 5))
 def test_whole_captions_equal_word_by_word_with_all_gradients(kind, lengths, regions):
@@ -247,7 +247,7 @@ def test_the_loops_gradients_are_those_of_finite_differences():
     shapes = {
         "embedded": (sum(sizes), embed), "weight_ih": (4 * width, embed + size), "weight_hh": (4 * width, width),
         "bias": (4 * width,), "hidden": (3, width), "cell": (3, width), "regions": (3, regions, size),
-        "keys": (3, regions, att), "query_weight": (att, width), "score_weight": (att,),
+        "keys": (3, regions, att), "query_weight": (att, width), "score_weight": (att,)
     }  # fmt: skip
     numbers = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes.values()]
     assert torch.autograd.gradcheck(lambda *given: AttentionLoop.apply(*given, sizes, torch.float64), numbers)
