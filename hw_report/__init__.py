@@ -1,1 +1,1 @@
-"""The answers to every sheet: numbers and figures from one command, as a PDF and as a zip to turn in."""
+"""The index of all answers, and the reports: the PDF of every sheet and the zip to turn in."""

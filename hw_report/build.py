@@ -1,4 +1,4 @@
-"""`python -m hw_report build`: runs what is missing of the sheets' experiments, then writes their PDFs."""
+"""`python -m hw_report build`: runs the missing experiments of the sheets, then writes their PDFs."""
 
 import shlex
 import subprocess
@@ -11,23 +11,23 @@ from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_report import document
 from hw_report.collect import Collector, NotThere
+from hw_report.experiments import Command, Experiment
 from hw_report.sheets import Sheet
-from hw_report.sources import Command, Experiment
 
 _STOPPED = {130, 143}  # exit statuses of a command that has saved on SIGINT or SIGTERM
-_GOES_ON = "the build was stopped; the same command goes on where it was"
+_RESUMES = "the build was stopped; the same command resumes it"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for all sheets of a build.
+    """Settings of a build that all sheets share.
 
     Attributes:
         profile: "sample" or "full".
-        results_dir: where run folders are and the PDFs go to.
-        options: flags for the commands, by name; None for what was not given.
-        use: run folders to take in place of an experiment's own, by its name: path of the first, with which the
-            names of the others begin.
+        results_dir: folder with the run folders, in which the PDFs are written.
+        options: values of flags for the commands, by name; None for a flag that was not given.
+        use: the user's own run folders in place of those of an experiment, by its name: the path of the first
+            folder, with whose name the names of the others begin.
     """
 
     profile: str
@@ -36,7 +36,7 @@ class Settings:
     use: Mapping[str, Path] = field(default_factory=dict)
 
     def command_line(self, command: Command) -> list[str]:
-        """What to type behind `python -m` for a command."""
+        """The words after `python -m` for a command."""
         line = [*command.words, "--profile", self.profile, "--results_dir", str(self.results_dir)]
         for name in command.options:
             value = self.options.get(name)
@@ -44,11 +44,11 @@ class Settings:
         return line
 
     def by_hand(self, command: Command) -> str:
-        """The whole command line, as one types it."""
+        """The whole command line, to type by hand."""
         return shlex.join(["python", "-m", *self.command_line(command)])
 
     def build_by_hand(self, sheet: Sheet) -> str:
-        """The command line that builds `sheet`, as one types it."""
+        """The command line that builds `sheet`, to type by hand."""
         line = ["python", "-m", "hw_report", "build", sheet.name, "--profile", self.profile]
         line += ["--results_dir", str(self.results_dir)]
         if self.use:
@@ -56,10 +56,10 @@ class Settings:
         return shlex.join(line)
 
     def check_use(self, sheets: Sequence[Sheet]) -> None:
-        """Finds out whether `use` names experiments of `sheets` only.
+        """Checks the names in `use`.
 
         Raises:
-            UserError: it does not.
+            UserError: a name is not that of an experiment of `sheets`.
         """
         known = {experiment.name for sheet in sheets for experiment in sheet.its_experiments()}
         if foreign := self.use.keys() - known:
@@ -67,11 +67,11 @@ class Settings:
             raise UserError(f"--use {one}: these sheets have no such experiment, only {', '.join(sorted(known))}")
 
     def collect(self, experiment: Experiment) -> Collector:
-        """What an experiment left behind.
+        """The numbers and figures of an experiment.
 
         Raises:
-            NotThere: not all of it is there; the message names the command.
-            UserError: something of it is damaged; likewise.
+            NotThere: a part is missing; the message names the command that makes it.
+            UserError: a part is damaged; the message names the command that makes it anew.
         """
         own = self.use.get(experiment.name)
         folder = own or experiment.folder(self.results_dir, self.profile)
@@ -80,23 +80,23 @@ class Settings:
             experiment.collect(collector)
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise UserError(
-                f"a {type(error).__name__} in the summaries of {folder}*: {error} is not as {experiment.homework} "
-                f"writes it; make them anew with: {collector.anew(folder)}"
+                f"the summaries of {folder}* have unexpected content ({type(error).__name__}: {error}); make them "
+                f"anew with: {collector.anew(folder)}"
             ) from error
         return collector
 
     def collect_all(self, sheet: Sheet) -> dict[str, Collector]:
-        """What the experiments of a sheet left behind, by their names; raises as `collect`."""
+        """The numbers and figures of all experiments of a sheet, by name; raises as `collect`."""
         return {experiment.name: self.collect(experiment) for experiment in sheet.its_experiments()}
 
 
 def build(sheets: Sequence[Sheet], settings: Settings) -> list[Path]:
-    """Runs what is missing, then writes the PDFs of `sheets`; returns their paths.
+    """Runs the missing experiments, then writes the PDFs of `sheets`; returns their paths.
 
     Raises:
-        UserError: typst or a sheet's source is missing, a run folder is damaged, or commands failed (whatever else
-            could be done was done all the same).
-        Stopped: on Ctrl-C or SIGTERM, after the running command has saved.
+        UserError: typst or a report's file is missing, a run folder is damaged, or a command failed. The other
+            commands and PDFs are finished first.
+        Stopped: Ctrl-C or SIGTERM; the running command has saved.
     """
     document.check(sheets)
     settings.check_use(sheets)
@@ -117,7 +117,7 @@ def build(sheets: Sequence[Sheet], settings: Settings) -> list[Path]:
 
 
 def _missing_commands(sheets: Sequence[Sheet], settings: Settings) -> list[Command]:
-    """The commands whose experiments are not all there; each once, though several experiments or sheets want it."""
+    """The commands with missing experiments, each once, even if several experiments or sheets need it."""
     commands: dict[Command, None] = {}
     for sheet in sheets:
         for experiment in sheet.its_experiments():
@@ -131,10 +131,10 @@ def _missing_commands(sheets: Sequence[Sheet], settings: Settings) -> list[Comma
 
 
 def _run(commands: Sequence[Command], settings: Settings) -> list[str]:
-    """Runs `commands` one after the other; returns what to say about those that failed."""
+    """Runs `commands` one after another; returns a message for each that failed."""
     if commands:
         minutes = sum(command.minutes[settings.profile] for command in commands)
-        print(f"to run first, {duration(minutes)} in all on two cores:")
+        print(f"commands to run first, {duration(minutes)} in all on two cores:")
     for command in commands:
         print(f"  {settings.by_hand(command)}  ({duration(command.minutes[settings.profile])})", flush=True)
     failures = []
@@ -142,25 +142,25 @@ def _run(commands: Sequence[Command], settings: Settings) -> list[str]:
         print(f"\n==== {settings.by_hand(command)}", flush=True)
         status = _call([sys.executable, "-m", *settings.command_line(command)])
         if status in _STOPPED:
-            raise Stopped(status - 128, _GOES_ON)
+            raise Stopped(status - 128, _RESUMES)
         if status != 0:
-            failures.append(f"status {status} of a command that can be run by hand: {settings.by_hand(command)}")
+            failures.append(f"a command ended with status {status}; run it by hand: {settings.by_hand(command)}")
     return failures
 
 
 def _call(line: Sequence[str]) -> int:
-    """Runs a command to its end and returns its status; Ctrl-C and SIGTERM are passed on once, and it may save."""
-    process = subprocess.Popen(line, start_new_session=True)  # a session of its own: Ctrl-C goes to this process
+    """Runs a command to its end and returns its status; passes Ctrl-C and SIGTERM on and waits until it has saved."""
+    process = subprocess.Popen(line, start_new_session=True)  # so that Ctrl-C goes to this process alone
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:
         process.send_signal(signal_of(interrupt))
         process.wait()
-        raise Stopped(signal_of(interrupt), _GOES_ON) from None
+        raise Stopped(signal_of(interrupt), _RESUMES) from None
 
 
 def duration(minutes: float) -> str:
-    """How long something takes, in words."""
+    """A rough duration in words."""
     if minutes < 1:
         return f"about {60 * minutes:.0f} s"
     return f"about {minutes:.0f} min" if minutes < 120 else f"about {minutes / 60:.0f} h"

@@ -1,4 +1,4 @@
-"""What run folders say: numbers and figures, each under the key by which a sheet's source asks for it."""
+"""Collects the numbers and figures of run folders, each under the key by which a report asks for it."""
 
 import datetime
 import shlex
@@ -12,7 +12,7 @@ from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, SCHEMA, SUMMARY, Run
 
 FIGURE_SUFFIX = ".pdf"
-SAMPLE = "sample"  # what a summary's "dataset" says of a built-in sample
+SAMPLE = "sample"  # a summary's "dataset" for a built-in sample
 
 
 class NotThere(UserError):
@@ -21,14 +21,14 @@ class NotThere(UserError):
 
 @dataclass(frozen=True)
 class Numbers:
-    """A JSON object that a command left in a run folder, and where it comes from.
+    """A JSON object from a run folder, and where it comes from.
 
     Attributes:
         content: the object.
-        run: the folder.
-        data: on which data, in words.
-        sample: whether those are a built-in sample.
-        seeds: of the trainings behind it.
+        run: the run folder.
+        data: the data set in words.
+        sample: whether the data are a built-in sample.
+        seeds: seeds of the trainings behind the numbers.
     """
 
     content: Any
@@ -39,11 +39,11 @@ class Numbers:
 
     @property
     def date(self) -> str:
-        """On which day the run was started, as YYYY-MM-DD."""
+        """The day on which the run was started, as YYYY-MM-DD."""
         return self.run.config["started"][:10]
 
     def as_json(self) -> dict[str, Any]:
-        """As the sheets' sources read it."""
+        """The object that the reports read."""
         return {
             "content": self.content,
             "data": self.data,
@@ -58,7 +58,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure's file, and the key of the numbers of its run."""
+    """The file of a figure, and the key of the numbers of its run."""
 
     path: Path
     of: str
@@ -66,15 +66,15 @@ class Picture:
 
 @dataclass
 class Collector:
-    """Collects what one experiment left behind.
+    """Collects the numbers and figures of one experiment.
 
     Attributes:
-        homework: whose run folders they are.
-        head: path of the first of them; the others' names begin with its name.
-        command: the whole command line that makes them.
-        own: whether these are runs of the user's own, made by some other command.
-        numbers: what was collected, by key.
-        pictures: likewise.
+        homework: package whose run folders are read.
+        head: path of the first run folder; the names of the others begin with its name.
+        command: the whole command line that makes the run folders.
+        own: whether these are runs of the user, made by another command.
+        numbers: collected numbers by key.
+        pictures: collected figures by key.
     """
 
     homework: str
@@ -88,13 +88,13 @@ class Collector:
         """Collects the summary of a run folder and returns it.
 
         Args:
-            key: of its numbers.
-            suffix: the folder is `<head><suffix>`, …
-            name: … or has this name.
-            data: what it was computed from, where the summary names no data set.
+            key: key of the numbers.
+            suffix: the name of the folder is that of `head` with this suffix.
+            name: the whole name of the folder, in place of the suffix.
+            data: the data in words, if the summary names no data set.
 
         Raises:
-            NotThere: there is no such run, or it is unfinished.
+            NotThere: the run is missing or unfinished.
             UserError: its summary is damaged, of another schema, or names no data.
         """
         folder = self.head.with_name(name or self.head.name + suffix)
@@ -114,61 +114,63 @@ class Collector:
 
     def file(
         self, key: str, of: str, name: str, command: str = "", select: Callable[[Any], Any] = lambda content: content
-    ) -> Any:
+    ) -> None:
         """Collects another JSON file of a collected run.
 
         Args:
-            key: of these numbers.
+            key: key of these numbers.
             of: key of the run.
-            name: of the file.
-            command: what writes it, the run's folder left out; "" where the run itself does.
-            select: picks what is wanted of its content.
+            name: name of the file.
+            command: command that writes the file when the run's folder is added to it; "" if the run itself does.
+            select: picks the wanted part of the content.
 
         Raises:
-            NotThere: it is missing.
-            UserError: it is damaged.
+            NotThere: the file is missing.
+            UserError: the file is damaged.
         """
-        run = self.numbers[of].run
-        path = run.folder / name
+        whole = self.numbers[of]
+        path = whole.run.folder / name
+        again = self._again(path, command)
         if not path.is_file():
-            raise NotThere(f"{path} is missing; make it with: {self._again(run.folder, path.stem, command)}")
+            raise NotThere(f"{path} is missing; make it with: {again}")
         try:
             content = select(files.read_json(path))
         except (KeyError, TypeError, IndexError) as error:
             raise UserError(
-                f"{path} is damaged: it is not what was expected ({type(error).__name__}: {error}); "
-                f"make it anew with: {self._again(run.folder, path.stem, command)}"
+                f"{path} is damaged: unexpected content ({type(error).__name__}: {error}); make it anew with: {again}"
             ) from error
         except UserError as error:
-            again = self._again(run.folder, path.stem, command)
             raise UserError(f"{error}; make it anew with: {again}") from error
-        whole = self.numbers[of]
-        self.numbers[key] = Numbers(content, run, whole.data, whole.sample, whole.seeds)
-        return content
+        self.numbers[key] = Numbers(content, whole.run, whole.data, whole.sample, whole.seeds)
 
     def figure(self, key: str, of: str, stem: str, command: str = "") -> None:
-        """Collects a figure of a collected run; arguments and exceptions as `file`."""
-        run = self.numbers[of].run
-        path = run.folder / (stem + FIGURE_SUFFIX)
+        """Collects the figure `stem`.pdf of a collected run; other arguments and exceptions as `file`."""
+        path = self.numbers[of].run.folder / (stem + FIGURE_SUFFIX)
         if not path.is_file() or path.stat().st_size == 0:
-            raise NotThere(f"the figure {path} is missing; make it with: {self._again(run.folder, stem, command)}")
+            raise NotThere(f"the figure {path} is missing; make it with: {self._again(path, command)}")
         self.pictures[key] = Picture(path, of)
 
-    def _again(self, folder: Path, stem: str, command: str) -> str:
-        """What to type for a missing file; commands that look at a finished run replace no file of theirs."""
+    def figures(self, of: str, *stems: str, command: str = "") -> None:
+        """Collects figures of a collected run, each as <of>.<stem>; other arguments and exceptions as `file`."""
+        for stem in stems:
+            self.figure(f"{of}.{stem.replace('_', '-')}", of, stem, command)
+
+    def _again(self, path: Path, command: str) -> str:
+        """The command line that makes a file of a run again, after removing the old file."""
         if not command:
-            return self.anew(folder)
-        return f"rm -f {shlex.quote(str(folder))}/{stem}.* && {command} {shlex.quote(str(folder))}"
+            return self.anew(path.parent)
+        folder = shlex.quote(str(path.parent))
+        return f"rm -f {folder}/{path.stem}.* && {command} {folder}"
 
     def anew(self, folder: Path) -> str:
-        """What to type to make a run folder again."""
+        """The command line that makes a run folder again."""
         return f"{self.command} without --use" if self.own else f"rm -r {shlex.quote(str(folder))} && {self.command}"
 
 
 def _numbers(run: Run, summary: Mapping[str, Any]) -> Numbers:
     data, seeds = summary.get("data"), summary.get("seeds", [run.arguments.get("seed")])
     if not isinstance(data, str):
-        raise UserError(f"{run.folder / SUMMARY} is damaged: it does not say on which data")
+        raise UserError(f"{run.folder / SUMMARY} is damaged: it does not name its data")
     try:
         datetime.datetime.fromisoformat(run.config["started"])
     except (KeyError, TypeError, ValueError) as error:
@@ -181,8 +183,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """The record of a measured run, as `python -m hw_common.record` wrote it.
 
     Raises:
-        NotThere: there is none.
-        UserError: it is damaged or of another schema.
+        NotThere: there is no such record.
+        UserError: the record is damaged or of another schema.
     """
     again = "python -m hw_common.record RUN (the folder of the measured runs)"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""A sheet's PDF: its typst source, compiled with the numbers and figures that were collected for it."""
+"""The PDF of a sheet: its typst file, compiled with the collected numbers and figures."""
 
 import calendar
 import importlib.util
@@ -12,44 +12,46 @@ from typing import Any
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_report.collect import FIGURE_SUFFIX, Collector, Numbers, read_record
+from hw_report.experiments import Experiment
 from hw_report.index import INDEX
 from hw_report.published import PUBLISHED
 from hw_report.sheets import Sheet
-from hw_report.sources import Experiment
 
 DATA = "data.json"
 _FIGURES = "figures"
 
 
 def path_of(sheet: Sheet, results_dir: Path) -> Path:
-    """Where a sheet's PDF is."""
+    """The path of a sheet's PDF."""
     return results_dir / "reports" / f"{sheet.name}.pdf"
 
 
 def check(sheets: Iterable[Sheet]) -> None:
-    """Finds out before hours of work whether the PDFs can be written.
+    """Checks, before hours of training, that the PDFs can be written.
 
     Raises:
-        UserError: typst or a source is missing.
+        UserError: typst or a typst file is missing.
     """
     if importlib.util.find_spec("typst") is None:
         raise UserError("the package typst, which writes the PDFs, is missing; install it with: pip install typst")
     for sheet in sheets:
-        if not sheet.source.is_file():
-            raise UserError(f"{sheet.source} is missing; get it back with: git checkout -- reports/{sheet.name}.typ")
+        if not sheet.report_file.is_file():
+            raise UserError(
+                f"{sheet.report_file} is missing; get it back with: git checkout -- reports/{sheet.name}.typ"
+            )
 
 
 def render(sheet: Sheet, profile: str, collected: Mapping[str, Collector], group: str | None = None) -> bytes:
-    """A sheet's PDF, the same bytes for the same runs.
+    """The PDF of a sheet, with the same bytes for the same runs.
 
     Args:
-        sheet: whose.
+        sheet: the sheet.
         profile: "sample" or "full".
-        collected: what is known of each of its experiments, by name.
-        group: who turns it in.
+        collected: numbers and figures of each of its experiments, by name.
+        group: name of the group on the first page.
 
     Raises:
-        UserError: the source asks for something that was not collected, or is no typst.
+        UserError: the typst file does not compile, for example because it asks for a number that was not collected.
     """
     facts = {**describe(sheet, profile, collected), "group": group}
     with tempfile.TemporaryDirectory(prefix="hw_report-") as folder:
@@ -58,7 +60,7 @@ def render(sheet: Sheet, profile: str, collected: Mapping[str, Collector], group
 
 
 def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> dict[str, Any]:
-    """What data.json holds: everything that the sheet's source may say that is not its own words."""
+    """The content of data.json: every number, figure and name that the typst file can show."""
     numbers = {key: found for collector in collected.values() for key, found in collector.numbers.items()}
     pictures = {key: picture for collector in collected.values() for key, picture in collector.pictures.items()}
     return {
@@ -85,13 +87,13 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
 
 
 def _versions(numbers: Iterable[Numbers]) -> dict[str, str]:
-    """Of Python and the libraries, in the latest run."""
+    """Versions of Python and the libraries in the latest run."""
     latest = max(numbers, key=lambda found: found.run.config["started"], default=None)
     return dict(latest.run.config.get("versions", {})) if latest else {}
 
 
 def _part(profile: str, experiment: Experiment, collector: Collector) -> dict[str, Any]:
-    """A line of the first page: an experiment, its data, seeds and date."""
+    """A line of the first page: an experiment with its data, seeds and date."""
     numbers = list(collector.numbers.values())
     run = numbers[0].run
     own = f"python -m {run.config['command']} (run folder {run.folder.name})"
@@ -107,8 +109,8 @@ def _part(profile: str, experiment: Experiment, collector: Collector) -> dict[st
 
 
 def _stage(folder: Path, sheet: Sheet, facts: Mapping[str, Any], collected: Iterable[Collector]) -> None:
-    """Puts into `folder` everything that the sheet's source may read; typst sees nothing outside of it."""
-    for source in sheet.source.parent.glob("*.typ"):
+    """Copies everything that the typst file needs into `folder`; typst cannot read files outside of it."""
+    for source in sheet.report_file.parent.glob("*.typ"):
         shutil.copy(source, folder)
     files.write_json(folder / DATA, facts)
     (folder / _FIGURES).mkdir()
@@ -120,17 +122,18 @@ def _stage(folder: Path, sheet: Sheet, facts: Mapping[str, Any], collected: Iter
 def _compile(folder: Path, sheet: Sheet, date: str) -> bytes:
     import typst
 
-    # Only fonts that come with typst and a fixed date: the same bytes on every machine.
+    # The fonts of typst and a fixed date give the same bytes on every machine.
     compiler = typst.Compiler(
-        folder / sheet.source.name, root=folder, ignore_system_fonts=True, sys_inputs={"data": DATA}
+        folder / sheet.report_file.name, root=folder, ignore_system_fonts=True, sys_inputs={"data": DATA}
     )
     timestamp = calendar.timegm(time.strptime(date, "%Y-%m-%d"))
     try:
         pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=timestamp)
     except typst.TypstError as error:
-        raise UserError(f"reports/{sheet.source.name} does not compile: {_on_one_line(error)}") from error
+        raise UserError(f"reports/{sheet.report_file.name} does not compile: {_on_one_line(error)}") from error
     for warning in warnings:
-        print(f"reports/{sheet.source.name}: {_on_one_line(warning)}")
+        print(f"reports/{sheet.report_file.name}: {_on_one_line(warning)}")
+    assert isinstance(pdf, bytes)  # with a format but without an output file
     return pdf
 
 

@@ -1,4 +1,4 @@
-"""Numbers that others published for the sheets' questions, as they are printed beside ours."""
+"""Published numbers for the questions of the sheets, as they are printed beside ours."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,7 +22,7 @@ _ASR = {
     for decoder, numbers in asr.PUBLISHED.items()
     for name, value in numbers.items()
 }
-# By question: the number, and what it is.
+# By key: the number and its description.
 PUBLISHED: Mapping[str, tuple[str, str]] = MappingProxyType({
     "fashion.lr0.001": ("0.8572", "validation accuracy, last epoch, dropout 0.3"),
     "fashion.lr0.01": ("0.9111", "validation accuracy, last epoch, dropout 0.3"),

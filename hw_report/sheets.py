@@ -1,15 +1,15 @@
-"""The five sheets: which homeworks answer them, which experiments and which records of measured runs."""
+"""The five sheets: the homeworks that answer them, their experiments and the records of measured runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from hw_common.runs.errors import UserError
-from hw_report.sources import EXPERIMENTS, Experiment
+from hw_report.experiments import EXPERIMENTS, Experiment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SOURCES = REPOSITORY / "reports"
+REPORT_FILES = REPOSITORY / "reports"
 RECORDS = REPOSITORY / "results" / "record"
 
 
@@ -18,14 +18,14 @@ class Sheet:
     """A homework sheet.
 
     Attributes:
-        name: as the sheet's file is called.
-        title: of the report.
-        course: and year.
-        packages: the homeworks that answer it.
-        experiments: names of what its report tells about.
-        note: what whoever turns it in has to know.
-        notebook: a notebook that is turned in with its outputs, path in the repository.
-        notebook_shows: key of the run that it presents.
+        name: name of the sheet's file.
+        title: title of the report.
+        course: course and year.
+        packages: homeworks that answer the sheet.
+        experiments: names of the experiments that the report describes.
+        note: note in the README of a submission.
+        notebook: path in the repository of a notebook that is turned in with its outputs; "" if there is none.
+        notebook_shows: key of the run that the notebook shows.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Sheet:
     notebook_shows: str = ""
 
     @property
-    def source(self) -> Path:
-        """Its typst source."""
-        return SOURCES / f"{self.name}.typ"
+    def report_file(self) -> Path:
+        """The typst file with the text of the report."""
+        return REPORT_FILES / f"{self.name}.typ"
 
     def its_experiments(self) -> list[Experiment]:
-        """What its report tells about."""
+        """The experiments that the report describes."""
         return [EXPERIMENTS[name] for name in self.experiments]
 
     def records(self) -> list[Path]:
-        """The records of its homeworks' measured runs."""
+        """The records of measured runs of the homeworks."""
         return sorted(path for package in self.packages for path in RECORDS.glob(f"{package}-*.json"))
 
 
@@ -70,9 +70,9 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             "EECS 545 Machine Learning, Winter 2020",
             ("hw_numpy", "hw_transfer"),
             ("softmax", "cnn", "captions", "transfer"),
-            note="The starter code's files have its names, in `hw_numpy/` and `hw_transfer/`, but for three: "
-            "autograder.py is `hw_numpy/check.py`, digit_classification.py `hw_numpy/train.py`, image_captioning.py "
-            "`hw_numpy/caption.py`.",
+            note="The files of the starter code have their names in `hw_numpy/` and `hw_transfer/`, except for three: "
+            "autograder.py is `hw_numpy/check.py`, digit_classification.py is `hw_numpy/train.py`, and "
+            "image_captioning.py is `hw_numpy/caption.py`.",
         ),
         Sheet(
             "ist-2021-22-hw2",
@@ -92,8 +92,8 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
 })  # fmt: skip
 
 
-def choose(names: list[str]) -> list[Sheet]:
-    """The sheets of these names; all of them if there are none.
+def choose(names: Sequence[str]) -> list[Sheet]:
+    """The sheets of these names; all sheets if `names` is empty.
 
     Raises:
         UserError: there is no such sheet.

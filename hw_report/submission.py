@@ -1,4 +1,4 @@
-"""`python -m hw_report submission`: the zip to turn in, with a sheet's PDF, its notebook and the code behind them."""
+"""`python -m hw_report submission`: the zip to turn in, with the PDF of a sheet, its notebook and its code."""
 
 import io
 import zipfile
@@ -14,17 +14,17 @@ from hw_report.sheets import REPOSITORY, Sheet
 
 _SHARED = ("pyproject.toml", "requirements.lock", "LICENSE")
 _NOT_CODE = {"__pycache__"}
-_OLDEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
+_OLDEST = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
 _README = """\
 # {sheet}: {course}, {title}
 
-`{sheet}.pdf` has the answers; this folder has the code behind them. It needs Python 3.11 or newer.{note}
+`{sheet}.pdf` has the answers; this folder has the code. It needs Python 3.11 or newer.{note}
 
     python3 -m venv .venv && . .venv/bin/activate
     pip install --require-hashes -r requirements.lock
     pip install --no-deps --no-build-isolation --editable .
 
-On built-in samples, without downloads; `--profile full` takes the sheet's own data:
+These commands run on built-in samples, without downloads; `--profile full` uses the sheet's own data:
 
 {commands}
 
@@ -35,15 +35,15 @@ On built-in samples, without downloads; `--profile full` takes the sheet's own d
 def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
     """Writes RESULTS_DIR/submissions/<sheet>/<group>.zip and returns its path.
 
-    The same runs and code give the same bytes, but for the times that a notebook measures.
+    The same runs and code give the same bytes, except for the times that a notebook measures.
 
     Args:
-        sheet: to turn in.
-        group: who turns it in: name of the zip, and of the folder in it.
-        settings: whose runs the PDF tells about.
+        sheet: the sheet to turn in.
+        group: name of the group, of the zip and of the folder in it.
+        settings: settings that choose the runs of the PDF.
 
     Raises:
-        UserError: typst is missing, the runs or the code are not all there, or a notebook's cell failed.
+        UserError: typst, a run or a file of the code is missing, or a cell of the notebook failed.
     """
     document.check([sheet])
     settings.check_use([sheet])
@@ -51,7 +51,7 @@ def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
     try:
         collected = settings.collect_all(sheet)
     except NotThere as error:
-        raise UserError(f"{error} (or all that is missing, with: {settings.build_by_hand(sheet)})") from error
+        raise UserError(f"{error} (or everything that is missing, with: {settings.build_by_hand(sheet)})") from error
     content[f"{sheet.name}.pdf"] = document.render(sheet, settings.profile, collected, group)
     if sheet.notebook:
         [run] = [c.numbers[sheet.notebook_shows].run for c in collected.values() if sheet.notebook_shows in c.numbers]
@@ -66,7 +66,7 @@ def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
 
 
 def code(sheet: Sheet) -> dict[str, bytes]:
-    """The files that run a sheet's experiments, by their path in the repository.
+    """The content of the files that run a sheet's experiments, by path in the repository.
 
     Raises:
         UserError: a package or file is missing.
@@ -78,15 +78,15 @@ def code(sheet: Sheet) -> dict[str, bytes]:
             raise UserError(f"{path} is missing; get it back with: git checkout -- {name}")
         found[name] = path.read_bytes()
     for package in ("hw_common", *sheet.packages):
-        paths = [path for path in (REPOSITORY / package).rglob("*") if _belongs(path)]
+        paths = [path for path in (REPOSITORY / package).rglob("*") if _is_code(path)]
         if not paths:
             raise UserError(f"the package {package} is missing; get it back with: git checkout -- {package}")
         found |= {path.relative_to(REPOSITORY).as_posix(): path.read_bytes() for path in paths}
     return found
 
 
-def _belongs(path: Path) -> bool:
-    """Whether a file is code (or comes with it), and not a leftover of running it."""
+def _is_code(path: Path) -> bool:
+    """Whether a file is part of the code, and not a file that Python or an editor left there."""
     inside = path.relative_to(REPOSITORY).parts
     hidden = any(part.startswith(".") or part in _NOT_CODE for part in inside)
     return path.is_file() and not path.is_symlink() and not hidden
@@ -104,7 +104,7 @@ def _readme(sheet: Sheet) -> str:
 
 
 def _zip(content: Mapping[str, bytes]) -> bytes:
-    """A zip with the same bytes for the same content: sorted, and all files of one date and mode."""
+    """A zip with the same bytes for the same content: sorted files, all with the same date and mode."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(content):

@@ -66,7 +66,7 @@ def test_build_runs_a_shared_experiment_once_and_the_second_time_nothing(toys, c
     assert sorted(first) == ["toy-a.pdf", "toy-b.pdf"]
     build(toys)
     assert len(calls(toys)) == 1 and pdfs(toys) == first
-    assert "to run first" not in capfd.readouterr().out
+    assert "commands to run first" not in capfd.readouterr().out
 
 
 def test_the_full_profile_says_beforehand_what_it_runs_and_about_how_long(toys, capfd):
@@ -89,7 +89,9 @@ def test_a_report_says_whether_it_is_of_sample_runs(toys):
 
 def test_a_failure_names_the_command_and_goes_on(toys, capfd):
     order(toys, fail=True)
-    with pytest.raises(UserError, match=r"status 2 .* by hand: python -m toy_homework --profile sample") as caught:
+    with pytest.raises(
+        UserError, match=r"a command ended with status 2; run it by hand: python -m toy_homework --profile sample"
+    ) as caught:
         build(toys)
     assert "toy-a: " in str(caught.value) and "toy-b: " in str(caught.value)
     assert "the toy is broken" in capfd.readouterr().err and not (toys / "reports").exists()
@@ -109,7 +111,7 @@ def test_a_stopped_build_stops_what_it_runs(tmp_path, number):
     process.send_signal(number)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 128 + number
-    assert error == "the build was stopped; the same command goes on where it was\n"
+    assert error == "the build was stopped; the same command resumes it\n"
 
 
 def test_a_report_knows_no_places_of_the_machine(toys):
@@ -207,7 +209,7 @@ def test_a_submission_wants_runs(toys):
         (["build", "--use", "cnn=x"], "--use: expected EXPERIMENT=FOLDER with one of toy, got 'cnn=x'"),
         (["build", "--profile", "half"], "--profile: invalid choice: 'half'"),
         (["build", "--jobs", "0"], "--jobs: expected a whole number"),
-        (["build", "--weights", "imagenet"], "--weights belongs to --profile full; the sample needs no files"),
+        (["build", "--weights", "imagenet"], "--weights needs --profile full; the sample needs no files"),
         (
             ["build", "toy-a", "--use", "toy=nowhere"],
             "nowhere is missing or was only begun; make it with: python -m toy_homework",
@@ -266,7 +268,7 @@ def test_a_source_that_does_not_compile_gives_one_line_and_no_pdf(toys, broken, 
     [
         (b'{"schema": 1, "data": "toys", "score": NaN}', r"is damaged: it holds NaN, which is not JSON"),
         (b'{"schema": 2, "data": "toys", "score": 1}', r"is damaged: expected an object of schema 1"),
-        (b'{"schema": 1, "score": 1}', r"is damaged: it does not say on which data"),
+        (b'{"schema": 1, "score": 1}', r"is damaged: it does not name its data"),
         (b"[]", r"is damaged: expected an object of schema 1"),
         (b"\xff", r"is damaged"),
         (b"[" * 100_000, r"is damaged"),

@@ -79,7 +79,7 @@ def test_its_figures_are_drawn_by_a_build(sheet, answer):
 
 @pytest.mark.parametrize(("sheet", "answer"), ANSWERS)
 def test_its_section_is_in_the_report(sheet, answer):
-    source = SHEETS[sheet].source.read_text()
+    source = SHEETS[sheet].report_file.read_text()
     [(heading, body)] = re.findall(rf"^=+ ([^\n]+) <{re.escape(answer.section)}>\n(.*?)(?=^=|\Z)", source, re.M | re.S)
     assert heading.removeprefix("Task ").replace(" (", "(").startswith(f"{answer.question} ")
     assert "#asked[" in body and len(body.strip()) > 200

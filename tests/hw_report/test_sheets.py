@@ -9,9 +9,9 @@ import report_runs
 
 from hw_report import sheets
 from hw_report.__main__ import main
+from hw_report.experiments import EXPERIMENTS
 from hw_report.index import INDEX
 from hw_report.sheets import SHEETS
-from hw_report.sources import EXPERIMENTS
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def test_a_sheet_compiles_without_warnings_to_the_same_bytes(results, name, capf
 
 @pytest.mark.parametrize("name", SHEETS)
 def test_a_sheet_says_nothing_for_a_missing_number(name):
-    source = SHEETS[name].source.read_text()
+    source = SHEETS[name].report_file.read_text()
     assert "default: none" not in source and 'default: "' not in source
     for word in ("TODO", "missing", "lorem"):
         assert not re.search(rf"\b{word}\b", re.sub(r"is missing|are missing|missing values", "", source)), word
 
 
 def test_sources_import_nothing_from_elsewhere():
-    for path in sheets.SOURCES.glob("*.typ"):
+    for path in sheets.REPORT_FILES.glob("*.typ"):
         assert set(re.findall(r'#import "([^"]+)"', path.read_text())) <= {"style.typ", "data.typ"}, path
         assert not re.search(r"@preview|datetime\.today|https?://(?!arxiv|doi)", path.read_text()), path
 
@@ -59,7 +59,7 @@ def test_sources_import_nothing_from_elsewhere():
 @pytest.mark.parametrize("name", SHEETS)
 def test_the_tests_that_a_sheet_names_exist(name):
     tests = "".join(path.read_text() for path in (sheets.REPOSITORY / "tests").glob("hw_*/*.py"))
-    for word in re.findall(r"`(test_\w+)`", SHEETS[name].source.read_text()):
+    for word in re.findall(r"`(test_\w+)`", SHEETS[name].report_file.read_text()):
         assert f"def {word}(" in tests, word
-    for path in re.findall(r"`(\w+/[\w/]+\.\w+)`", SHEETS[name].source.read_text()):
+    for path in re.findall(r"`(\w+/[\w/]+\.\w+)`", SHEETS[name].report_file.read_text()):
         assert (sheets.REPOSITORY / path).is_file(), path

@@ -14,7 +14,7 @@ import toy_homework
 from hw_common.runs import files
 from hw_common.runs.run_folder import CONFIG
 from hw_report.build import Settings
-from hw_report.sources import EXPERIMENTS
+from hw_report.experiments import EXPERIMENTS
 
 KEPT = Path(__file__).with_suffix(".json")
 _OF_CONFIG = ("schema", "homework", "command", "started", "versions")

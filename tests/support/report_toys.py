@@ -9,8 +9,8 @@ import pytest
 from hw_common.commands import cli
 from hw_common.runs import files
 from hw_report import __main__, sheets
+from hw_report.experiments import Command, Experiment
 from hw_report.sheets import Sheet
-from hw_report.sources import Command, Experiment
 
 SOURCE = """\
 #import "data.typ": *
@@ -42,8 +42,8 @@ def set_up(tmp_path, monkeypatch):
     sources.mkdir()
     for name in SHEETS:
         (sources / f"{name}.typ").write_text(SOURCE)
-    (sources / "data.typ").write_bytes((sheets.SOURCES / "data.typ").read_bytes())
-    monkeypatch.setattr(sheets, "SOURCES", sources)
+    (sources / "data.typ").write_bytes((sheets.REPORT_FILES / "data.typ").read_bytes())
+    monkeypatch.setattr(sheets, "REPORT_FILES", sources)
     monkeypatch.setattr(sheets, "RECORDS", tmp_path / "record")
     monkeypatch.setattr(sheets, "SHEETS", SHEETS)
     monkeypatch.setattr(__main__, "SHEETS", SHEETS)
