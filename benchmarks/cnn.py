@@ -1,12 +1,12 @@
-"""Training speed of hw_cnn against the straightforward loop, as ratios within one run.
+"""Training speed of hw_cnn compared with a straightforward loop, as ratios within one run.
 
     python benchmarks/cnn.py [--batch_size 8 64 256] [--rounds 7] [--images 4096] [--threads 2] [--accuracy]
 
-The straightforward loop is what a first solution looks like: TensorDataset of floats, DataLoader, contiguous tensors,
-fp32, nn.Dropout, zero_grad / backward / step / loss.item(). Ours is `hw_common.training.loop.fit` as `hw_cnn.train`
-calls it. Same network (FashionCNN), same images, same threads; the two take turns, each in a process of its own, and
-the medians of the rounds' ratios are printed.
-`--accuracy` also trains the sample to the end both ways with five seeds: the speed must not cost accuracy.
+The straightforward loop is written as in a first solution: TensorDataset of floats, DataLoader, contiguous tensors,
+fp32, nn.Dropout, zero_grad / backward / step / loss.item(). Ours is `hw_common.training.loop.fit`, called as in
+`hw_cnn.train`. Both train FashionCNN on the same images with the same number of threads, alternately, each in a process
+of its own; the median of the rounds' ratios is printed. `--accuracy` also trains the sample to the end with both and
+five seeds, to show that the accuracies are equal.
 """
 
 import argparse
@@ -77,12 +77,12 @@ def accuracy(model: nn.Module, split: Split) -> float:
 
 def compare_accuracy(images: ImageData) -> None:
     print("\ntest accuracy on the sample after 30 epochs, batch 64, five seeds (equal: within two standard errors)")
-    ways = {
+    trainers = {
         "straightforward": lambda seed: straightforward(images, 64, 30, 0.05, seed),
         "ours, fp32": lambda seed: ours(images, 64, 30, 0.05, seed, "fp32"),
         "ours, bf16": lambda seed: ours(images, 64, 30, 0.05, seed, "bf16"),
     }
-    results = {name: [accuracy(way(seed), images.test) for seed in range(42, 47)] for name, way in ways.items()}
+    results = {name: [accuracy(train(seed), images.test) for seed in range(42, 47)] for name, train in trainers.items()}
     naive = results["straightforward"]
     for name, values in results.items():
         gap = abs(statistics.mean(values) - statistics.mean(naive))
@@ -92,18 +92,18 @@ def compare_accuracy(images: ImageData) -> None:
 
 
 def repeated_sample(count: int) -> ImageData:
-    """The sample with `count` training images, the same ones again and again."""
+    """Returns the sample with its training images repeated until there are `count` of them."""
     sample = data.load("sample", None, FASHION, seed=42)
     rows = torch.arange(count) % len(sample.train)
     split = Split(sample.train.images[rows], sample.train.labels[rows])
     return ImageData(sample.name, split, sample.val, sample.test, sample.classes, {})
 
 
-def naive_way(batch_size: int, count: int) -> Callable[[], nn.Module]:
+def naive_trainer(batch_size: int, count: int) -> Callable[[], nn.Module]:
     return functools.partial(straightforward, repeated_sample(count), batch_size, 1, 0.01, 42)
 
 
-def our_way(batch_size: int, count: int) -> Callable[[str], nn.Module]:
+def our_trainer(batch_size: int, count: int) -> Callable[[str], nn.Module]:
     keep_freed_memory()  # as every training does
     return functools.partial(ours, repeated_sample(count), batch_size, 1, 0.01, 42)
 
@@ -120,7 +120,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, median of {arguments.rounds} rounds")
     for batch_size in arguments.batch_size:
         count = arguments.images * (1 if batch_size == 8 else 4)
-        with Worker(naive_way, batch_size, count) as naive, Worker(our_way, batch_size, count) as our:
+        with Worker(naive_trainer, batch_size, count) as naive, Worker(our_trainer, batch_size, count) as our:
             calls = {"naive": naive, **{precision: functools.partial(our, precision) for precision in ("fp32", "bf16")}}
             seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
         for precision in ("fp32", "bf16"):

@@ -1,4 +1,4 @@
-"""Speed of MyLinear and MyConv2d against torch's layers in CifarCNN, as ratios within one run.
+"""Time of CifarCNN with MyLinear and MyConv2d compared with torch's layers, as ratios within one run.
 
     python benchmarks/layers.py [--rounds 100] [--threads 2]
 

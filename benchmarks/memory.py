@@ -2,7 +2,7 @@
 
     HW_DATA_DIR=… python benchmarks/memory.py
 
-Trains for one epoch in a process of its own. Goal: at most 1.5 GB.
+The training runs for one epoch in a process of its own. Goal: at most 1.5 GB.
 """
 
 import resource

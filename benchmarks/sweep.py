@@ -1,8 +1,9 @@
-"""Time of a learning-rate sweep with `--jobs 2` against one trial after the other, as a ratio within one run.
+"""Time of a learning-rate sweep with `--jobs 2` compared with `--jobs 1`, as a ratio within one run.
 
     python benchmarks/sweep.py [--rounds 3] [flags of hw_cnn.sweep]
 
-The sheet's network and settings on the sample, three rates, two seeds; further flags change that. Goal: at most 0.75.
+By default it sweeps three learning rates with two seeds, with the sheet's network and settings on the sample. Goal: at
+most 0.75.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Speed of an epoch of freeze with cached features against one without, as ratio within one run.
+"""Time of an epoch of freeze with and without cached features, as a ratio within one run.
 
     python benchmarks/transfer.py [--rounds 3] [--threads 2] [--precision bf16]
 
-As many pictures of the sheet's size as the sheet has, of noise, since the time does not depend on what they show; each
-epoch trains on all of them and validates. Goal: at least 20 times as fast. How long the features take, once, is
-printed beside it.
+The pictures are noise, of the sheet's number and size, since the time does not depend on their content; each epoch
+trains on all of them and validates. Goal: at least 20 times as fast with cached features. The time for computing the
+features once is printed too.
 """
 
 import argparse

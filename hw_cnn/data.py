@@ -20,15 +20,10 @@ _COURSE_OCT_COUNTS = (182, 55, 42, 250)
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their classes.
+    """Images and their classes."""
 
-    Attributes:
-        images: images (N, C, H, W) uint8.
-        labels: class of each image, (N,) int64.
-    """
-
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # images (N, C, H, W) uint8
+    labels: Tensor  # class of each image, (N,) int64
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,24 +31,15 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set, split three ways, at a network's input size.
+    """A data set, split three ways, at a network's input size."""
 
-    Attributes:
-        name: name for people.
-        train: training images.
-        val: validation images.
-        test: test images.
-        classes: names of the classes.
-        hashes: hash of each data file.
-        course_subset: positions of the course's own test images in `test`; None if the course uses all of them.
-    """
-
-    name: str
-    train: Split
-    val: Split
-    test: Split
-    classes: tuple[str, ...]
-    hashes: Mapping[str, str]
+    name: str  # name for people
+    train: Split  # training images
+    val: Split  # validation images
+    test: Split  # test images
+    classes: tuple[str, ...]  # names of the classes
+    hashes: Mapping[str, str]  # hash of each data file
+    # positions of the course's own test images in `test`; None if the course uses all of them
     course_subset: Tensor | None = None
 
 

@@ -18,23 +18,14 @@ from hw_common.runs.run_folder import Run
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run with its best weights.
+    """A finished run with its best weights."""
 
-    Attributes:
-        run: run folder.
-        settings: settings of the training.
-        data_dir: folder of the data sets at the time of the training.
-        network: input of the network.
-        model: network, in eval mode.
-        classes: names of the outputs.
-    """
-
-    run: Run
-    settings: Settings
-    data_dir: Path
-    network: Network
-    model: SheetCNN
-    classes: tuple[str, ...]
+    run: Run  # run folder
+    settings: Settings  # settings of the training
+    data_dir: Path  # folder of the data sets at the time of the training
+    network: Network  # input of the network
+    model: SheetCNN  # network, in eval mode
+    classes: tuple[str, ...]  # names of the outputs
 
     @property
     def title(self) -> str:

@@ -11,41 +11,24 @@ HOMEWORK = "hw_cnn"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that decide on the result of a training; each is a flag of `hw_cnn.train`.
+    """Settings that decide on the result of a training; each is a flag of `hw_cnn.train`."""
 
-    Attributes:
-        dataset: key of DATASETS.
-        network: key of NETWORKS.
-        dropout: probability of the dropout layer.
-        no_maxpool: network oct: whether strides take the place of pooling.
-        padding: network cifar: zeros around the image of each convolution, 0 or 2; None for the other networks.
-        epochs: passes over the training images.
-        batch_size: images per step, over all processes.
-        lr: learning rate.
-        optimizer: "sgd" or "adam".
-        momentum: Nesterov momentum of sgd.
-        l2_decay: weight decay.
-        schedule: "constant", or "cosine" for a learning rate that warms up and falls to 0.
-        augment: whether to flip images at random and shift them by up to two pixels.
-        precision: "fp32", or "bf16" for automatic mixed precision.
-        seed: random seed.
-    """
-
-    dataset: str
-    network: str
-    dropout: float
-    no_maxpool: bool
+    dataset: str  # key of DATASETS
+    network: str  # key of NETWORKS
+    dropout: float  # probability of the dropout layer
+    no_maxpool: bool  # network oct: whether strides take the place of pooling
+    # network cifar: zeros around the image of each convolution, 0 or 2; None for the other networks
     padding: int | None
-    epochs: int
-    batch_size: int
-    lr: float
-    optimizer: str
-    momentum: float
-    l2_decay: float
-    schedule: str
-    augment: bool
-    precision: str
-    seed: int
+    epochs: int  # passes over the training images
+    batch_size: int  # images per step, over all processes
+    lr: float  # learning rate
+    optimizer: str  # "sgd" or "adam"
+    momentum: float  # Nesterov momentum of sgd
+    l2_decay: float  # weight decay
+    schedule: str  # "constant", or "cosine" for a learning rate that warms up and falls to 0
+    augment: bool  # whether to flip images at random and shift them by up to two pixels
+    precision: str  # "fp32", or "bf16" for automatic mixed precision
+    seed: int  # random seed
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
@@ -55,31 +38,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Network:
-    """A network's input, and the settings that its sheet asks for.
+    """A network's input, and the settings that its sheet asks for."""
 
-    Attributes:
-        name: value of --network.
-        citation: sheet and question.
-        channels: channels of the input images.
-        size: height and width of the input images, in pixels.
-        scale: number by which pixels 0–255 are divided first (256 in the course's code, 255 elsewhere).
-        mean: number that is subtracted next.
-        std: number by which the difference is divided last.
-        convolutions: names of the first and the second convolution, as the sheet writes them.
-        defaults: values of the flags that the command line leaves out.
-        best: changes that `--recipe best` makes to the defaults.
-    """
-
-    name: str
-    citation: str
-    channels: int
-    size: int
-    scale: float
-    mean: float
-    std: float
-    convolutions: tuple[str, ...]
-    defaults: Mapping[str, Any]
-    best: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # value of --network
+    citation: str  # sheet and question
+    channels: int  # channels of the input images
+    size: int  # height and width of the input images, in pixels
+    scale: float  # number by which pixels 0–255 are divided first (256 in the course's code, 255 elsewhere)
+    mean: float  # number that is subtracted next
+    std: float  # number by which the difference is divided last
+    convolutions: tuple[str, ...]  # names of the first and the second convolution, as the sheet writes them
+    defaults: Mapping[str, Any]  # values of the flags that the command line leaves out
+    best: Mapping[str, Any] = field(default_factory=dict)  # changes that `--recipe best` makes to the defaults
 
 
 _PLAIN = {

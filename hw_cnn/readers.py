@@ -18,18 +18,7 @@ from hw_common.data import class_folders, download, idx
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
-_FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+_FASHION_CLASSES = tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(","))
 _OCT_CLASSES = ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal")
 _LARGEST_NPZ = 2**31  # bytes when unpacked; OCTMNIST has 90 million
 # The exceptions that NumPy and zipfile raise for a damaged or malicious file.
@@ -43,23 +32,14 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) or (N, H, W, C) uint8, 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set as it is in its files.
+    """A data set as it is in its files."""
 
-    Attributes:
-        name: name for people.
-        train: training images and labels.
-        val: validation images and labels.
-        test: test images and labels.
-        classes: names of the classes.
-        hashes: SHA-256 of each data file; of the decoded pixels for image folders and the sample.
-    """
-
-    name: str
-    train: Part
-    val: Part
-    test: Part
-    classes: tuple[str, ...]
-    hashes: Mapping[str, str]
+    name: str  # name for people
+    train: Part  # training images and labels
+    val: Part  # validation images and labels
+    test: Part  # test images and labels
+    classes: tuple[str, ...]  # names of the classes
+    hashes: Mapping[str, str]  # SHA-256 of each data file; of the decoded pixels for image folders and the sample
 
 
 def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:

@@ -14,17 +14,11 @@ _METRICS = ("validation_accuracy", "test_accuracy", "test_accuracy_course_subset
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished training of a sweep.
+    """A finished training of a sweep."""
 
-    Attributes:
-        summary: content of its summary.json.
-        rows: content of its metrics.csv, a row for each epoch.
-        hashes: hash of each of its data files.
-    """
-
-    summary: Mapping[str, Any]
-    rows: Sequence[Mapping[str, float]]
-    hashes: Mapping[str, str]
+    summary: Mapping[str, Any]  # content of its summary.json
+    rows: Sequence[Mapping[str, float]]  # content of its metrics.csv, a row for each epoch
+    hashes: Mapping[str, str]  # hash of each of its data files
 
 
 def row_name(lr: float) -> str:

@@ -29,17 +29,11 @@ Key = tuple[float, int]  # learning rate, seed
 
 @dataclass(frozen=True)
 class SharedSweep(Comparison):
-    """A sweep whose trainings are shared among machines.
+    """A sweep whose trainings are shared among machines."""
 
-    Attributes:
-        lrs: learning rates.
-        storage: Optuna storage address, or path of a journal file.
-        choose_by: "last" or "best", the epoch whose validation accuracy is compared.
-    """
-
-    lrs: Sequence[float] = ()
-    storage: str = ""
-    choose_by: str = "last"
+    lrs: Sequence[float] = ()  # learning rates
+    storage: str = ""  # Optuna storage address, or path of a journal file
+    choose_by: str = "last"  # "last" or "best", the epoch whose validation accuracy is compared
 
     def train_and_report(self, folder: Run) -> dict[str, Any]:
         """Trains what no machine has trained or is training; reports the finished trainings of all machines."""

@@ -30,15 +30,10 @@ same command again resumes an interrupted comparison and does not repeat finishe
 
 @dataclass(frozen=True)
 class Scenario:
-    """A row of the comparison.
+    """A row of the comparison."""
 
-    Attributes:
-        title: name in the table and in the figure.
-        flags: its flags of `hw_transfer.train`.
-    """
-
-    title: str
-    flags: Sequence[str]
+    title: str  # name in the table and in the figure
+    flags: Sequence[str]  # its flags of `hw_transfer.train`
 
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({

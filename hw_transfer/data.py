@@ -32,15 +32,10 @@ _EVALUATION_BATCH = 32
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures and their classes.
+    """Pictures and their classes."""
 
-    Attributes:
-        pictures: pictures, each (height, width, 3) uint8 of its own size.
-        labels: class of each picture, (N,) int64.
-    """
-
-    pictures: Sequence[np.ndarray]
-    labels: Tensor
+    pictures: Sequence[np.ndarray]  # pictures, each (height, width, 3) uint8 of its own size
+    labels: Tensor  # class of each picture, (N,) int64
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -48,23 +43,14 @@ class Split:
 
 @dataclass(frozen=True)
 class PictureData:
-    """A data set in memory.
+    """A data set in memory."""
 
-    Attributes:
-        name: name for people.
-        size: height and width of the network's input, in pixels.
-        train: training pictures.
-        val: validation pictures, on which the results are reported too: the sheet has no test set.
-        classes: names of the classes.
-        hashes: SHA-256 of the decoded pictures of each split.
-    """
-
-    name: str
-    size: int
-    train: Split
-    val: Split
-    classes: tuple[str, ...]
-    hashes: Mapping[str, str]
+    name: str  # name for people
+    size: int  # height and width of the network's input, in pixels
+    train: Split  # training pictures
+    val: Split  # validation pictures, on which the results are reported too: the sheet has no test set
+    classes: tuple[str, ...]  # names of the classes
+    hashes: Mapping[str, str]  # SHA-256 of the decoded pictures of each split
 
 
 def load(dataset: str, data_dir: Path) -> PictureData:

@@ -10,50 +10,30 @@ HOMEWORK = "hw_transfer"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of the optimization; the defaults are the sheet's (eecs545-w20-hw4 Q5).
+    """Settings of the optimization; the defaults are the sheet's (eecs545-w20-hw4 Q5)."""
 
-    Attributes:
-        epochs: passes over the training pictures.
-        batch_size: pictures per step, over all processes.
-        lr: learning rate of the first `step_size` epochs.
-        optimizer: "sgd" or "adam".
-        momentum: momentum of sgd, without Nesterov's change.
-        l2_decay: weight decay.
-        step_size: number of epochs after which the learning rate is multiplied by `gamma`, again and again (StepLR).
-        gamma: factor for the learning rate.
-        precision: "fp32", or "bf16" for automatic mixed precision.
-    """
-
-    epochs: int = 25
-    batch_size: int = 4
-    lr: float = 1e-3
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    l2_decay: float = 0.0
+    epochs: int = 25  # passes over the training pictures
+    batch_size: int = 4  # pictures per step, over all processes
+    lr: float = 1e-3  # learning rate of the first `step_size` epochs
+    optimizer: str = "sgd"  # "sgd" or "adam"
+    momentum: float = 0.9  # momentum of sgd, without Nesterov's change
+    l2_decay: float = 0.0  # weight decay
+    # number of epochs after which the learning rate is multiplied by `gamma`, again and again (StepLR)
     step_size: int = 7
-    gamma: float = 0.1
-    precision: str = "fp32"
+    gamma: float = 0.1  # factor for the learning rate
+    precision: str = "fp32"  # "fp32", or "bf16" for automatic mixed precision
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that decide on the result of a training; each is a flag of `hw_transfer.train`, or in `recipe`.
+    """Settings that decide on the result of a training; each is a flag of `hw_transfer.train`, or in `recipe`."""
 
-    Attributes:
-        dataset: key of DATASETS.
-        mode: "finetune" or "freeze".
-        weights: "imagenet", "none" for random weights, or the path of a file.
-        cache_features: whether the last layer is trained on features that are computed once, without augmentation.
-        seed: random seed.
-        recipe: settings of the optimization.
-    """
-
-    dataset: str
-    mode: str
-    weights: str
-    cache_features: bool
-    seed: int
-    recipe: Recipe
+    dataset: str  # key of DATASETS
+    mode: str  # "finetune" or "freeze"
+    weights: str  # "imagenet", "none" for random weights, or the path of a file
+    cache_features: bool  # whether the last layer is trained on features that are computed once, without augmentation
+    seed: int  # random seed
+    recipe: Recipe  # settings of the optimization
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
@@ -65,17 +45,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that the command line offers.
+    """A data set that the command line offers."""
 
-    Attributes:
-        title: name for people.
-        size: height and width of the network's input, in pixels.
-        weights: default of --weights.
-    """
-
-    title: str
-    size: int
-    weights: str
+    title: str  # name for people
+    size: int  # height and width of the network's input, in pixels
+    weights: str  # default of --weights
 
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType({

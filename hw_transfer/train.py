@@ -33,7 +33,7 @@ Ctrl-C finishes the step and saves; --resume continues from there.
 
 
 def parser() -> cli.Parser:
-    """Declares all flags; the default None stands for the sheet's value, or for one that depends on the data set."""
+    """Declares all flags; a default of None means the sheet's value, or one that depends on the data set."""
     flags = cli.Parser("python -m hw_transfer.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(

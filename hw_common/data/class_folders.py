@@ -19,14 +19,10 @@ _LARGEST_ARCHIVE = 2**30  # bytes when unpacked; hymenoptera has 50 million
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file in a folder or in an archive.
+    """An image file in a folder or in an archive."""
 
-    Attributes:
-        name: its path, for messages.
-        content: its path on disk, its bytes, or a function that reads its bytes from an archive.
-    """
-
-    name: str
+    name: str  # its path, for messages
+    # its path on disk, its bytes, or a function that reads its bytes from an archive
     content: Path | bytes | Callable[[], bytes]
 
     def opened(self) -> AbstractContextManager[Image.Image]:
@@ -46,17 +42,11 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The image files of a data set.
+    """The image files of a data set."""
 
-    Attributes:
-        classes: names of the classes, sorted.
-        files: image files of each split, class by class, sorted by name within a class.
-        labels: for each split, the position in `classes` of each file's class.
-    """
-
-    classes: tuple[str, ...]
-    files: Mapping[str, list[ImageFile]]
-    labels: Mapping[str, list[int]]
+    classes: tuple[str, ...]  # names of the classes, sorted
+    files: Mapping[str, list[ImageFile]]  # image files of each split, class by class, sorted by name within a class
+    labels: Mapping[str, list[int]]  # for each split, the position in `classes` of each file's class
 
 
 Listed = dict[str, dict[str, list[ImageFile]]]  # split → class → files
