@@ -41,7 +41,7 @@ from hw_asr.evaluation import LABEL_SMOOTHING
 from hw_asr.experiment import training_loss
 from hw_asr.generation import InferenceSettings, generate
 from hw_asr.kernels import build_model
-from hw_asr.models import SpeechToText
+from hw_asr.models import SpeechToText, TextDecoderRecurrent
 from hw_asr.presets import NOTEBOOK_FRAMES, PRESETS, TITLES, Settings
 from hw_asr.spectrograms import Spectrograms
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
@@ -126,7 +126,9 @@ def course_batch(clips: data.Split, count: int) -> tuple[Tensor, Tensor]:
 
 
 def course_lstm(model: SpeechToText) -> asr_notebook.LSTM | None:
-    return (lambda x: model.decoder.lstm(x)[0]) if hasattr(model.decoder, "lstm") else None
+    """The decoder's LSTM, which the course's code calls; None for the Transformer decoder."""
+    decoder = model.decoder
+    return (lambda x: decoder.lstm(x)[0]) if isinstance(decoder, TextDecoderRecurrent) else None
 
 
 def course_training(model: SpeechToText, batch: tuple[Tensor, Tensor]) -> None:
@@ -201,7 +203,8 @@ def compare_training(
         Worker(course_step, preset, decoder, batch) as course,
         Worker(our_steps, preset, decoder, dataset_dir, results) as ours,
     ):
-        calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
+        calls: dict[str, Callable[[], None]] = {"course": course}
+        calls |= {precision: functools.partial(ours, precision) for precision in precisions}
         seconds = time_interleaved(calls, rounds, warm_up=1)
     for precision in precisions:
         title = f"training, {preset}, {decoder}, {precision}"

@@ -1,4 +1,4 @@
-"""What `hw_asr.train` trains: network, batches, loss, and the numbers and figures of the summary."""
+"""Prepares a training: the network, the batches, the loss, and the summary and figures of the result."""
 
 import dataclasses
 import functools

@@ -1,7 +1,7 @@
-"""The networks of hw_asr a second time, as plain functions of their weights, the way the course's notebook computes.
+"""The networks of hw_asr as plain functions of their weights, computed as in the course's notebook.
 
-Clips are padded with zeros to 20 seconds, attention is written out, nothing is masked but the future, and generation
-computes everything again for each character. The tests' oracle, and what benchmarks/asr.py measures against.
+Clips are padded with zeros to 20 seconds, attention is written out with a causal mask only, and generation computes the
+whole text again for each character. It is the oracle of the tests, and benchmarks/asr.py compares our speed with it.
 
 w: the weights by name; spectrograms: (B, mels, F); tokens: (B, L); audio: (B, T, D).
 """
@@ -44,8 +44,8 @@ def attention(w: Weights, name: str, x: Tensor, z: Tensor, causal: bool) -> Tens
     scores = q @ k
     if causal:
         scores = scores + torch.full(scores.shape[2:], -math.inf).triu(1).to(scores)
-    looked = (scores.softmax(dim=-1) @ v).permute(0, 2, 1, 3).flatten(start_dim=2)
-    return linear(w, f"{name}.out", looked)
+    heads = (scores.softmax(dim=-1) @ v).permute(0, 2, 1, 3).flatten(start_dim=2)
+    return linear(w, f"{name}.out", heads)
 
 
 def attention_layer(w: Weights, name: str, x: Tensor, z: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -105,9 +105,9 @@ def lstm_of(w: Weights) -> LSTM:
         for step in x.unbind(dim=1):
             gates = F.linear(step, w["decoder.lstm.weight_ih_l0"], w["decoder.lstm.bias_ih_l0"])
             gates = gates + F.linear(hidden, w["decoder.lstm.weight_hh_l0"], w["decoder.lstm.bias_hh_l0"])
-            enter, forget, new, leave = gates.chunk(4, dim=1)
-            cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
-            hidden = leave.sigmoid() * cell.tanh()
+            input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=1)
+            cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
+            hidden = output_gate.sigmoid() * cell.tanh()
             outputs.append(hidden)
         return torch.stack(outputs, dim=1)
 
