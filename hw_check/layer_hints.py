@@ -52,11 +52,8 @@ def _relu_backward(x: ndarray, dout: ndarray) -> Iterator[Guess]:
 
 def _conv_forward(x: ndarray, w: ndarray) -> Iterator[Guess]:
     forward = layers.conv_forward
-    yield (
-        "out",
-        "the kernel is flipped (true convolution): the sheet's layer filters",
-        lambda: forward(x, w[:, :, ::-1, ::-1])[0],
-    )
+    text = "the kernel is flipped (true convolution): the sheet's layer filters"
+    yield "out", text, lambda: forward(x, w[:, :, ::-1, ::-1])[0]
     yield "out", "the kernel is flipped upside down", lambda: forward(x, w[:, :, ::-1])[0]
     yield "out", "the kernel is flipped left to right", lambda: forward(x, w[..., ::-1])[0]
     yield "out", "height and width of the kernel are swapped", lambda: forward(x, w.swapaxes(2, 3))[0]
@@ -70,30 +67,18 @@ def _conv_forward(x: ndarray, w: ndarray) -> Iterator[Guess]:
 def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
     cache = layers.conv_forward(x, w)[1]
     flipped = layers.conv_forward(x, w[:, :, ::-1, ::-1])[1]
-    yield (
-        "dx",
-        "the kernel is flipped, or not flipped, by mistake: dx is the full convolution of dout with the kernel",
-        lambda: layers.conv_backward(dout, flipped)[0],
-    )
+    text = "the kernel is flipped, or not flipped, by mistake: dx is the full convolution of dout with the kernel"
+    yield "dx", text, lambda: layers.conv_backward(dout, flipped)[0]
     overwritten = "= where += was meant: the gradients from all filters and output pixels add up"
     yield "dx", overwritten, lambda: _last_patch(x, w, dout)
     yield "dx", overwritten, lambda: _last_patch(x, w[-1:], dout[:, -1:])
-    yield (
-        "dx",
-        "only one filter's part: expected the sum over filters",
-        lambda: layers.conv_backward(dout[:, -1:], (x, w[-1:]))[0],
-    )
+    text = "only one filter's part: expected the sum over filters"
+    yield "dx", text, lambda: layers.conv_backward(dout[:, -1:], (x, w[-1:]))[0]
     yield "dw", "flipped: dw is x filtered with dout", lambda: layers.conv_backward(dout, cache)[1][:, :, ::-1, ::-1]
-    yield (
-        "dw",
-        "only the last sample's part: expected the sum over the batch",
-        lambda: layers.conv_backward(dout[-1:], (x[-1:], w))[1],
-    )
-    yield (
-        "dw",
-        "only the first sample's part: expected the sum over the batch",
-        lambda: layers.conv_backward(dout[:1], (x[:1], w))[1],
-    )
+    text = "only the last sample's part: expected the sum over the batch"
+    yield "dw", text, lambda: layers.conv_backward(dout[-1:], (x[-1:], w))[1]
+    text = "only the first sample's part: expected the sum over the batch"
+    yield "dw", text, lambda: layers.conv_backward(dout[:1], (x[:1], w))[1]
     for samples in (slice(None), slice(-1, None)):
         yield (
             "dw",
@@ -134,31 +119,16 @@ def _average(x: ndarray, pool_param: Mapping[str, int]) -> ndarray:
 
 def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray) -> Iterator[Guess]:
     for share in ("first", "all"):
-        yield (
-            "dx",
-            "windows overwrite one another (= where += was meant): overlapping windows add up",
-            known(_overwritten(x, pool_param, dout, share, whole_windows=True)),
-        )
-        yield (
-            "dx",
-            "where windows overlap, only one counts (= where += was meant): they add up",
-            known(_overwritten(x, pool_param, dout, share, whole_windows=False)),
-        )
-    yield (
-        "dx",
-        "every one of several equal maxima gets the whole gradient: it must be shared or go to one",
-        lambda: spread_over_ties(x, pool_param, dout, "all"),
-    )
-    yield (
-        "dx",
-        "spread over the whole window, as in average pooling, without being divided",
-        lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "all"),
-    )
-    yield (
-        "dx",
-        "spread over the whole window, as in average pooling",
-        lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "equal"),
-    )
+        text = "windows overwrite one another (= where += was meant): overlapping windows add up"
+        yield "dx", text, known(_overwritten(x, pool_param, dout, share, whole_windows=True))
+        text = "where windows overlap, only one counts (= where += was meant): they add up"
+        yield "dx", text, known(_overwritten(x, pool_param, dout, share, whole_windows=False))
+    text = "every one of several equal maxima gets the whole gradient: it must be shared or go to one"
+    yield "dx", text, lambda: spread_over_ties(x, pool_param, dout, "all")
+    text = "spread over the whole window, as in average pooling, without being divided"
+    yield "dx", text, lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "all")
+    text = "spread over the whole window, as in average pooling"
+    yield "dx", text, lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "equal")
     yield "dx", "goes to the smallest number of a window", lambda: spread_over_ties(-x, pool_param, dout, "first")
     yield "dx", "multiplied by x", lambda: spread_over_ties(x, pool_param, dout, "first") * x
 

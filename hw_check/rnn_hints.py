@@ -58,11 +58,8 @@ def _rnn_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) 
         return rnn_layers.rnn_forward(x, h0, Wx, Wh, b)[0]
 
     yield "h", "h0 is ignored: the first step begins with zeros", lambda: run(h0=np.zeros_like(h0))
-    yield (
-        "h",
-        "every step begins with h0: the hidden state is not passed on",
-        lambda: np.stack([rnn_layers.rnn_step_forward(step, h0, Wx, Wh, b)[0] for step in x]),
-    )
+    text = "every step begins with h0: the hidden state is not passed on"
+    yield "h", text, lambda: np.stack([rnn_layers.rnn_step_forward(step, h0, Wx, Wh, b)[0] for step in x])
     yield "h", NO_BIAS, lambda: run(b=np.zeros_like(b))
     yield "h", "goes backwards in time", lambda: run(x[::-1])[::-1]
     yield "h", "the states before each step, expected those after it", lambda: np.concatenate([h0[None], run()[:-1]])
@@ -116,11 +113,8 @@ def _word_embedding_backward(x: ndarray, W: ndarray, dout: ndarray) -> Iterator[
     text = "a word that occurs several times counts once (dW[x] = or += dout): use np.add.at"
     yield "dW", text, lambda: assigned(1)
     yield "dW", text, lambda: assigned(-1)
-    yield (
-        "dW",
-        "averaged over a word's positions: expected the sum",
-        lambda: _added(x, W, dout) / np.maximum(np.bincount(x.ravel(), minlength=len(W)), 1)[:, None],
-    )
+    text = "averaged over a word's positions: expected the sum"
+    yield "dW", text, lambda: _added(x, W, dout) / np.maximum(np.bincount(x.ravel(), minlength=len(W)), 1)[:, None]
 
 
 def _added(x: ndarray, W: ndarray, dout: ndarray) -> ndarray:
@@ -199,11 +193,8 @@ def _wrong_lstm_steps(
 
 
 def _lstm_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
-    yield (
-        "h",
-        "h0 is ignored: the first step begins with zeros",
-        lambda: rnn_layers.lstm_forward(x, np.zeros_like(h0), Wx, Wh, b)[0],
-    )
+    text = "h0 is ignored: the first step begins with zeros"
+    yield "h", text, lambda: rnn_layers.lstm_forward(x, np.zeros_like(h0), Wx, Wh, b)[0]
     yield "h", "the cell state begins with h0: expected zeros", lambda: _lstm_from(x, h0, h0, Wx, Wh, b)
 
 
