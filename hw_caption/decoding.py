@@ -25,7 +25,7 @@ _BATCH = 64  # images that are decoded at once
 
 
 class _Ensemble:
-    """Decoders with the state that each of them has for each caption; a `hw_common.training.decoding.Ensemble`."""
+    """Decoders that decode together, with their states; implements `hw_common.training.decoding.Ensemble`."""
 
     def __init__(self, decoders: Sequence[Decoder], regions: Tensor) -> None:
         self.decoders = decoders
@@ -128,7 +128,7 @@ class CaptionGenerator:
         if self.consensus is None:
             raise ValueError("consensus decoding needs training images")
         candidates: list[list[tuple[int, ...]]] = [[] for _ in names]
-        for decoder in decoders:  # each decoder searches alone, which finds more different candidates
+        for decoder in decoders:  # each decoder searches alone, for more varied candidates
             found = beam_search([decoder], regions, self.beam, self.max_length)
             for of_image, captions in zip(candidates, found, strict=True):
                 of_image += [tuple(caption.tokens) for caption in captions]

@@ -1,7 +1,7 @@
 """The decoders of `models.py`, computed faster: same parameters, same numbers up to rounding.
 
 The plain decoder runs whole captions through the kernel of nn.LSTM. The decoder with attention cannot, because each
-attention query is the previous hidden state. Left to autograd, one of its steps costs some seventy small operations and
+attention query comes from the previous hidden state. Left to autograd, one step costs some seventy small operations and
 a gradient as large as the weights, which together take longer than its matrix products when the batch is small.
 `AttentionLoop` therefore keeps only what depends on the previous state inside the loop, and computes gradients by hand.
 
@@ -180,17 +180,22 @@ class AttentionLoop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_hiddens: Tensor) -> tuple[Tensor | None, ...]:
-        """grad_hiddens: (N, D), the loss's gradient at the hidden states; returns those at forward's arguments.
+        """Computes the gradients of the loss with respect to forward's arguments.
 
-        The loop goes backwards and carries grad_hidden and grad_cell, the gradients at a step's two states. Weight
-        gradients are one matrix product over all steps after the loop.
+        The loop runs from the last step to the first and carries grad_hidden and grad_cell, the gradients with respect
+        to a step's two states. The weights' gradients are matrix products over all steps, after the loop.
+
+        Args:
+            ctx: autograd's context.
+            grad_hiddens: (N, D), the gradient with respect to the hidden states.
         """
         (weight_ie, weight, regions, query_weight, score_weight, embedded, inputs, gates, previous_cells,
          tanh_cells, activations, weights) = ctx.saved_tensors  # fmt: skip
         encoder_dim, width = regions.shape[2], grad_hiddens.shape[1]
         gate_derivatives, cell_derivatives = _lstm_derivatives(gates, previous_cells, tanh_cells)
         grad_gates, grad_energies = torch.empty_like(gates, dtype=weight.dtype), torch.empty_like(weights)
-        # Gradients at the argument of the activations, summed over regions or steps, without their factor score_weight.
+        # Gradients with respect to the sigmoid's argument, summed over regions (queries) or over steps (keys). Their
+        # factor score_weight is the same everywhere and is multiplied in after the loop.
         grad_queries = grad_hiddens.new_empty(len(gates), len(score_weight))
         grad_keys = activations.new_zeros(len(regions), *activations.shape[1:])
         grad_regions = torch.zeros_like(regions) if ctx.needs_input_grad[6] else None
