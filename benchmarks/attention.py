@@ -16,6 +16,7 @@ from hw_attention_theory import experiment, train
 from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.measure import Case, Meter
 from hw_attention_theory.models import SoftmaxSelfAttention
+from hw_attention_theory.presets import Settings
 from hw_attention_theory.scaling_report import FIT_FROM, exponent
 from hw_common.commands import cli
 from hw_common.training.timing import ratio, time_interleaved
@@ -56,8 +57,8 @@ def compare_attention(rounds: int) -> None:
 
 
 def training_step(attention: str, side: int) -> Callable[[], None]:
-    arguments = train.COMMAND.parse(["--attention", attention, "--side", str(side)])
-    model, batch = experiment.build_model(arguments), (torch.rand(BATCH, side**2), torch.arange(BATCH) % 10)
+    settings = Settings.from_arguments(train.COMMAND.parse(["--attention", attention, "--side", str(side)]))
+    model, batch = experiment.build_model(settings), (torch.rand(BATCH, side**2), torch.arange(BATCH) % 10)
 
     def step() -> None:
         model.zero_grad()

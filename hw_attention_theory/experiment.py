@@ -1,4 +1,4 @@
-"""What `hw_attention_theory.train` trains: network, batches, loss, and the numbers and figures of its summary."""
+"""What `hw_attention_theory.train` trains: the network, its batches and loss, and the metrics and figures of a run."""
 
 import argparse
 from typing import Any
@@ -12,7 +12,7 @@ from hw_attention_theory.data import Sequences
 from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.measure import peak_bytes
 from hw_attention_theory.models import PixelClassifier, SoftmaxSelfAttention, TaylorLinearAttention
-from hw_attention_theory.presets import HOMEWORK, SOURCES, TITLES
+from hw_attention_theory.presets import CITATIONS, HOMEWORK, Settings
 from hw_common.data.digits import CLASSES, Digits
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
@@ -21,64 +21,60 @@ from hw_common.training.loop import Fitted, Row
 from hw_common.training.parameters import count_parameters
 
 
-def build_model(arguments: argparse.Namespace) -> PixelClassifier:
-    """The network that `arguments` describe."""
-    if arguments.attention == "softmax":
+def build_model(settings: Settings) -> PixelClassifier:
+    """The network of `settings`."""
+    if settings.terms is None:
         attention: nn.Module = SoftmaxSelfAttention()
     else:
-        linear = FastTaylorLinearAttention if arguments.kernels == "fast" else TaylorLinearAttention
-        attention = linear(arguments.d, arguments.terms)
-    sizes = {name: getattr(arguments, name) for name in ("n", "d", "heads", "blocks")}
-    return PixelClassifier(arguments.side**2, CLASSES, attention=attention, **sizes)
+        linear = FastTaylorLinearAttention if settings.kernels == "fast" else TaylorLinearAttention
+        attention = linear(settings.d, settings.terms)
+    return PixelClassifier(
+        settings.side**2, CLASSES, settings.n, settings.d, settings.heads, settings.blocks, attention
+    )
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Everything that `arguments` describe.
+    """Everything that a training with the arguments of `hw_attention_theory.train` needs.
 
     Raises:
         UserError: the data cannot be used, or the batch is smaller than the number of processes.
     """
-    if arguments.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {arguments.batch_size} is less than one example for each process")
-    digits = data.load(arguments.dataset, arguments.data_dir, arguments.side)
-    model = build_model(arguments).to(device)
-    _announce(arguments, digits, model)
-    batches = data.batches(digits.train, arguments.batch_size, device, arguments.seed, shuffle=True)
-    optimizer = make_optimizer(arguments.optimizer, model.parameters(), arguments.lr, arguments.l2_decay)
+    settings = Settings.from_arguments(arguments)
+    if settings.batch_size < distributed.world_size():
+        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
+    digits = data.load(settings.dataset, arguments.data_dir, settings.side)
+    model = build_model(settings).to(device)
+    _announce(settings, digits, model)
+    batches = data.batches(digits.train, settings.batch_size, device, settings.seed, shuffle=True)
+    optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.l2_decay)
     memory_before = _peak_memory(device)
     return Experiment(
         model=model,
         batches=batches,
         optimizer=optimizer,
-        scheduler=make_schedule(arguments.schedule, optimizer, arguments.epochs * len(batches)),
+        scheduler=make_schedule(settings.schedule, optimizer, settings.epochs * len(batches)),
         loss_function=loss_function,
-        evaluate=lambda model: evaluate(model, digits.val, arguments.batch_size, "validation"),
+        evaluate=lambda model: evaluate(model, digits.val, settings.batch_size, "validation"),
         monitor="validation_accuracy",
         hashes=digits.hashes,
-        metadata={"homework": HOMEWORK, "network": title(arguments)},
-        summarize=lambda fitted: _summarize(arguments, digits, model, fitted, memory_before),
+        metadata={"homework": HOMEWORK, "network": settings.title},
+        summarize=lambda fitted: _summarize(settings, digits, model, fitted, memory_before),
         draw=lambda folder, fitted, summary: plots.training_curves(
-            folder, fitted.rows, f"{title(arguments)}, {digits.name}, {SOURCES['2023-24']}"
+            folder, fitted.rows, f"{settings.title}, {digits.name}, {CITATIONS['2023-24']}"
         ),
         report=_report,
         clip_norm=1.0,
     )
 
 
-def title(arguments: argparse.Namespace) -> str:
-    """What people call the network that `arguments` describe."""
-    terms = f" ({arguments.terms} terms)" if arguments.attention == "taylor" else ""
-    return f"{TITLES[arguments.attention]}{terms}, {arguments.side**2} pixels"
-
-
 def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """What `fit` minimizes: mean cross-entropy of the images."""
+    """The mean cross-entropy of a batch of images, and the number of images."""
     pixels, labels = batch
     return F.cross_entropy(model(pixels), labels), len(labels), {}
 
 
 def evaluate(model: nn.Module, sequences: Sequences, batch_size: int, part: str) -> Row:
-    """Mean loss and accuracy of `model`, in eval mode, called <part>_loss and <part>_accuracy."""
+    """The metrics <part>_loss and <part>_accuracy of `model`, in eval mode."""
     device = next(model.parameters()).device
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     for pixels, labels in data.batches(sequences, batch_size, device).epoch(0):
@@ -91,29 +87,29 @@ def evaluate(model: nn.Module, sequences: Sequences, batch_size: int, part: str)
 
 
 def _summarize(
-    arguments: argparse.Namespace, digits: Digits, model: nn.Module, fitted: Fitted, memory_before: float
+    settings: Settings, digits: Digits[Sequences], model: nn.Module, fitted: Fitted, memory_before: float
 ) -> dict[str, Any]:
     final, best = last_and_best(
-        model, fitted, arguments.precision, lambda: evaluate(model, digits.test, arguments.batch_size, "test")
+        model, fitted, settings.precision, lambda: evaluate(model, digits.test, settings.batch_size, "test")
     )
     peak = _peak_memory(next(model.parameters()).device)
     parts = {"training": digits.train, "validation": digits.val, "test": digits.test}
     return {
         "homework": HOMEWORK,
-        "dataset": arguments.dataset,
+        "dataset": settings.dataset,
         "data": digits.name,
-        "attention": arguments.attention,
-        "network": title(arguments),
-        "length": arguments.side**2,
-        "d": arguments.d,
-        "terms": arguments.terms,
+        "attention": settings.attention,
+        "network": settings.title,
+        "length": settings.side**2,
+        "d": settings.d,
+        "terms": settings.terms,
         "images": {part: len(sequences) for part, sequences in parts.items()},
         "parameters": count_parameters(model),
         "final": final,
         "best": best,
         "speed": {
             "training_seconds": round(fitted.seconds, 2),
-            "images_per_second": round(arguments.epochs * len(digits.train) / fitted.seconds, 1),
+            "images_per_second": round(settings.epochs * len(digits.train) / fitted.seconds, 1),
             "threads": torch.get_num_threads(),
             "peak_memory_mb": round(peak / 1e6, 1),
             "training_memory_mb": round((peak - memory_before) / 1e6, 1),
@@ -122,7 +118,7 @@ def _summarize(
 
 
 def _peak_memory(device: torch.device) -> int:
-    """The most bytes that the GPU has held, or without one, this process."""
+    """The largest number of bytes allocated on the GPU or, without a GPU, held by this process."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_bytes()
 
 
@@ -135,17 +131,17 @@ def _report(summary: dict[str, Any]) -> list[str]:
     speed = summary["speed"]
     return [
         *lines,
-        f"{speed['training_seconds']:.1f} s of training, {speed['images_per_second']:.0f} images a second, "
-        f"{speed['training_memory_mb']:.0f} MB of memory for it, {speed['peak_memory_mb']:.0f} MB in all",
+        f"{speed['training_seconds']:.1f} s of training, {speed['images_per_second']:.0f} images per second, "
+        f"{speed['training_memory_mb']:.0f} MB of memory for training, {speed['peak_memory_mb']:.0f} MB in all",
     ]
 
 
-def _announce(arguments: argparse.Namespace, digits: Digits, model: nn.Module) -> None:
+def _announce(settings: Settings, digits: Digits[Sequences], model: nn.Module) -> None:
     if not distributed.is_main():
         return
     print(
         f"{digits.name}: {len(digits.train)} training, {len(digits.val)} validation, {len(digits.test)} test images, "
-        f"read as {arguments.side**2} pixels\n"
-        f"{title(arguments)}, with {count_parameters(model)} parameters; {arguments.epochs} epochs of "
-        f"{arguments.optimizer}, learning rate {arguments.lr:g}, batch {arguments.batch_size}, seed {arguments.seed}"
+        f"read as {settings.side**2} pixels\n"
+        f"{settings.title}, with {count_parameters(model)} parameters; {settings.epochs} epochs of "
+        f"{settings.optimizer}, learning rate {settings.lr:g}, batch {settings.batch_size}, seed {settings.seed}"
     )

@@ -1,6 +1,7 @@
-"""Run folders of commands that compute in one go: the same command again replaces what it wrote before."""
+"""Run folders of commands that compute in one go, without resuming."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,30 @@ from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, Run
 
 
+@contextmanager
+def replaced_folder(results_dir: Path, name: str, command: str, arguments: Mapping[str, Any]) -> Iterator[Run]:
+    """A new, locked run folder in place of the one that `command` wrote before; removed if nothing is written into it.
+
+    Raises:
+        UserError: see `new_folder`.
+    """
+    run = new_folder(results_dir, name, command, arguments, {})
+    try:
+        yield run
+    except BaseException:
+        run.discard_if_empty()
+        raise
+    finally:
+        run.close()
+
+
 def new_folder(
     results_dir: Path, name: str, command: str, arguments: Mapping[str, Any], host: Mapping[str, Any]
 ) -> Run:
-    """The run folder `name`, empty but for its configuration, and locked.
+    """A new, locked run folder, with its configuration only.
 
     Raises:
-        UserError: a folder of that name is another command's, is being written, or cannot be written.
+        UserError: a folder of that name was made by another command, is in use, or cannot be written.
     """
     check_own(results_dir, name, command)
     return Run.create(results_dir, describe(HOMEWORK, command, arguments, {}, {}, host), name, overwrite=True)

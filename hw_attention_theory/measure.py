@@ -1,6 +1,7 @@
-"""One measurement of how long attention takes and how much memory, in a process of its own.
+"""Measures the time and memory of attention, each measurement in a new process.
 
-A fresh process for each, because a process that has freed memory keeps some of it, and its peak never falls.
+A process keeps some of the memory that it has freed, and its peak never falls. So a second measurement in the same
+process would depend on the first.
 """
 
 import math
@@ -17,18 +18,18 @@ from typing import Any
 
 from hw_common.runs.errors import UserError
 
-_ENOUGH_SECONDS = 1.0  # of rounds
+_MAX_SECONDS = 1.0  # of all timed calls together, unless the first call takes longer
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """One attention with its sizes.
 
     Attributes:
-        attention: "softmax" or "taylor".
-        L: positions.
-        D: numbers per query, key and value.
-        K: terms of the exponential series; None for softmax.
+        attention: "softmax", or "taylor" for linear attention with --kernels fast.
+        L: number of positions.
+        D: features of a query, key or value.
+        K: terms of the exponential series; None for softmax attention.
     """
 
     attention: str
@@ -38,16 +39,21 @@ class Case:
 
     @property
     def features(self) -> int | None:
-        """M, the size of the feature map."""
-        return None if self.K is None else math.comb(self.D + self.K - 1, self.K - 1)
+        """M, the number of features of φ; None for softmax attention."""
+        return None if self.K is None else count_features(self.D, self.K)
+
+
+def count_features(D: int, K: int) -> int:
+    """M, the number of features of φ for D dimensions and K terms."""
+    return math.comb(D + K - 1, K - 1)
 
 
 class Meter:
-    """Measures cases, each in a new process that has imported torch already.
+    """Measures cases, each in a new process, forked from one that has imported torch.
 
     Args:
-        threads: for torch.
-        rounds: calls that are timed, at most; the fastest counts, since everything else on the machine only adds.
+        threads: threads of torch.
+        rounds: largest number of timed calls; the fastest counts, since other processes can only slow a call down.
     """
 
     def __init__(self, threads: int, rounds: int) -> None:
@@ -58,14 +64,15 @@ class Meter:
         self._pool = ProcessPoolExecutor(1, context, initializer=_leave_signals_to_parent, max_tasks_per_child=1)
 
     def measure(self, case: Case) -> dict[str, Any]:
-        """The case with what it takes.
+        """Measures `case`.
 
         Returns:
-            Its attributes, "M", "seconds", "cpu_seconds" (of all threads; other processes disturb it less), "bytes"
-            (the first call's, beyond the inputs, output included) and "process_bytes" (all of the process's).
+            The attributes of `case` and "M"; "seconds" and "cpu_seconds" (of all threads; less disturbed by other
+            processes) of the fastest call; "rounds"; "bytes", by which the first call raises the peak memory (beyond
+            the inputs, output included); "process_bytes", the peak memory of the process.
 
         Raises:
-            UserError: the process was killed, most likely for want of memory.
+            UserError: the process was killed, most likely because memory ran out.
         """
         try:
             numbers = self._pool.submit(_measure, case, self.threads, self.rounds).result()
@@ -77,7 +84,7 @@ class Meter:
         return {**asdict(case), "M": case.features, **numbers}
 
     def close(self) -> None:
-        """Waits for a running measurement and ends the processes."""
+        """Waits for a running measurement, then ends the processes."""
         self._pool.shutdown(cancel_futures=True)
 
 
@@ -94,18 +101,19 @@ def _measure(case: Case, threads: int, rounds: int) -> Mapping[str, float]:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     attention = SoftmaxSelfAttention() if case.K is None else FastTaylorLinearAttention(case.D, case.K)
-    scale = case.D**-0.25  # qᵀk stays around 1
+    scale = case.D**-0.25  # so that qᵀk is of the order of 1 for any D
     Q, K, V = (scale * torch.randn(case.L, case.D) for _ in range(3))
     with torch.inference_mode():
-        attention(Q[:8], K[:8], V[:8])  # threads, tables
+        attention(Q[:8], K[:8], V[:8])  # starts the threads and makes torch's own allocations
         before = peak_bytes()
-        seconds, cpu_seconds = [], []
-        while not seconds or (len(seconds) < rounds and sum(seconds) < _ENOUGH_SECONDS):
+        seconds: list[float] = []
+        cpu_seconds: list[float] = []
+        while not seconds or (len(seconds) < rounds and sum(seconds) < _MAX_SECONDS):
             started, cpu_started = time.perf_counter(), time.process_time()
             attention(Q, K, V)
             seconds.append(time.perf_counter() - started)
             cpu_seconds.append(time.process_time() - cpu_started)
-            if len(seconds) == 1:  # what later calls find freed, they do not always use again
+            if len(seconds) == 1:  # later calls may allocate more, since they do not always reuse freed memory
                 after = peak_bytes()
     return {
         "seconds": min(seconds),
@@ -117,6 +125,6 @@ def _measure(case: Case, threads: int, rounds: int) -> Mapping[str, float]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held since it began, torch's own included."""
+    """The peak memory of this process since its start, with torch's own allocations."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,11 +1,11 @@
-"""`python -m hw_attention_theory.parameter_counts`: the parameters of ist-2021-22-hw2 Q1.1 and Q1.2, layer by layer."""
+"""`python -m hw_attention_theory.parameter_counts`: parameters of each layer (ist-2021-22-hw2 Q1.1 and Q1.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hw_attention_theory.folders import new_folder
-from hw_attention_theory.presets import SOURCES
+from hw_attention_theory.folders import replaced_folder
+from hw_attention_theory.presets import CITATIONS
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 
@@ -23,19 +23,19 @@ Counts the parameters of the two networks of ist-2021-22-hw2 Q1.1 and Q1.2, by f
 
   python -m hw_attention_theory.parameter_counts
 
-Writes a run folder with the table, in place of what it wrote before. Ends with status 1 if formula and torch disagree.
+Writes a run folder with the table; the next call replaces it. Exits with status 1 if formula and torch disagree.
 """
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network on paper.
+    """A layer with its number of parameters by formula.
 
     Attributes:
-        name: what the sheet calls it.
-        output: shape of what it gives out.
-        formula: how its parameters are counted.
-        parameters: how many.
+        name: its name in the sheet.
+        output: shape of its output, channels last.
+        formula: the number of parameters as a formula.
+        parameters: the number of parameters.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Layer:
 
 
 def convolutional_network() -> list[Layer]:
-    """Q1.1 on paper: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax."""
+    """Q1.1 by formula: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax."""
     side = _SIDE - _KERNEL + 1
     pooled = (side - _POOL) // _STRIDE + 1
     features = pooled * pooled * _KERNELS
@@ -61,7 +61,7 @@ def convolutional_network() -> list[Layer]:
 
 
 def feedforward_network() -> list[Layer]:
-    """Q1.2 on paper: a hidden layer of 100 units, its activation, linear output layer, softmax."""
+    """Q1.2 by formula: hidden layer of 100 units, its activation, linear output layer, softmax."""
     pixels = _SIDE * _SIDE * _CHANNELS
     return [
         Layer("hidden", (_HIDDEN,), f"{pixels}·{_HIDDEN} + {_HIDDEN}", pixels * _HIDDEN + _HIDDEN),
@@ -72,7 +72,7 @@ def feedforward_network() -> list[Layer]:
 
 
 def build() -> dict[str, "nn.Sequential"]:
-    """Both networks in torch, by question; a layer each for those on paper, after flattening where it is needed."""
+    """Both networks in torch, by question, with one module for each layer of the formulas."""
     from torch import nn
 
     features = convolutional_network()[1].output
@@ -93,23 +93,24 @@ def build() -> dict[str, "nn.Sequential"]:
 
 
 def count() -> list[dict[str, Any]]:
-    """Both networks with their layers, each counted by formula and in torch, whose output shapes are tried too."""
+    """Both networks with the parameters of each layer by formula and in torch; compares output shapes as well."""
     import torch
 
     from hw_common.training.parameters import count_parameters
 
     networks = []
-    on_paper = {
+    by_formula = {
         "Q1.1": ("convolutional network", convolutional_network()),
         "Q1.2": ("feed-forward network", feedforward_network()),
     }
     for question, network in build().items():
-        name, layers = on_paper[question]
-        x, rows = torch.zeros(1, _CHANNELS, _SIDE, _SIDE), []
+        name, layers = by_formula[question]
+        rows: list[dict[str, Any]] = []
+        x = torch.zeros(1, _CHANNELS, _SIDE, _SIDE)
         for layer, module in zip(layers, network, strict=True):
             x = module(x)
             built = count_parameters(module)
-            shape = (*x.shape[2:], x.shape[1])  # torch has the channels first, the sheet last
+            shape = (*x.shape[2:], x.shape[1])  # channels are first in torch, last in the sheet
             rows.append({
                 "layer": layer.name, "output": list(layer.output), "formula": layer.formula,
                 "parameters": layer.parameters, "parameters_in_torch": built,
@@ -129,31 +130,25 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table and writes the run folder; returns 1 if a count is not what torch has, else 0."""
+    """Prints the table and writes the run folder; returns 1 if formula and torch disagree, else 0."""
     arguments = parser().parse_args(argv)
-    run = new_folder(arguments.results_dir, arguments.name, COMMAND, {"name": arguments.name}, {})
-    try:
+    with replaced_folder(arguments.results_dir, arguments.name, COMMAND, {"name": arguments.name}) as run:
         networks = count()
         ratio = networks[1]["parameters"] / networks[0]["parameters"]
         agree = all(row["agree"] for network in networks for row in network["layers"])
         run.write_summary({
-            "name": run.folder.name, "source": SOURCES["2021-22"], "networks": networks,
+            "name": run.folder.name, "source": CITATIONS["2021-22"], "networks": networks,
             "ratio": ratio, "holds": agree,
         })  # fmt: skip
-    except BaseException:
-        run.discard_if_empty()
-        raise
-    finally:
-        run.close()
     for network in networks:
         print(_text(network))
     print(f"the feed-forward network has {ratio:.1f} times the parameters of the convolutional one")
-    print(f"formulas and torch {'agree' if agree else 'DISAGREE'}; all of it is in {run.folder}")
+    print(f"formulas and torch {'agree' if agree else 'DISAGREE'}; the table is in {run.folder}")
     return 0 if agree else 1
 
 
 def _text(network: dict[str, Any]) -> str:
-    lines = [f"{SOURCES['2021-22'][:-3]} {network['question']}, {network['network']}:"]
+    lines = [f"{CITATIONS['2021-22'][:-3]} {network['question']}, {network['network']}:"]
     for row in network["layers"]:
         output = "×".join(map(str, row["output"]))
         mark = "" if row["agree"] else f"   torch: {row['parameters_in_torch']}"

@@ -7,26 +7,26 @@ from typing import Any
 from hw_common.runs import figures
 
 
-def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], what: str) -> None:
-    """Loss and accuracy against the epoch, as curves.png and curves.pdf.
+def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], title: str) -> None:
+    """Draws loss and accuracy per epoch, as curves.png and curves.pdf.
 
-    The training loss is the mean over the epoch, while the weights change.
+    The training loss of an epoch is the mean over its steps, so it lags behind the validation loss.
     """
     epochs = [row["epoch"] for row in rows]
     panels = {
         "loss": {part: (epochs, [row[f"{part}_loss"] for row in rows]) for part in ("training", "validation")},
         "validation accuracy": {"validation": (epochs, [row["validation_accuracy"] for row in rows])},
     }
-    figures.save(figures.curves(panels, "epoch", what), folder, "curves")
+    figures.save(figures.curves(panels, "epoch", title), folder, "curves")
 
 
-def approximation(folder: Path, rows: Sequence[Mapping[str, Any]], what: str) -> None:
-    """The error of linear attention against ‖q‖‖k‖, with its bound, as approximation.png and .pdf.
+def approximation(folder: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Draws the error of linear attention and its bound against ‖q‖‖k‖, as approximation.png and .pdf.
 
     Args:
-        folder: where to.
-        rows: with "terms", "r", "error" and "bound", infinite where there is none.
-        what: for the title.
+        folder: folder of the figure.
+        rows: "terms", "r", "error" and "bound" of each point; an infinite bound is not drawn.
+        title: sizes of the measured attention.
     """
     series: dict[str, tuple[list[float], list[float]]] = {}
     for row in rows:
@@ -34,40 +34,40 @@ def approximation(folder: Path, rows: Sequence[Mapping[str, Any]], what: str) ->
         x.append(row["r"])
         y.append(row["error"])
     figure = figures.curves(
-        {"largest error of Z / largest |V|": series}, "‖q‖‖k‖", f"linear against softmax attention\n{what}"
+        {"largest error of Z / largest |V|": series}, "‖q‖‖k‖", f"linear against softmax attention\n{title}"
     )
     [axes] = figure.axes
     for line, (label, (x, _)) in zip(list(axes.lines), series.items(), strict=True):
         bounds = [row["bound"] for row in rows if f"{row['terms']} terms" == label]
-        look = {"color": line.get_color(), "marker": line.get_marker(), "markersize": 5, "markerfacecolor": "none"}
-        axes.plot(x, bounds, **look, linewidth=0.8, linestyle=":", label=f"bound for {label}")
+        [bound] = axes.plot(x, bounds, linewidth=0.8, linestyle=":", markersize=5, markerfacecolor="none")
+        bound.set(color=line.get_color(), marker=line.get_marker(), label=f"bound for {label}")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.legend(fontsize=8, frameon=False)
     figures.save(figure, folder, "approximation")
 
 
-def scaling(folder: Path, summary: Mapping[str, Any], what: str) -> None:
-    """Time and memory against the length, and the crossover against D, as scaling.png and .pdf.
+def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
+    """Draws time and memory against the length, and the crossover against D, as scaling.png and .pdf.
 
     Args:
-        folder: where to.
-        summary: of `scaling_report.report`.
-        what: for the title.
+        folder: folder of the figure.
+        summary: summary of `scaling_report.report`.
+        title: sheet, threads and precision.
     """
     dimensions = sorted({point["D"] for point in summary["points"]})
-    shown = 16 if 16 in dimensions else dimensions[-1]  # all of them would be too many lines
+    shown = 16 if 16 in dimensions else dimensions[-1]  # one dimension only: all would be too many lines
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {"seconds": {}, "MB beyond the inputs": {}}
     for point in summary["points"]:
         if point["D"] == shown:
             label = "softmax" if point["K"] is None else f"linear, {point['K']} terms (M = {point['M']})"
-            megabytes = max(point["bytes"] / 1e6, 0.1)  # less cannot be told from nothing
+            megabytes = max(point["bytes"] / 1e6, 0.1)  # smaller differences are not measurable
             for panel, value in zip(panels.values(), (point["seconds"], megabytes), strict=True):
                 x, y = panel.setdefault(label, ([], []))
                 x.append(point["L"])
                 y.append(value)
     panels["L from which linear is faster"] = _crossovers(summary["crossovers"])
-    figure = figures.curves(panels, f"L (D = {shown})", f"softmax and linear attention: {what}")
+    figure = figures.curves(panels, f"L (D = {shown})", f"softmax and linear attention: {title}")
     for axes in figure.axes:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2 if axes is figure.axes[-1] else 10)
@@ -83,7 +83,7 @@ def scaling(folder: Path, summary: Mapping[str, Any], what: str) -> None:
 
 
 def _crossovers(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
-    """Measured lengths and M against D, for each number of terms; those that are extrapolated are left out."""
+    """The measured crossovers and M against D for each number of terms; extrapolated crossovers are left out."""
     series: dict[str, tuple[list[float], list[float]]] = {}
     for terms in sorted({row["K"] for row in rows}):
         chosen = [row for row in rows if row["K"] == terms and row["how"] == "measured"]

@@ -1,17 +1,20 @@
-"""What this homework is about and what its classifier is trained with, known before torch is imported."""
+"""Citations, data sets and settings of this homework as plain values; this file does not import torch."""
 
+import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
 HOMEWORK = "hw_attention_theory"
-SOURCES: Mapping[str, str] = MappingProxyType({"2021-22": "ist-2021-22-hw2 Q1", "2023-24": "ist-2023-24-hw2 Q1"})
+CITATIONS: Mapping[str, str] = MappingProxyType({"2021-22": "ist-2021-22-hw2 Q1", "2023-24": "ist-2023-24-hw2 Q1"})
 DATASETS = ("mnist", "sample")
-SIDES: Mapping[str, tuple[int, ...]] = MappingProxyType({"mnist": (28, 14, 7), "sample": (8, 4)})  # the first is whole
+# Allowed heights and widths of the images; the first is the original one.
+SIDES: Mapping[str, tuple[int, ...]] = MappingProxyType({"mnist": (28, 14, 7), "sample": (8, 4)})
 TITLES: Mapping[str, str] = MappingProxyType({"softmax": "softmax attention", "taylor": "linear attention"})
 TERMS = 3  # of the exponential series, as in ist-2023-24-hw2 Q1.2
 
-# The sheets train no such network. Ours is small enough for a CPU, and the same for both attentions; it is not tuned.
+# The sheets train no such network. This one is small enough for a CPU, the same for both attentions, and not tuned.
 DEFAULTS: Mapping[str, Any] = MappingProxyType({
     "n": 32,
     "d": 16,
@@ -25,5 +28,59 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType({
     "precision": "fp32",
     "schedule": "cosine",
 })  # fmt: skip
-# The sample has a fortieth of MNIST's images, hence more epochs.
+# The sample has a fortieth of MNIST's images, so it needs more epochs.
 SAMPLE: Mapping[str, Any] = MappingProxyType({"epochs": 30, "batch_size": 32})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The classifier of pixel sequences and how it is trained.
+
+    Attributes:
+        dataset: "mnist" or "sample".
+        side: height and width of the images, in pixels.
+        attention: "softmax" or "taylor", which is linear attention.
+        terms: terms of the exponential series; None for softmax attention.
+        kernels: "plain" for linear attention as the sheet writes it, "fast" for the same numbers faster.
+        n: features of a position.
+        d: features of a query, key or value in each head.
+        heads: heads of each block.
+        blocks: blocks of attention and two linear layers.
+        epochs: number of passes over the training data.
+        batch_size: images per step.
+        lr: learning rate.
+        optimizer: "adam", "adamw" or "sgd".
+        l2_decay: weight decay.
+        schedule: "constant" or "cosine", the course of the learning rate.
+        precision: "fp32" or "bf16".
+        seed: fixes every random choice.
+    """
+
+    dataset: str
+    side: int
+    attention: str
+    terms: int | None
+    kernels: str
+    n: int
+    d: int
+    heads: int
+    blocks: int
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str
+    l2_decay: float
+    schedule: str
+    precision: str
+    seed: int
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
+        """Takes the settings out of the checked arguments of `hw_attention_theory.train`."""
+        return cls(**{setting.name: getattr(arguments, setting.name) for setting in fields(cls)})
+
+    @property
+    def title(self) -> str:
+        """The network's name in figures and tables."""
+        terms = f" ({self.terms} terms)" if self.attention == "taylor" else ""
+        return f"{TITLES[self.attention]}{terms}, {self.side**2} pixels"

@@ -20,7 +20,7 @@ from hw_common.runs.run_folder import CONFIG, Run
 
 _DESCRIPTION = """\
 Counts parameters, checks all claims, trains a classifier of pixel sequences with both attentions and measures how they
-scale. What is finished already is kept; what was interrupted goes on.
+scale. Finished parts are kept, and interrupted ones are resumed.
 
   python -m hw_attention_theory.reproduce                              on the built-in sample, a minute
   python -m hw_attention_theory.reproduce --profile full --data_dir …  on MNIST, about half an hour
@@ -42,18 +42,18 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_attention_theory.reproduce", _DESCRIPTION)
     add_flag(flags, "profile", choices=tuple(_TRAININGS), default="sample", help="default: sample")
-    add_flag(flags, "data_dir", role=Role.PLACE, help="where --profile full finds MNIST, or downloads it to")
+    add_flag(flags, "data_dir", role=Role.PLACE, help="folder with MNIST for --profile full, or to download it to")
     cli.add_results_dir_flag(flags)
-    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings side by side (default: 2)")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="trainings at the same time (default: 2)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what is missing, then says where everything is.
+    """Computes what is missing, then prints the paths of tables and figures.
 
     Raises:
         UserError: a claim or a count is wrong, the data cannot be used, or a training failed.
-        Stopped: on Ctrl-C or SIGTERM; the same command goes on.
+        Stopped: on Ctrl-C or SIGTERM; the same command resumes.
     """
     arguments = parser().parse_args(argv)
     started = time.monotonic()
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trained = _train(arguments.profile, arguments.data_dir, arguments.results_dir, arguments.jobs)
         print("\n== time and memory against the length (ist-2023-24-hw2 Q1.1 and Q1.4)", flush=True)
         where = ["--results_dir", str(arguments.results_dir), "--name", f"{arguments.profile}-scaling"]
-        measured = scaling.measure_scaling(scaling.parse([*_SCALING[arguments.profile], *where]))
+        measured = scaling.run_scaling([*_SCALING[arguments.profile], *where])
     except (KeyboardInterrupt, Stopped) as stop:
         number = stop.signal_number if isinstance(stop, Stopped) else signal_of(stop)
         raise Stopped(number, "stopped; the same command goes on where it was") from None
@@ -95,7 +95,7 @@ def _train(profile: str, data_dir: str | None, results_dir: Path, jobs: int) -> 
 
 
 def _table(trained: Sequence[Run]) -> str:
-    """Accuracy, time and memory of the trainings, in Markdown."""
+    """The table of accuracy, time and memory of the trainings, in Markdown."""
     lines = [
         "| data | network | parameters | validation accuracy | test accuracy | training | memory for it |",
         "|---|---|---|---|---|---|---|",

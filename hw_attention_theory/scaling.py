@@ -1,11 +1,13 @@
-"""`python -m hw_attention_theory.scaling`: time and memory of both attentions against the length of the sequence."""
+"""`python -m hw_attention_theory.scaling`: measures time and memory of both attentions against the sequence length."""
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from hw_attention_theory.folders import check_own, new_folder
-from hw_attention_theory.measure import Case, Meter
+from hw_attention_theory.measure import Case, Meter, count_features
 from hw_attention_theory.presets import HOMEWORK
 from hw_attention_theory.scaling_report import report
 from hw_common.commands import cli
@@ -17,19 +19,52 @@ from hw_common.runs.run_folder import CONFIG, Run
 
 COMMAND = "hw_attention_theory.scaling"
 POINTS = "points.json"
-_MOST_FEATURES = 10_000
+_MAX_FEATURES = 10_000
 _LONGEST = 2**22
-_FREE = ("results_dir", "overwrite")
 _DESCRIPTION = """\
 Measures time and memory of Softmax(Q Kᵀ) V and of its linear approximation (ist-2023-24-hw2 Q1.1 and Q1.4) for
-sequences of 128, 256, … positions, fits the exponents, and finds the length from which the linear one is faster.
+sequences of 128, 256, … positions, fits the exponents, and finds the length from which linear attention is faster.
+Linear attention is measured as --kernels fast computes it, in chunks: the plain one needs memory for all features.
 
   python -m hw_attention_theory.scaling                       up to 65 536 positions, two to five minutes
   python -m hw_attention_theory.scaling --max_length 4096 --dimensions 16 --terms 3
 
-Every measurement runs in a process of its own and is kept at once: the same command again goes on where an interrupted
-one was. Softmax is measured as far as its L×L matrices fit --max_gigabytes. Writes a run folder with table and figure.
+Every measurement runs in its own process and is stored at once, so the same command resumes an interrupted one.
+Softmax attention is measured up to the length at which its L×L matrices exceed --max_gigabytes. Writes a run folder
+with table and figure.
 """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        max_length: longest sequence, in positions.
+        dimensions: values of D in ascending order.
+        terms: values of K in ascending order.
+        rounds: timed calls of each case.
+        max_seconds: cases expected to take longer are skipped.
+        max_gigabytes: cases with larger matrices are skipped.
+        threads: threads of torch.
+        name: name of the run folder.
+    """
+
+    max_length: int
+    dimensions: list[int]
+    terms: list[int]
+    rounds: int
+    max_seconds: float
+    max_gigabytes: float
+    threads: int
+    name: str
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
+        """Takes the settings out of the command line's arguments; without --threads, all cores are used."""
+        values = {setting.name: getattr(arguments, setting.name) for setting in fields(cls)}
+        values["dimensions"], values["terms"] = sorted(set(arguments.dimensions)), sorted(set(arguments.terms))
+        return cls(**{**values, "threads": arguments.threads or available_cores()})
 
 
 def parser() -> cli.Parser:
@@ -38,60 +73,49 @@ def parser() -> cli.Parser:
     group = flags.add_argument_group("what to measure")
     add_flag(group, "max_length", type=cli.positive_int, default=65536, help="longest sequence (default: 65536)")
     add_flag(group, "dimensions", type=cli.positive_int, nargs="+", default=[4, 8, 16, 32],
-             help="numbers per query, key and value (default: 4 8 16 32)")  # fmt: skip
+             help="features per query, key and value (default: 4 8 16 32)")  # fmt: skip
     add_flag(group, "terms", type=cli.positive_int, nargs="+", default=[3, 5],
              help="terms of the exponential series, odd (default: 3 5)")  # fmt: skip
-    add_flag(group, "rounds", type=cli.positive_int, default=20, help="calls of which the fastest counts (default: 20)")
-    add_flag(group, "max_seconds", type=cli.positive_float, default=10.0, help="longest call expected (default: 10)")
-    add_flag(group, "max_gigabytes", type=cli.positive_float, default=4.0, help="largest matrices (default: 4)")
+    add_flag(group, "rounds", type=cli.positive_int, default=20, help="timed calls, the fastest counts (default: 20)")
+    add_flag(
+        group,
+        "max_seconds",
+        type=cli.positive_float,
+        default=10.0,
+        help="skip calls expected to take longer (default: 10)",
+    )
+    add_flag(
+        group,
+        "max_gigabytes",
+        type=cli.positive_float,
+        default=4.0,
+        help="skip L×L matrices larger than this (default: 4)",
+    )
     group = flags.add_argument_group("run")
     add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
     cli.add_results_dir_flag(group)
     add_flag(group, "name", type=cli.run_name, default="scaling", help="name of the run folder (default: scaling)")
-    add_flag(group, "overwrite", action="store_true", help="measure again what that folder has already")
+    add_flag(group, "overwrite", action="store_true", help="measure again instead of keeping that folder's results")
     return flags
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Checked arguments.
+def run_scaling(argv: Sequence[str] | None = None) -> Run:
+    """The finished run folder of the command line `argv`; measures what is missing in it.
 
     Raises:
-        UserError: a flag is wrong.
+        UserError: a flag is wrong, the folder was made by another command or with other flags, or a measurement failed.
+        Stopped: on Ctrl-C or SIGTERM; finished measurements are kept.
     """
     arguments = parser().parse_args(argv)
-    arguments.dimensions, arguments.terms = sorted(set(arguments.dimensions)), sorted(set(arguments.terms))
-    arguments.threads = arguments.threads or available_cores()
-    if not 256 <= arguments.max_length <= _LONGEST:
-        raise UserError(f"--max_length: expected a whole number from 256 to {_LONGEST}, got {arguments.max_length}")
-    for terms in arguments.terms:
-        if terms % 2 == 0:
-            raise UserError(f"--terms: expected odd numbers, got {terms}; with an even one, weights can be negative")
-    if not _pairs(arguments):
-        raise UserError(
-            f"--dimensions, --terms: each pair of them makes more than {_MOST_FEATURES} features; choose smaller ones"
-        )
-    return arguments
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measures what is missing, then writes table, figure and summary."""
-    measure_scaling(parse(argv))
-
-
-def measure_scaling(arguments: argparse.Namespace) -> Run:
-    """The finished run folder that `arguments` describe: found, continued or new.
-
-    Raises:
-        UserError: the folder is another command's or has other arguments, or a measurement failed.
-        Stopped: on Ctrl-C or SIGTERM; what was measured is kept.
-    """
-    run = _open(arguments)
+    settings = Settings.from_arguments(arguments)
+    _check(settings)
+    run = _open(settings, arguments.results_dir, arguments.overwrite)
     try:
         if run.is_finished:
             print(f"{run.folder} is finished already; --overwrite measures again")
             return run
-        points = _measure(arguments, run)
-        report(run, points, arguments.threads)
+        points = _measure(settings, run)
+        report(run, points, settings.threads)
         return run
     except KeyboardInterrupt as interrupt:
         message = f"stopped; the same command goes on with what is in {run.folder}"
@@ -100,46 +124,63 @@ def measure_scaling(arguments: argparse.Namespace) -> Run:
         run.close()
 
 
-def _open(arguments: argparse.Namespace) -> Run:
-    kept = {name: value for name, value in vars(arguments).items() if name not in _FREE}
-    folder = arguments.results_dir / HOMEWORK / arguments.name
-    check_own(arguments.results_dir, arguments.name, COMMAND)
-    if arguments.overwrite or not (folder / CONFIG).is_file():
-        return new_folder(arguments.results_dir, arguments.name, COMMAND, kept, {"threads": arguments.threads})
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures what is missing, then writes table, figure and summary."""
+    run_scaling(argv)
+
+
+def _check(settings: Settings) -> None:
+    if not 256 <= settings.max_length <= _LONGEST:
+        raise UserError(f"--max_length: expected a whole number from 256 to {_LONGEST}, got {settings.max_length}")
+    for terms in settings.terms:
+        if terms % 2 == 0:
+            raise UserError(f"--terms: expected odd numbers, got {terms}; with an even one, weights can be negative")
+    if not _pairs(settings):
+        raise UserError(
+            f"--dimensions, --terms: every pair makes more than {_MAX_FEATURES} features; choose smaller values"
+        )
+
+
+def _open(settings: Settings, results_dir: Path, overwrite: bool) -> Run:
+    """The run folder to measure into: a new one, or the existing one if it has the same settings."""
+    folder = results_dir / HOMEWORK / settings.name
+    check_own(results_dir, settings.name, COMMAND)
+    if overwrite or not (folder / CONFIG).is_file():
+        return new_folder(results_dir, settings.name, COMMAND, asdict(settings), {"threads": settings.threads})
     run = Run.reopen(folder, HOMEWORK)
     try:
-        check_same_arguments(run, kept)
+        check_same_arguments(run, asdict(settings))
     except UserError as error:
         run.close()
         raise UserError(f"{error}; choose another --name, or --overwrite") from error
     return run
 
 
-def _pairs(arguments: argparse.Namespace) -> list[tuple[int, int]]:
-    """Dimensions and terms to measure: those with so many features that nobody would use them are left out."""
-    pairs = [(D, K) for D in arguments.dimensions for K in arguments.terms]
-    return [(D, K) for D, K in pairs if Case("taylor", 1, D, K).features <= _MOST_FEATURES]
+def _pairs(settings: Settings) -> list[tuple[int, int]]:
+    """The pairs of dimension and number of terms with at most _MAX_FEATURES features."""
+    pairs = [(D, K) for D in settings.dimensions for K in settings.terms]
+    return [(D, K) for D, K in pairs if count_features(D, K) <= _MAX_FEATURES]
 
 
-def _series(arguments: argparse.Namespace) -> list[list[Case]]:
-    """What to measure, the cases of each attention from short to long."""
-    lengths = [2**i for i in range(7, arguments.max_length.bit_length()) if 2**i <= arguments.max_length]
-    pairs = _pairs(arguments)
+def _series(settings: Settings) -> list[list[Case]]:
+    """The cases to measure: one list per attention, from short to long."""
+    lengths = [2**i for i in range(7, settings.max_length.bit_length()) if 2**i <= settings.max_length]
+    pairs = _pairs(settings)
     wanted = [("softmax", D, None) for D in sorted({D for D, _ in pairs})] + [("taylor", D, K) for D, K in pairs]
     return [[Case(attention, L, D, K) for L in lengths] for attention, D, K in wanted]
 
 
-def _measure(arguments: argparse.Namespace, run: Run) -> list[dict[str, Any]]:
-    """All points; those that the run folder has are not measured again."""
+def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
+    """Measures all points that the run folder lacks; returns all points."""
     points = _read(run)
-    meter = Meter(arguments.threads, arguments.rounds)
+    meter = Meter(settings.threads, settings.rounds)
     try:
-        for series in _series(arguments):
-            last = None
+        for series in _series(settings):
+            last: dict[str, Any] | None = None
             for case in series:
                 found = next((point for point in points if _is(point, case)), None)
-                if found is None and _is_too_large(case, last, arguments):
-                    break  # and so are the longer ones
+                if found is None and _is_too_large(case, last, settings):
+                    break  # longer cases are too large as well
                 if found is None:
                     found = meter.measure(case)
                     points.append(found)
@@ -155,16 +196,16 @@ def _is(point: dict[str, Any], case: Case) -> bool:
     return all(point[name] == getattr(case, name) for name in ("attention", "L", "D", "K"))
 
 
-def _is_too_large(case: Case, last: dict[str, Any] | None, arguments: argparse.Namespace) -> bool:
-    """Whether `case` is expected to take too much memory or time, after what half its length, `last`, took."""
+def _is_too_large(case: Case, last: dict[str, Any] | None, settings: Settings) -> bool:
+    """Whether `case` is expected to take too much memory or time, judged by `last`, the point of half its length."""
     matrices = 2 * 4 * case.L**2 if case.K is None else 0  # scores and probabilities in fp32
     growth = 4 if case.K is None else 2
     seconds = growth * last["seconds"] if last is not None else 0.0
-    return matrices > arguments.max_gigabytes * 1e9 or seconds > arguments.max_seconds
+    return matrices > settings.max_gigabytes * 1e9 or seconds > settings.max_seconds
 
 
 def _read(run: Run) -> list[dict[str, Any]]:
-    """What an interrupted measurement has kept."""
+    """The points that an interrupted measurement has stored."""
     path = run.folder / POINTS
     if not path.is_file():
         return []

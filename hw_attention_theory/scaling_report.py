@@ -1,42 +1,44 @@
-"""What the measurements of scaling say: exponents, crossovers, table and figure."""
+"""Exponents and crossovers from the measurements of `scaling`, with table and figure."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hw_attention_theory.presets import SOURCES
+from hw_attention_theory.presets import CITATIONS
 from hw_common.runs import files
 from hw_common.runs.run_folder import Run
 
 Points = Sequence[Mapping[str, Any]]
-FIT_FROM = 1024  # positions; below, the cost of calling anything at all shows
-_FIT_BYTES = 16e6  # below, what the process had lying around shows
+FIT_FROM = 1024  # positions; for shorter sequences, the overhead of the calls dominates the time
+_FIT_BYTES = 16e6  # for less memory, reused allocations of the process distort the measurement
 
 
 def report(run: Run, points: Points, threads: int) -> dict[str, Any]:
-    """Writes table, figure and summary.json into the folder of `run`, prints the table, returns the summary."""
+    """Writes table, figure and summary.json into the folder of `run` and prints the table; returns the summary."""
     from hw_attention_theory import plots  # imports matplotlib
 
     fits = [fit(series) for series in by_attention(points)]
     crossovers = find_crossovers(points)
     summary = {
         "name": run.folder.name,
-        "source": SOURCES["2023-24"],
+        "source": CITATIONS["2023-24"],
         "threads": threads,
         "fits": fits,
         "crossovers": crossovers,
         "points": list(points),
     }
     text = markdown(summary)
-    plots.scaling(run.folder, summary, f"{SOURCES['2023-24']}.1 and Q1.4, {threads} thread{'s' * (threads > 1)}, fp32")
+    plots.scaling(
+        run.folder, summary, f"{CITATIONS['2023-24']}.1 and Q1.4, {threads} thread{'s' * (threads > 1)}, fp32"
+    )
     files.write_bytes(run.folder / "table.md", text.encode())
     run.write_summary(summary)
-    print(f"\n{text}\nall of it is in {run.folder}")
+    print(f"\n{text}\ntable and figure are in {run.folder}")
     return summary
 
 
 def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
-    """The points of each attention, dimension and number of terms, from short to long."""
+    """One list of points for each attention, dimension and number of terms, from short to long."""
     series: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for point in points:
         series.setdefault((point["attention"], point["D"], point["K"]), []).append(point)
@@ -44,10 +46,10 @@ def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
 
 
 def fit(series: Points) -> dict[str, Any]:
-    """The exponents of one attention's time and memory, and what its longest sequence takes.
+    """The exponents of time and memory of one attention, and the measurements of its longest sequence.
 
     Args:
-        series: its points, from short to long.
+        series: the attention's points, from short to long.
     """
     long = [point for point in series if point["L"] >= FIT_FROM]
     large = [point for point in long if point["bytes"] >= _FIT_BYTES]
@@ -69,7 +71,7 @@ def fit(series: Points) -> dict[str, Any]:
 
 
 def exponent(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """The slope of a straight line through the logarithms of `pairs`, by least squares; None of fewer than three."""
+    """The slope of the least-squares line through the logarithms of `pairs`; None for fewer than three pairs."""
     if len(pairs) < 3:
         return None
     x, y = ([math.log(pair[i]) for pair in pairs] for i in (0, 1))
@@ -89,24 +91,24 @@ def find_crossovers(points: Points) -> list[dict[str, Any]]:
     for (D, K), linear in seconds.items():
         if K is not None and (D, None) in seconds:
             softmax = seconds[D, None]
-            gains = [(L, math.log(linear[L] / softmax[L])) for L in sorted(linear.keys() & softmax.keys())]
-            length, how = _zero(gains)
+            log_ratios = [(L, math.log(linear[L] / softmax[L])) for L in sorted(linear.keys() & softmax.keys())]
+            length, how = _crossover(log_ratios)
             rows.append({"D": D, "K": K, "M": features[D, K], "length": length, "how": how})
     return rows
 
 
-def _zero(gains: Sequence[tuple[int, float]]) -> tuple[float | None, str]:
-    """Where log(linear / softmax) falls through 0 for good, on straight lines against log L; and how that is known."""
-    if not gains:
+def _crossover(log_ratios: Sequence[tuple[int, float]]) -> tuple[float | None, str]:
+    """The length from which log(linear / softmax) stays below 0, interpolated over log L, and how it was found."""
+    if not log_ratios:
         return None, "not measured"
-    slower = [i for i, (_, gain) in enumerate(gains) if gain >= 0]
+    slower = [i for i, (_, log_ratio) in enumerate(log_ratios) if log_ratio >= 0]
     if not slower:
-        return float(gains[0][0]), "at or below the shortest length"
+        return float(log_ratios[0][0]), "at or below the shortest length"
     last = slower[-1]
-    if last == len(gains) - 1 and len(gains) < 2:
+    if last == len(log_ratios) - 1 and len(log_ratios) < 2:
         return None, "not measured"
-    how = "extrapolated" if last == len(gains) - 1 else "measured"
-    before, after = gains[-2:] if how == "extrapolated" else gains[last : last + 2]
+    how = "extrapolated" if last == len(log_ratios) - 1 else "measured"
+    before, after = log_ratios[-2:] if how == "extrapolated" else log_ratios[last : last + 2]
     slope = (after[1] - before[1]) / math.log(after[0] / before[0])
     if slope >= 0:
         return None, "beyond what was measured"

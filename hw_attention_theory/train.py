@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-# A run folder from elsewhere must not fill the memory.
+# Limits, so that a run folder from elsewhere cannot use up the memory.
 _LARGEST = {"n": 1024, "d": 64, "heads": 16, "blocks": 24, "terms": 7}
 _MOST_FEATURES = 10**5
 _DESCRIPTION = """\
-Trains a small network that reads images of digits as sequences of pixels, with softmax attention or with its linear
-approximation of ist-2023-24-hw2 Q1, to compare accuracy, time and memory.
+Trains a small classifier of images of digits, read as sequences of pixels, with softmax attention or with its linear
+approximation (ist-2023-24-hw2 Q1), to compare accuracy, time and memory.
 
   python -m hw_attention_theory.train --dataset sample --attention taylor   half a minute, needs no download
   python -m hw_attention_theory.train --attention softmax                   MNIST at 14×14: sequences of 196 pixels
   python -m hw_attention_theory.train --attention taylor --side 28          whole images: 784 pixels
 
-Writes a run folder: configuration, metrics of each epoch, curves, weights, final numbers.
-Ctrl-C finishes the step and saves; --resume goes on from there.
+Writes a run folder: configuration, metrics of each epoch, curves, weights, final metrics.
+Ctrl-C finishes the step and saves; --resume continues the run.
 """
 
 
 def parser() -> cli.Parser:
-    """All flags; None stands for a default that depends on the data set."""
+    """All flags; None means a default that depends on the data set."""
     flags = cli.Parser("python -m hw_attention_theory.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(group, "dataset", choices=DATASETS, default="mnist", help="default: mnist; sample needs no files")
@@ -42,23 +42,23 @@ def parser() -> cli.Parser:
         group, "side", type=cli.positive_int, help="images are averaged to SIDE×SIDE (default: mnist 14, sample 8)"
     )
     for name, meaning in (
-        ("n", "numbers per pixel"),
-        ("d", "numbers per query, key and value"),
+        ("n", "features per pixel"),
+        ("d", "features per query, key and value"),
         ("heads", "attention heads"),
-        ("blocks", "of attention and two linear layers"),
+        ("blocks", "blocks of attention and two linear layers"),
     ):
         add_flag(
             group, name, type=cli.positive_int, default=DEFAULTS[name], help=f"{meaning} (default: {DEFAULTS[name]})"
         )
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the rate; cosine warms up and ends at 0")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine warms up and ends at 0")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in what the data set decides and refuses what does not go together."""
+    """Fills in the defaults of the data set; refuses flags that contradict each other."""
     fill_in(arguments, {**DEFAULTS, **(SAMPLE if arguments.dataset == "sample" else {})})
     if arguments.attention == "taylor" and arguments.terms is None:
         arguments.terms = TERMS

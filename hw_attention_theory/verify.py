@@ -1,25 +1,26 @@
-"""`python -m hw_attention_theory.verify`: every claim of both sheets' Question 1, checked by computing."""
+"""`python -m hw_attention_theory.verify`: checks the claims of both sheets' Question 1 numerically."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from hw_attention_theory.folders import new_folder
+from hw_attention_theory.folders import replaced_folder
 from hw_attention_theory.presets import TERMS
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 
 COMMAND = "hw_attention_theory.verify"
-_NORMS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # ‖q‖‖k‖ of the figure
+# The figure's values of ‖q‖‖k‖, numbers of terms, sizes L and D, and cases per point.
+_NORMS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _ORDERS = (TERMS, 5, 7)
-_LENGTH, _DIMENSION, _REPEATS = 64, 8, 20  # of the figure
+_LENGTH, _DIMENSION, _REPEATS = 64, 8, 20
 _DESCRIPTION = """\
-Checks every claim of ist-2021-22-hw2 Q1.3 and ist-2023-24-hw2 Q1 numerically, over random sizes, and measures how the
-error of linear attention grows with ‖q‖‖k‖.
+Checks every claim of ist-2021-22-hw2 Q1.3 and ist-2023-24-hw2 Q1 numerically on inputs of random sizes, and measures
+how the error of linear attention grows with ‖q‖‖k‖.
 
   python -m hw_attention_theory.verify
 
-Prints a table, writes a run folder with it and a figure, in place of what it wrote before. Ends with status 1 if a
+Prints a table and writes a run folder with the table and a figure; the next call replaces it. Exits with status 1 if a
 claim fails.
 """
 
@@ -27,8 +28,8 @@ claim fails.
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser(f"python -m {COMMAND}", _DESCRIPTION)
-    add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="draws sizes and numbers (default: 42)")
-    add_flag(flags, "draws", type=cli.positive_int, help="cases for each claim (default: 12 to 1000, as it needs)")
+    add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="seed of sizes and inputs (default: 42)")
+    add_flag(flags, "draws", type=cli.positive_int, help="cases per claim (default: 12 to 1000, by claim)")
     cli.add_results_dir_flag(flags)
     add_flag(flags, "name", type=cli.run_name, default="verify", help="name of the run folder (default: verify)")
     return flags
@@ -40,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hw_attention_theory import claims, plots  # imports torch, hence after the arguments are checked
 
     given = {name: getattr(arguments, name) for name in ("seed", "draws", "name")}
-    run = new_folder(arguments.results_dir, arguments.name, COMMAND, given, {})
-    try:
+    with replaced_folder(arguments.results_dir, arguments.name, COMMAND, given) as run:
         results = [claims.check(claim, arguments.seed, arguments.draws) for claim in claims.CLAIMS]
         approximation = _measure_approximation(arguments.seed)
         files.write_bytes(run.folder / "claims.md", markdown(results).encode())
@@ -51,19 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         run.write_summary(
             {"name": run.folder.name, "claims": _writable(results), "approximation": finite, "holds": holds}
         )
-    except BaseException:
-        run.discard_if_empty()
-        raise
-    finally:
-        run.close()
     print(_text(results))
     failed = [result["name"] for result in results if not result["holds"]]
-    print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all claims hold'}; all of it is in {run.folder}")
+    print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all claims hold'}; table and figure are in {run.folder}")
     return 1 if failed else 0
 
 
 def _measure_approximation(seed: int) -> list[dict[str, Any]]:
-    """The largest error of linear attention for each of _ORDERS and _NORMS, and its bound."""
+    """The largest error of linear attention and its bound for each number of terms and each ‖q‖‖k‖."""
     import torch
 
     from hw_attention_theory import claims
@@ -82,7 +77,7 @@ def _measure_approximation(seed: int) -> list[dict[str, Any]]:
 
 
 def _writable(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`results` without infinities, which JSON cannot say; the check failed either way."""
+    """`results` with None for infinite errors, which JSON cannot represent."""
     return [
         {**result, "largest_error": result["largest_error"] if result["largest_error"] < float("inf") else None}
         for result in results
@@ -96,7 +91,7 @@ def _sizes(result: dict[str, Any]) -> str:
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """The table for a report."""
+    """The table in Markdown."""
     lines = [
         "| question | claim | sizes tried | cases | largest error | at most | holds |",
         "|---|---|---|---|---|---|---|",

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from hw_attention_theory import claims, experiment, measure, parameter_counts, plots, reproduce, scaling, train, verify
+from hw_attention_theory.presets import Settings
 from hw_common.commands import cli
 from hw_common.runs.errors import Stopped, UserError
 
@@ -105,9 +106,9 @@ def test_a_run_folder_holds_what_was_promised(data_dir, tmp_path, attention, cap
     assert summary["terms"] == (3 if attention == "taylor" else None)
     assert summary["final"]["epoch"] == 2 and 0 <= summary["best"]["test_accuracy"] <= 1
     assert summary["speed"]["training_seconds"] > 0 and summary["speed"]["peak_memory_mb"] > 0
-    model = experiment.build_model(train.COMMAND.parse(["--attention", attention, *TINY]))
+    model = experiment.build_model(Settings.from_arguments(train.COMMAND.parse(["--attention", attention, *TINY])))
     assert summary["parameters"] == sum(parameter.numel() for parameter in model.parameters())
-    assert "images a second" in capsys.readouterr().out
+    assert "images per second" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
@@ -179,7 +180,7 @@ def test_verify(tmp_path, capsys):
 
 
 def test_verify_ends_with_status_1_where_a_claim_fails(tmp_path, capsys, monkeypatch, quick_figures, quick_claims):
-    wrong = claims.Claim("wrong", "none", "1 is 0", lambda draw: ({"L": 1}, float("nan")), 0.0, draws=1)
+    wrong = claims.Claim("wrong", "none", "1 is 0", lambda rng: ({"L": 1}, float("nan")), 0.0, draws=1)
     monkeypatch.setattr(claims, "CLAIMS", (*claims.CLAIMS, wrong))
     monkeypatch.setattr(sys, "argv", ["verify", "--draws", "1", "--results_dir", str(tmp_path)])
     with pytest.raises(SystemExit) as caught:
@@ -340,7 +341,7 @@ def test_reproduce_does_everything_and_the_second_time_nothing(
 
 
 def test_reproduce_stops_where_a_claim_fails(tmp_path, quick_figures, quick_claims, monkeypatch):
-    wrong = claims.Claim("wrong", "none", "1 is 0", lambda draw: ({"L": 1}, 1.0), 0.0, draws=1)
+    wrong = claims.Claim("wrong", "none", "1 is 0", lambda rng: ({"L": 1}, 1.0), 0.0, draws=1)
     monkeypatch.setattr(claims, "CLAIMS", (wrong,))
     message = refusal(reproduce.main, "--results_dir", tmp_path)
     assert "says that a claim is wrong; try again with: python -m hw_attention_theory.verify" in message
