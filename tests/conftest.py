@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
         if (command, variant) not in runs:
             words = f"{tiny.flags} {tiny.variants[variant]} --threads 1 --epochs 2 --name run".split()
             results_dir = tmp_path_factory.mktemp("results with spaces")
-            runs[command, variant] = run = commands.Trained(command, variant, [*data[command], *words], results_dir)
+            runs[command, variant] = run = commands.Trained(command, data[command], words, results_dir)
             with pytest.MonkeyPatch.context() as patch:
                 tiny.patch(patch)
                 patch.setattr(figures, "save", commands.save_nothing)

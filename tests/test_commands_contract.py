@@ -13,11 +13,12 @@ from pathlib import Path
 import commands
 import pytest
 import torch
-from commands import MAINS, ROOT, TINY, TRAININGS, interrupted, refusal, run_command
+from commands import COMPARISONS, FINISHED, MAINS, ROOT, TINY, TRAININGS, interrupted, refusal, run_command
 from finished_runs import contents_of, numbers_of
 
 from hw_common.commands import cli
 from hw_common.runs.run_folder import Run
+from hw_ocr import compare as ocr_compare
 
 VARIANTS = [(command, variant) for command in TRAININGS for variant in TINY[command].variants]
 WITH_TORCH = [command for command in TRAININGS if not command.startswith("hw_numpy")]
@@ -28,15 +29,22 @@ EVERY_TRAINING = pytest.mark.parametrize("command", TRAININGS)
 def tiny(request, monkeypatch, undrawn):
     """The networks of the command are as small as `trained` makes them, and nothing is drawn."""
     command = request.node.callspec.params.get("command") if hasattr(request.node, "callspec") else None
-    if command in TINY:
-        TINY[command].patch(monkeypatch)
+    for name, tiny in TINY.items():
+        if command and name.partition(".")[0] == command.partition(".")[0]:
+            tiny.patch(monkeypatch)
 
 
 # ── every command ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_table_of_tiny_trainings_is_complete():
+def test_the_tables_of_commands_are_complete():
     assert TINY.keys() == set(TRAININGS) and len(TRAININGS) >= 8
+    arguments = {
+        command: {action.dest for _, parser in commands.parsers_of(command) for action in parser._actions}
+        for command in MAINS
+    }
+    assert FINISHED.keys() == {c for c, names in arguments.items() if "run" in names and not c.startswith("hw_common")}
+    assert COMPARISONS.keys() == {c for c, names in arguments.items() if {"seeds", "jobs"} <= names}
 
 
 QUICK = """
@@ -254,7 +262,7 @@ CONFIGS = [
     ),
     (lambda run: changed_config(run, homework="hw_other"), "is a run of 'hw_other', expected one of"),
     (lambda run: changed_config(run, schema=99), "has schema 99, expected 1"),
-    (lambda run: changed_config(run, data=[1]), "its data is no object"),
+    (lambda run: changed_config(run, data=[1]), "config.json is damaged: its data"),
     (lambda run: changed_config(run, command="hw_other.train"), "was made by hw_other.train"),
     (lambda run: changed_config(run, arguments={"evil": 1}), "config.json is damaged: there is no argument --evil"),
     (lambda run: changed_config(run, arguments={"help": True}), "config.json is damaged"),
@@ -289,3 +297,88 @@ def test_a_wrong_checkpoint_is_refused_and_no_code_in_it_is_run(command, trained
     for variant in variants[1:]:
         shutil.copy(trained(command, variant).folder / "last.pt", folder)
         assert "last.pt does not belong to this run" in refusal(MAINS[command], "--resume", folder), variant
+
+
+# ── finished runs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+SUMMARIES = [
+    (lambda run: (run / "summary.json").unlink(), "has no summary.json; finish it with: python -m hw_"),
+    *(
+        (lambda run, text=text: (run / "summary.json").write_bytes(text), "summary")
+        for text in (b"", b"[]", b'{"schema": 1, "x": NaN}', b'{"schema": 2}', b'{"schema": 1}', b"\xff")
+    ),
+]
+WEIGHTS = [
+    (lambda run: (run / "best.safetensors").unlink(), "cannot read weights"),
+    *(
+        (lambda run, size=size: os.truncate(run / "best.safetensors", size), "damaged or no safetensors file")
+        for size in (0, 5, 1000)
+    ),
+    (lambda run: (run / "best.safetensors").write_bytes(b"no weights"), "damaged or no safetensors file"),
+]
+
+
+@pytest.mark.parametrize("command", FINISHED)
+def test_a_damaged_run_is_one_line_to_the_commands_that_use_it(command, trained, tmp_path):
+    training, variant, before, after = FINISHED[command]
+    inputs = {commands.IMAGE: commands.write_image(tmp_path), commands.SOUND: commands.write_sound(tmp_path)}
+
+    def use(run):
+        return run_command(MAINS[command], *before, run, *(inputs[word] for word in after))
+
+    for number, (damage, message) in enumerate([*CONFIGS, *SUMMARIES, *WEIGHTS]):
+        folder = shutil.copytree(trained(training, variant).folder, tmp_path / f"{number}")
+        damage(folder)
+        assert message in use(folder).refusal
+    for other in TINY[training].variants:
+        if other != variant:
+            shutil.copytree(trained(training, variant).folder, folder, dirs_exist_ok=True)
+            shutil.copy(trained(training, other).folder / "best.safetensors", folder)
+            assert re.search("holds weights for|do not fit this network", use(folder).refusal), other
+
+
+# ── comparisons ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("command", COMPARISONS)
+def test_a_comparison_goes_on_where_it_was_and_trains_nothing_twice(command, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(ocr_compare, "ROWS", {"layers": {layers: ["--conv_layers", layers] for layers in "23"}})
+    training = f"{command.partition('.')[0]}.train"
+    flags = [*trained(training).data_flags, *TINY[training].flags.split(), *COMPARISONS[command].split()]
+    flags += ["--epochs", "1", "--threads", "1", "--name", "mine", "--results_dir", str(tmp_path)]
+
+    def state():
+        runs = [Run.open(path.parent, path.parents[1].name) for path in tmp_path.glob("hw_*/*/config.json")]
+        [folder] = [run for run in runs if run.config["command"] == command]
+        return folder, {run.folder: contents_of(run.folder) for run in runs if run is not folder}
+
+    with interrupted("step 1", signal.SIGTERM):
+        stopped = run_command(MAINS[command], *flags)
+    assert stopped.status == 143 and "the same command goes on where it was" in stopped.err
+    MAINS[command](flags)
+    folder, before = state()
+    assert folder.is_finished and {row["seeds"] for row in folder.summary()["table"]} == {1}
+    first, *others = before
+    numbers = numbers_of(first)
+    (first / "summary.json").unlink()
+    MAINS[command](flags)
+    assert numbers_of(first) == numbers and all(contents_of(other) == before[other] for other in others)
+
+    before = state()[1]
+    MAINS[command]([*flags, "--seeds", "42", "43"])
+    after = state()[1]
+    assert {row["seeds"] for row in folder.summary()["table"]} == {2}
+    assert after.items() > before.items() and len(after) == 2 * len(before)
+
+    message = refusal(MAINS[command], *flags, "--epochs", 3)
+    assert "with --epochs 3: it was started with --epochs 1" in message and "needs another --name" in message
+    shutil.copytree(first, folder.folder.with_name(folder.folder.name.replace("mine", "taken")))
+    assert "choose another --name" in refusal(MAINS[command], *flags, "--name", "taken")
+    writer = Run.reopen(folder.folder, folder.folder.parent.name)
+    assert "is being written by another process" in refusal(MAINS[command], *flags)
+    writer.close()
+    for flag in (["--seed", 1], ["--resume", first], ["--overwrite"], ["--dry_run"]):
+        assert f"{flag[0]} belongs to a single training" in refusal(MAINS[command], *flags, *flag)
+    (first / "metrics.csv").write_bytes(b"\xff,\n")
+    assert run_command(MAINS[command], *flags).status in (0, 2)  # some of them draw its curves

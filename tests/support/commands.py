@@ -21,6 +21,7 @@ import numpy_files
 import ocr_files
 import pytest
 import torch
+from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -125,9 +126,9 @@ TINY = {
     ),
     "hw_cnn.train": Tiny(
         in_data_dir(cnn_files.write_npz),
-        "--dataset octmnist --batch_size 2 --lr 0.1",
+        "--dataset octmnist --batch_size 2",
         {
-            "oct": "",
+            "oct": "--lr 0.1",
             "fashion": "--network fashion -conv_1_name convblock1[0]",
             "cifar": "--network cifar --recipe best",
         },
@@ -160,13 +161,34 @@ TINY = {
 }
 
 
+# Commands on a finished run: which training made it, and the words around the run's folder.
+IMAGE, SOUND = object(), object()
+FINISHED = {
+    "hw_asr.transcribe": ("hw_asr.train", "transformer", [], [SOUND]),
+    "hw_caption.caption": ("hw_caption.train", "attention", [], [IMAGE]),
+    "hw_cnn.compare_layers": ("hw_cnn.train", "cifar", [], []),
+    "hw_cnn.explain": ("hw_cnn.train", "oct", ["feature_maps"], []),
+    "hw_cnn.predict": ("hw_cnn.train", "oct", [], [IMAGE]),
+    "hw_ocr.invariance": ("hw_ocr.train", "cnn", [], []),
+    "hw_ocr.read": ("hw_ocr.train", "bilstm", [], [IMAGE]),
+}
+# Comparisons: the flags that leave the fewest trainings.
+COMPARISONS = {
+    "hw_asr.compare": "",
+    "hw_caption.compare": "--only vanilla",
+    "hw_cnn.sweep": "--lrs 0.01 0.1",
+    "hw_ocr.compare": "--only layers",
+    "hw_transfer.compare": "--scenarios freeze cached",
+}
+
+
 @dataclass(frozen=True)
 class Trained:
     """A command, its data and the folder of its runs."""
 
     command: str
-    variant: str
-    flags: Sequence[str]
+    data_flags: Sequence[str]
+    words: Sequence[str]
     results_dir: Path
 
     @property
@@ -183,6 +205,11 @@ class Trained:
     def folder(self) -> Path:
         """The run folder."""
         return self.parent / "run"
+
+    @property
+    def flags(self) -> list[str]:
+        """All flags but the results folder, those of the data first."""
+        return [*self.data_flags, *self.words]
 
     def flags_into(self, results_dir: Path, *more: str) -> list[str]:
         """The flags of the same training in another results folder."""
@@ -219,6 +246,18 @@ def refusal(main: Callable[[Sequence[str]], object], *argv: object) -> str:
         main([*map(str, argv)])
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def write_image(folder: Path) -> Path:
+    """An image of the letter a."""
+    Image.fromarray(255 - 255 * ocr_files.image("a")).save(folder / "image.png")
+    return folder / "image.png"
+
+
+def write_sound(folder: Path) -> Path:
+    """A short recording."""
+    (folder / "sound.wav").write_bytes(asr_files.encoded(asr_files.sound()))
+    return folder / "sound.wav"
 
 
 def save_nothing(figure: object, folder: Path, stem: str) -> list[Path]:
