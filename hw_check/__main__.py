@@ -34,9 +34,7 @@ def parser() -> cli.Parser:
         "folder", type=Path, nargs="?", default=_OURS, metavar="FOLDER", help="folder with the files to grade"
     )
     add_flag(flags, "seed", type=cli.non_negative_int, default=0, help="seed of the shapes and numbers (default: 0)")
-    add_flag(
-        flags, "seconds", type=cli.positive_float, default=10.0, help="limit of time for each function (default: 10)"
-    )
+    add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="time limit for each function (default: 10)")
     add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
     return flags
 

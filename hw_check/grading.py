@@ -22,7 +22,7 @@ def grade(folder: Path, seed: int, seconds: float) -> Iterator[Row]:
     Args:
         folder: folder with the student's files.
         seed: seed of all shapes and numbers.
-        seconds: limit of time for all cases of a function.
+        seconds: time limit for all cases of a function.
 
     Raises:
         UserError: `folder` holds none of the files.

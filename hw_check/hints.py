@@ -1,4 +1,4 @@
-"""Guesses at the mistake behind wrong numbers, for any function.
+"""Guesses at the mistake that explains wrong numbers, for any function.
 
 A guess is the wrong answer that a typical mistake gives, such as N times the right answer, or its transpose. If the
 student's numbers equal a guess, its mistake is named. The guesses for single functions are in layer_hints.py,

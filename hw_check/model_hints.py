@@ -1,4 +1,4 @@
-"""Guesses at the mistake behind wrong numbers, for the networks of softmax.py, cnn.py and rnn.py: see hints.py."""
+"""Guesses at the mistake that explains wrong numbers, for the networks in softmax.py, cnn.py and rnn.py (hints.py)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -54,10 +54,10 @@ def _two_layers(params: Values, x: ndarray, y: ndarray, relu: bool = True, relu_
 def _cnn_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: ndarray) -> Iterator[Guess]:
     names = _names(params)
     for flag, text in (
-        ("relu1", "the ReLU behind the convolution is missing"),
-        ("relu2", "the ReLU behind the first fully connected layer is missing"),
-        ("relu1_back", "the backward pass skips the ReLU behind the convolution"),
-        ("relu2_back", "the backward pass skips the ReLU behind the first fully connected layer"),
+        ("relu1", "the ReLU after the convolution is missing"),
+        ("relu2", "the ReLU after the first fully connected layer is missing"),
+        ("relu1_back", "the backward pass skips the ReLU after the convolution"),
+        ("relu2_back", "the backward pass skips the ReLU after the first fully connected layer"),
     ):
         yield from _guesses(text, partial(_three_layers, params, x, y, {flag}), names)
     for name in ("b2", "b3"):

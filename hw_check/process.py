@@ -71,7 +71,7 @@ def run_file(
     Args:
         path: the student's file.
         jobs: the jobs, in the order in which they run.
-        seconds: limit of wall-clock time for loading the file, and for each function.
+        seconds: wall-clock limit for loading the file, and for each function.
         ours: our files that replace the student's, by the name of the module.
 
     Returns:

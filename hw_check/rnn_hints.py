@@ -1,4 +1,4 @@
-"""Guesses at the mistake behind wrong numbers, for the functions of rnn_layers.py: see hints.py."""
+"""Guesses at the mistake that explains wrong numbers, for the functions of rnn_layers.py: see hints.py."""
 
 from collections.abc import Callable, Iterator
 

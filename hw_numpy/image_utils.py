@@ -33,7 +33,7 @@ def image_from_url(
         url: an address that begins with http:// or https://, or the path of a file in `base_dir`.
         base_dir: folder of the files; files outside it are not read.
         cache_dir: folder in which downloads are kept; made when needed. None keeps nothing.
-        seconds: limit of time for a download.
+        seconds: time limit of a download.
         largest: limit of a file's size in bytes.
 
     Returns:

@@ -317,6 +317,6 @@ def _check_gradient(gradient: ndarray, shape: tuple[int, ...]) -> None:
 
 def _check_words(name: str, words: ndarray, count: int) -> None:
     if words.dtype.kind not in "iu":
-        raise ValueError(f"{name} holds {words.dtype}, expected whole numbers of words")
+        raise ValueError(f"{name} holds {words.dtype}, expected integers")
     for wrong in words[(words < 0) | (words >= count)][:1]:
         raise ValueError(f"word {wrong} in {name} is out of range, expected 0 to {count - 1}")

@@ -188,7 +188,7 @@ NETWORKS = (
     _method(*_CNN[0], "value.astype(dtype)", "value", "not of the input's type", share=0.75),
     _method(*_CNN[0], "(H - filter_size + 1) // 2", "H // 2", "W2: has shape"),
     _method(*_CNN[1], "dconv = relu_backward(dactive1, relu_cache1)", "dconv = dactive1",
-            "gradient of W1: the backward pass skips the ReLU behind the convolution"),
+            "gradient of W1: the backward pass skips the ReLU after the convolution"),
     _method(*_CNN[1], "fc_forward(active2, p[\"W3\"], p[\"b3\"])", "fc_forward(active2, p[\"W3\"], 0 * p[\"b3\"])",
             "b3 is not added"),
     _method(*_CAPTION[0], "mask = captions_out != self._null", "mask = captions_out == captions_out",
