@@ -26,6 +26,72 @@ def test_there_is_something_to_look_at():
     assert "hw_common" in {name.partition(".")[0] for name in imported(ROOT / "hw_cnn" / "train.py")}
 
 
+def own_files():
+    """The file of every module of ours, by the module's name; a package is its __init__.py."""
+    paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    names = (".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths)
+    return dict(zip(names, paths, strict=True))
+
+
+FILES = own_files()
+
+
+def at_runtime(path, inside_functions=True):
+    """Names of our modules that a file imports when it runs, that is, not only for the type checker."""
+    nodes = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not inside_functions:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in FILES)
+        elif isinstance(node, ast.ImportFrom) and node.module in FILES:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in FILES else node.module for name in names)
+        nodes += ast.iter_child_nodes(node)
+
+
+def test_no_file_imports_itself_through_others():
+    """Not even through imports inside functions."""
+    left = {name: set(at_runtime(path)) - {name} for name, path in FILES.items()}
+    while done := [name for name, imports in left.items() if not imports & left.keys()]:
+        for name in done:
+            del left[name]
+    assert not left, "a circle: " + ", ".join(sorted(left))
+
+
+WINGS = ("runs", "data", "training", "commands")  # each may import those before it
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_each_wing_of_hw_common_stands_on_those_before(wing):
+    lower = WINGS[: WINGS.index(wing) + 1]
+    for name, path in FILES.items():
+        if name.startswith(f"hw_common.{wing}."):
+            for other in at_runtime(path):
+                assert other.split(".")[1] in lower, f"{name} imports {other}"
+            if wing == "commands":
+                outside = [other for other in at_runtime(path, inside_functions=False) if ".training." in other]
+                assert not outside, f"{name} imports {outside} outside a function, and with it torch"
+
+
+def test_no_file_reaches_its_own_package_by_importlib():
+    """hw_check imports the files that students hand in; nothing else imports a module by its name."""
+    users = {name for name, path in FILES.items() if "import_module" in path.read_text()}
+    assert users <= {"hw_check.child"}
+
+
+SHEET_FILES = ("layers", "rnn_layers", "softmax", "cnn", "rnn", "optim", "gradient_check", "solver")
+
+
+@pytest.mark.parametrize("name", [name for name in SHEET_FILES if f"hw_numpy.{name}" in FILES])
+def test_the_numpy_layers_import_numpy_alone(name):
+    allowed = {"numpy", "hw_numpy", *SHEET_FILES, *sys.stdlib_module_names}  # or as files that are handed in
+    assert {module.partition(".")[0] for module in imported(FILES[f"hw_numpy.{name}"])} <= allowed
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_run_one_way(package):
     allowed = {"hw_common", package} | (set(HOMEWORKS) if package in ("hw_report", "hw_check") else set())
