@@ -43,7 +43,7 @@ def load(path: Path, metadata: Mapping[str, str]) -> dict[str, ndarray]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise UserError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def solver_state(solver: BaseSolver, seconds: list[float]) -> dict[str, ndarray]:

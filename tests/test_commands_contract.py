@@ -291,7 +291,7 @@ def test_a_wrong_checkpoint_is_refused_and_no_code_in_it_is_run(command, trained
     for content in (foreign, *damaged):
         (folder / "last.pt").write_bytes(content)
         message = run_command(MAINS[command], "--resume", folder).refusal
-        expected = "last.pt does not belong" if content is foreign else "nothing in it was run|cannot read .*last.pt"
+        expected = "last.pt does not belong" if content is foreign else "no code in it was run|cannot read .*last.pt"
         assert re.search(expected, message)
     assert not (tmp_path / "marker").exists()
     for variant in variants[1:]:
@@ -312,10 +312,10 @@ SUMMARIES = [
 WEIGHTS = [
     (lambda run: (run / "best.safetensors").unlink(), "cannot read weights"),
     *(
-        (lambda run, size=size: os.truncate(run / "best.safetensors", size), "damaged or no safetensors file")
+        (lambda run, size=size: os.truncate(run / "best.safetensors", size), "damaged or not a safetensors file")
         for size in (0, 5, 1000)
     ),
-    (lambda run: (run / "best.safetensors").write_bytes(b"no weights"), "damaged or no safetensors file"),
+    (lambda run: (run / "best.safetensors").write_bytes(b"no weights"), "damaged or not a safetensors file"),
 ]
 
 

@@ -162,5 +162,5 @@ def _tar_members(path: Path) -> list[ImageFile]:
                 if member.isfile() and (file := archive.extractfile(member)) is not None:
                     members.append(ImageFile(member.name, file.read()))
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path} is damaged or no tar archive: {error}") from error
+        raise UserError(f"{path} is damaged or not a tar archive: {error}") from error
     return members

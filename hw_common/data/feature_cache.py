@@ -1,13 +1,13 @@
-"""A file of rows that can be written for hours, killed at any moment, and trusted afterwards.
+"""A cache of computed features, such as the features of images or the spectrograms of clips.
 
-A folder holds what was computed from some items (the features of an image, the spectrogram of a clip):
+The process that writes the cache may be killed at any time; the cache stays valid. A cache is a folder:
 
-    rows.bin     (rows, width) float16, to be memory-mapped; only ever appended to
-    index.json   how they were made, and for each item, named by the hash of what it was made from: its first row, the
-                 number of its rows and their CRC-32
+    rows.bin     all features, (rows, width) float16, memory-mapped; new rows are appended
+    index.json   the recipe of the features, and for each item its first row, its number of rows and their CRC-32. The
+                 key of an item is a hash of its input.
 
-An item counts only once index.json names it, and index.json is written, whole, after the rows are on disk. Rows of
-items that nobody asks for any more stay until the folder is deleted.
+An item is valid once it is in index.json, which is written atomically after the item's rows are on disk. Rows of items
+that are no longer used stay until the folder is deleted.
 """
 
 import contextlib
@@ -26,19 +26,19 @@ from hw_common.runs.errors import UserError
 
 SCHEMA = 1
 ROWS, INDEX = "rows.bin", "index.json"
-_SAVE_EVERY = 2.0  # seconds: what a kill can cost
+_SAVE_EVERY = 2.0  # seconds; the work of this time is lost if the process is killed
 
-Place = tuple[int, int, int]  # first row, rows, CRC-32
+Location = tuple[int, int, int]  # first row, number of rows, CRC-32 of the rows
 
 
 class FeatureCache:
-    """The rows in one folder.
+    """The cache in one folder.
 
     Attributes:
-        folder: where they are.
-        recipe: how they are made: whatever changes the numbers, as JSON.
-        width: numbers in a row.
-        damaged: items that the index names and that are not as it says, as far as was looked.
+        folder: the folder.
+        recipe: all settings that change the features, as JSON.
+        width: number of features in a row.
+        damaged: keys of the items found damaged so far.
     """
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any], width: int) -> None:
@@ -46,15 +46,15 @@ class FeatureCache:
         self.recipe = dict(recipe)
         self.width = width
         self.damaged: set[str] = set()
-        self._places: dict[str, Place] = {}
-        self._end = 0  # rows that count
+        self._locations: dict[str, Location] = {}
+        self._end = 0  # number of rows in rows.bin that belong to items
         self._rows = np.empty((0, width), np.float16)
-        self._pending: dict[str, Place] = {}
+        self._pending: dict[str, Location] = {}
         self._saved = time.monotonic()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator["FeatureCache"]:
-        """Opens the folder for writing, as the only process, and takes up what is in it.
+        """Locks the folder against other processes and reads its index.
 
         Raises:
             UserError: the folder cannot be written.
@@ -65,7 +65,7 @@ class FeatureCache:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                print(f"{self.folder}: waiting for another process that is at work there", flush=True)
+                print(f"{self.folder}: waiting for another process that uses this cache", flush=True)
                 lock.acquire()
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another --results_dir") from error
@@ -77,84 +77,84 @@ class FeatureCache:
             lock.release()
 
     def holds(self, key: str) -> bool:
-        """Whether the rows of the item are there and undamaged; may be asked from several threads."""
-        if key not in self._places:
+        """Whether the cache has the item, undamaged. Several threads may call this at the same time."""
+        if key not in self._locations:
             return False
-        first, count, checksum = self._places[key]
-        if zlib.crc32(self._rows[first : first + count]) == checksum:
+        first, count, checksum = self._locations[key]
+        if zlib.crc32(self._rows[first : first + count].data) == checksum:
             return True
         self.damaged.add(key)
         return False
 
     def append(self, key: str, rows: np.ndarray) -> None:
-        """Adds the rows (n, width) of an item; they count from the next `commit` on, which happens every 2 seconds."""
+        """Adds the rows (n, width) of an item, which is valid after the next `commit`; commits every 2 seconds."""
         rows = np.ascontiguousarray(rows, dtype=np.float16)
         with self._disk_errors(), open(self.folder / ROWS, "r+b") as file:
             file.seek(self._end * 2 * self.width)
-            file.write(rows)
-        self._pending[key] = self._end, len(rows), zlib.crc32(rows)
+            file.write(rows.data)
+        self._pending[key] = self._end, len(rows), zlib.crc32(rows.data)
         self._end += len(rows)
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.commit()
 
     def commit(self) -> None:
-        """Makes what was appended count."""
+        """Makes the appended items valid."""
         if self._pending:
             with self._disk_errors(), open(self.folder / ROWS, "r+b") as file:
                 os.fsync(file.fileno())
-            places = {**self._places, **self._pending}
-            files.write_json(self.folder / INDEX, {**self._head(), "items": places})
+            locations = {**self._locations, **self._pending}
+            files.write_json(self.folder / INDEX, {**self._head(), "items": locations})
             self._rows = self._map(self._end)
-            self._places, self._pending = places, {}
+            self._locations, self._pending = locations, {}
         self._saved = time.monotonic()
 
     def take(self, key: str) -> np.ndarray:
-        """The rows (n, width) float16 of an item that is held; read-only, memory-mapped."""
-        first, count, _ = self._places[key]
+        """Returns the rows (n, width) float16 of a valid item; read-only and memory-mapped."""
+        first, count, _ = self._locations[key]
         return self._rows[first : first + count]
 
     def count(self, key: str) -> int:
-        """How many rows an item has that is held."""
-        return self._places[key][1]
+        """Returns the number of rows of a valid item."""
+        return self._locations[key][1]
 
     def _load(self) -> None:
-        """Reads the index; what it names beyond the end of the file is not there."""
-        self._places, self._end = {}, 0
+        """Reads the index; items whose rows are beyond the end of rows.bin are damaged."""
+        self._locations, self._end = {}, 0
         if (self.folder / INDEX).exists():
             try:
-                self._places = self._read_index()
+                self._locations = self._read_index()
             except ValueError as reason:
-                print(f"{self.folder}: {reason}; everything is computed anew", flush=True)
+                print(f"{self.folder}: {reason}; all features are computed again", flush=True)
         size = (self.folder / ROWS).stat().st_size if (self.folder / ROWS).exists() else 0
         rows = size // (2 * self.width)
-        self.damaged = {key for key, place in self._places.items() if place[0] + place[1] > rows}
-        self._places = {key: place for key, place in self._places.items() if key not in self.damaged}
-        if not self._places:  # who has an old file mapped keeps it
+        self.damaged = {key for key, location in self._locations.items() if location[0] + location[1] > rows}
+        self._locations = {key: location for key, location in self._locations.items() if key not in self.damaged}
+        if not self._locations:  # a process that still maps the old file keeps reading its old content
             files.write_bytes(self.folder / ROWS, b"")
-        self._end = max((first + count for first, count, _ in self._places.values()), default=0)
+        self._end = max((first + count for first, count, _ in self._locations.values()), default=0)
         self._rows = self._map(self._end)
 
-    def _read_index(self) -> dict[str, Place]:
-        """The places in index.json; raises ValueError with what is wrong with it."""
+    def _read_index(self) -> dict[str, Location]:
+        """Reads the locations in index.json; raises ValueError if the file is not usable."""
         try:
             index = files.read_json(self.folder / INDEX)
         except UserError:
             raise ValueError(f"{INDEX} cannot be read") from None
         items = index.get("items") if isinstance(index, dict) else None
-        if not isinstance(items, dict) or not all(map(_is_place, items.values())):
+        if not isinstance(items, dict) or not all(map(_is_location, items.values())):
             raise ValueError(f"{INDEX} is damaged")
         differing = [key for key, value in self._head().items() if index.get(key) != value]
         if differing:
-            raise ValueError(f"what is there was made with another {' and another '.join(differing)}")
-        return {key: tuple(place) for key, place in items.items()}
+            raise ValueError(f"the cached features were made with another {' and another '.join(differing)}")
+        return {key: tuple(location) for key, location in items.items()}
 
     def _head(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "width": self.width, **self.recipe}
 
     def _map(self, rows: int) -> np.ndarray:
-        if rows == 0:  # which cannot be mapped
+        if rows == 0:  # an empty file cannot be mapped
             return np.empty((0, self.width), np.float16)
-        # Not np.memmap itself, which makes each look-up slow.
+        # A view as ndarray, because slicing an np.memmap is slow.
         return np.memmap(self.folder / ROWS, np.float16, "r", shape=(rows, self.width)).view(np.ndarray)
 
     @contextlib.contextmanager
@@ -163,11 +163,11 @@ class FeatureCache:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot write {self.folder / ROWS}: {error.strerror}; make room or choose another --results_dir, and "
-                "the same command goes on"
+                f"cannot write {self.folder / ROWS}: {error.strerror}; free disk space or choose another "
+                "--results_dir, and run the same command again to continue"
             ) from error
 
 
-def _is_place(value: Any) -> bool:
-    """Whether `value` is a list of three numbers that are not negative."""
+def _is_location(value: Any) -> bool:
+    """Whether `value` is a list of three non-negative integers."""
     return isinstance(value, list) and len(value) == 3 and all(type(n) is int and 0 <= n < 2**40 for n in value)

@@ -1,4 +1,4 @@
-"""Many pieces of work on all cores, their results taken in order, with a progress bar."""
+"""A map over many items with threads on all cores, and its progress bar."""
 
 import collections
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -14,9 +14,10 @@ Result = TypeVar("Result")
 
 
 def thread_map(work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Generator[Result, None, None]:
-    """The results of `work` for each of `items`, in order; never more than `ahead` of them wait to be taken.
+    """Yields `work(item)` for each of `items`, in their order.
 
-    What has not begun when one raises, or when nobody takes any more, is dropped.
+    At most `ahead` results are computed in advance. If a call raises, or if the caller stops iterating, calls that have
+    not begun are cancelled.
     """
     waiting: collections.deque[Future[Result]] = collections.deque()
     pool = ThreadPoolExecutor(available_cores())
@@ -32,5 +33,5 @@ def thread_map(work: Callable[[Item], Result], items: Iterable[Item], ahead: int
 
 
 def with_progress_bar(results: Iterable[Result], total: int, title: str) -> Iterator[Result]:
-    """`results` as they are, with a progress bar called `title` while they are taken."""
+    """Yields `results` unchanged and shows a progress bar."""
     return iter(tqdm(results, title, total, unit="image", disable=None, leave=False))

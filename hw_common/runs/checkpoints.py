@@ -1,4 +1,4 @@
-"""Weights and training states on disk: written whole or not at all, read without ever running code from the file."""
+"""Weights and training states on disk. Reading them never runs code from the file."""
 
 import io
 import json
@@ -18,9 +18,9 @@ _METADATA = "written for"
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a state dict as safetensors; `metadata` says whose weights they are, for `load_weights` to check."""
+    """Writes a state dict as safetensors, with metadata that `load_weights` checks."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    # One entry, because safetensors writes several in an order that differs from run to run.
+    # One entry, because safetensors writes several entries in an order that varies.
     entry = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
     files.write_bytes(path, safetensors.torch.save(weights, metadata=entry))
 
@@ -29,7 +29,7 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
     """Reads weights that `save_weights` wrote.
 
     Raises:
-        UserError: the file is missing, cut short, no safetensors file, or says that it belongs to something else.
+        UserError: the file is missing, damaged or not a safetensors file, or its metadata differ from `metadata`.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -39,20 +39,20 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
                     raise UserError(f"{path} holds weights for {name} {found.get(name)!r}, expected {expected!r}")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} does not say whose weights it holds: {error}") from error
+        raise UserError(f"{path} has no valid metadata: {error}") from error
     except FileNotFoundError as error:
         raise UserError(f"cannot read weights from {path}: there is no such file") from error
     except OSError as error:
         raise UserError(f"cannot read weights from {path}: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise UserError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Copies `weights` into `model`.
 
     Raises:
-        UserError: names or shapes do not fit; names the first layers that differ.
+        UserError: names or shapes of the weights differ; the message names the first layers that do.
     """
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -67,7 +67,7 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes a training state: tensors, numbers, strings, lists and dicts of them."""
+    """Writes a training state, which consists of tensors, numbers, strings, lists and dicts."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     files.write_bytes(path, buffer.getbuffer())
@@ -77,22 +77,22 @@ def load_state(path: Path) -> dict[str, Any]:
     """Reads a training state onto the CPU.
 
     Raises:
-        UserError: the file is missing, cut short, not a training state, or holds pickled code (which is not run).
+        UserError: the file is missing, damaged or not a training state, or contains pickled code, which is not run.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # the restricted unpickler raises whatever a wrong byte leads it to
+    except Exception as error:  # a wrong byte can cause any exception
         raise UserError(
-            f"{path} is damaged or not a training state (nothing in it was run): {reason(error)}"
+            f"{path} is damaged or not a training state (no code in it was run): {reason(error)}"
         ) from error
     if not isinstance(state, dict):
-        raise UserError(f"{path} is not a training state: it holds a {type(state).__name__}")
+        raise UserError(f"{path} is not a training state: it contains a {type(state).__name__}")
     return state
 
 
 def reason(error: Exception) -> str:
-    """The first line of torch's message, unless it is torch's advice to load the file unsafely."""
+    """Returns the first line of torch's message, without torch's advice to load the file unsafely."""
     first = str(error).split("\n", 1)[0]
     return type(error).__name__ if not first or "weights_only" in first else first

@@ -1,14 +1,14 @@
-"""The two ways a command ends early without a bug: the user has to change something, or a signal asked it to stop."""
+"""Exceptions that end a command without being bugs: errors of the user, and signals."""
 
 import signal
 
 
 class UserError(Exception):
-    """Something the user can put right; the command line prints it as one line and exits with status 2."""
+    """An error that the user can correct. The command prints it as one line and exits with status 2."""
 
 
 class Stopped(Exception):
-    """A run that ended on SIGINT or SIGTERM after saving; the command line exits with 128 + the signal's number."""
+    """A stop by SIGINT or SIGTERM after saving. The command exits with status 128 + the signal's number."""
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
@@ -16,9 +16,9 @@ class Stopped(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM outside of training: handled wherever Ctrl-C is."""
+    """SIGTERM outside of training. It is handled like Ctrl-C."""
 
 
 def signal_of(interrupt: KeyboardInterrupt) -> signal.Signals:
-    """Which signal raised `interrupt`."""
+    """Returns the signal that raised `interrupt`."""
     return signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT

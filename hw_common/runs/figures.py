@@ -1,9 +1,10 @@
-"""One look for all figures: readable in grey, by colour-blind people, on screen (.png) and in a report (.pdf)."""
+"""Figures in one style: readable in grey and by colour-blind people, as .png for screens and .pdf for reports."""
 
 import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,11 +13,13 @@ from matplotlib.figure import Figure
 
 from hw_common.runs import files
 
-# Okabe and Ito's colours; lightness, dashes and markers tell them apart in grey.
+RcParams = dict[Any, Any]  # keys and values of Matplotlib's rcParams
+
+# The palette of Okabe and Ito. In grey, lines differ by lightness, dashes and markers.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_STYLE = {
+_STYLE: RcParams = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -26,8 +29,8 @@ _STYLE = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
-AS_WRITTEN = {"text.parse_math": False}  # names and captions of the user's own may hold dollar signs
-_GAP = 0.1  # between maps, in their widths and heights
+AS_WRITTEN: RcParams = {"text.parse_math": False}  # the user's names and captions may contain dollar signs
+_GAP = 0.1  # distance between maps, relative to their width and height
 GREY, HEAT, SIGNED = "gray", "viridis", "PuOr"
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -38,26 +41,29 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Writes `<stem>.png` and `<stem>.pdf` into `folder`, the same bytes for the same figure; returns the paths."""
+    """Writes `<stem>.png` and `<stem>.pdf` into `folder` and returns the paths.
+
+    The same figure always gives the same bytes.
+    """
     paths = []
     for suffix, options in (("png", {"dpi": 150}), ("pdf", {"metadata": {"CreationDate": None}})):
         buffer = io.BytesIO()
         with mpl.rc_context(_STYLE):
             figure.savefig(buffer, format=suffix, **options)
-        figure.set_layout_engine("none")  # the first one has laid it out: half of the time
+        figure.set_layout_engine("none")  # the layout of the first file is reused, which saves half of the time
         paths.append(folder / f"{stem}.{suffix}")
         files.write_bytes(paths[-1], buffer.getbuffer())
     return paths
 
 
 def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mapping[str, Series] | None = None) -> Figure:
-    """Line plots side by side, one panel per quantity.
+    """Draws line plots, one panel beside the other.
 
     Args:
-        panels: y label to {line's label: (x values, y values)}.
+        panels: the lines of each panel by its y label; the (x values, y values) of each line by its label.
         xlabel: label of all x axes.
-        title: of the whole figure; says which data it shows.
-        spread: standard deviations with the same keys, (x values, deviations); drawn as a band.
+        title: title of the whole figure; names the data.
+        spread: standard deviations of lines, with the same keys; drawn as bands.
     """
     with mpl.rc_context(_STYLE):
         figure = _figure(4.6 * len(panels), 3.4)
@@ -116,14 +122,14 @@ def curves_over_seeds(
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Loss and accuracy against the epoch, training and validation.
+    """Draws loss and accuracy against the epoch, for training and validation.
 
-    Training values are means over the epoch, while the weights change, with dropout and on augmented images;
-    validation values are those of its end, so that they can be the better ones.
+    Validation values can be better than training values: they are computed after the epoch and without dropout and
+    augmentation, whereas training values are means over the epoch, during which the weights change.
 
     Args:
-        rows: one for each epoch, with training_loss, training_accuracy, validation_loss and validation_accuracy.
-        title: of the whole figure; says which data it shows.
+        rows: metrics of each epoch: training_loss, training_accuracy, validation_loss and validation_accuracy.
+        title: title of the whole figure; names the data.
     """
     epochs = [row["epoch"] for row in rows]
     panels = {
@@ -146,16 +152,16 @@ def image_grid(
     colours: str = GREY,
     cell: float = 1.2,
 ) -> Figure:
-    """Images in rows of `columns`.
+    """Draws images in rows of `columns`.
 
     Args:
-        images: (height, width, 3) as uint8 or floats from 0 to 1; or (height, width), each shown in `colours` between
-            its own extremes.
-        columns: images per row.
-        title: of the whole figure.
-        titles: one above each image.
-        row_labels: one at the left of each row.
-        colours: GREY or HEAT.
+        images: colour images (height, width, 3), uint8 or floats from 0 to 1; or maps (height, width), whose colours
+            range from their own minimum to their own maximum.
+        columns: number of images in a row.
+        title: title of the whole figure.
+        titles: title above each image.
+        row_labels: label to the left of each row.
+        colours: colour map of images without colours, GREY or HEAT.
         cell: width of an image in inches.
     """
     rows = math.ceil(len(images) / columns)
@@ -184,15 +190,15 @@ def heatmap_grid(
     colour_bar: str | None = None,
     cell: float = 1.0,
 ) -> Figure:
-    """Arrays of numbers as colours on one common scale.
+    """Draws maps with one common colour scale.
 
     Args:
-        maps: (height, width), the same for all.
-        columns: maps per row.
-        title: of the whole figure.
-        colours: GREY, HEAT, or SIGNED for values around zero.
-        limits: values of the first and the last colour; the extremes of all maps by default.
-        colour_bar: what the numbers are; None draws no bar.
+        maps: arrays (height, width) of the same shape.
+        columns: number of maps in a row.
+        title: title of the whole figure.
+        colours: colour map: GREY, HEAT, or SIGNED for values around zero.
+        limits: values of the first and the last colour; minimum and maximum of all maps by default.
+        colour_bar: label of the colour bar; None draws no bar.
         cell: width of a map in inches.
     """
     low, high = limits or (min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
@@ -200,7 +206,7 @@ def heatmap_grid(
     with mpl.rc_context({**_STYLE, **AS_WRITTEN}):
         figure = _figure(max(columns * cell + (0.9 if colour_bar else 0.1), 4.5), rows * (cell + 0.08) + 0.5)
         figure.suptitle(title, fontsize=9)
-        # All in one coordinate system: one for each map would take ten times as long to draw.
+        # All maps share one coordinate system, because an Axes for each map takes ten times as long to draw.
         axes = figure.subplots()
         _bare(axes)
         step = 1 + _GAP
@@ -222,14 +228,15 @@ def heatmap_grid(
 
 
 def kernels(folder: Path, name: str, weights: np.ndarray, what: str) -> None:
-    """The kernels of a convolution, in grey and as a heat map with a colour bar.
+    """Draws the kernels of a convolution in grey and as a heat map with a colour bar.
 
-    The courses draw input channel 0 only; where there are more, their mean stands below, and the title says so.
+    The courses draw input channel 0 only. For layers with several input channels, the mean over the channels is drawn
+    below, as the title explains.
 
     Args:
-        folder: gets kernels-<name>-grey and kernels-<name>-heat, each as .png and .pdf.
-        name: of the layer.
-        weights: (output channels, input channels, height, width).
+        folder: folder for kernels-<name>-grey and kernels-<name>-heat, each as .png and .pdf.
+        name: name of the layer.
+        weights: kernels (output channels, input channels, height, width).
         what: network and data, for the title.
     """
     columns = max(n for n in range(1, 9) if len(weights) % n == 0)
@@ -252,7 +259,7 @@ def kernels(folder: Path, name: str, weights: np.ndarray, what: str) -> None:
 
 
 def _bare(axes: Axes) -> None:
-    """Leaves nothing but the pictures."""
+    """Removes ticks, grid and frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)

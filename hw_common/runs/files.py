@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all, whatever kills the process that writes them, and however many write them.
+"""Atomic files: they appear whole or not at all, even if the process is killed or several processes write them.
 
-Everything that a run folder holds goes through `write_bytes`, so there is one place to get right and one to test.
+All files of a run folder are written by `write_bytes`.
 """
 
 import contextlib
@@ -12,18 +12,23 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hw_common.runs.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 TEMPORARY_SUFFIX = ".tmp"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Puts `data` at `path`, whole: temporary file beside it, flush, fsync, replace, fsync of the folder.
+def write_bytes(path: Path, data: "ReadableBuffer") -> None:
+    """Writes `data` to `path` atomically.
+
+    The steps are: a temporary file in the same folder, flush, fsync, replace, fsync of the folder.
 
     Raises:
-        UserError: the disk is full, or the folder cannot be written. What stood at `path` is still there.
+        UserError: the disk is full, or the folder is not writable. The previous file at `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
@@ -32,20 +37,20 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(temporary, path)  # before anybody else may open it
-            except BaseException:  # Ctrl-C in the middle of a write, too
+                os.replace(temporary, path)  # while the lock keeps other processes from writing it
+            except BaseException:  # including Ctrl-C during a write
                 _remove(temporary)
                 raise
         _sync_folder(path.parent)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}; what was there before is untouched, "
-            "so make room or choose another --results_dir and go on"
+            f"cannot write {path}: {error.strerror}; the previous file is unchanged, "
+            "so free disk space or choose another --results_dir, and continue"
         ) from error
 
 
 def _open_alone(path: Path) -> BinaryIO:
-    """Opens `path` for writing, empty, once no other process is writing it."""
+    """Waits until no other process writes `path`, then opens it empty for writing."""
     while True:
         file = open(path, "ab")  # noqa: SIM115
         with contextlib.suppress(OSError):  # some network disks have no locks
@@ -54,16 +59,16 @@ def _open_alone(path: Path) -> BinaryIO:
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 os.ftruncate(file.fileno(), 0)
                 return file
-        file.close()  # the other process has put it into its place
+        file.close()  # the other process has renamed it to its final name
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # on a disk that became read-only it cannot be, and was never made
+    with contextlib.suppress(OSError):  # the disk may have become read-only
         path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut."""
+    """Makes sure that a rename in `folder` survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -72,14 +77,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Finds out before hours of work whether `folder` can be written; raises OSError if not."""
+    """Raises OSError if `folder` is not writable, before hours of work."""
     probe = folder / f".probe{TEMPORARY_SUFFIX}"
     probe.touch()
     probe.unlink()
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes what a killed `write_bytes` left in `folder`; call it only while holding the folder's lock."""
+    """Removes temporary files of killed processes from `folder`; the caller must hold the folder's lock."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink()
 
@@ -88,24 +93,24 @@ def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON.
 
     Raises:
-        UserError: a number in it is not finite, which JSON cannot say; or as `write_bytes`.
+        UserError: a number is not finite, which JSON does not allow; or as `write_bytes`.
     """
     try:
         text = json.dumps(value, indent=2, allow_nan=False)
     except ValueError as error:
-        raise UserError(f"cannot write {path}: a number for it is not finite ({error})") from error
+        raise UserError(f"cannot write {path}: a number in it is not finite ({error})") from error
     write_bytes(path, (text + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file that may come from anywhere.
+    """Reads a JSON file from an untrusted source.
 
     Raises:
-        UserError: it is missing, not UTF-8 or not JSON (NaN and infinity count as not JSON).
+        UserError: the file is missing, not UTF-8 or not JSON. NaN and infinity are not JSON.
     """
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"it holds {constant}, which is not JSON")
+        raise ValueError(f"it contains {constant}, which is not JSON")
 
     try:
         return json.loads(path.read_bytes(), parse_constant=refuse)
@@ -116,7 +121,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `rows` as CSV with the keys of the first row as header; floats keep all their digits."""
+    """Writes `rows` as CSV with the keys of the first row as header; floats are written with all digits."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -129,7 +134,7 @@ def read_csv(path: Path) -> list[dict[str, float]]:
     """Reads a table of numbers that `write_csv` wrote.
 
     Raises:
-        UserError: it is missing, or a cell is no number.
+        UserError: the file is missing, or a cell is not a number.
     """
     try:
         with open(path, newline="") as file:
@@ -141,6 +146,6 @@ def read_csv(path: Path) -> list[dict[str, float]]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of a file in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

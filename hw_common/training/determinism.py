@@ -1,4 +1,4 @@
-"""Same seed, same machine, same threads: same bits."""
+"""Determinism: trainings with the same seed, machine and number of threads give the same bits."""
 
 import os
 import random
@@ -14,10 +14,15 @@ from hw_common.training import distributed
 
 
 def set_up(seed: int, device: str, threads: int | None) -> torch.device:
-    """Seeds every generator, sets the number of threads and picks the device, for results that repeat bit for bit.
+    """Seeds all random generators, sets the number of threads and chooses the device.
+
+    Args:
+        seed: the seed of all generators.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads of this process; None for an equal share of the machine's cores.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or not one for each process.
+        UserError: there is no GPU, or fewer GPUs than processes.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: there is no usable CUDA GPU here; use --device cpu")
@@ -29,15 +34,16 @@ def set_up(seed: int, device: str, threads: int | None) -> torch.device:
             raise UserError(
                 f"torchrun started {processes} processes for {gpus} GPU(s); start {gpus}, or use --device cpu"
             )
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, as on a CPU
-        torch.use_deterministic_algorithms(True, warn_only=True)  # on a CPU, what we use is deterministic anyway
-        torch.backends.cuda.enable_flash_sdp(False)  # the gradients of these kernels of attention differ between runs
+        torch.backends.cudnn.allow_tf32 = False  # TF32 would round the inputs of fp32 products
+        torch.use_deterministic_algorithms(True, warn_only=True)  # on a CPU, all our operations are deterministic
+        torch.backends.cuda.enable_flash_sdp(False)  # the gradients of these attention kernels vary
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, protects only against our own bugs
+        # Filling new tensors with NaN takes time and would only expose reads of uninitialized memory.
+        setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (unknown to the type stubs)
     torch.set_num_threads(threads or max(1, available_cores() // distributed.local_world_size()))
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -46,8 +52,10 @@ def set_up(seed: int, device: str, threads: int | None) -> torch.device:
 
 
 def generator_states() -> dict[str, Any]:
-    """The states of every generator, as torch.load(weights_only=True) accepts them."""
-    _, keys, position, has_gauss, gauss = np.random.get_state()
+    """Returns the states of all generators, in types that torch.load(weights_only=True) accepts."""
+    numpy_state = np.random.get_state(legacy=True)
+    assert isinstance(numpy_state, tuple)
+    _, keys, position, has_gauss, gauss = numpy_state
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
@@ -57,7 +65,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: Mapping[str, Any]) -> None:
-    """Puts every generator where `generator_states` found it."""
+    """Restores the states that `generator_states` returned."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"])

@@ -1,7 +1,7 @@
-"""Several processes, one result: `torchrun --nproc_per_node=N -m hw_…` trains like one process with the same batch.
+"""Training with several processes: `torchrun --nproc_per_node=N -m hw_…` gives the result of one process.
 
-Every process draws the same random numbers and takes its own rows of every batch; gradients, losses and counts are
-combined, and only the main process writes. Without torchrun each function here does nothing, at no cost.
+All processes draw the same random numbers, and each one computes its own rows of every batch. Gradients, losses and
+counts are summed over the processes, and only the main process writes. Without torchrun, these functions do nothing.
 """
 
 import gc
@@ -12,12 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-# The rows of the current batch that are this process's: (first, behind last, rows in the whole batch).
+# The rows that this process computes: (first, last + 1, number of rows in the whole batch).
 _rows = (0, 0, 0)
 
 
 def start(device: torch.device) -> None:
-    """Joins the other processes if torchrun started this one: NCCL on GPUs, gloo on CPUs."""
+    """Joins the group of processes if torchrun started this one; with NCCL on GPUs and gloo on CPUs."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
@@ -26,33 +26,36 @@ def stop() -> None:
     """Leaves the group of processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
-        gc.collect()  # what still holds the group keeps gloo's threads alive, and they abort the process at its end
+        gc.collect()  # objects that refer to the group keep gloo's threads alive, which abort the process when it ends
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes the run folder and talks to the user."""
+    """Whether this is the main process, which writes the run folder and prints messages."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def local_rank() -> int:
-    """Which of its machine's processes this one is: the number of its GPU."""
+    """Index of this process on its machine, which is also the index of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def local_world_size() -> int:
-    """How many processes torchrun started on this machine: they share its cores."""
+    """Number of processes that torchrun started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def share(count: int) -> slice:
-    """This process's rows of a batch of `count`: contiguous, and all of them where there are too few to go round.
+    """Returns the rows of a batch that this process computes, which are contiguous.
 
-    A batch with fewer rows than processes is computed by everybody; `weight` makes up for it.
+    Every process computes all rows of a batch that has fewer rows than there are processes; see `weight`.
+
+    Args:
+        count: number of rows in the batch.
     """
     global _rows
     size = world_size()
@@ -65,18 +68,18 @@ def share(count: int) -> slice:
 
 
 def latest_rows() -> tuple[int, int, int]:
-    """What the latest `share` was: this process's first row, the one behind its last, and the rows of all processes."""
+    """Returns the latest `share` as (first row, last row + 1, number of rows in the whole batch)."""
     return _rows
 
 
 def weight() -> float:
-    """What each row of the latest `share` counts in a sum over processes, so that it counts once in all."""
+    """Weight of each row of the latest `share` in a sum over processes, with which each row counts once in total."""
     first, last, count = _rows
     return 1 / world_size() if count and last - first == count else 1.0
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The elementwise sum of `values` over all processes, in every process."""
+    """Returns the elementwise sum of `values` over all processes."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values

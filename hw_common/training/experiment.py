@@ -1,4 +1,4 @@
-"""One training run from checked arguments to its summary: what all homeworks have in common.
+"""One training run from checked arguments to its summary, for all homeworks.
 
 A homework prepares an `Experiment`; `run_experiment` does the rest.
 """
@@ -30,23 +30,23 @@ Scheduler = torch.optim.lr_scheduler.LRScheduler
 
 @dataclass
 class Experiment:
-    """What a homework gives to be trained.
+    """A training as a homework prepares it.
 
     Attributes:
-        model: on its device.
+        model: the model, on its device.
         batches: the training data.
-        optimizer: over the model's parameters.
-        loss_function: see `hw_common.training.loop.fit`.
-        evaluate: the validation numbers of an epoch; see `fit`.
-        monitor: which of them picks the best epoch; higher is better.
-        hashes: of the data files, by name.
-        metadata: whose weights these are: what a weights file says about itself.
-        summarize: the final numbers, computed by all processes; leaves the model as it finds it.
-        draw: writes the figures into a folder, in the main process.
-        report: lines about the summary for the user.
-        scheduler: stepped after every optimizer step.
-        clip_value: largest absolute value of any element of the gradient.
-        clip_norm: largest norm of the whole gradient.
+        optimizer: optimizer of the model's parameters.
+        loss_function: loss function, see `hw_common.training.loop.fit`.
+        evaluate: computes the validation metrics of an epoch, see `fit`.
+        monitor: the validation metric that decides which epoch is best; higher is better.
+        hashes: SHA-256 of each data file, by its name.
+        metadata: metadata stored in the weights file, checked when the file is loaded.
+        summarize: computes the final metrics, in all processes, and leaves the model unchanged.
+        draw: draws the figures into a folder, in the main process.
+        report: returns lines that describe the summary to the user.
+        scheduler: learning rate schedule, stepped after every optimizer step.
+        clip_value: maximum absolute value of each element of the gradient.
+        clip_norm: maximum norm of the gradient of all parameters together.
     """
 
     model: nn.Module
@@ -172,7 +172,7 @@ def _train(
 def _open_run(
     homework: str, command: str, settings: RunSettings, hashes: Mapping[str, str], device: torch.device
 ) -> tuple[Run | None, dict[str, Any] | None]:
-    """The run folder (main process only) and, where there is something to go on from, the state to go on from."""
+    """Opens the run folder, in the main process only, and loads the state of the run to resume, if it has one."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     host = {"device": kind, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
     if settings.resume is None:
@@ -189,7 +189,7 @@ def _open_run(
 
 
 def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[str, Any]:
-    """What comes after training: all of it is done again, from last.pt, if a signal interrupts it."""
+    """Evaluates and draws after training; after an interruption, a resumed run repeats all of it from last.pt."""
     try:
         summary = experiment.summarize(fitted)
         if run is None:
@@ -205,7 +205,7 @@ def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[s
 
 
 def _dry_run(precision: str, experiment: Experiment, device: torch.device) -> Row:
-    """One training step and one validation, to see that everything fits together; writes nothing."""
+    """Takes one training step and validates once, to check that the parts fit together; writes nothing."""
     model = experiment.model
     batch = next(iter(experiment.batches.epoch(0)))
     with autocast(device, precision):
@@ -219,7 +219,7 @@ def _dry_run(precision: str, experiment: Experiment, device: torch.device) -> Ro
 
 
 def evaluate_once(model: nn.Module, precision: str, evaluate: Callable[[], Result]) -> Result:
-    """What `evaluate` returns with `model` in eval mode, under inference_mode, at the given precision."""
+    """Calls `evaluate` with `model` in eval mode, under inference_mode and with the given precision."""
     model.eval()
     with torch.inference_mode(), autocast(next(model.parameters()).device, precision):
         return evaluate()
@@ -228,9 +228,9 @@ def evaluate_once(model: nn.Module, precision: str, evaluate: Callable[[], Resul
 def last_and_best(
     model: nn.Module, fitted: Fitted, precision: str, evaluate: Callable[[], Row]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The metrics of the last and of the best epoch, each with what `evaluate` adds (numbers on the test data).
+    """Returns the metrics of the last and of the best epoch, each with the metrics of `evaluate` on the test data.
 
-    Afterwards `model` holds the last epoch's weights again.
+    At the end, `model` has the weights of the last epoch again.
     """
 
     def numbers_of(row: Row) -> Row:
@@ -250,20 +250,27 @@ def last_and_best(
 def make_optimizer(
     name: str, parameters: Iterable[Tensor] | list[dict[str, Any]], lr: float, l2_decay: float, momentum: float = 0
 ) -> Optimizer:
-    """The optimizer of `--optimizer sgd|adam|adamw` (fused: one kernel for all parameters); momentum is Nesterov's."""
-    common = {"lr": lr, "weight_decay": l2_decay, "fused": True}
+    """Makes the optimizer of `--optimizer sgd|adam|adamw`, with Nesterov momentum for sgd.
+
+    Fused optimizers update all parameters with one kernel.
+    """
     if name == "sgd":
-        # One operation for each parameter is all that plain SGD does; to prepare the fused kernel takes longer.
-        common["fused"] = momentum > 0 or l2_decay > 0
-        return torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, **common)
+        has_momentum = momentum > 0
+        fused = has_momentum or l2_decay > 0  # plain SGD takes less time than the preparation of the fused kernel
+        return torch.optim.SGD(parameters, lr, momentum, weight_decay=l2_decay, nesterov=has_momentum, fused=fused)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    return kind(parameters, lr, weight_decay=l2_decay, fused=True)
 
 
 def make_schedule(name: str, optimizer: Optimizer, steps: int) -> Scheduler | None:
-    """The schedule of `--schedule constant|cosine`, or "linear", over `steps`.
+    """Makes a learning rate schedule; None for a constant rate.
 
-    "cosine" warms up for a twentieth of them and ends at 0; "linear" warms up for 15 % of them from a hundredth of the
-    rate, and falls in a straight line to a hundredth.
+    Args:
+        name: "constant", "cosine" or "linear". "cosine" warms up during a twentieth of the steps and ends at 0.
+            "linear" warms up from a hundredth of the rate during 15 % of the steps, and then decreases linearly to a
+            hundredth.
+        optimizer: the optimizer whose learning rate changes.
+        steps: number of steps of the whole training.
     """
     if name == "constant":
         return None

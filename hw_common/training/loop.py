@@ -1,7 +1,6 @@
-"""The one training loop.
+"""The training loop of all homeworks.
 
-A homework gives `fit` a model, batches, a loss and an `evaluate` function. Interrupted anywhere and resumed, a run ends
-with the same bits as one that was never interrupted.
+A run that is interrupted anywhere and resumed ends with the same bits as a run without interruption.
 """
 
 import contextlib
@@ -23,22 +22,23 @@ from hw_common.training import distributed
 from hw_common.training.batches import EpochBatches
 from hw_common.training.determinism import generator_states, restore_generators
 from hw_common.training.precision import autocast
+from hw_common.training.progress import Progress, progress_bar, tensorboard_writer
+from hw_common.training.progress import Row as Row
 from hw_common.training.signals import StopNow, StopSignals
 
-# (model, batch) -> (mean loss over the batch's examples, how many examples, sums over them of what else to report)
+# (model, batch) -> (mean loss over the batch's examples, number of examples, sums of further metrics over the examples)
 LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
-Row = dict[str, float]
 
 
 @dataclass
 class Fitted:
-    """What `fit` returns; the model itself holds the last epoch's weights.
+    """The result of `fit`. The model itself holds the weights of the last epoch.
 
     Attributes:
-        rows: one per epoch, as in metrics.csv.
-        best_epoch: 1-based epoch with the best monitored value; the earliest of equals.
+        rows: metrics of each epoch, as in metrics.csv.
+        best_epoch: number of the epoch with the best monitored metric, counted from 1; the first of equals.
         best_weights: state dict of that epoch.
-        seconds: time spent training, validation excluded, over all sessions of the run.
+        seconds: training time without validation, over all sessions of the run.
     """
 
     rows: list[Row]
@@ -68,25 +68,26 @@ def fit(
     """Trains `model` for `epochs` epochs.
 
     Args:
-        model: already on its device.
-        optimizer: over the model's parameters.
+        model: the model, on its device.
+        optimizer: optimizer of the model's parameters.
         batches: the training data.
-        loss_function: (model, batch) to (mean loss, number of examples, {name: sum over the examples}); the mean of
-            each over the epoch is reported as `training_<name>`.
-        evaluate: model in eval mode, under inference_mode, to named numbers; summed over processes by itself.
-        epochs: how many in all, those before an interruption included.
-        monitor: which of `evaluate`'s numbers picks the best epoch; higher is better.
-        run: where checkpoints and metrics go; None writes nothing (other processes than the main one).
+        loss_function: computes mean loss, number of examples and sums over the examples by name, from model and batch.
+            The epoch's mean of each sum is reported as `training_<name>`.
+        evaluate: computes the validation metrics of the model, which is in eval mode under inference_mode. With several
+            processes, it sums over them by itself.
+        epochs: number of epochs, including those before an interruption.
+        monitor: the metric of `evaluate` that decides which epoch is best; higher is better.
+        run: the run folder for checkpoints and metrics; None in processes that write nothing.
         resume: the content of last.pt of an interrupted run.
-        metadata: written into best.safetensors: whose weights they are.
-        scheduler: stepped after every optimizer step.
-        clip_value: largest absolute value of any element of the gradient.
-        clip_norm: largest norm of the gradient of all parameters together.
+        metadata: metadata of best.safetensors, checked when the file is loaded.
+        scheduler: learning rate schedule, stepped after every optimizer step.
+        clip_value: maximum absolute value of each element of the gradient.
+        clip_norm: maximum norm of the gradient of all parameters together.
         precision: "fp32", or "bf16" for automatic mixed precision.
-        tensorboard: also write TensorBoard events into the run folder.
+        tensorboard: whether TensorBoard events are written into the run folder.
 
     Raises:
-        Stopped: on SIGINT or SIGTERM, after finishing the step and saving.
+        Stopped: on SIGINT or SIGTERM, after the current step is finished and saved.
         UserError: the loss or a gradient is not finite (the optimizer has not stepped), or the disk is full.
     """
     trainer = _Trainer(
@@ -109,22 +110,8 @@ def fit(
     with contextlib.ExitStack() as stack:
         trainer.signals = stack.enter_context(StopSignals())
         if tensorboard and run is not None:
-            trainer.log = stack.enter_context(_tensorboard(run)).add_scalar
+            trainer.log = stack.enter_context(tensorboard_writer(run)).add_scalar
         return trainer.train()
-
-
-@dataclass
-class _Progress:
-    """Where a run is: everything in last.pt that is not a state dict."""
-
-    epoch: int = 0  # 0-based epoch to go on with
-    step: int = 0  # steps of that epoch that are done; all of them: only its validation is missing
-    sums: dict[str, float] = field(default_factory=dict)  # over this epoch's examples so far
-    seconds: float = 0.0  # of the whole run
-    epoch_seconds: float = 0.0
-    rows: list[Row] = field(default_factory=list)
-    best_epoch: int = 0
-    best_value: float = -math.inf
 
 
 @dataclass
@@ -142,7 +129,7 @@ class _Trainer:
     clip_value: float | None
     clip_norm: float | None
     precision: str
-    at: _Progress = field(default_factory=_Progress)
+    at: Progress = field(default_factory=Progress)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     log: Callable[[str, float, int], None] = lambda name, value, epoch: None
 
@@ -161,7 +148,7 @@ class _Trainer:
     def _train_epoch(self) -> None:
         at = self.at
         self.parallel.train()
-        with _progress_bar(f"epoch {at.epoch + 1}/{self.epochs}", len(self.batches), at.step) as bar:
+        with progress_bar(f"epoch {at.epoch + 1}/{self.epochs}", len(self.batches), at.step) as bar:
             started = time.perf_counter()
             for batch in self.batches.epoch(at.epoch, at.step):
                 stop = self._step(batch)
@@ -176,11 +163,11 @@ class _Trainer:
         self.at.epoch_seconds += time.perf_counter() - started
 
     def _step(self, batch: tuple[Tensor, ...]) -> bool:
-        """One optimizer step; returns whether all processes have to stop after it."""
+        """Takes one optimizer step; returns whether all processes have to stop after it."""
         with autocast(self.device, self.precision):
             loss, count, sums = self.loss_function(self.parallel, batch)
         scaled, stop = self._agree(loss, count)
-        for parameter in self.parameters:  # what optimizer.zero_grad() does, without its bookkeeping
+        for parameter in self.parameters:  # faster than optimizer.zero_grad(), which also records the call
             parameter.grad = None
         scaled.backward()
         value = loss.item()
@@ -194,7 +181,11 @@ class _Trainer:
         return stop or (distributed.world_size() == 1 and self.signals.received is not None)
 
     def _agree(self, loss: Tensor, count: int) -> tuple[Tensor, bool]:
-        """Scales `loss` so that the processes' mean gradient is the whole batch's; tells whether any has to stop."""
+        """Scales `loss` so that the processes' mean gradient is that of the whole batch.
+
+        Returns:
+            The scaled loss, and whether any process has to stop.
+        """
         if distributed.world_size() == 1:
             return loss, False
         rows = count * distributed.weight()
@@ -211,7 +202,7 @@ class _Trainer:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if self.clip_norm is not None:
             size = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        else:  # a sum is finite only if all its terms are, and costs half of what a norm does
+        else:  # a sum is finite only if all its terms are, and takes half the time of a norm
             size = torch.stack([gradient.sum() for gradient in gradients]).sum()
         if math.isfinite(loss) and math.isfinite(size.item()):
             if self.clip_value is not None:
@@ -221,16 +212,19 @@ class _Trainer:
         smaller = self._learning_rate() / 10
         raise UserError(
             f"the {what} is not finite at epoch {self.at.epoch + 1}, step {self.at.step + 1}; the weights were not "
-            f"touched by it. Try a smaller learning rate, for example --lr {smaller:g}"
+            f"changed by it. Try a smaller learning rate, for example --lr {smaller:g}"
         )
 
     def _learning_rate(self) -> float:
-        """The one that was asked for, whatever the schedule made of it."""
+        """The learning rate before the schedule changed it."""
         group = self.optimizer.param_groups[0]
         return group.get("initial_lr", group["lr"])
 
     def _validate(self) -> Row:
-        """This epoch's numbers; a signal ends it at once, since there is nothing in it to lose."""
+        """Computes the validation metrics of the epoch.
+
+        A signal ends the validation at once, because a resumed run can repeat it without loss.
+        """
         generators = generator_states()
         self.model.eval()
         try:
@@ -264,7 +258,7 @@ class _Trainer:
             self._stop()
 
     def _sum_up(self) -> None:
-        """Brings the sums of all processes together."""
+        """Adds up the sums of all processes."""
         self.at.sums = dict(zip(self.at.sums, self._sum_over_processes(list(self.at.sums.values())), strict=True))
 
     def _report(self, row: Row) -> None:
@@ -276,7 +270,7 @@ class _Trainer:
         tqdm.write(f"epoch {row['epoch']:{len(str(self.epochs))}}/{self.epochs}  {numbers}  {row['seconds']:.1f} s")
         for name, value in row.items():
             if name != "epoch":
-                self.log(name, value, row["epoch"])
+                self.log(name, value, self.at.epoch)
 
     def _save(self) -> None:
         if self.run is None:
@@ -294,7 +288,7 @@ class _Trainer:
         checkpoints.save_state(self.run.folder / LAST, state)
 
     def _save_and_stop(self) -> NoReturn:
-        self._sum_up()  # the main process saves what all have summed up
+        self._sum_up()  # the main process saves the sums of all processes
         self._save()
         self._stop()
 
@@ -305,15 +299,16 @@ class _Trainer:
         raise Stopped(self.signals.received or signal.SIGTERM, f"stopped after {done}{how}")
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up where `state` was saved."""
+        """Restores the training state `state`.
+
+        Raises:
+            UserError: the state belongs to another training.
+        """
         where = self.run.folder / LAST if self.run is not None else LAST
         try:
             if state["metadata"] != dict(self.metadata):
                 raise ValueError(f"it was saved for {state['metadata']}, expected {dict(self.metadata)}")
-            self.at = _Progress(**state["progress"])
-            for name, value in vars(_Progress()).items():
-                if not isinstance(getattr(self.at, name), (int, float) if isinstance(value, float) else type(value)):
-                    raise ValueError(f"its {name} is {getattr(self.at, name)!r}")
+            self.at = Progress.from_state(state["progress"])
             self.best_weights = state["best"]
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -322,19 +317,5 @@ class _Trainer:
             restore_generators(state["generators"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{where} does not belong to this run: {str(error).splitlines()[0]}") from error
-        if not distributed.is_main():  # its part of the sums is in the main process's
+        if not distributed.is_main():  # the main process restores the sums of all processes
             self.at.sums = dict.fromkeys(self.at.sums, 0.0)
-
-
-def _progress_bar(title: str, total: int, done: int) -> tqdm:
-    """A bar on a terminal, nothing in a log file or in processes other than the main one."""
-    disable = None if distributed.is_main() else True
-    return tqdm(desc=title, total=total, initial=done, disable=disable, leave=False, unit="step")
-
-
-def _tensorboard(run: Run) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
-    except ImportError as error:
-        raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard") from error
-    return SummaryWriter(str(run.folder / "tensorboard"))

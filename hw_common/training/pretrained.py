@@ -106,7 +106,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise UserError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
         raise UserError(
             f"{path} is no plain state dict, or damaged: expected names and tensors, as "
-            "torch.save(model.state_dict(), …) writes them; nothing in it was run"
+            "torch.save(model.state_dict(), …) writes them; no code in it was run"
         )
     return {str(name): tensor for name, tensor in content.items()}
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: noted, so that a step can be finished and saved."""
+"""Handling of Ctrl-C and SIGTERM during training: the current step is finished and saved first."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from hw_common.training import distributed
 
 
 class StopNow(BaseException):
-    """Raised out of validation by a signal; not an Exception, so that no `except Exception` swallows it."""
+    """A signal during validation. It is not an Exception, so that `except Exception` does not catch it."""
 
 
 class StopSignals:
-    """Notes SIGINT and SIGTERM instead of dying of them; a second Ctrl-C quits at once."""
+    """Records SIGINT and SIGTERM instead of ending the process; a second Ctrl-C ends it at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -39,12 +39,12 @@ class StopSignals:
         if self._immediate:
             raise StopNow
         if distributed.is_main():
-            # Not print: the signal may have come in the middle of one.
+            # print is not safe here, because the signal may have interrupted another print.
             os.write(2, b"\nfinishing the step, then saving (Ctrl-C again quits at once)\n")
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
-        """While inside, a signal raises StopNow; with several processes it waits, since they must agree."""
+        """Lets a signal raise StopNow in the block; with several processes, which must stop together, it does not."""
         if distributed.world_size() > 1:
             yield
             return

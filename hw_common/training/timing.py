@@ -1,4 +1,4 @@
-"""Comparing how long things take on a machine that is never quiet."""
+"""Comparisons of running times on a machine that also runs other programs."""
 
 import multiprocessing
 import statistics
@@ -9,15 +9,15 @@ from typing import Any, Self
 
 
 def time_interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
-    """Seconds of each of `calls` in each of `rounds`.
+    """Measures the seconds of each call in each round.
 
-    The calls take turns, so that whatever slows the machine down for a while slows all of them, and ratios within one
-    round can be trusted when absolute times cannot.
+    Every round runs each call once. Another program that slows the machine down for a while therefore slows all calls,
+    and the ratio of two calls within one round is reliable even if their absolute times are not.
 
     Args:
-        calls: name to function.
-        rounds: how often each is timed.
-        warm_up: untimed rounds before, for caches and thread pools.
+        calls: functions to time, by name.
+        rounds: number of timed rounds.
+        warm_up: number of untimed rounds before them, which fill caches and start thread pools.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(warm_up + rounds):
@@ -30,28 +30,28 @@ def time_interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_u
 
 
 def ratio(seconds: Mapping[str, list[float]], of: str, to: str) -> float:
-    """The median over the rounds of time `of` one call divided by time `to` another."""
+    """Returns the median over the rounds of the time of call `of` divided by the time of call `to`."""
     return statistics.median(a / b for a, b in zip(seconds[of], seconds[to], strict=True))
 
 
 class Worker:
-    """A process of its own for one of the ways that are compared, where the other's settings do not reach it.
+    """Runs a function in a separate process, where the settings of this process have no effect.
 
-    A context manager: at the end of the block the process ends.
+    The worker is a context manager: its process ends with the block.
 
     Args:
-        make: called there, with `arguments`; what it returns is what calling the worker calls.
-        arguments: for `make`.
+        make: makes the function in the separate process.
+        arguments: arguments of `make`.
     """
 
     def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
-        import torch  # slow, and commands that only take turns can do without
+        import torch  # slow, and unnecessary for commands that only call time_interleaved
 
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, context, _set_up, (torch.get_num_threads(), make, arguments))
 
     def __call__(self, *arguments: Any) -> None:
-        """Calls it, and waits until it is done."""
+        """Calls the function in the separate process and waits for its end."""
         self._pool.submit(_call, *arguments).result()
 
     def __enter__(self) -> Self:
@@ -59,6 +59,9 @@ class Worker:
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
+
+
+_made: Callable[..., Any]  # the function of this process, if it is a worker
 
 
 def _set_up(threads: int, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:

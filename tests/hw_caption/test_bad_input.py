@@ -255,7 +255,7 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_done(tmp_path, capsys, m
         append(self, key, rows)
 
     monkeypatch.setattr(feature_cache.FeatureCache, "append", fill_up)
-    assert "rows.bin: No space left on device; make room" in refused_by_command(capsys, *flags)
+    assert "rows.bin: No space left on device; free disk space" in refused_by_command(capsys, *flags)
     features.main([*flags, *ON_CPU])
     assert len(set(keys)) == 6 and keys[3] == keys[4]  # what was written before counts
 

@@ -300,7 +300,7 @@ def other_words(run):
         (lambda run: (run / "vocabulary.json").unlink(), "cannot read .*vocabulary.json"),
         (lambda run: (run / "vocabulary.json").write_text("[1]"), "vocabulary.json is damaged"),
         (other_words, "holds weights for vocabulary '[0-9a-f]+', expected"),
-        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or no safetensors file"),
+        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or not a safetensors file"),
         (
             lambda run: change_json(run / "config.json", lambda c: c["arguments"].update(use_attention=False)),
             "holds weights for decoder 'attention', expected 'vanilla'",

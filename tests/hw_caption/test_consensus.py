@@ -105,7 +105,7 @@ def change(name, value):
     ("damage", "says"),
     [
         (lambda path: path.unlink(), "cannot read weights"),
-        (lambda path: path.write_bytes(path.read_bytes()[:100]), "damaged or no safetensors file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "damaged or not a safetensors file"),
         (lambda path: save_file(load_file(path), path), "holds weights for homework None, expected 'hw_caption'"),
         (change("words", lambda words: words + 1), "do not fit its"),
         (change("words", lambda words: torch.where(words == PAD, START, words).int()), "do not fit its images or the"),

@@ -182,8 +182,8 @@ def image_file(folder):
         (lambda run: (run / "summary.json").unlink(), "has no summary.json; finish it with: python -m hw_cnn.train"),
         (lambda run: (run / "summary.json").write_text('{"schema": 1, "x": NaN}'), "damaged"),
         (lambda run: (run / "best.safetensors").unlink(), "cannot read weights"),
-        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or no safetensors file"),
-        (lambda run: (run / "best.safetensors").write_bytes(b""), "damaged or no safetensors file"),
+        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or not a safetensors file"),
+        (lambda run: (run / "best.safetensors").write_bytes(b""), "damaged or not a safetensors file"),
     ],
 )
 def test_a_damaged_run_is_one_clear_line(copy, tmp_path, damage, message):

@@ -114,14 +114,14 @@ def test_what_is_no_state_is_the_users_error(tmp_path, data):
 
 def test_a_state_must_be_a_dictionary(tmp_path):
     torch.save([1, 2], tmp_path / "s")
-    with pytest.raises(UserError, match="it holds a list"):
+    with pytest.raises(UserError, match="it contains a list"):
         checkpoints.load_state(tmp_path / "s")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_code_in_a_state_is_not_run(tmp_path, legacy):
     torch.save({"model": Attack(tmp_path / "attacked")}, tmp_path / "s", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(UserError, match="nothing in it was run"):
+    with pytest.raises(UserError, match="no code in it was run"):
         checkpoints.load_state(tmp_path / "s")
     assert not (tmp_path / "attacked").exists()
     torch.load(tmp_path / "s", weights_only=False)  # whereas it would have been

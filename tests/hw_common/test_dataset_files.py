@@ -99,7 +99,7 @@ def test_what_is_no_archive(tmp_path):
     (tmp_path / "x").write_bytes(b"no archive" * 100)
     (tmp_path / "y").write_bytes(gzip.compress(b"no archive" * 100))
     for name in "xy":
-        with pytest.raises(UserError, match="is damaged or no tar archive"):
+        with pytest.raises(UserError, match="is damaged or not a tar archive"):
             file_finder(tmp_path / name, ())
     with pytest.raises(UserError, match="does not exist; expected a folder or a tar archive"):
         file_finder(tmp_path / "z", ())
@@ -125,7 +125,7 @@ def test_sizes_below_zero_end_the_reading(tmp_path, packed):
     second.size = -512
     content = b"".join(member.tobuf(tarfile.GNU_FORMAT) for member in (first, second)) + bytes(1024)
     (tmp_path / "x.tar").write_bytes(gzip.compress(content) if packed else content)
-    with pytest.raises(UserError, match="x.tar is damaged or no tar archive: b has -512 bytes"):
+    with pytest.raises(UserError, match="x.tar is damaged or not a tar archive: b has -512 bytes"):
         file_finder(tmp_path / "x.tar", ())
 
 

@@ -134,7 +134,7 @@ def test_a_damaged_index_holds_nothing(filled, capsys, content, says):
     (filled / INDEX).write_text(content)
     assert held(filled) == []
     output = capsys.readouterr().out
-    assert output.count("\n") == 1 and says in output and "everything is computed anew" in output
+    assert output.count("\n") == 1 and says in output and "all features are computed again" in output
 
 
 def test_an_index_that_points_elsewhere_holds_nothing(filled):
@@ -155,7 +155,7 @@ def test_another_recipe_starts_anew(filled, capsys):
         old = cache.take("item 2")
         assert held(filled / "elsewhere") == []
     assert held(filled, recipe={"size": 2}) == []
-    assert "what is there was made with another size; everything is computed anew" in capsys.readouterr().out
+    assert "the cached features were made with another size; all features are computed again" in capsys.readouterr().out
     assert np.array_equal(old, rows(2, 2))  # who has it open, keeps it
 
 
@@ -183,7 +183,7 @@ def test_a_full_disk_is_one_line(filled, monkeypatch):
         cache.append("item 4", rows(4, 4))
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", no_room)
-            with pytest.raises(UserError, match="No space left on device; make room"):
+            with pytest.raises(UserError, match="No space left on device; free disk space"):
                 cache.commit()
         cache.commit()
         assert cache.holds("item 4")

@@ -238,7 +238,7 @@ def test_a_damaged_run_is_one_clear_line(unfinished, finished):
     with pytest.raises(UserError, match="was written for .*captioning-lstm"):
         caption.main(["--resume", str(unfinished)])
     os.truncate(state, 1000)
-    with pytest.raises(UserError, match="is damaged or no safetensors file"):
+    with pytest.raises(UserError, match="is damaged or not a safetensors file"):
         caption.main(["--resume", str(unfinished)])
 
 

@@ -185,7 +185,7 @@ STATE = "last-hidden_dim2-filter_size25.safetensors"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: os.truncate(run / STATE, 1000), "is damaged or no safetensors file"),
+        (lambda run: os.truncate(run / STATE, 1000), "is damaged or not a safetensors file"),
         (lambda run: shutil.copy(run / STATE.replace("25", "27"), run / STATE), "was written for .*filter_size27"),
         (lambda run: (run / "config.json").write_text("{"), "is damaged"),
         (lambda run: (run / "config.json").unlink(), "it has no config.json"),

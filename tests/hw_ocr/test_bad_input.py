@@ -188,7 +188,7 @@ def change_arguments(run, **changes):
         (lambda run: (run / "summary.json").unlink(), "has no summary.json; finish it with: python -m hw_ocr.train"),
         (lambda run: (run / "summary.json").write_text('{"schema": 1}'), "is damaged: its summary names no data set"),
         (lambda run: (run / "best.safetensors").unlink(), "cannot read weights"),
-        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or no safetensors file"),
+        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or not a safetensors file"),
         (lambda run: change_arguments(run, conv_layers=10**9), "config.json is damaged: --conv_layers: invalid choice"),
         (lambda run: change_arguments(run, model="bilstm"), "config.json is damaged: --conv_layers belongs to"),
         (lambda run: change_arguments(run, conv_layers=4), "holds weights for network"),

@@ -266,7 +266,7 @@ def test_a_source_that_does_not_compile_gives_one_line_and_no_pdf(toys, broken, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"schema": 1, "data": "toys", "score": NaN}', r"is damaged: it holds NaN, which is not JSON"),
+        (b'{"schema": 1, "data": "toys", "score": NaN}', r"is damaged: it contains NaN, which is not JSON"),
         (b'{"schema": 2, "data": "toys", "score": 1}', r"is damaged: expected an object of schema 1"),
         (b'{"schema": 1, "score": 1}', r"is damaged: it does not name its data"),
         (b"[]", r"is damaged: expected an object of schema 1"),

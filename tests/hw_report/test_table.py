@@ -93,7 +93,7 @@ def test_a_file_that_is_none(tmp_path):
         ("[]", r"is damaged: expected"),
         (
             '{"summary.json": {"schema": 1, "table": NaN}}',
-            r"is damaged: it holds NaN.*make it anew with: python -m hw_common",
+            r"is damaged: it contains NaN.*make it anew with: python -m hw_common",
         ),
         (
             '{"summary.json": {"schema": 1}}',

@@ -225,9 +225,9 @@ def test_code_in_a_weights_file_is_not_run(tmp_path):
         torch.save(content, tmp_path / "weights.pt")
         torch.load(tmp_path / "weights.pt", weights_only=False)
         marker.unlink()  # the trap works
-        assert "nothing in it was run" in weights_refusal(tmp_path / "weights.pt")
+        assert "no code in it was run" in weights_refusal(tmp_path / "weights.pt")
         shutil.copy(tmp_path / "weights.pt", tmp_path / "weights.safetensors")
-        assert "no safetensors file" in weights_refusal(tmp_path / "weights.safetensors")
+        assert "not a safetensors file" in weights_refusal(tmp_path / "weights.safetensors")
         assert not marker.exists()
 
 

@@ -1,0 +1,75 @@
+"""The progress of a training: its part of last.pt, the bar on the terminal and the events for TensorBoard."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
+from hw_common.training import distributed
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Row = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """Everything in last.pt that is not a state dict.
+
+    Attributes:
+        epoch: index of the current epoch, counted from 0.
+        step: number of finished steps of the current epoch. If all are finished, only its validation is missing.
+        sums: sums over the examples of the current epoch so far.
+        seconds: training time of the finished epochs.
+        epoch_seconds: training time of the current epoch.
+        rows: metrics of the finished epochs.
+        best_epoch: number of the best epoch, counted from 1; 0 before the first.
+        best_value: monitored metric of the best epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float = -math.inf
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Progress":
+        """Reads the progress in a training state.
+
+        Raises:
+            TypeError: a value is missing or unknown.
+            ValueError: a value has a wrong type.
+        """
+        progress = cls(**state)
+        for name, value in vars(cls()).items():
+            if not isinstance(getattr(progress, name), (int, float) if isinstance(value, float) else type(value)):
+                raise ValueError(f"its {name} is {getattr(progress, name)!r}")
+        return progress
+
+
+def progress_bar(title: str, total: int, done: int) -> "tqdm[Any]":
+    """Makes a bar that only a terminal shows, and only for the main process."""
+    disable = None if distributed.is_main() else True
+    return tqdm(desc=title, total=total, initial=done, disable=disable, leave=False, unit="step")
+
+
+def tensorboard_writer(run: Run) -> "SummaryWriter":
+    """Opens the TensorBoard events of a run.
+
+    Raises:
+        UserError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+    except ImportError as error:
+        raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard") from error
+    return SummaryWriter(str(run.folder / "tensorboard"))
