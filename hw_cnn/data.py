@@ -33,7 +33,7 @@ class Split:
 class ImageData:
     """A data set, split three ways, at a network's input size."""
 
-    name: str  # name for people
+    name: str  # name in messages and figures
     train: Split  # training images
     val: Split  # validation images
     test: Split  # test images
@@ -49,8 +49,8 @@ def load(dataset: str, data_dir: Path, network: Network, seed: int) -> ImageData
     Args:
         dataset: one of presets.DATASETS.
         data_dir: folder of the data sets; for "folder", the folder with train, val and test.
-        network: decides on the images' size, and on grey or RGB.
-        seed: random seed that splits validation images off a folder without `val`; the course's splits have their own.
+        network: network to whose input size and channels the images are brought.
+        seed: random seed for splitting validation images off a folder without `val`; all other splits are fixed.
 
     Raises:
         UserError: a file is missing and cannot be downloaded, is damaged, or has unexpected content.
@@ -76,7 +76,7 @@ def _check_and_fit(part: Part, network: Network, classes: int, where: str, name:
 
 
 def _course_subset(labels: Tensor) -> Tensor | None:
-    """Positions of the course's 529 test images; None if a class has too few images."""
+    """Returns the positions of the course's 529 test images, or None if a class has too few images."""
     chosen = [torch.nonzero(labels == c).flatten()[:count] for c, count in enumerate(_COURSE_OCT_COUNTS)]
     if tuple(map(len, chosen)) != _COURSE_OCT_COUNTS:
         return None
@@ -112,11 +112,11 @@ def batches(
 
     Args:
         split: images and labels; all of them are moved to `device`, since these data sets are small.
-        network: decides on the scaling.
+        network: network for which pixels are scaled.
         batch_size: examples per step, over all processes.
         device: device of the batches.
         seed: random seed; together with the epoch's number it fixes the order and the augmentation.
-        shuffle: whether each epoch has an order of its own.
+        shuffle: whether to shuffle the images anew for each epoch.
         augment: whether to flip images at random and shift them by up to two pixels.
     """
 

@@ -18,10 +18,10 @@ from hw_common.runs import figures, files
 
 
 def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int = 200) -> list[Path]:
-    """Shifts images one pixel to the right, measures how much the feature maps change, and draws the first image's.
+    """Shifts images one pixel to the right, measures the change of the feature maps, and draws some of them.
 
     Args:
-        finished: trained network and its run folder, which gets the figure.
+        finished: trained network; the figure goes into its run folder.
         test: test images to choose from.
         seed: random seed of that choice.
         images: number of images to measure on.
@@ -56,15 +56,15 @@ def relative_changes(before: NamedMaps, after: NamedMaps, shifts_along: bool) ->
     """Compares the feature maps of images with those of the same images shifted one pixel to the right.
 
     Args:
-        before: feature maps of the images, convolutions after their ReLU.
+        before: feature maps of the images; those of convolutions after the ReLU.
         after: feature maps of the shifted images.
         shifts_along: whether the first convolution has stride 1.
 
     Returns:
         A row for each layer. "change" is ‖after − before‖ / ‖before‖, averaged over the images; pooling makes it
-        smaller. The first layer's "change_when_shifted_along" is the same after its maps `before` were shifted too.
-        It is zero up to rounding, since the convolution of a shifted image is the shifted convolution. The edges are
-        left out, where pixels enter and leave the image.
+        smaller. For the first layer, "change_when_shifted_along" is the same quantity with `before` shifted by one
+        pixel too; it is zero up to rounding, since the convolution of a shifted image is the shifted convolution.
+        Pixels at the edges are left out, because the shift moves pixels into and out of the image there.
     """
     rows = []
     for i, ((layer, first), (_, second)) in enumerate(zip(before, after, strict=True)):
@@ -114,6 +114,6 @@ def _draw_shift(
 
 
 def _on_common_scale(difference: Tensor, values: Tensor) -> np.ndarray:
-    """Colours (H, W, 3) for a difference: white at zero, purple and orange at the span of `values`."""
+    """Returns colours (H, W, 3) for a difference: white at zero, purple and orange at the span of `values`."""
     span = float(values.max() - values.min()) or 1.0
     return mpl.colormaps[figures.SIGNED]((difference / span / 2 + 0.5).clamp(0, 1).numpy())[:, :, :3]

@@ -68,13 +68,13 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
 
 
 def weights_metadata(settings: Settings) -> dict[str, str]:
-    """Returns the metadata stored in the weights file, which are checked when the file is loaded."""
+    """Returns the metadata of the weights file, which is checked when the file is loaded."""
     variant = f"{'-no_maxpool' if settings.no_maxpool else ''}{'-padding2' if settings.padding else ''}"
     return {"homework": HOMEWORK, "network": settings.network + variant}
 
 
 def training_batches(settings: Settings, train: Split, device: torch.device) -> Batches:
-    """Returns shuffled mini-batches, augmented if `settings` say so."""
+    """Returns shuffled mini-batches of `train`, augmented if settings.augment is true."""
     if settings.batch_size < distributed.world_size():
         raise UserError(f"--batch_size {settings.batch_size} is less than one image for each process")
     return data.batches(
@@ -106,7 +106,7 @@ def evaluate(model: SheetCNN, split: Split, network: Network, prefix: str = "") 
     Args:
         model: the network.
         split: images to evaluate on.
-        network: scaling of the network's input.
+        network: facts about the network, such as how pixels are scaled.
         prefix: beginning of the keys "loss" and "accuracy" in the result.
     """
     device = next(model.parameters()).device

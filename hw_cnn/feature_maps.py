@@ -50,7 +50,7 @@ def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int
     """Draws the first channels of every feature map, each channel scaled to [0, 1], for a few test images.
 
     Args:
-        finished: trained network and its run folder, which gets the figure.
+        finished: trained network; the figure goes into its run folder.
         test: test images to choose from.
         seed: random seed of that choice.
         images: number of images.

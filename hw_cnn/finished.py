@@ -29,7 +29,7 @@ class Finished:
 
     @property
     def title(self) -> str:
-        """Names the data and the sheet, for figures."""
+        """Title of figures: the data set and the sheet."""
         return f"{self.run.summary()['data']}, {self.network.citation}"
 
     def probabilities(self, images: Tensor) -> Tensor:

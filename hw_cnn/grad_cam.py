@@ -42,7 +42,7 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
     """Draws the Grad-CAM maps of the predicted classes, for some right and some wrong predictions.
 
     Args:
-        finished: trained network and its run folder, which gets the figure.
+        finished: trained network; the figure goes into its run folder.
         test: test images to choose from.
         seed: random seed of that choice.
         each: number of right and of wrong predictions; fewer are drawn if there are fewer.

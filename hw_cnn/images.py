@@ -1,4 +1,4 @@
-"""Image files as the networks take them: decoded, in grey or RGB, at the network's size."""
+"""Decodes image files, in grey or RGB, at a network's input size."""
 
 from collections.abc import Sequence
 

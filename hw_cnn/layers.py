@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def _parameter(fan_in: int, *shape: int, device: torch.device | str | None = None) -> nn.Parameter:
-    """Returns a parameter drawn uniformly from ±1/√fan_in, as torch initializes its layers."""
+    """Returns a parameter drawn uniformly from −1/√fan_in to 1/√fan_in, as torch initializes its layers."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(shape, device=device).uniform_(-bound, bound))
 

@@ -17,7 +17,7 @@ class FashionCNN(nn.Module):
     It has 769 930 parameters for ten classes.
 
     Args:
-        dropout: probability of the one dropout layer.
+        dropout: probability of the dropout layer.
         classes: number of outputs.
     """
 
@@ -50,8 +50,8 @@ class OctCNN(nn.Module):
     It has 224 892 parameters for four classes, with and without pooling.
 
     Args:
-        dropout: probability of the one dropout layer.
-        no_maxpool: whether convolutions of stride 2 take the place of the pooling layers.
+        dropout: probability of the dropout layer.
+        no_maxpool: whether convolutions of stride 2 replace the pooling layers.
         classes: number of outputs.
     """
 

@@ -1,4 +1,4 @@
-"""The sheets' networks, data sets and defaults as plain facts, known before torch is imported."""
+"""The sheets' networks, data sets and defaults as plain facts, without importing torch."""
 
 import argparse
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class Settings:
     dataset: str  # key of DATASETS
     network: str  # key of NETWORKS
     dropout: float  # probability of the dropout layer
-    no_maxpool: bool  # network oct: whether strides take the place of pooling
-    # network cifar: zeros around the image of each convolution, 0 or 2; None for the other networks
+    no_maxpool: bool  # whether strides replace pooling (network oct)
+    # zeros around the input of each convolution (network cifar), 0 or 2; None for the other networks
     padding: int | None
     epochs: int  # passes over the training images
     batch_size: int  # images per step, over all processes
@@ -32,7 +32,7 @@ class Settings:
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
-        """Takes the settings out of the checked arguments of `hw_cnn.train`."""
+        """Copies the settings from the checked arguments of `hw_cnn.train`."""
         return cls(**{setting.name: getattr(arguments, setting.name) for setting in fields(cls)})
 
 
@@ -44,9 +44,9 @@ class Network:
     citation: str  # sheet and question
     channels: int  # channels of the input images
     size: int  # height and width of the input images, in pixels
-    scale: float  # number by which pixels 0–255 are divided first (256 in the course's code, 255 elsewhere)
-    mean: float  # number that is subtracted next
-    std: float  # number by which the difference is divided last
+    scale: float  # first, pixels from 0 to 255 are divided by this (256 in the course's code, 255 elsewhere)
+    mean: float  # next, this is subtracted
+    std: float  # last, the difference is divided by this
     convolutions: tuple[str, ...]  # names of the first and the second convolution, as the sheet writes them
     defaults: Mapping[str, Any]  # values of the flags that the command line leaves out
     best: Mapping[str, Any] = field(default_factory=dict)  # changes that `--recipe best` makes to the defaults

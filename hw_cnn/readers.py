@@ -34,7 +34,7 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) or (N, H, W, C) uint8, 
 class RawDataset:
     """A data set as it is in its files."""
 
-    name: str  # name for people
+    name: str  # name in messages and figures
     train: Part  # training images and labels
     val: Part  # validation images and labels
     test: Part  # test images and labels
@@ -55,7 +55,7 @@ def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:
 
 def _load_idx(name: str, folder: str, classes: tuple[str, ...], data_dir: Path) -> RawDataset:
     found = idx.load(folder, data_dir)
-    # The course takes 10 000 of the 60 000 for validation; of smaller files a sixth is taken too.
+    # The course validates on 10 000 of 60 000 images, a sixth; smaller files are split in the same proportion.
     train, val = _split_off(found.train, count=len(found.train[1]) // 6)
     return RawDataset(name, train, val, found.test, classes, found.hashes)
 
@@ -137,7 +137,7 @@ def read_folder(data_dir: Path, network: Network, seed: int) -> RawDataset:
 
     Args:
         data_dir: the folder with the splits; without `val`, a tenth of `train` is split off for validation.
-        network: decides on the images' size, and on grey or RGB.
+        network: network to whose input size and channels the images are brought.
         seed: random seed of that split.
 
     Raises:

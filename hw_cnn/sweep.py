@@ -51,7 +51,7 @@ def parser() -> cli.Parser:
 
 
 def parse(argv: Sequence[str] | None = None) -> Comparison:
-    """Checks all flags, those for hw_cnn.train too.
+    """Checks all flags, including those of hw_cnn.train.
 
     Raises:
         UserError: a flag is wrong, or the sweep sets it by itself.

@@ -72,13 +72,13 @@ def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[in
 
 def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Returns a row of the table: means and standard deviations over the seeds, of the last and of the best epoch."""
-    # Only OCTMNIST has a test set of the course's own.
+    # Only OCTMNIST has a further test set, the course's.
     metrics = [metric for metric in _METRICS if metric in summaries[0]["final"]]
     return {"lr": lr, **over_seeds(summaries, metrics)}
 
 
 def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
-    """Chooses the learning rate with the best mean validation accuracy of the last, or the best, epoch; says why."""
+    """Chooses the learning rate with the best mean validation accuracy, of the last or the best epoch, and says why."""
     metric = f"{'final' if epoch == 'last' else 'best'}_validation_accuracy"
     best, *others = sorted(table, key=lambda row: -row[metric])
     reason = (

@@ -151,7 +151,7 @@ class SharedStudy:
 
     @contextlib.contextmanager
     def heartbeat(self) -> Iterator[None]:
-        """Records in a database that the claimed trials are running; without it, other machines would take them."""
+        """Writes regularly to a database that the claimed trials still run, so that no other machine starts them."""
         storage, stop = self._storage, threading.Event()
 
         def beat() -> None:
@@ -200,7 +200,7 @@ def _open_storage(address: str) -> storages.BaseStorage:
     """Opens a journal file or a database.
 
     Raises:
-        UserError: it cannot be opened, or is SQLite, which sometimes hands one trial to two machines.
+        UserError: the storage cannot be opened, or is SQLite, which sometimes hands one trial to two machines.
     """
     if address.startswith("sqlite"):
         raise UserError("--storage: SQLite does not lock its trials; use a file's path (a journal) or postgresql://…")

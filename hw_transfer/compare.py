@@ -61,7 +61,7 @@ def parser() -> cli.Parser:
 
 
 def parse(argv: Sequence[str] | None = None) -> Comparison:
-    """Checks all flags, those for hw_transfer.train too.
+    """Checks all flags, including those of hw_transfer.train.
 
     Raises:
         UserError: a flag is wrong, or the comparison sets it by itself.

@@ -1,4 +1,4 @@
-"""Data sets decoded once into memory, and mini-batches of crops with the augmentation that is usual for ImageNet."""
+"""Data sets decoded into memory, and mini-batches of crops with the usual augmentation of ImageNet."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -45,10 +45,10 @@ class Split:
 class PictureData:
     """A data set in memory."""
 
-    name: str  # name for people
+    name: str  # name in messages and figures
     size: int  # height and width of the network's input, in pixels
     train: Split  # training pictures
-    val: Split  # validation pictures, on which the results are reported too: the sheet has no test set
+    val: Split  # validation pictures; results are reported on them, since the sheet has no test set
     classes: tuple[str, ...]  # names of the classes
     hashes: Mapping[str, str]  # SHA-256 of the decoded pictures of each split
 
@@ -78,7 +78,7 @@ def load(dataset: str, data_dir: Path) -> PictureData:
 
 
 def _list_files(dataset: str, data_dir: Path) -> ClassFolders:
-    """Lists the files of "hymenoptera" or "folder", leaving out files that torchvision's ImageFolder leaves out.
+    """Lists the image files of "hymenoptera" or "folder"; like torchvision's ImageFolder, it skips other files.
 
     hymenoptera is `hymenoptera_data/{train,val}/{ants,bees}/*`: a folder in `data_dir`, or a zip or tar archive there,
     which stays packed, so that `data_dir` may be read-only. If there is neither, the zip archive is downloaded.

@@ -1,4 +1,4 @@
-"""Image files as arrays, decoded once into memory by all cores."""
+"""Decodes image files into memory, on all cores."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from hw_common.data.class_folders import ImageFile
 from hw_common.data.thread_map import thread_map, with_progress_bar
 from hw_common.runs.errors import UserError
 
-# The sheet's photos are about 500×375 pixels and keep their size. A random crop covers half of one on average.
+# The sheet's photos are about 500×375 pixels and keep their size. A random crop covers half of a photo on average.
 SHORTER_SIDE = 384
 _LONGEST = 20  # times the shorter side; otherwise resizing the shorter side to 256 would make the longer one huge
 _LARGEST_TOTAL = 8 * 2**30  # bytes of all pictures together

@@ -1,4 +1,4 @@
-"""The sheet's settings and data sets as plain facts, known before torch is imported."""
+"""The sheet's settings and data sets as plain facts, without importing torch."""
 
 import argparse
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ class Recipe:
     batch_size: int = 4  # pictures per step, over all processes
     lr: float = 1e-3  # learning rate of the first `step_size` epochs
     optimizer: str = "sgd"  # "sgd" or "adam"
-    momentum: float = 0.9  # momentum of sgd, without Nesterov's change
+    momentum: float = 0.9  # momentum of sgd; plain, not Nesterov's
     l2_decay: float = 0.0  # weight decay
-    # number of epochs after which the learning rate is multiplied by `gamma`, again and again (StepLR)
+    # the learning rate is multiplied by `gamma` every so many epochs (StepLR)
     step_size: int = 7
     gamma: float = 0.1  # factor for the learning rate
     precision: str = "fp32"  # "fp32", or "bf16" for automatic mixed precision
@@ -26,7 +26,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that decide on the result of a training; each is a flag of `hw_transfer.train`, or in `recipe`."""
+    """Settings that decide on the result of a training; all of them are flags of `hw_transfer.train`."""
 
     dataset: str  # key of DATASETS
     mode: str  # "finetune" or "freeze"
@@ -37,7 +37,7 @@ class Settings:
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
-        """Takes the settings out of the checked arguments of `hw_transfer.train`."""
+        """Copies the settings from the checked arguments of `hw_transfer.train`."""
         recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
         dataset, mode, weights = arguments.dataset, arguments.mode, arguments.weights
         return cls(dataset, mode, weights, arguments.cache_features, arguments.seed, recipe)
@@ -47,7 +47,7 @@ class Settings:
 class Dataset:
     """A data set that the command line offers."""
 
-    title: str  # name for people
+    title: str  # name in messages and figures
     size: int  # height and width of the network's input, in pixels
     weights: str  # default of --weights
 

@@ -152,7 +152,7 @@ def _zip_members(path: Path) -> list[ImageFile]:
 
 
 def _tar_members(path: Path) -> list[ImageFile]:
-    """The plain files only, since a link could lead anywhere."""
+    """Reads the plain files of a tar archive; skips links, which could lead anywhere."""
     members, total = [], 0
     try:
         with tarfile.open(path) as archive:
