@@ -2,7 +2,7 @@
 
 Shapes: B clips, F frames of a spectrogram, T positions of the encoder's output (half of F, rounded up, or a quarter if
 the first convolution has stride 2), L characters, D the hidden dimension, V characters in the vocabulary. Spectrograms
-of different lengths share a batch; what stands behind a clip's last frame does not influence the output.
+of different lengths share a batch; the padding after a clip's last frame does not influence its output.
 """
 
 import math

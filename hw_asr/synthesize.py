@@ -128,13 +128,12 @@ def write_transcripts(target: Path, rows: Sequence[Row]) -> tuple[int, float]:
     seconds = 0.0
     for name, sentence in tqdm(rows, "speaking", unit="clip", disable=None, leave=False):
         samples = speak(sentence)
-        if len(samples) > _MAX_SECONDS * _RATE:  # numbers and abbreviations take longer than in LJSpeech
+        if len(samples) > _MAX_SECONDS * _RATE:  # LJSpeech has no longer clips
             samples = speak(sentence, speed=min(_MAX_SPEED, round(_SPEED * len(samples) / _RATE / _MAX_SECONDS) + 1))
         soundfile.write(target / "wavs" / f"{name}.wav", samples, _RATE, subtype="PCM_16")
         seconds += len(samples) / _RATE
-    files.write_bytes(
-        target / "metadata.csv", _metadata(rows)
-    )  # written last: without it, the dataset is refused as incomplete
+    # Written last: a dataset without metadata.csv is refused as incomplete.
+    files.write_bytes(target / "metadata.csv", _metadata(rows))
     return len(rows), seconds
 
 
