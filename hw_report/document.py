@@ -82,7 +82,7 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
             answer.section: {"code": answer.code(), "command": f"python -m {answer.command}"}
             for answer in INDEX.get(sheet.name, ())
         },
-        "published": {key: {"text": text, "what": what} for key, (text, what) in PUBLISHED.items()},
+        "published": dict(PUBLISHED),
     }
 
 

@@ -7,37 +7,27 @@ from hw_asr import presets as asr
 from hw_caption import presets as caption
 from hw_ocr import presets as ocr
 
-_UNITS = {"test_accuracy": ("", "test accuracy by letter"), "test_word_accuracy": (".words", "test accuracy by word")}
-_OCR = {
-    f"ocr.{row}{_UNITS[metric][0]}": (f"{value:.4f}", _UNITS[metric][1])
-    for row, numbers in ocr.PUBLISHED.items()
-    for metric, value in numbers.items()
-}
-_CAPTION = {
-    f"caption.{decoder}": (f"{value:.3f}", "test BLEU-4, the better of two groups, ImageNet's weights")
-    for decoder, value in caption.PUBLISHED.items()
-}
-_ASR = {
-    f"asr.{decoder}.{name.replace('_', '-')}": (value, "test loss" if name == "loss" else "test similarity")
-    for decoder, numbers in asr.PUBLISHED.items()
-    for name, value in numbers.items()
-}
-# By key: the number and its description.
-PUBLISHED: Mapping[str, tuple[str, str]] = MappingProxyType({
-    "fashion.lr0.001": ("0.8572", "validation accuracy, last epoch, dropout 0.3"),
-    "fashion.lr0.01": ("0.9111", "validation accuracy, last epoch, dropout 0.3"),
-    "fashion.lr0.1": ("0.9016", "validation accuracy, last epoch, dropout 0.3"),
-    "oct.maxpool": ("0.830 ± 0.008", "test accuracy on the course's 529 images, eleven reports"),
-    "oct.no-maxpool": ("0.808 ± 0.015", "test accuracy on the course's 529 images, eleven reports"),
-    "softmax": ("0.9767", "test accuracy, 150 hidden units"),
-    "cnn": ("0.9795–0.9803", "test accuracy"),
-    "captions.first-loss": ("78", "training loss at the start, on COCO"),
-    "captions.last-loss": ("0.1", "training loss at the end, on COCO"),
-    "transfer.finetune": ("0.92–0.95", "validation accuracy, best epoch, ImageNet's weights"),
-    "transfer.freeze": ("0.94–0.96", "validation accuracy, best epoch, ImageNet's weights"),
-    **_OCR,
-    **_CAPTION,
-    "ocr.best": ("0.9920", "test accuracy by letter, a BiLSTM of two layers with 256 units"),
-    **_ASR,
-    "asr.transformer.loss": ("1.1604 ± 0.0003", "test loss, twelve reports"),
+_UNITS = {"test_accuracy": "", "test_word_accuracy": ".words"}  # accuracy by letter and by word
+# The numbers by key.
+PUBLISHED: Mapping[str, str] = MappingProxyType({
+    "fashion.lr0.001": "0.8572",  # validation accuracy, last epoch, dropout 0.3
+    "fashion.lr0.01": "0.9111",
+    "fashion.lr0.1": "0.9016",
+    "oct.maxpool": "0.830 ± 0.008",  # test accuracy on the course's 529 images, eleven reports
+    "oct.no-maxpool": "0.808 ± 0.015",
+    "softmax": "0.9767",  # test accuracy, 150 hidden units
+    "cnn": "0.9795–0.9803",  # test accuracy
+    "captions.first-loss": "78",  # training loss on COCO
+    "captions.last-loss": "0.1",
+    "transfer.finetune": "0.92–0.95",  # validation accuracy, best epoch, ImageNet's weights
+    "transfer.freeze": "0.94–0.96",
+    **{f"ocr.{row}{_UNITS[metric]}": f"{value:.4f}" for row, numbers in ocr.PUBLISHED.items()
+       for metric, value in numbers.items()},
+    "ocr.best": "0.9920",  # test accuracy by letter, a BiLSTM of two layers with 256 units
+    # Test BLEU-4, the better of two groups, ImageNet's weights.
+    **{f"caption.{decoder}": f"{value:.3f}" for decoder, value in caption.PUBLISHED.items()},
+    # Test loss and similarities.
+    **{f"asr.{decoder}.{name.replace('_', '-')}": value for decoder, numbers in asr.PUBLISHED.items()
+       for name, value in numbers.items()},
+    "asr.transformer.loss": "1.1604 ± 0.0003",  # test loss, twelve reports
 })  # fmt: skip

@@ -30,20 +30,16 @@ def index_table(index: Index = INDEX, records: Path = RECORDS) -> str:
 
 def main_table(index: Index = INDEX, records: Path = RECORDS) -> str:
     """The main number of each homework beside the published one; raises as `measured`."""
-    rows = [
-        (f"{sheet} {answer.question}", *measured(answer, number, records))
-        for sheet, answer, number in _numbers(index)
-        if number.main
-    ]
+    rows = [(question, *measured(a, number, records)) for question, a, number in _numbers(index) if number.main]
     return _markdown(("sheet and question", "number", "ours", "published"), rows)
 
 
 def every_table(index: Index = INDEX, records: Path = RECORDS) -> str:
     """Every number with the command that measured it and the published one; raises as `measured`."""
     rows = [
-        (f"{sheet} {answer.question}", f"`python -m {number.command or answer.command}`", ", ".join(answer.figures),
+        (question, f"`python -m {number.command or answer.command}`", ", ".join(answer.figures),
          *measured(answer, number, records))
-        for sheet, answer, number in _numbers(index)
+        for question, answer, number in _numbers(index)
     ]  # fmt: skip
     return _markdown(("sheet and question", "command", "figures", "number", "ours", "published"), rows)
 
@@ -54,8 +50,7 @@ TABLES: Mapping[str, Callable[[], str]] = {"index": index_table, "main": main_ta
 def _numbers(index: Index) -> Iterator[tuple[str, Answer, Number]]:
     for sheet, answers in index.items():
         for answer in answers:
-            for number in answer.numbers:
-                yield sheet, answer, number
+            yield from ((f"{sheet} {answer.question}", answer, number) for number in answer.numbers)
 
 
 def _links(answer: Answer) -> str:
@@ -76,7 +71,7 @@ def measured(answer: Answer, number: Number, records: Path = RECORDS) -> tuple[s
     Raises:
         UserError: the record is missing, damaged, or does not hold the number; the message says how to make it.
     """
-    published = PUBLISHED[number.published][0] if number.published else ""
+    published = PUBLISHED[number.published] if number.published else ""
     if not number.record:
         return number.title, "not measured", published
     path, command = records / f"{number.record}.json", f"python -m {number.command or answer.command}"
