@@ -117,7 +117,7 @@ def _captions(decoder: str) -> Number:
 
 def _speech(decoder: str) -> tuple[Number, ...]:
     record, row = "hw_asr-compare-digits-sheet-best" + ("-lstm" if decoder == "lstm" else ""), {"decoder": decoder}
-    digits = f"spoken digits, character error rate, {decoder}, recommended"
+    digits = f"spoken digits, character error rate, {decoder} decoder, recommended"
     return (
         Number("LJSpeech, test loss, padding counted", published=f"asr.{decoder}.loss"),
         Number(digits, record, "final_test_cer", row, command=_DIGITS, main=decoder == "lstm"),
