@@ -1,9 +1,9 @@
-"""Linear attention against softmax attention, and against the goals for long sequences.
+"""Speed and memory of linear attention, compared with softmax attention and with goals for long sequences.
 
     python benchmarks/attention.py [--threads 2] [--rounds 5]
 
-Time, memory and exponent of the linear one (D = 16, three terms) in a process of its own for each length; then both in
-turns, for attention alone and for whole training steps of the classifier of pixel sequences.
+Time, memory and exponent of linear attention (D = 16, three terms, --kernels fast) are measured in a new process for
+each length. Then both attentions are timed alternately: alone, and in training steps of the classifier.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Speed of hw_ocr against the straightforward ways, as ratios within one run on the real letters.
+"""Speed of hw_ocr on the OCR letters, compared with straightforward code in the same process.
 
     python benchmarks/ocr.py [--data_dir data] [--threads 2] [--rounds 5] [--seeds 42 43 44]
 
-The CRF against pytorch-crf, on 64 words of the data. The BiLSTM, as `hw_ocr.train` trains it, against the report's
-loop: one word per step, Adam at 1e-3 (but in random order, where the report goes through the file). Evaluation is not
-timed.
+The CRF (--kernels fast) is compared with pytorch-crf on 64 words. The BiLSTM, trained as in `hw_ocr.train`, is compared
+with the report's training loop: one word per step, Adam with learning rate 1e-3 (but in random order instead of the
+file's order). Evaluation is not timed.
 """
 
 import argparse
@@ -35,11 +35,16 @@ CPU = torch.device("cpu")
 GOALS = {"log-likelihood with gradient": 1.5, "Viterbi": 3.0, "epoch": 20.0, "until dev 0.970": 8.0}
 ACCURACY = 0.970
 WORDS_PER_ROUND = 1024
-QUICKEST = ["--batch_size", "32", "--lr", "0.006"]  # to the accuracy; the preset's 16 and 0.003 end a little higher
+QUICKEST = [
+    "--batch_size",
+    "32",
+    "--lr",
+    "0.006",
+]  # to reach ACCURACY
 
 
 class ReportBiLSTM(nn.Module):
-    """The network as the report writes it: a word at a time, (L, 128) to (L, 26)."""
+    """The report's network, which reads one word at a time, (L, 128) to (L, 26)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,14 +61,14 @@ class ReportBiLSTM(nn.Module):
 
 
 def split(letters: Letters) -> list[tuple[Tensor, Tensor]]:
-    """Each word's pixels (L, 128) and labels (L,)."""
+    """The pixels (L, 128) and labels (L,) of each word."""
     lengths = letters.lengths.tolist()
     images = letters.images.flatten(1).float().split(lengths)
     return list(zip(images, letters.labels.split(lengths), strict=True))
 
 
 def some_words(letters: Letters, count: int) -> Letters:
-    """`count` words drawn from `letters`."""
+    """`count` random words of `letters`."""
     words = split(letters)
     drawn = [words[i] for i in torch.randperm(len(words), generator=torch.Generator().manual_seed(0))[:count]]
     images, labels = (torch.cat(part) for part in zip(*drawn, strict=True))
@@ -89,14 +94,14 @@ def report_accuracy(model: nn.Module, words: list[tuple[Tensor, Tensor]]) -> flo
 
 
 class ReachedError(Exception):
-    """The accuracy asked for was reached."""
+    """The training has reached ACCURACY."""
 
 
-def ours(letters: Letters, dev: Letters | None, flags: list[str]) -> tuple[float, int]:
-    """Trains as `hw_ocr.train` with `flags`, where there is `dev` until the accuracy is reached.
+def train_ours(letters: Letters, dev: Letters | None, flags: list[str]) -> tuple[float, int]:
+    """Trains as `hw_ocr.train` does with `flags`; with `dev`, until ACCURACY is reached on it.
 
     Returns:
-        Seconds of training, infinite if it is not reached, and the number of epochs.
+        The seconds of training, infinite if ACCURACY is not reached, and the number of epochs.
     """
     settings = Settings.from_arguments(train.COMMAND.parse(["--model", "bilstm", *flags]))
     torch.manual_seed(settings.seed)
@@ -125,8 +130,8 @@ def ours(letters: Letters, dev: Letters | None, flags: list[str]) -> tuple[float
     return math.inf if dev is not None else seconds, epochs
 
 
-def reports_way(ocr: OcrData, seed: int) -> tuple[float, int]:
-    """Trains the report's way until the accuracy is reached, for 20 epochs at most; returns as `ours`."""
+def train_report(ocr: OcrData, seed: int) -> tuple[float, int]:
+    """Trains with the report's loop until ACCURACY is reached, for at most 20 epochs; returns as `train_ours`."""
     torch.manual_seed(seed)
     model, words, dev = ReportBiLSTM(), split(ocr.train), split(ocr.dev)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -182,10 +187,10 @@ def compare_epochs(ocr: OcrData, rounds: int) -> None:
     for size in (32, 64, 128):
         for precision in ("fp32", "bf16"):
             flags = ["--epochs", "1", "--batch_size", str(size), "--precision", precision]
-            calls[f"batch {size}, {precision}"] = lambda flags=flags: ours(letters, None, flags)
+            calls[f"batch {size}, {precision}"] = lambda flags=flags: train_ours(letters, None, flags)
     seconds = time_interleaved(calls, rounds, warm_up=1)
     for name in list(calls)[1:]:
-        rates = [len(words) / statistics.median(seconds[way]) for way in ("report", name)]
+        rates = [len(words) / statistics.median(seconds[loop]) for loop in ("report", name)]
         verdict(
             f"epoch, {name}", ratio(seconds, of="report", to=name), f" ({rates[0]:.0f} → {rates[1]:.0f} words a second)"
         )
@@ -194,7 +199,7 @@ def compare_epochs(ocr: OcrData, rounds: int) -> None:
 def compare_learning(ocr: OcrData, seeds: list[int]) -> None:
     faster = []
     for seed in seeds:
-        own, report = ours(ocr.train, ocr.dev, ["--seed", str(seed), *QUICKEST]), reports_way(ocr, seed)
+        own, report = train_ours(ocr.train, ocr.dev, ["--seed", str(seed), *QUICKEST]), train_report(ocr, seed)
         faster.append(report[0] / own[0])
         print(f"seed {seed}: {report[1]} epochs, {report[0]:.1f} s → {own[1]} epochs, {own[0]:.1f} s")
     verdict("until dev 0.970", statistics.median(faster))

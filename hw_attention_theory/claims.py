@@ -24,23 +24,15 @@ _ROUNDING = 1e-9  # largest error that rounding explains
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a sheet.
+    """A claim of a sheet."""
 
-    Attributes:
-        name: its key in summary.json.
-        question: sheet and question.
-        statement: the claim in one line.
-        check: checks one case with sizes from the given generator and inputs from torch's.
-        tolerance: the largest error with which the claim holds.
-        draws: number of cases.
-    """
-
-    name: str
-    question: str
-    statement: str
+    name: str  # its key in summary.json
+    question: str  # sheet and question
+    statement: str  # the claim in one line
+    # checks one case with sizes from the given generator and inputs from torch's
     check: Callable[[random.Random], Outcome]
-    tolerance: float
-    draws: int = 200
+    tolerance: float  # the largest error with which the claim holds
+    draws: int = 200  # number of cases
 
 
 def check(claim: Claim, seed: int, draws: int | None = None) -> dict[str, Any]:

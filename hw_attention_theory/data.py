@@ -14,15 +14,10 @@ from hw_common.training.batches import Batches, Tensors
 
 @dataclass(frozen=True)
 class Sequences:
-    """Images as sequences of pixels.
+    """Images as sequences of pixels."""
 
-    Attributes:
-        pixels: (N, L) uint8, 0 for paper and 255 for ink.
-        labels: (N,) int64.
-    """
-
-    pixels: Tensor
-    labels: Tensor
+    pixels: Tensor  # (N, L) uint8, 0 for paper and 255 for ink
+    labels: Tensor  # (N,) int64
 
     def __len__(self) -> int:
         return len(self.labels)

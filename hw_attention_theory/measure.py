@@ -23,19 +23,12 @@ _MAX_SECONDS = 1.0  # of all timed calls together, unless the first call takes l
 
 @dataclass(frozen=True)
 class Case:
-    """One attention with its sizes.
+    """One attention with its sizes."""
 
-    Attributes:
-        attention: "softmax", or "taylor" for linear attention with --kernels fast.
-        L: number of positions.
-        D: features of a query, key or value.
-        K: terms of the exponential series; None for softmax attention.
-    """
-
-    attention: str
-    L: int
-    D: int
-    K: int | None = None
+    attention: str  # "softmax", or "taylor" for linear attention with --kernels fast
+    L: int  # number of positions
+    D: int  # features of a query, key or value
+    K: int | None = None  # terms of the exponential series; None for softmax attention
 
     @property
     def features(self) -> int | None:

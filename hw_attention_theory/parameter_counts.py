@@ -29,19 +29,12 @@ Writes a run folder with the table; the next call replaces it. Exits with status
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with its number of parameters by formula.
+    """A layer with its number of parameters by formula."""
 
-    Attributes:
-        name: its name in the sheet.
-        output: shape of its output, channels last.
-        formula: the number of parameters as a formula.
-        parameters: the number of parameters.
-    """
-
-    name: str
-    output: tuple[int, ...]
-    formula: str
-    parameters: int
+    name: str  # its name in the sheet
+    output: tuple[int, ...]  # shape of its output, channels last
+    formula: str  # the number of parameters as a formula
+    parameters: int  # the number of parameters
 
 
 def convolutional_network() -> list[Layer]:

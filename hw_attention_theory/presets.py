@@ -34,45 +34,25 @@ SAMPLE: Mapping[str, Any] = MappingProxyType({"epochs": 30, "batch_size": 32})
 
 @dataclass(frozen=True)
 class Settings:
-    """The classifier of pixel sequences and how it is trained.
+    """The classifier of pixel sequences and how it is trained."""
 
-    Attributes:
-        dataset: "mnist" or "sample".
-        side: height and width of the images, in pixels.
-        attention: "softmax" or "taylor", which is linear attention.
-        terms: terms of the exponential series; None for softmax attention.
-        kernels: "plain" for linear attention as the sheet writes it, "fast" for the same numbers faster.
-        n: features of a position.
-        d: features of a query, key or value in each head.
-        heads: heads of each block.
-        blocks: blocks of attention and two linear layers.
-        epochs: number of passes over the training data.
-        batch_size: images per step.
-        lr: learning rate.
-        optimizer: "adam", "adamw" or "sgd".
-        l2_decay: weight decay.
-        schedule: "constant" or "cosine", the course of the learning rate.
-        precision: "fp32" or "bf16".
-        seed: fixes every random choice.
-    """
-
-    dataset: str
-    side: int
-    attention: str
-    terms: int | None
-    kernels: str
-    n: int
-    d: int
-    heads: int
-    blocks: int
-    epochs: int
-    batch_size: int
-    lr: float
-    optimizer: str
-    l2_decay: float
-    schedule: str
-    precision: str
-    seed: int
+    dataset: str  # "mnist" or "sample"
+    side: int  # height and width of the images, in pixels
+    attention: str  # "softmax" or "taylor", which is linear attention
+    terms: int | None  # terms of the exponential series; None for softmax attention
+    kernels: str  # "plain" for linear attention as the sheet writes it, "fast" for the same numbers faster
+    n: int  # features of a position
+    d: int  # features of a query, key or value in each head
+    heads: int  # heads of each block
+    blocks: int  # blocks of attention and two linear layers
+    epochs: int  # number of passes over the training data
+    batch_size: int  # images per step
+    lr: float  # learning rate
+    optimizer: str  # "adam", "adamw" or "sgd"
+    l2_decay: float  # weight decay
+    schedule: str  # "constant" or "cosine", the course of the learning rate
+    precision: str  # "fp32" or "bf16"
+    seed: int  # fixes every random choice
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":

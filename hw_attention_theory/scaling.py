@@ -37,27 +37,16 @@ with table and figure.
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        max_length: longest sequence, in positions.
-        dimensions: values of D in ascending order.
-        terms: values of K in ascending order.
-        rounds: timed calls of each case.
-        max_seconds: cases expected to take longer are skipped.
-        max_gigabytes: cases with larger matrices are skipped.
-        threads: threads of torch.
-        name: name of the run folder.
-    """
-
-    max_length: int
-    dimensions: list[int]
-    terms: list[int]
-    rounds: int
-    max_seconds: float
-    max_gigabytes: float
-    threads: int
-    name: str
+    max_length: int  # longest sequence, in positions
+    dimensions: list[int]  # values of D in ascending order
+    terms: list[int]  # values of K in ascending order
+    rounds: int  # timed calls of each case
+    max_seconds: float  # cases expected to take longer are skipped
+    max_gigabytes: float  # cases with larger matrices are skipped
+    threads: int  # threads of torch
+    name: str  # name of the run folder
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":

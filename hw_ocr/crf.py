@@ -28,7 +28,7 @@ class LinearChainCRF(nn.Module):
         self.end = nn.Parameter(torch.zeros(tags))
 
     def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """Log p(y | x) = score(x, y) - log Z(x) of each word, (B,).
+        """The log-likelihood log p(y | x) = score(x, y) - log Z(x) of each word, (B,).
 
         Args:
             emissions: (B, T, K) float, the network's scores of each letter.
@@ -41,16 +41,7 @@ class LinearChainCRF(nn.Module):
         return self.score(emissions, tags, mask) - self.log_partition(emissions, mask)
 
     def score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """The score of the given tags of each word, (B,).
-
-        Args:
-            emissions: (B, T, K) float.
-            tags: (B, T) int64.
-            mask: (B, T) bool.
-
-        Raises:
-            ValueError: see `log_likelihood`.
-        """
+        """The score of the given tags of each word, (B,). Arguments and errors are those of `log_likelihood`."""
         emissions = self._check(emissions, mask)
         if tags.shape != mask.shape:
             raise ValueError(f"tags {tuple(tags.shape)} and mask {tuple(mask.shape)} differ in shape")
@@ -61,7 +52,7 @@ class LinearChainCRF(nn.Module):
         return self.start[tags[:, 0]] + emission_scores.sum(1) + transition_scores.sum(1) + self.end[last_tag]
 
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Log Z(x) of each word, (B,), by the forward algorithm.
+        """The log-partition function log Z(x) of each word, (B,), by the forward algorithm.
 
         α_t(k) is the logarithm of the sum of exp(score) over all beginnings y_1 … y_t with y_t = k:
 
@@ -69,12 +60,7 @@ class LinearChainCRF(nn.Module):
             α_t(k) = emissions[t, k] + logsumexp_j (α_(t-1)(j) + transitions[j, k])
             log Z  = logsumexp_k (α_T(k) + end[k])
 
-        Args:
-            emissions: (B, T, K) float.
-            mask: (B, T) bool.
-
-        Raises:
-            ValueError: see `log_likelihood`.
+        Arguments and errors are those of `log_likelihood`.
         """
         emissions = self._check(emissions, mask)
         # The first letter. shape: (B, K)
@@ -95,12 +81,7 @@ class LinearChainCRF(nn.Module):
         The marginal probabilities are the derivatives of log Z with respect to the emissions. Backpropagation through
         the forward algorithm computes them as the backward algorithm does.
 
-        Args:
-            emissions: (B, T, K) float.
-            mask: (B, T) bool.
-
-        Raises:
-            ValueError: see `log_likelihood`.
+        Arguments and errors are those of `log_likelihood`.
         """
         with torch.inference_mode(False), torch.enable_grad():
             emissions = emissions.detach().clone().requires_grad_()
@@ -118,12 +99,7 @@ class LinearChainCRF(nn.Module):
             δ_t(k) = emissions[t, k] + max_j (δ_(t-1)(j) + transitions[j, k]),   ψ_t(k) = argmax_j (the same)
             y_T    = argmax_k (δ_T(k) + end[k]),   y_(t-1) = ψ_t(y_t)
 
-        Args:
-            emissions: (B, T, K) float.
-            mask: (B, T) bool.
-
-        Raises:
-            ValueError: see `log_likelihood`.
+        Arguments and errors are those of `log_likelihood`.
         """
         emissions = self._check(emissions, mask)
         same_tag = torch.arange(len(self.start), device=mask.device)

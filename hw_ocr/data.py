@@ -20,17 +20,11 @@ _SPLITS = {"train": range(8), "dev": range(8, 9), "test": range(9, 10)}
 
 @dataclass(frozen=True)
 class Letters:
-    """The letters of some words, word by word.
+    """The letters of some words, word by word."""
 
-    Attributes:
-        images: (n, 16, 8) uint8, 0 for paper and 1 for ink.
-        labels: (n,) int64 from 0 for a to 25 for z.
-        lengths: (words,) int64, number of letters of each word.
-    """
-
-    images: Tensor
-    labels: Tensor
-    lengths: Tensor
+    images: Tensor  # (n, 16, 8) uint8, 0 for paper and 1 for ink
+    labels: Tensor  # (n,) int64 from 0 for a to 25 for z
+    lengths: Tensor  # (words,) int64, number of letters of each word
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,21 +32,13 @@ class Letters:
 
 @dataclass(frozen=True)
 class OcrData:
-    """A data set, split by fold; all letters of a word have the same fold.
+    """A data set, split by fold; all letters of a word have the same fold."""
 
-    Attributes:
-        name: its name in figures and tables.
-        train: folds 0 to 7, for training.
-        dev: fold 8, for choosing.
-        test: fold 9, for reporting.
-        hashes: SHA-256 of the data file.
-    """
-
-    name: str
-    train: Letters
-    dev: Letters
-    test: Letters
-    hashes: Mapping[str, str]
+    name: str  # its name in figures and tables
+    train: Letters  # folds 0 to 7, for training
+    dev: Letters  # fold 8, for choosing
+    test: Letters  # fold 9, for reporting
+    hashes: Mapping[str, str]  # SHA-256 of the data file
 
 
 def load(dataset: str, data_dir: Path, seed: int) -> OcrData:

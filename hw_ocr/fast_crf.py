@@ -28,7 +28,7 @@ class FastLinearChainCRF(LinearChainCRF):
     """`LinearChainCRF` with faster `log_partition` and `decode`; parameters, arguments and results are the same."""
 
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Log Z(x) of each word, (B,); by the textbook's recursion where scores are too extreme for the fast one."""
+        """The log-partition function of each word, (B,); falls back on the textbook's recursion for extreme scores."""
         emissions = self._check(emissions, mask)
         log_z = _LogPartition.apply(emissions, self.start, self.transitions, self.end, mask)
         with torch.no_grad():

@@ -46,39 +46,23 @@ _BEST_LSTM: Mapping[str, Any] = MappingProxyType({"hidden": 256, "layers": 2, "d
 
 @dataclass(frozen=True)
 class Settings:
-    """The network and how it is trained.
+    """The network and how it is trained."""
 
-    Attributes:
-        dataset: "ocr" or "sample".
-        model: one of TITLES.
-        sizes: arguments of the network's class: conv_layers for the CNN, hidden, layers and dropout for the LSTMs.
-        crf: whether a linear-chain CRF scores whole words.
-        kernels: "plain" for the textbook's CRF, "fast" for the same numbers faster.
-        epochs: number of passes over the training data.
-        batch_size: words per step, or letters per step for a CNN without CRF.
-        lr: learning rate.
-        optimizer: "adam", "adamw" or "sgd".
-        l2_decay: weight decay.
-        schedule: "constant" or "cosine", the course of the learning rate.
-        precision: "fp32" or "bf16".
-        augment: whether training images are shifted by up to one pixel.
-        seed: fixes every random choice.
-    """
-
-    dataset: str
-    model: str
+    dataset: str  # "ocr" or "sample"
+    model: str  # one of TITLES
+    # arguments of the network's class: conv_layers for the CNN, hidden, layers and dropout for the LSTMs
     sizes: Mapping[str, Any]
-    crf: bool
-    kernels: str
-    epochs: int
-    batch_size: int
-    lr: float
-    optimizer: str
-    l2_decay: float
-    schedule: str
-    precision: str
-    augment: bool
-    seed: int
+    crf: bool  # whether a linear-chain CRF scores whole words
+    kernels: str  # "plain" for the textbook's CRF, "fast" for the same numbers faster
+    epochs: int  # number of passes over the training data
+    batch_size: int  # words per step, or letters per step for a CNN without CRF
+    lr: float  # learning rate
+    optimizer: str  # "adam", "adamw" or "sgd"
+    l2_decay: float  # weight decay
+    schedule: str  # "constant" or "cosine", the course of the learning rate
+    precision: str  # "fp32" or "bf16"
+    augment: bool  # whether training images are shifted by up to one pixel
+    seed: int  # fixes every random choice
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":

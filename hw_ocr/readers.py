@@ -34,36 +34,22 @@ _ORIGINAL_LETTERS, _ORIGINAL_WORDS = 52_152, 6_877
 
 @dataclass(frozen=True)
 class LetterTable:
-    """The letters of a data file, word by word.
+    """The letters of a data file, word by word."""
 
-    Attributes:
-        images: (n, 16, 8) uint8 of 0 and 1.
-        labels: (n,) int64 from 0 for a to 25 for z.
-        lengths: (words,) int64, number of letters of each word.
-        folds: (words,) int64, fold of each word.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    lengths: np.ndarray
-    folds: np.ndarray
+    images: np.ndarray  # (n, 16, 8) uint8 of 0 and 1
+    labels: np.ndarray  # (n,) int64 from 0 for a to 25 for z
+    lengths: np.ndarray  # (words,) int64, number of letters of each word
+    folds: np.ndarray  # (words,) int64, fold of each word
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set before it is split.
+    """A data set before it is split."""
 
-    Attributes:
-        name: its name in figures and tables.
-        where: path of the file, for messages.
-        table: its letters.
-        hashes: SHA-256 of the data file.
-    """
-
-    name: str
-    where: str
-    table: LetterTable
-    hashes: Mapping[str, str]
+    name: str  # its name in figures and tables
+    where: str  # path of the file, for messages
+    table: LetterTable  # its letters
+    hashes: Mapping[str, str]  # SHA-256 of the data file
 
 
 def _load_ocr(data_dir: Path, seed: int) -> RawDataset:

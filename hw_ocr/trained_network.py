@@ -17,21 +17,13 @@ from hw_ocr.presets import CITATION, Settings
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A finished run with the weights of its best epoch.
+    """A finished run with the weights of its best epoch."""
 
-    Attributes:
-        folder: the run folder.
-        settings: the settings of the training.
-        data_dir: folder of the data sets, as it was in training.
-        data: name of the data set in figures and tables.
-        network: from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26), in eval mode.
-    """
-
-    folder: Path
-    settings: Settings
-    data_dir: Path
-    data: str
-    network: nn.Module
+    folder: Path  # the run folder
+    settings: Settings  # the settings of the training
+    data_dir: Path  # folder of the data sets, as it was in training
+    data: str  # name of the data set in figures and tables
+    network: nn.Module  # from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26), in eval mode
 
     @property
     def title(self) -> str:

@@ -122,20 +122,10 @@ def changed(row, field, value):
     return ocr_files.content(rows)
 
 
-@pytest.mark.parametrize(
-    ("content", "row"),
-    [
-        (changed(4, 1, "ä"), 5),
-        (changed(6, 10, "2"), 7),
-        (changed(2, 2, "99"), 3),
-        (ocr_files.content([row[:-1] if i == 7 else row for i, row in enumerate(ocr_files.rows())]), 8),
-    ],
-    ids=["letter", "pixel", "next_id", "a pixel too few"],
-)
-def test_a_wrong_row_ends_the_training_before_it_begins(tmp_path, content, row):
-    ocr_files.write(tmp_path, content)
+def test_a_wrong_row_ends_the_training_before_it_begins(tmp_path):
+    ocr_files.write(tmp_path, changed(4, 1, "ä"))
     message = refusal(train.main, "--data_dir", tmp_path, "--results_dir", tmp_path / "results")
-    assert f"row {row}" in message and "letter.data.gz" in message
+    assert "row 5" in message and "letter.data.gz" in message
     assert not (tmp_path / "results").exists()
 
 
