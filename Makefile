@@ -14,6 +14,7 @@ test: lint
 lint: $(VENV)/.ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 bench: $(VENV)/.ready
 	$(PY) benchmarks/cnn.py --accuracy

@@ -124,7 +124,7 @@ def ensure(
         with cache.locked():
             missing = {key: image for key, image in by_key.items() if not cache.holds(key)}
             if damaged := len(cache.damaged):
-                print(f"{folder}: the features of {damaged} images are damaged; they are computed anew")
+                print(f"{folder}: the features of {damaged} images are damaged; they are computed again")
             if missing:
                 _compute(cache, missing, encoder, size, view)
         caches.append(cache)

@@ -1,4 +1,4 @@
-"""`python -m hw_common.record RUN…`: keeps the small facts of measured runs in git, behind the README's numbers."""
+"""`python -m hw_common.record RUN…`: writes the results of measured runs into small files, which are kept in git."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def parser() -> cli.Parser:
         role=Role.PLACE,
         type=Path,
         default=Path("results/record"),
-        help="where to (default: results/record)",
+        help="folder of the records (default: results/record)",
     )
     return flags
 
@@ -45,7 +45,7 @@ def record(folder: Path, into: Path) -> Path:
     """Writes the record of the run in `folder` and returns its path.
 
     Raises:
-        UserError: it is no finished run.
+        UserError: `folder` is not a finished run.
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")

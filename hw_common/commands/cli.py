@@ -1,6 +1,6 @@
-"""One way to declare a flag, one way to refuse a wrong one, one way for a command to end.
+"""Command lines: the declaration of flags, the messages for wrong ones, and the end of a command.
 
-Nothing here imports torch: a wrong argument is answered before the slow imports begin.
+Nothing here imports torch, so that a wrong argument is reported before the slow imports begin.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _UNSET = object()
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Shows `--learning_rate LR` instead of the six spellings that are accepted."""
+    """Shows `--learning_rate LR` instead of all accepted spellings."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         spellings = [option for option in action.option_strings if option.startswith("--") and "-" not in option[2:]]
@@ -33,7 +33,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and whose help is laid out as written."""
+    """An argument parser whose errors are one line and whose description keeps its line breaks."""
 
     def __init__(self, prog: str, description: str, **kwargs: Any) -> None:
         usage = f"{prog} [flags]" if "usage" not in kwargs else kwargs.pop("usage")
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         self.register("role", "help", Role.CALL)
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
-        return []  # allow_abbrev does not cover flags with one dash
+        return []  # allow_abbrev=False does not apply to flags with one dash
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         try:
@@ -54,8 +54,8 @@ class Parser(argparse.ArgumentParser):
             return arg_string  # is none of the choices, which argparse will list
 
     def error(self, message: str) -> NoReturn:
-        """Raises UserError: the command line ends with one line and status 2."""
-        message = re.sub(r"argument \S*?(--\w+)\S*:", r"\1:", message)  # one spelling of the flag is enough
+        """Raises UserError, so that the command ends with one line and status 2."""
+        message = re.sub(r"argument \S*?(--\w+)\S*:", r"\1:", message)  # name one spelling of the flag only
         raise UserError(f"{message} ({self.prog} --help explains the flags)")
 
 
@@ -96,10 +96,10 @@ def _actions(parser: Parser) -> dict[str, argparse.Action]:
 
 
 def parse(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Parses `argv` and tells apart what was given from what is a default.
+    """Parses `argv`.
 
     Returns:
-        All arguments, and those of them that stand in `argv`.
+        All arguments, and the arguments that `argv` contains, without defaults.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = parser.parse_args(argv)
@@ -108,7 +108,7 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespac
 
 
 def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
-    """Turns the arguments of a config.json back into what `parser` would have made of them, checked as strictly.
+    """Parses the arguments of a config.json, checked as strictly as those of a command line.
 
     Raises:
         UserError: an argument is unknown or its value is not allowed.
@@ -117,7 +117,7 @@ def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
 
 
 def flag(parser: Parser, name: str, value: Any) -> list[str]:
-    """How one types that the argument `name` of `parser` is `value`; nothing, where that goes without saying.
+    """Returns the words of a command line that set the argument `name` to `value`; an empty list if none are needed.
 
     Raises:
         UserError: there is no such argument.
@@ -133,7 +133,7 @@ def flag(parser: Parser, name: str, value: Any) -> list[str]:
 
 
 def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
-    """An argument type that accepts what `accept` accepts and says what it expected otherwise."""
+    """Makes an argument type for the numbers that `accept` accepts; `expected` describes them in messages."""
 
     def parse_number(text: str) -> Any:
         try:
@@ -155,7 +155,7 @@ fraction = _number(float, lambda value: 0 <= value < 1, "a number from 0 up to, 
 
 
 def run_name(text: str) -> str:
-    """An argument type for names that become folders: no separators, not hidden, nothing a shell would trip over."""
+    """An argument type for names of folders: no path separators, no leading dot, no characters special to a shell."""
     if not text or text[0] in ".-" or not all(c.isalnum() or c in "._-=+," for c in text) or len(text) > 120:
         raise argparse.ArgumentTypeError(
             f"expected a plain folder name of letters, digits and . _ - = + (no slash, no space), got {text!r}"
@@ -164,16 +164,16 @@ def run_name(text: str) -> str:
 
 
 def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str]) -> argparse._ArgumentGroup:
-    """The flags about optimization that every homework shares; None means the homework's own default.
+    """Adds the flags of the optimization that all homeworks share. None stands for the homework's own default.
 
     Returns:
-        The group, for further flags.
+        The group, to which further flags can be added.
     """
     group = parser.add_argument_group("training")
-    add_flag(group, "epochs", type=positive_int, help="passes over the training data")
+    add_flag(group, "epochs", type=positive_int, help="number of passes over the training data")
     add_flag(group, "batch_size", type=positive_int, help="examples per step, over all processes")
     add_flag(group, "lr", "learning_rate", type=positive_float, help="learning rate")
-    add_flag(group, "optimizer", choices=optimizers, help="which optimizer")
+    add_flag(group, "optimizer", choices=optimizers, help="optimizer")
     add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
     add_flag(
         group,
@@ -185,7 +185,7 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
 
 
 def add_kernels_flag(group: argparse._ActionsContainer) -> None:
-    """The choice between the textbook's code and its fast twin, for commands that have both."""
+    """Adds the choice between the textbook's code and the faster code that computes the same."""
     add_flag(
         group,
         "kernels",
@@ -196,7 +196,7 @@ def add_kernels_flag(group: argparse._ActionsContainer) -> None:
 
 
 def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, shared evenly") -> None:
-    """The flags about a run folder that every homework shares; `threads` says how many are the default."""
+    """Adds the flags of a run that all homeworks share; `threads` describes the default number of threads."""
     group = parser.add_argument_group("run")
     add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
     add_flag(
@@ -205,7 +205,7 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
         role=Role.RUNNING,
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto takes a GPU if there is one",
+        help="auto uses a GPU if there is one",
     )
     add_flag(
         group, "threads", role=Role.RUNNING, type=positive_int, help=f"CPU threads per process (default: {threads})"
@@ -216,7 +216,7 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
         role=Role.PLACE,
         type=Path,
         default=Path(os.environ.get("HW_DATA_DIR", "data")),
-        help="where the data sets are or will be downloaded to (default: $HW_DATA_DIR, else data)",
+        help="folder of the data sets, to which missing ones are downloaded (default: $HW_DATA_DIR, else data)",
     )
     add_results_dir_flag(group)
     add_flag(
@@ -228,7 +228,7 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
         role=Role.PLACE,
         type=Path,
         metavar="RUN",
-        help="go on with this interrupted run folder, with its own arguments, to the same bits",
+        help="resume this interrupted run with its own arguments; the result has the same bits",
     )
     add_flag(group, "overwrite", role=Role.CALL, action="store_true", help="replace the run folder of that name")
     add_flag(
@@ -243,7 +243,7 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
         "dry_run",
         role=Role.CALL,
         action="store_true",
-        help="check data and model with one step, make no run folder",
+        help="check data and model with one training step, without a run folder",
     )
 
 
@@ -260,33 +260,33 @@ def add_results_dir_flag(group: argparse._ActionsContainer) -> None:
 
 
 def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of commands that look at a finished run."""
+    """Adds the flags of commands that use a finished run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     add_flag(
         parser,
         "data_dir",
         role=Role.PLACE,
         type=Path,
-        help="where its data set is now (default: where it was in training)",
+        help="folder of its data set (default: the one at the time of the training)",
     )
-    add_flag(parser, "seed", type=non_negative_int, default=0, help="picks images (default: 0)")
+    add_flag(parser, "seed", type=non_negative_int, default=0, help="seed of the choice of images (default: 0)")
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command's `main` and turns everything a user can cause into one line and an exit status."""
+    """Runs the `main` of a command; errors that a user can cause become one line and an exit status."""
     before = signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # and not closed; a file's name may be in no encoding
+        if isinstance(stream, io.TextIOWrapper):  # not closed; names of files may be invalid in its encoding
             stream.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
-        print(end="", flush=True)  # unlike sys.stdout.flush, also where it is closed
+        print(end="", flush=True)  # unlike sys.stdout.flush, this works if it is closed
     except BrokenPipeError:  # `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except (Exception, KeyboardInterrupt) as error:
         status, message = _explain(error)
-        # Under torchrun, the main process says it once; but memory may be short in another one only.
+        # Under torchrun, only the main process prints, except that another process alone may run out of memory.
         if os.environ.get("LOCAL_RANK", "0") == "0" or _is_out_of_memory(error):
             print(" ".join(message.split()), file=sys.stderr)
     finally:
@@ -299,7 +299,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _explain(error: BaseException) -> tuple[int, str]:
-    """The exit status and the line for an exception; what is a bug, and no user's doing, is raised again."""
+    """Returns exit status and message for an exception; raises it again if it is a bug."""
     if isinstance(error, UserError):
         return 2, f"error: {error}"
     if isinstance(error, Stopped):
@@ -310,11 +310,11 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
     if _is_out_of_memory(error):
         return 2, "error: out of memory; try a smaller --batch_size"
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # most likely the main process ended, and says why
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # probably because the main process ended, which prints the reason
         return 2, ""
     raise error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
-    return isinstance(error, MemoryError) or torchs
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+    return isinstance(error, MemoryError) or is_torch

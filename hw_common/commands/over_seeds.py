@@ -1,4 +1,4 @@
-"""Numbers over several seeds: means and standard deviations, as a row of a table and in words."""
+"""Means and standard deviations over seeds, as rows of a table and in words."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,16 +6,16 @@ from typing import Any
 
 
 def deviation(values: Sequence[float]) -> float:
-    """The standard deviation over the seeds; 0 of a single one."""
+    """Returns the standard deviation of `values`; 0 for a single value."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def over_seeds(summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -> dict[str, Any]:
-    """What goes into a table's row: how many runs, their training time, and mean and deviation of metrics.
+    """Makes a row of a table: number of runs, training time, and mean and standard deviation of metrics.
 
     Args:
-        summaries: summary.json of the runs of one row, one per seed.
-        metrics: keys of their "final" and "best".
+        summaries: content of summary.json of the runs of one row, one per seed.
+        metrics: keys of metrics in their "final" and "best".
 
     Returns:
         "seeds", "training_seconds", and <epoch>_<metric> and <epoch>_<metric>_std for the final and the best epoch.
@@ -34,7 +34,7 @@ def over_seeds(summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -
 
 
 def cell(row: Mapping[str, Any], name: str) -> str:
-    """A number of a row with four digits, its deviation beside it if there are several seeds; "" where it is None."""
+    """Returns a number of a row with four digits and, over several seeds, its deviation; "" if it is None."""
     if row[name] is None:
         return ""
     spread = row.get(f"{name}_std")
@@ -42,5 +42,5 @@ def cell(row: Mapping[str, Any], name: str) -> str:
 
 
 def in_words(count: int) -> str:
-    """What numbers over so many seeds are."""
+    """Describes means over `count` seeds."""
     return "one seed" if count == 1 else f"mean and standard deviation over {count} seeds"

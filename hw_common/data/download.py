@@ -1,7 +1,7 @@
-"""Where a data file is, or how it gets there.
+"""Downloads of data files.
 
-A file that is already in place is used without network. Otherwise it is downloaded with the data set's own addresses
-and hashes, beside its place, and moved there whole.
+An existing file is used without network. A missing file is downloaded from the data set's own addresses, checked
+against its hash and then moved into its folder.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ class Download:
     """One file of a data set.
 
     Attributes:
-        name: file name in the data set's folder.
-        urls: where to get it, tried in this order.
-        md5: its published hash; None where none was published, and whoever reads the file has to check it.
+        name: name of the file in the data set's folder.
+        urls: addresses, tried in this order.
+        md5: published MD5; None if none was published, so that the reader of the file has to check it.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Download:
 
 
 def place(folder: Path, wanted: Iterable[Download]) -> list[Path]:
-    """The paths of `wanted` in `folder`, downloaded where they are missing.
+    """Returns the paths of `wanted` in `folder`; downloads missing files.
 
     Raises:
-        UserError: no network, or what came has another hash; names the file and where to put it by hand.
+        UserError: a download failed or has another hash; the message says where to put the file by hand.
     """
     paths = []
     for download in wanted:
@@ -80,10 +80,10 @@ def _download(path: Path, download: Download) -> None:
 
 
 def unpack(archive: Path, member: str) -> Path:
-    """Unpacks `member` of a tar archive beside the archive, whole or not at all; returns its path.
+    """Unpacks `member` of a tar archive atomically into the archive's folder; returns its path.
 
     Raises:
-        UserError: the archive is damaged, has no such member, or wants to write outside its folder.
+        UserError: the archive is damaged, has no such member, or has a path outside its folder.
     """
     target = archive.parent / member
     try:
@@ -93,7 +93,7 @@ def unpack(archive: Path, member: str) -> Path:
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
-            while tar.fileobj.read(2**20):  # to the end, where gzip has its checksum
+            while tar.fileobj.read(2**20):  # to the end, where gzip checks its checksum
                 pass
         if not target.is_dir():  # another process may have been faster
             (Path(folder) / member).rename(target)

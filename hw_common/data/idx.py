@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST as their four IDX files have them, believing nothing that the files do not bear out."""
+"""Reads the four IDX files of MNIST and Fashion-MNIST; their headers are checked against their contents."""
 
 import gzip
 import zlib
@@ -25,12 +25,12 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) uint8, labels (N,) int6
 
 @dataclass(frozen=True)
 class IdxFiles:
-    """What the four files hold.
+    """The content of the four files.
 
     Attributes:
-        folder: where they are, for messages.
-        train: all training images, in the files' order.
-        test: for reporting.
+        folder: folder of the files, for messages.
+        train: all training images with their labels, in the order of the files.
+        test: all test images with their labels.
         hashes: SHA-256 of each file.
     """
 
@@ -41,15 +41,15 @@ class IdxFiles:
 
 
 def load(dataset: str, data_dir: Path, side: int | None = None) -> IdxFiles:
-    """Reads the four files of `dataset`, downloading them on first use.
+    """Reads the four files of `dataset`; downloads missing ones.
 
     Args:
         dataset: "MNIST" or "FashionMNIST", torchvision's names.
-        data_dir: has <dataset>/raw with the files, gzipped or not, as torchvision leaves them.
-        side: the height and width that images must have, in pixels; any by default.
+        data_dir: folder that contains <dataset>/raw with the files, gzipped or not, as torchvision stores them.
+        side: required height and width of the images in pixels; None for any.
 
     Raises:
-        UserError: a file is missing and cannot be downloaded, is damaged, or does not hold what it should.
+        UserError: a file is missing and cannot be downloaded, is damaged, or has the wrong content.
     """
     folder = data_dir / dataset / "raw"
     arrays, hashes = {}, {}
@@ -69,10 +69,10 @@ def load(dataset: str, data_dir: Path, side: int | None = None) -> IdxFiles:
 
 
 def check_labels(source: IdxFiles, classes: int = 10) -> None:
-    """Refuses files with fewer than two images in a part, or with a label that is no class.
+    """Refuses files with fewer than two images in a part, or with a label outside the classes.
 
     Raises:
-        UserError: names the folder and the part.
+        UserError: a part is refused; the message names it.
     """
     for what, (_, labels) in (("train", source.train), ("t10k", source.test)):
         if len(labels) < 2:
@@ -91,7 +91,7 @@ def _pair(folder: Path, what: str, images: np.ndarray, labels: np.ndarray) -> Pa
 
 
 def _downloads(dataset: str) -> list[download.Download]:
-    from torchvision import datasets  # slow to import, and only needed where a file is missing
+    from torchvision import datasets  # slow to import, and only needed if a file is missing
 
     source = getattr(datasets, dataset)
     return [
@@ -101,7 +101,7 @@ def _downloads(dataset: str) -> list[download.Download]:
 
 
 def _read(path: Path, side: int | None) -> np.ndarray:
-    """Reads an IDX file of bytes, gzipped or not; the header is believed only as far as the file bears it out."""
+    """Reads an IDX file of bytes, gzipped or not, and checks its header against its size."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             header = file.read(4)

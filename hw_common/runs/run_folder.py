@@ -1,13 +1,13 @@
-"""A run is a folder, `results/<homework>/<name>/`, and this is the only code that lays one out.
+"""The run folder, `results/<homework>/<name>/`.
 
-    config.json       everything that went in: arguments, data hashes, versions, git revision, host
-    metrics.csv       one row per epoch
-    summary.json      the final numbers: the only file that reports read
+    config.json       arguments, hashes of the data, versions, git revision, host
+    metrics.csv       metrics, one row per epoch
+    summary.json      final metrics
     *.png, *.pdf      figures
     best.safetensors  weights of the best epoch
-    last.pt           everything needed to go on
+    last.pt           training state, from which a run resumes
 
-Nothing here imports torch, so that a wrong run folder is refused at once.
+Nothing here imports torch, so that a wrong run folder is reported at once.
 """
 
 import shlex
@@ -29,11 +29,11 @@ _LOCK = ".lock"
 
 
 class Run:
-    """One run folder.
+    """A run folder.
 
     Attributes:
-        folder: where it is.
-        config: the content of config.json.
+        folder: path of the folder.
+        config: content of config.json.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
@@ -43,10 +43,10 @@ class Run:
 
     @classmethod
     def create(cls, results_dir: Path, config: Mapping[str, Any], name: str, *, overwrite: bool = False) -> "Run":
-        """Makes the folder `<results_dir>/<homework>/<name>`, or `<name>-2`, `-3`… where that is taken.
+        """Makes the folder `<results_dir>/<homework>/<name>`, or `<name>-2`, `-3`… if the name is taken.
 
         Raises:
-            UserError: the folder cannot be written, or another process is writing the run to overwrite.
+            UserError: the folder is not writable, or another process writes the run that is to be replaced.
         """
         parent = results_dir / config["homework"]
         try:
@@ -77,7 +77,7 @@ class Run:
         """Opens an existing run for reading.
 
         Raises:
-            UserError: it is no run folder of `homework`, or its config.json is damaged.
+            UserError: `folder` is not a run folder of `homework`, or its config.json is damaged.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -98,7 +98,7 @@ class Run:
 
     @classmethod
     def reopen(cls, folder: Path, homework: str) -> "Run":
-        """Opens an existing run for writing: locks it and clears away what a killed process left half-written."""
+        """Opens an existing run for writing: locks it and removes temporary files of killed processes."""
         run = cls.open(folder, homework)
         try:
             run._claim()
@@ -107,7 +107,7 @@ class Run:
         return run
 
     def _claim(self) -> None:
-        self._lock = FileLock(self.folder / _LOCK)  # an OS lock: it dies with its process
+        self._lock = FileLock(self.folder / _LOCK)  # the system releases the lock when the process ends
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
@@ -116,30 +116,30 @@ class Run:
         files.check_writable(self.folder)
 
     def _check_is_one(self) -> None:
-        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # all that a process leaves that is killed at once
+        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # the only file if a process was killed at the start
         if any(e.name != begun for e in self._entries()) and not (self.folder / CONFIG).is_file():
-            raise UserError(
-                f"{self.folder} is in the way: it is not a run folder (it has no {CONFIG}) and is not replaced"
-            )
+            raise UserError(f"{self.folder} is not replaced because it is not a run folder: it has no {CONFIG}")
 
     def _entries(self) -> list[Path]:
         return [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
 
     def _clear(self) -> None:
         entries = self._entries()
-        for entry in sorted(entries, key=lambda entry: entry.name == CONFIG):  # last, so that a kill can be repeated
+        for entry in sorted(
+            entries, key=lambda entry: entry.name == CONFIG
+        ):  # last, so that a kill leaves a run folder
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
 
     def close(self) -> None:
-        """Lets other processes write the folder again."""
+        """Releases the lock of the folder."""
         if self._lock is not None:
             self._lock.release()
 
     def discard_if_empty(self) -> None:
-        """Removes a new run that failed before it had anything worth keeping."""
+        """Removes a new run that failed before its first checkpoint."""
         if not (self.folder / LAST).exists():
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -164,11 +164,11 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has its final numbers."""
+        """Whether the run has its summary.json."""
         return (self.folder / SUMMARY).is_file()
 
     def summary(self) -> dict[str, Any]:
-        """The final numbers.
+        """Reads the final metrics.
 
         Raises:
             UserError: the run is unfinished, or its summary is damaged or of another schema.
@@ -181,22 +181,22 @@ class Run:
         return summary
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes metrics.csv, a row per epoch."""
+        """Writes metrics.csv, with one row per epoch."""
         files.write_csv(self.folder / METRICS, rows)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json; from then on the run counts as finished."""
+        """Writes summary.json, which marks the run as finished."""
         files.write_json(self.folder / SUMMARY, {"schema": SCHEMA, **summary})
 
     @property
     def resume_command(self) -> str:
-        """What to type to go on with this run."""
+        """The command line that resumes this run."""
         processes = self.config.get("host", {}).get("processes", 1)
         start = "python" if processes == 1 else f"torchrun --nproc_per_node={processes}"
         return f"{start} -m {self.config['command']} --resume {shlex.quote(str(self.folder))}"
 
     def free_stem(self, stem: str) -> str:
-        """`stem`, or `stem-2`, `stem-3`… so that a figure made later replaces none made before."""
+        """Returns `stem`, or `stem-2`, `stem-3`… if a figure of that name exists."""
         taken = {entry.stem for entry in self.folder.iterdir()}
         return next(name for name in _numbered(stem) if name not in taken)
 

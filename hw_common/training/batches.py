@@ -1,8 +1,8 @@
-"""In-memory mini-batches whose order is a function of (seed, epoch) alone.
+"""Mini-batches in memory, in an order that depends on (seed, epoch) alone.
 
-The sheets' data sets fit into memory, so a batch is a slice and not a DataLoader's list of Python objects. Rows are
-gathered and prepared (uint8 to float, augmentation) a chunk of many batches at a time, which is what makes small
-batches fast: the cost of a Python call is shared by thousands of images instead of eight.
+The sheets' data sets fit into memory, so a batch is a slice of tensors. Rows are gathered and prepared (uint8 to float,
+augmentation) in chunks of many batches. This makes small batches fast, because thousands of images instead of eight
+share the cost of a Python call.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,23 +18,23 @@ CHUNK_ROWS = 2048
 
 
 def generator_for(*numbers: int) -> torch.Generator:
-    """A generator that depends on `numbers` (seed, epoch, …) and on nothing else."""
+    """Returns a random generator whose state depends on `numbers` (seed, epoch, …) alone."""
     state = 0
-    for number in numbers:  # 64-bit mixing, so that (seed 1, epoch 2) and (seed 2, epoch 1) have nothing in common
+    for number in numbers:  # 64-bit mixing, so that (seed 1, epoch 2) and (seed 2, epoch 1) are unrelated
         state = ((state ^ number) * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64
         state ^= state >> 29
     return torch.Generator().manual_seed(state)
 
 
 class EpochBatches(Protocol):
-    """What the training loop needs to know about batches."""
+    """The batches of a training, as the training loop uses them."""
 
     def __len__(self) -> int:
-        """Steps in an epoch."""
+        """Number of steps in an epoch."""
         ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """The batches of `epoch` from step `start` on, this process's share of each."""
+        """Yields this process's share of the batches of `epoch`, from step `start` on."""
         ...
 
 
@@ -42,10 +42,10 @@ class Batches:
     """Mini-batches over rows of tensors, this process's share of each.
 
     Args:
-        tensors: (rows, …) each, for example images as uint8 and labels.
-        batch_size: rows per step over all processes.
-        seed: fixes the order and whatever `prepare` draws.
-        prepare: turns the gathered rows of a chunk into what the model takes; draws from the generator it is given.
+        tensors: tensors (rows, …), for example images as uint8 and labels.
+        batch_size: number of rows per step, over all processes.
+        seed: fixes the order and the random numbers of `prepare`.
+        prepare: turns the gathered rows of a chunk into the model's inputs, with random numbers of the given generator.
         shuffle: whether the order changes from epoch to epoch.
     """
 
@@ -66,11 +66,11 @@ class Batches:
         self._batches_per_chunk = max(1, CHUNK_ROWS // batch_size)
 
     def __len__(self) -> int:
-        """Steps in an epoch; the last one may have fewer rows."""
+        """Number of steps in an epoch; the last one may have fewer rows."""
         return -(-self.rows // self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """The batches of `epoch` from step `start` on: the same ones, whether or not those before were asked for."""
+        """Yields the batches of `epoch` from step `start` on, the same as without a start."""
         order = torch.randperm(self.rows, generator=generator_for(self.seed, epoch)) if self.shuffle else None
         chunk_rows = self._batches_per_chunk * self.batch_size
         for chunk in range(start // self._batches_per_chunk, -(-len(self) // self._batches_per_chunk)):
@@ -89,16 +89,19 @@ class Batches:
 
 
 def batches_of_similar_length(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Groups sequences so that a batch needs little padding, in an order that depends on (seed, epoch) alone.
+    """Groups sequences of similar length, in an order that depends on (seed, epoch) alone.
 
-    Sequences are sorted by length after a random tie-break and a little noise, cut into batches, and the batches are
-    shuffled; each index appears once.
+    The sequences are sorted by their length times a random factor near 1, cut into batches, and the batches are
+    shuffled. Each index appears once.
 
     Args:
         lengths: length of each sequence.
-        batch_size: sequences per batch; the batch with the longest ones may have fewer.
-        seed: with `epoch`, fixes the order.
-        epoch: see `seed`.
+        batch_size: number of sequences per batch; the batch of the longest sequences may have fewer.
+        seed: seed of the order.
+        epoch: index of the epoch.
+
+    Returns:
+        The indices of the sequences of each batch.
     """
     generator = generator_for(seed, epoch)
     noise = 1 + 0.1 * torch.rand(len(lengths), generator=generator)
@@ -112,10 +115,10 @@ class SequenceBatches:
 
     Args:
         lengths: length of each sequence.
-        batch_size: sequences per step over all processes.
-        collate: turns the indices of a batch into padded tensors (rows, …); draws from the generator it is given.
-        seed: fixes the order and whatever `collate` draws.
-        shuffle: whether batches differ from epoch to epoch; otherwise they go from the shortest to the longest.
+        batch_size: number of sequences per step, over all processes.
+        collate: turns the indices of a batch into padded tensors (rows, …), with random numbers of the given generator.
+        seed: fixes the order and the random numbers of `collate`.
+        shuffle: whether batches differ from epoch to epoch; otherwise they are sorted from short to long sequences.
     """
 
     def __init__(
@@ -133,11 +136,11 @@ class SequenceBatches:
         self.shuffle = shuffle
 
     def __len__(self) -> int:
-        """Steps in an epoch."""
+        """Number of steps in an epoch."""
         return -(-len(self.lengths) // self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """The batches of `epoch` from step `start` on: the same ones, whether or not those before were asked for."""
+        """Yields the batches of `epoch` from step `start` on, the same as without a start."""
         if self.shuffle:
             groups = batches_of_similar_length(self.lengths, self.batch_size, self.seed, epoch)
         else:
@@ -145,5 +148,5 @@ class SequenceBatches:
             groups = [group.tolist() for group in order.split(self.batch_size)]
         for step, indices in enumerate(groups[start:], start):
             batch = self.collate(indices, generator_for(self.seed, epoch, step + 1))
-            own = distributed.share(len(indices))  # padded to the whole batch's length, so that dropout masks agree
+            own = distributed.share(len(indices))  # with the padding of the whole batch, so that dropout masks agree
             yield tuple(tensor[own] for tensor in batch) if distributed.world_size() > 1 else batch

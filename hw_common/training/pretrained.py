@@ -1,4 +1,4 @@
-"""Weights of a ResNet-18 to start from: ImageNet's through torchvision, or a file's, read without running code."""
+"""Pretrained weights of a ResNet-18: torchvision's ImageNet weights, or a file that is read without running code."""
 
 import contextlib
 import http.client
@@ -21,12 +21,12 @@ _LARGEST_FILE = 2**30  # bytes; a ResNet-18 has 45 million
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network's weights and where they came from.
+    """Pretrained weights.
 
     Attributes:
-        path: of the file.
-        tensors: by the names of torchvision's ResNet-18; those of the old last layer are not used.
-        sha256: of the file.
+        path: path of the file.
+        tensors: weights by their names in torchvision's ResNet-18; those of its last layer are not used.
+        sha256: SHA-256 of the file.
     """
 
     path: Path
@@ -35,14 +35,14 @@ class Pretrained:
 
 
 def load_pretrained(source: str, data_dir: Path) -> Pretrained | None:
-    """The weights that `--weights` names; None for "none".
+    """Loads the weights that `--weights` names; None for "none".
 
     Args:
         source: "imagenet", "none", or the path of a safetensors file or a plain state dict.
-        data_dir: where ImageNet's weights are or will be downloaded to.
+        data_dir: folder of ImageNet's weights, to which they are downloaded if they are missing.
 
     Raises:
-        UserError: the file is missing and cannot be downloaded, is damaged, or holds anything else than tensors.
+        UserError: the file is missing and cannot be downloaded, is damaged, or contains anything but tensors.
     """
     if source == "none":
         return None
@@ -56,13 +56,13 @@ def load_pretrained(source: str, data_dir: Path) -> Pretrained | None:
 
 
 def load_backbone(model: nn.Module, pretrained: Pretrained) -> None:
-    """Copies everything but the last layer, `fc`, into `model`; the old one may have any number of classes.
+    """Copies all weights except those of the last layer, `fc`, into `model`.
 
     Raises:
-        UserError: names or shapes do not fit, or a weight is not finite; names the layers.
+        UserError: names or shapes differ, or a weight is not finite; the message names the layers.
     """
     own = model.state_dict()
-    # Files from before PyTorch 0.4.1 do not count the batches, and nothing here reads the counts.
+    # Files from before PyTorch 0.4.1 lack the counts of batches, which are not used here.
     counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
     theirs = {name: tensor for name, tensor in pretrained.tensors.items() if not name.startswith("fc.")}
     fc = {name: tensor for name, tensor in own.items() if name.startswith("fc.")}
@@ -73,7 +73,7 @@ def load_backbone(model: nn.Module, pretrained: Pretrained) -> None:
 
 
 def _imagenet(data_dir: Path) -> Path:
-    """The file of torchvision's ImageNet weights: in `data_dir`, in torch's own cache, or downloaded to `data_dir`."""
+    """Returns the file of ImageNet weights: in `data_dir`, in torch's cache, or downloaded to `data_dir`."""
     from torchvision.models import ResNet18_Weights
 
     url = ResNet18_Weights.IMAGENET1K_V1.url
@@ -110,7 +110,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads what torch.save made of a state dict."""
+    """Reads a state dict that torch.save wrote."""
     content: Any = None
     try:
         if zipfile.is_zipfile(path):
@@ -123,7 +123,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception:  # noqa: BLE001, S110 (the restricted unpickler raises whatever a wrong byte leads it to)
+    except Exception:  # noqa: BLE001, S110 (a wrong byte can cause any exception)
         pass
     if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
         raise UserError(

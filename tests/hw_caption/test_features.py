@@ -183,8 +183,8 @@ def test_other_weights_or_sizes_have_their_own_features(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("break_it", "computed", "says"),
     [
-        (lambda f: os.truncate(f / ROWS, 5000), 2, "the features of 2 images are damaged; they are computed anew"),
-        (lambda f: change_byte(f / ROWS, 2000), 1, "the features of 1 images are damaged; they are computed anew"),
+        (lambda f: os.truncate(f / ROWS, 5000), 2, "the features of 2 images are damaged; they are computed again"),
+        (lambda f: change_byte(f / ROWS, 2000), 1, "the features of 1 images are damaged; they are computed again"),
         (lambda f: (f / INDEX).write_bytes((f / INDEX).read_bytes()[:200]), 6, "cannot be read"),
         (lambda f: change_index(f, encoder={"network": "resnet18", "sha256": "0"}), 6, "another encoder"),
         (lambda f: change_index(f, preprocessing=None, encoder=None), 6, "another encoder and another preprocessing"),
@@ -199,7 +199,7 @@ def test_features_that_cannot_be_trusted_are_computed_anew(tmp_path, tiny, count
     capsys.readouterr()
     again = ensure(tiny, tmp_path)
     first_line = capsys.readouterr().out.splitlines()[0]
-    assert says in first_line and str(store.folder) in first_line and "computed anew" in first_line
+    assert says in first_line and str(store.folder) in first_line and "computed again" in first_line
     assert len(count) == 6 + computed
     assert torch.equal(again.take(names), before)
 
