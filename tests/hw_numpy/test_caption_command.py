@@ -1,14 +1,13 @@
 """`hw_numpy.caption` through its real entry point: tiny runs, the files they write, resume, bad input."""
 
-import csv
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from finished_runs import numbers_of
 from numpy_files import WORDS, write_course_files
 from PIL import Image
 
@@ -40,16 +39,6 @@ def train_tiny(course, results, *flags):
 def only_run(results):
     [folder] = [folder for folder in (results / "hw_numpy").iterdir() if folder.is_dir()]
     return folder
-
-
-def numbers_of(folder):
-    """Everything of a run that has to repeat bit for bit: times are left out."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    summary = json.loads((folder / "summary.json").read_text())
-    del summary["speed"], summary["name"]
-    state = arrays.load(folder / "last.safetensors", {"homework": "hw_numpy", "network": summary["network"]})
-    return rows, summary, {name: value.tobytes() for name, value in state.items() if name != "seconds"}
 
 
 @pytest.fixture(scope="module")
@@ -152,22 +141,6 @@ def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
     monkeypatch.setattr(caption_experiment.CaptioningSolver, "step", step_then_interrupt)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_an_interrupted_training_goes_on_to_the_same_bits(course, finished, tmp_path, monkeypatch, no_figures, cell):
-    with monkeypatch.context() as patch:
-        interrupt_in(patch, epoch=7, step=1)
-        with pytest.raises(
-            Stopped, match=r"finished epochs are saved\. Go on with: python -m hw_numpy\.caption"
-        ) as caught:
-            train_tiny(course, tmp_path, "--cell_type", cell)
-    assert caught.value.signal_number == signal.SIGINT
-    folder = only_run(tmp_path)
-    assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "metrics.csv", "last.safetensors"}
-    assert len(files.read_csv(folder / "metrics.csv")) == 7
-    caption.main(["--resume", str(folder)])
-    assert numbers_of(folder) == numbers_of(finished[cell])
-
-
 def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, tmp_path, monkeypatch, no_figures):
     plain = caption_experiment.CaptioningSolver.state
 
@@ -197,18 +170,6 @@ def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_pat
     assert len(files.read_csv(folder / "metrics.csv")) == 5
     caption.main(["--resume", str(folder)])
     assert numbers_of(folder) == numbers_of(finished["rnn"])
-
-
-def test_an_interruption_while_drawing_repeats_the_end_only(course, finished, tmp_path, monkeypatch, no_figures):
-    with monkeypatch.context() as patch:
-        patch.setattr(caption_experiment.plots, "captions", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(Stopped, match="Go on with"):
-            train_tiny(course, tmp_path)
-    folder = only_run(tmp_path)
-    before = (folder / "last.safetensors").read_bytes()
-    caption.main(["--resume", str(folder)])
-    assert numbers_of(folder) == numbers_of(finished["rnn"])
-    assert (folder / "last.safetensors").read_bytes() == before
 
 
 def test_an_interruption_before_anything_is_saved_leaves_no_folder(course, tmp_path, monkeypatch):
@@ -242,20 +203,6 @@ def test_a_damaged_run_is_one_clear_line(unfinished, finished):
         caption.main(["--resume", str(unfinished)])
 
 
-def test_resuming_with_other_arguments_or_data_is_refused(unfinished, tmp_path):
-    with pytest.raises(UserError, match="cannot resume .* with --cell_type lstm: it was started with --cell_type rnn"):
-        caption.main(["--resume", str(unfinished), "--cell_type", "lstm"])
-    other = write_course_files(tmp_path / "other", urls=lambda part, i: "x")
-    with pytest.raises(UserError, match="the data file .*urls.txt is not the one it was started with"):
-        caption.main(["--resume", str(unfinished), "--data_dir", str(other)])
-
-
-def test_a_dry_run_writes_nothing(course, tmp_path, capsys):
-    train_tiny(course, tmp_path, "--dry_run")
-    assert list(tmp_path.iterdir()) == []
-    assert "dry run: one step on 2 captions" in capsys.readouterr().out
-
-
 def test_figures_stand_missing_pictures_and_captions_with_formulas(course, tmp_path, capsys):
     """A vocabulary may hold anything; none of it is drawn as a formula."""
     folder = Path(shutil.copytree(course, tmp_path / "data"))
@@ -267,29 +214,12 @@ def test_figures_stand_missing_pictures_and_captions_with_formulas(course, tmp_p
     assert "a grey panel replaces a picture: there is no file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--dataset", "flickr"], "--dataset: invalid choice: 'flickr'"),
-        (["--cell_type", "gru"], "--cell_type: invalid choice: 'gru'"),
-        (["--max_train", "0"], "--max_train: expected a whole number from 1"),
-        (["--lr_decay", "-1"], "--lr_decay: expected a number above 0"),
-        (["--update_rule", "adm"], "--update_rule: invalid choice: 'adm'"),
-        (["--device", "cuda"], "--device cuda: these networks are NumPy"),
-        (["--resume", "nowhere"], "nowhere is not a run folder"),
-        (["--data_dir", "nowhere"], "nowhere/coco2014_captions.h5 is missing; name the folder"),
-        (["--epoch", "1"], "unrecognized arguments: --epoch"),
-    ],
-)
-def test_wrong_flags_are_one_clear_line(flags, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError) as caught:
-        caption.main(flags)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_runs_are_named_after_their_data(tmp_path):
     folder = tmp_path / ".my data ü"
     assert caption.COMMAND.parse(["--data_dir", str(folder)]).name == "caption-my_data_ü-rnn"
     assert caption.COMMAND.parse(["--dataset", "sample", "--cell_type", "lstm"]).name == "caption-sample-lstm"
+
+
+def test_a_gpu_is_refused():
+    with pytest.raises(UserError, match="--device cuda: these networks are NumPy"):
+        caption.main(["--device", "cuda"])

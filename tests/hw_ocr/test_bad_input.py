@@ -1,10 +1,8 @@
 """Bad input to the commands of hw_ocr: each ends in one line, runs nothing, leaves nothing behind."""
 
 import json
-import os
 import shutil
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import ocr_files
 import pytest
 from PIL import Image
 
-from hw_common.commands import cli
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
 from hw_ocr import compare, data, invariance, plots, read, train
@@ -67,16 +64,11 @@ def refusal(command, *flags):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--model", "rnn"], "--model: invalid choice: 'rnn'"),
-        (["--conv_layers", "6"], "--conv_layers: invalid choice: 6"),
         (["--model", "bilstm", "--conv_layers", "2"], "--conv_layers belongs to the network cnn, not to .* bilstm"),
         (["--hidden", "4"], "--hidden belongs to the LSTMs, not to the network cnn"),
         (["--crf", "--dropout", "0.1"], "--dropout belongs to the LSTMs"),
         (["--model", "bilstm", "--hidden", "1025"], "--hidden: expected a whole number from 1 to 1024, got 1025"),
         (["--model", "bilstm", "--layers", "9"], "--layers: expected a whole number from 1 to 8, got 9"),
-        (["--model", "bilstm", "--dropout", "1"], "--dropout: expected a number from 0 up to, but not including, 1"),
-        (["--batch_size", "0"], "--batch_size: expected a whole number from 1"),
-        (["--recipe", "better"], "--recipe: invalid choice: 'better'"),
         (["--crf", "yes"], "unrecognized arguments: yes"),
     ],
 )
@@ -90,27 +82,13 @@ def test_wrong_flags(tmp_path, flags, says):
     ("flags", "says"),
     [
         (["--model", "cnn"], "--model belongs to a single training; the comparison sets it itself"),
-        (["--seed", "1"], "--seed belongs to a single training"),
         (["--crf"], "--crf belongs to a single training"),
-        (["--only", "everything"], "--only: invalid choice: 'everything'"),
-        (["--jobs", "0"], "--jobs: expected a whole number from 1"),
-        (["--name", "a/b"], "--name: expected a plain folder name"),
-        (["--epoch", "1"], "unrecognized arguments: --epoch 1"),
     ],
 )
 def test_wrong_comparisons(tmp_path, flags, says):
     with pytest.raises(UserError, match=says):
         compare.main([*flags, "--results_dir", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_comparison_does_not_take_another_folder_for_its_own(runs):
-    results = runs["cnn2"].parent.parent
-    shutil.copytree(runs["cnn2"], runs["cnn2"].parent / "mine-layers")
-    assert "is not a comparison; choose another --name" in refusal(
-        compare.main, "--results_dir", results, "--name", "mine", "--only", "layers"
-    )
-    assert (runs["cnn2"].parent / "mine-layers" / "best.safetensors").exists()
 
 
 # Data files
@@ -129,16 +107,6 @@ def test_a_wrong_row_ends_the_training_before_it_begins(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_an_error_is_one_line_and_status_2(tmp_path, capsys, monkeypatch):
-    ocr_files.write(tmp_path, b"")
-    monkeypatch.setattr(sys, "argv", ["train", "--data_dir", str(tmp_path), "--results_dir", str(tmp_path / "results")])
-    with pytest.raises(SystemExit) as caught:
-        cli.run_command(train.main)
-    assert caught.value.code == 2
-    output, errors = capsys.readouterr()
-    assert output == "" and errors.startswith("error: ") and errors.count("\n") == 1
-
-
 def test_resuming_on_other_data_is_refused(copy, tmp_path):
     (copy / "summary.json").unlink()
     ocr_files.write(tmp_path, changed(4, 1, "z"))
@@ -147,15 +115,6 @@ def test_resuming_on_other_data_is_refused(copy, tmp_path):
 
 
 # Run folders
-
-
-@pytest.mark.parametrize("theirs", ["cnn3", "bilstm", "bilstm-crf"])
-def test_weights_of_another_network_are_refused(copy, runs, letter, theirs):
-    shutil.copy(runs[theirs] / "best.safetensors", copy)
-    assert "holds weights for network" in refusal(read.main, copy, letter)
-    shutil.copy(runs[theirs] / "last.pt", copy)
-    (copy / "summary.json").unlink()
-    assert "last.pt does not belong to this run" in refusal(train.main, "--resume", copy)
 
 
 def test_a_crf_is_not_read_without_it(runs, tmp_path, letter):
@@ -174,17 +133,12 @@ def change_arguments(run, **changes):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda run: shutil.rmtree(run), "there is no such folder"),
-        (lambda run: (run / "summary.json").unlink(), "has no summary.json; finish it with: python -m hw_ocr.train"),
         (lambda run: (run / "summary.json").write_text('{"schema": 1}'), "is damaged: its summary names no data set"),
-        (lambda run: (run / "best.safetensors").unlink(), "cannot read weights"),
-        (lambda run: os.truncate(run / "best.safetensors", 1000), "damaged or not a safetensors file"),
         (lambda run: change_arguments(run, conv_layers=10**9), "config.json is damaged: --conv_layers: invalid choice"),
         (lambda run: change_arguments(run, model="bilstm"), "config.json is damaged: --conv_layers belongs to"),
         (lambda run: change_arguments(run, conv_layers=4), "holds weights for network"),
-        (lambda run: change_arguments(run, evil="__import__('os')"), "config.json is damaged: there is no argument"),
     ],
-    ids=["gone", "unfinished", "no data", "no weights", "cut short", "huge", "mixed", "another", "unknown"],
+    ids=["no data", "huge", "mixed", "another"],
 )
 def test_a_damaged_run_is_refused(copy, letter, command, damage, says):
     damage(copy)

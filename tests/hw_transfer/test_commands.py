@@ -184,19 +184,6 @@ def test_a_comparison_trains_what_is_missing_and_puts_it_side_by_side(tmp_path, 
     table = (folder / "sample" / "table.md").read_text()
     assert "sample insects (4 pictures)" in table and "| freeze, cached features | source.safetensors | " in table
     assert " ± " in table and table in capsys.readouterr().out
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*-seed*/*.safetensors")}
-    (folder / "sample-freeze-seed2" / "summary.json").unlink()  # as if it had been stopped
-    assert compare_tiny(tmp_path, *flags)["table"][1]["best_validation_accuracy"] == sum(accuracies) / 2
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def test_a_comparison_does_not_replace_a_run_or_use_one_with_other_flags(tmp_path, no_figures):
-    train_tiny(tmp_path, "--mode", "freeze", "--epochs", "1", name="sample")
-    with pytest.raises(UserError, match="sample is not a comparison; choose another --name"):
-        compare_tiny(tmp_path)
-    (tmp_path / "hw_transfer" / "sample").rename(tmp_path / "hw_transfer" / "sample-freeze-seed42")
-    with pytest.raises(UserError, match=r"sample-freeze-seed42 with --epochs 2: it was started with --epochs 1"):
-        compare_tiny(tmp_path, "--scenarios", "freeze")
 
 
 def test_reproduce_draws_everything_and_the_second_time_trains_nothing(tmp_path, monkeypatch, capsys):
