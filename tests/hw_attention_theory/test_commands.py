@@ -342,7 +342,7 @@ def test_reproduce_stops_where_a_claim_fails(tmp_path, quick_figures, quick_clai
 
 def test_a_stopped_reproduction_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "_check", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(Stopped, match="the same command goes on where it was"):
+    with pytest.raises(Stopped, match="the same command resumes where it stopped"):
         reproduce.main(["--results_dir", str(tmp_path)])
 
 

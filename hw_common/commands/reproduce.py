@@ -1,0 +1,107 @@
+"""The skeleton of every `python -m <homework>.reproduce`: flags, titles of steps, tables and the list of results."""
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
+from hw_common.commands.comparison import Comparison
+from hw_common.commands.training_command import ResumableCommand
+from hw_common.runs import files
+from hw_common.runs.errors import Stopped, signal_of
+from hw_common.runs.roles import Role
+from hw_common.runs.run_folder import Run
+
+_FOR_TRAININGS = ("data_dir", "weights", "kernels")  # flags that are passed on to the trainings
+
+
+def parser(homework: str, description: str | None, jobs: bool = True) -> cli.Parser:
+    """Declares the flags that all homeworks share; `jobs`: whether several trainings can run at a time."""
+    flags = cli.Parser(f"python -m {homework}.reproduce", description or "")
+    add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="size of the data (default: sample)")
+    add_flag(flags, "data_dir", role=Role.PLACE, help="folder of the data sets of --profile full")
+    cli.add_results_dir_flag(flags)
+    if jobs:
+        add_flag(flags, "jobs", type=cli.positive_int, default=2, help="number of trainings at a time (default: 2)")
+    return flags
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One call of a `reproduce` command.
+
+    Attributes:
+        profile: "sample" or "full", the first part of the names of run folders.
+        results_dir: folder of all run folders.
+        folder: folder of the homework's run folders.
+        data: --data_dir, if it was given.
+        given: the given flags that are passed on to the trainings; --data_dir is one of them.
+        where: flags of a comparison that say where and how it runs, without --name.
+        results: paths and patterns of tables and figures, listed at the end in this order.
+    """
+
+    profile: str
+    results_dir: Path
+    folder: Path
+    data: Sequence[str]
+    given: Sequence[str]
+    where: Sequence[str]
+    results: list[Path] = field(default_factory=list)
+
+    def train(self, title: str, command: ResumableCommand, flags: Sequence[str], part: str) -> Run:
+        """Prints `title` and returns the finished run <profile>-<part>; trains or resumes it first if necessary."""
+        say(title)
+        return command.train_once(flags, self.results_dir, f"{self.profile}-{part}")
+
+    def compare(self, comparison: Comparison, files_of_comparison: Iterable[str], files_of_run: Iterable[str]) -> None:
+        """Runs a comparison and lists its files and those of its trainings."""
+        comparison.run()
+        self.results.extend(comparison.folder / name for name in files_of_comparison)
+        runs = [comparison.run_name(row, seed) for seed in comparison.seeds for row in comparison.rows]
+        self.results.extend(self.folder / run / name for run in runs for name in files_of_run)
+
+    def write_numbers(self, tables: Sequence[str], part: str = "") -> None:
+        """Writes Markdown tables into <profile>-<part>-numbers.md, prints them and lists the file."""
+        path = self.folder / "-".join(filter(None, (self.profile, part, "numbers.md")))
+        text = "\n".join(tables)
+        files.write_bytes(path, text.encode())
+        print(f"\n{text}", end="")
+        self.results.append(path)
+
+
+@contextlib.contextmanager
+def start(homework: str, arguments: argparse.Namespace) -> Iterator[Reproduction]:
+    """Begins a reproduction; at the end of the block, prints its duration and lists its results.
+
+    Raises:
+        Stopped: on Ctrl-C or SIGTERM; the running trainings have saved.
+    """
+    started, values, results_dir = time.monotonic(), vars(arguments), arguments.results_dir
+    data, *others = ([f"--{name}={values[name]}"] if values.get(name) else [] for name in _FOR_TRAININGS)
+    where = ["--results_dir", str(results_dir), "--jobs", str(values.get("jobs"))]
+    given = sum(others, data)
+    reproduction = Reproduction(arguments.profile, results_dir, results_dir / homework, data, given, where)
+    try:
+        yield reproduction
+    except (KeyboardInterrupt, Stopped) as stop:
+        number = stop.signal_number if isinstance(stop, Stopped) else signal_of(stop)
+        raise Stopped(number, "stopped; the same command resumes where it stopped") from None
+    print(f"\nfinished in {time.monotonic() - started:.0f} s; tables and figures:")
+    print("\n".join(f"  {path}" for path in dict.fromkeys(reproduction.results)))
+
+
+def say(title: str) -> None:
+    """Prints the title of a step."""
+    print(f"\n== {title}", flush=True)
+
+
+def markdown_table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table in Markdown; `columns` has the format string of each column by its title, with a row's keys as fields."""
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    template = f"| {' | '.join(columns.values())} |"
+    return "\n".join([*lines, *(template.format_map(row) for row in rows)]) + "\n"
