@@ -1,7 +1,7 @@
 """The claims of both sheets' Question 1 as numerical checks.
 
 A check draws sizes and inputs at random, computes both sides of a claim, and returns the sizes and the error. All
-computations are in float64, so that an error above rounding means that the claim is wrong.
+computations are in float64, so an error above rounding means that the claim is wrong.
 """
 
 import itertools
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.models import FeatureMap, SoftmaxSelfAttention, TaylorLinearAttention, exponential_series
+from hw_attention_theory.presets import count_features
 
 Outcome = tuple[dict[str, int], float]  # the sizes by name, and the error
 _ROUNDING = 1e-9  # largest error that rounding explains
@@ -29,8 +30,7 @@ class Claim:
     name: str  # its key in summary.json
     question: str  # sheet and question
     statement: str  # the claim in one line
-    # checks one case with sizes from the given generator and inputs from torch's
-    check: Callable[[random.Random], Outcome]
+    check: Callable[[random.Random], Outcome]  # checks one case; draws the sizes with the given generator
     tolerance: float  # the largest error with which the claim holds
     draws: int = 200  # number of cases
 
@@ -41,15 +41,13 @@ def check(claim: Claim, seed: int, draws: int | None = None) -> dict[str, Any]:
     torch.manual_seed(generator.randrange(2**32))
     cases = [claim.check(generator) for _ in range(draws or claim.draws)]
     largest = max(error if error == error else math.inf for _, error in cases)  # NaN counts as infinite
-    ranges = {
-        size: [min(sizes[size] for sizes, _ in cases), max(sizes[size] for sizes, _ in cases)] for size in cases[0][0]
-    }
+    drawn = {size: [sizes[size] for sizes, _ in cases] for size in cases[0][0]}
     return {
         "name": claim.name,
         "question": claim.question,
         "claim": claim.statement,
         "draws": len(cases),
-        "sizes": ranges,
+        "sizes": {size: [min(values), max(values)] for size, values in drawn.items()},
         "largest_error": largest,
         "tolerance": claim.tolerance,
         "holds": largest <= claim.tolerance,
@@ -121,7 +119,7 @@ def softmax_cost(rng: random.Random) -> Outcome:
 def linear_cost(rng: random.Random) -> Outcome:
     """The matrix products of linear attention take 4 L M (D + 1) operations."""
     sizes = {"L": rng.randint(1, 300), "D": rng.randint(1, 16), "K": rng.choice((1, 3, 5))}
-    M = math.comb(sizes["D"] + sizes["K"] - 1, sizes["K"] - 1)
+    M = count_features(sizes["D"], sizes["K"])
     flops = _count_flops(TaylorLinearAttention(sizes["D"], sizes["K"]), sizes)
     return {**sizes, "M": M}, abs(flops / (4 * sizes["L"] * M * (sizes["D"] + 1)) - 1)
 
@@ -139,7 +137,7 @@ def feature_product(rng: random.Random) -> Outcome:
     phi = FeatureMap(sizes["D"], sizes["K"])
     t = (q @ k).item()
     terms = [t**n / math.factorial(n) for n in range(sizes["K"])]
-    # Products of both signs cancel in φ(q)ᵀφ(k), so the error is divided by the same sum over absolute values.
+    # Positive and negative terms of φ(q)ᵀφ(k) cancel, so the error is divided by the sum of the terms' absolute values.
     scale = sum((q.abs() @ k.abs()).item() ** n / math.factorial(n) for n in range(sizes["K"]))
     return sizes, abs((phi(q) @ phi(k)).item() - sum(terms)) / scale
 
@@ -215,7 +213,7 @@ def attention_error(r: float, terms: int, L: int, D: int) -> float:
     return _largest(exact - approximate) / _largest(V)
 
 
-def exponential_error(rng: random.Random) -> Outcome:
+def relative_exponential_error(rng: random.Random) -> Outcome:
     """The error of φ(q)ᵀφ(k) as a share of its bound."""
     sizes = {"D": rng.randint(1, 8), "K": rng.randint(1, 8)}
     phi = FeatureMap(sizes["D"], sizes["K"])
@@ -225,7 +223,7 @@ def exponential_error(rng: random.Random) -> Outcome:
     return sizes, error / (remainder((q.norm() * k.norm()).item(), sizes["K"]) + _ROUNDING)
 
 
-def attention_error_share(rng: random.Random) -> Outcome:
+def relative_attention_error(rng: random.Random) -> Outcome:
     """The error of linear attention as a share of its bound."""
     sizes = {"L": rng.randint(1, 64), "D": rng.randint(1, 8), "K": rng.choice((3, 5, 7))}
     r = rng.uniform(0.05, 0.7)
@@ -242,11 +240,11 @@ CLAIMS = (
     Claim("feature_count", f"{_NEW} Q1.2", "M = C(D+K-1, K-1), no monomial twice", feature_count, 0.0),
     Claim("positive", f"{_NEW} Q1.2", "Σ tⁿ/n!, n < K, is positive for odd K", positive, 0.0, 12),
     Claim("exponential_error", f"{_NEW} Q1.2", "|1 - φ(q)ᵀφ(k)/exp(t)| ≤ r^K e^r / K!, r = ‖q‖‖k‖ (share of it)",
-          exponential_error, 1.0, 1000),
+          relative_exponential_error, 1.0, 1000),
     Claim("matrix_form", f"{_NEW} Q1.3", "D⁻¹ Φ(Q) Φ(K)ᵀ V is attention with weights φ(q)ᵀφ(k)", matrix_form,
           _ROUNDING, 50),
     Claim("attention_error", f"{_NEW} Q1.3", "|Z - D⁻¹ Φ(Q) Φ(K)ᵀ V| ≤ 2ε/(1-ε) max|V|, ε = r^K e^r / K! (share of it)",
-          attention_error_share, 1.0, 500),
+          relative_attention_error, 1.0, 500),
     Claim("linear_is_quadratic", f"{_NEW} Q1.4", "Φ(Q) (Φ(K)ᵀ V) in chunks equals the L×L evaluation",
           linear_is_quadratic(causal=False), _ROUNDING),
     Claim("causal_is_masked", f"{_NEW} Q1.4", "prefix sums in chunks equal the masked L×L evaluation",

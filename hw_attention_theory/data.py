@@ -1,4 +1,4 @@
-"""Images of digits as sequences of pixels, row by row: MNIST, or as a sample the small digits of scikit-learn."""
+"""Images of digits as sequences of pixels, row by row: MNIST, or the small digits of scikit-learn as a sample."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def batches(
         sequences: the data; all of them are moved to `device`, since the data set is small.
         batch_size: images per step, over all processes.
         device: device of the batches.
-        seed: fixes, with the epoch, the order.
+        seed: together with the epoch, it determines the order.
         shuffle: whether the images come in random order, for training.
     """
 

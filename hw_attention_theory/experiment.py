@@ -1,4 +1,4 @@
-"""What `hw_attention_theory.train` trains: the network, its batches and loss, and the metrics and figures of a run."""
+"""A training of `hw_attention_theory.train`: network, batches, loss, metrics, figures and summary."""
 
 import argparse
 from typing import Any
@@ -34,7 +34,7 @@ def build_model(settings: Settings) -> PixelClassifier:
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Everything that a training with the arguments of `hw_attention_theory.train` needs.
+    """The experiment that `hw_attention_theory.train` runs with these arguments.
 
     Raises:
         UserError: the data cannot be used, or the batch is smaller than the number of processes.

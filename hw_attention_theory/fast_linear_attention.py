@@ -1,8 +1,8 @@
-"""The linear attention of `models.py`, computed faster and in little memory: the same numbers.
+"""The linear attention of `models.py`, computed faster and with little memory; the results are the same.
 
-Positions are processed in chunks, so that the features of one chunk at a time are in memory; in training, each chunk's
-features are computed again for the gradient. Monomials are built by degree, each with one multiplication. Shapes as in
-`models.py`; c positions make a chunk.
+Positions are processed in chunks, so only the features of one chunk are in memory; in training, each chunk's features
+are computed again for the gradient. Monomials are built by degree, each with one multiplication. Shapes are those of
+`models.py`; c is the number of positions in a chunk.
 """
 
 import itertools
@@ -44,7 +44,7 @@ class FastTaylorLinearAttention(TaylorLinearAttention):
         return _concatenate((_checkpointed(self._divide, queries, sums) for queries in Qs), Q.shape[-2])
 
     def attend_causally(self, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
-        """The same with sums over the positions up to each query's own."""
+        """As `attend`, but each query's sums end at its own position."""
         return _concatenate(self._causal_chunks(*self._split(Q, K, V)), Q.shape[-2])
 
     def _causal_chunks(
@@ -60,22 +60,22 @@ class FastTaylorLinearAttention(TaylorLinearAttention):
         return Q.split(chunk, -2), K.split(chunk, -2), V.split(chunk, -2)
 
     def _sum_keys(self, keys: Tensor, values: Tensor) -> Tensor:
-        """Φ(K)ᵀ [V, 1] of a chunk, (…, M, D'+1), with the factor 1/α! instead of the 1/√α! of Φ(K).
+        """Φ(K)ᵀ [V, 1] of a chunk, (…, M, D'+1), times the factors 1/√α! of Φ(Q).
 
-        With all of 1/α! in this small matrix, the larger Φ(Q) and Φ(K) need no factor of their own.
+        Φ(Q) and Φ(K) are larger than this matrix, so it alone is multiplied by the factors of both, 1/α!.
         """
         weights = (1 / self.phi.factorials).to(keys)[:, None]  # (M, 1)
         return (monomials(keys, self.order).mT @ _append_ones(values)) * weights
 
     def _divide(self, queries: Tensor, sums: Tensor) -> Tensor:
-        """Z of a chunk, (…, c, D'): numerators by denominators."""
+        """Z of a chunk, (…, c, D'): numerators divided by denominators."""
         products = monomials(queries, self.order) @ sums  # (…, c, D'+1)
         return products[..., :-1] / products[..., -1:]
 
     def _divide_causally(self, queries: Tensor, before: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Z of a chunk, (…, c, D'), from the sums `before` it and the chunk's own positions.
+        """Z of a chunk, (…, c, D'), from the sums over all positions `before` the chunk and from its own positions.
 
-        Within the chunk, the series of qᵀk itself takes less time than the product of features that equals it.
+        Within the chunk, computing the series of qᵀk takes less time than computing φ(q)ᵀφ(k), which is equal.
         """
         weights = horner(queries @ keys.mT, self.order).tril()  # (…, c, c)
         products = monomials(queries, self.order) @ before + weights @ _append_ones(values)  # (…, c, D'+1)
@@ -88,8 +88,8 @@ def monomials(x: Tensor, order: int) -> Tensor:
     degrees = [torch.ones_like(x[..., :1])]
     for degree in range(1, order):
         lower = degrees[-1]
-        # The monomials that begin with x_i are x_i times the monomials of the degree below that begin with x_i or a
-        # later feature. Those stand together at the end, so that no index has to be gathered.
+        # x_i is multiplied by every monomial of the lower degree whose first factor is x_i or a later feature. These
+        # are the last ones of `lower`, so a slice selects them.
         counts = [math.comb(dimension - i + degree - 2, degree - 1) for i in range(dimension)]
         products = [x[..., i : i + 1] * lower[..., lower.shape[-1] - n :] for i, n in enumerate(counts)]
         degrees.append(torch.cat(products, dim=-1))
@@ -110,7 +110,7 @@ def _append_ones(values: Tensor) -> Tensor:
 
 
 def _checkpointed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """`function(*tensors)`; if gradients are computed, its intermediate results are computed again for them."""
+    """`function(*tensors)`; in training, its intermediate results are not kept but computed again for the gradient."""
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return function(*tensors)
     return checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
@@ -119,8 +119,8 @@ def _checkpointed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 def _concatenate(chunks: Iterator[Tensor], length: int) -> Tensor:
     """The chunks (…, c, D') one after another, (…, L, D').
 
-    Without gradients each chunk is copied into the result at once. If the small chunks were kept until the end, between
-    large buffers that are allocated and freed, the process's memory would be fragmented.
+    Without gradients, each chunk is copied into the result as soon as it is computed. Keeping all chunks until the end
+    would fragment the memory of the process, because large buffers are allocated and freed between them.
     """
     first = next(chunks)
     if first.requires_grad:

@@ -1,4 +1,4 @@
-"""Run folders of commands that compute in one go, without resuming."""
+"""Run folders of the commands that are not trainings."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,12 +13,8 @@ from hw_common.runs.run_folder import CONFIG, Run
 
 @contextmanager
 def replaced_folder(results_dir: Path, name: str, command: str, arguments: Mapping[str, Any]) -> Iterator[Run]:
-    """A new, locked run folder in place of the one that `command` wrote before; removed if nothing is written into it.
-
-    Raises:
-        UserError: see `new_folder`.
-    """
-    run = new_folder(results_dir, name, command, arguments, {})
+    """As `new_folder`, for a with statement; if its body raises an exception, the folder is removed."""
+    run = new_folder(results_dir, name, command, arguments)
     try:
         yield run
     except BaseException:
@@ -28,24 +24,18 @@ def replaced_folder(results_dir: Path, name: str, command: str, arguments: Mappi
         run.close()
 
 
-def new_folder(
-    results_dir: Path, name: str, command: str, arguments: Mapping[str, Any], host: Mapping[str, Any]
-) -> Run:
-    """A new, locked run folder, with its configuration only.
+def new_folder(results_dir: Path, name: str, command: str, arguments: Mapping[str, Any], **host: Any) -> Run:
+    """A new, locked run folder that replaces the one that `command` wrote before; it holds config.json only.
 
     Raises:
         UserError: a folder of that name was made by another command, is in use, or cannot be written.
     """
-    check_own(results_dir, name, command)
+    check_command(results_dir, name, command)
     return Run.create(results_dir, describe(HOMEWORK, command, arguments, {}, {}, host), name, overwrite=True)
 
 
-def check_own(results_dir: Path, name: str, command: str) -> None:
-    """Refuses a run folder that another command made.
-
-    Raises:
-        UserError: names the folder.
-    """
+def check_command(results_dir: Path, name: str, command: str) -> None:
+    """Raises UserError if the run folder `name` was made by another command."""
     folder = results_dir / HOMEWORK / name
     if (folder / CONFIG).is_file() and Run.open(folder, HOMEWORK).config.get("command") != command:
         raise UserError(f"{folder} was made by another command than {command}; choose another --name")

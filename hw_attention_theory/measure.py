@@ -1,10 +1,9 @@
 """Measures the time and memory of attention, each measurement in a new process.
 
-A process keeps some of the memory that it has freed, and its peak never falls. So a second measurement in the same
-process would depend on the first.
+A process keeps some of the memory that it has freed, and its peak memory never falls. So a second measurement in the
+same process would depend on the first.
 """
 
-import math
 import multiprocessing
 import resource
 import signal
@@ -16,9 +15,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hw_attention_theory.presets import count_features
 from hw_common.runs.errors import UserError
 
-_MAX_SECONDS = 1.0  # of all timed calls together, unless the first call takes longer
+_MAX_SECONDS = 1.0  # no further call is timed after this total time of all calls
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Case:
     def features(self) -> int | None:
         """M, the number of features of φ; None for softmax attention."""
         return None if self.K is None else count_features(self.D, self.K)
-
-
-def count_features(D: int, K: int) -> int:
-    """M, the number of features of φ for D dimensions and K terms."""
-    return math.comb(D + K - 1, K - 1)
 
 
 class Meter:
@@ -60,9 +55,9 @@ class Meter:
         """Measures `case`.
 
         Returns:
-            The attributes of `case` and "M"; "seconds" and "cpu_seconds" (of all threads; less disturbed by other
-            processes) of the fastest call; "rounds"; "bytes", by which the first call raises the peak memory (beyond
-            the inputs, output included); "process_bytes", the peak memory of the process.
+            The attributes of `case`; "M"; "seconds", the time of the fastest call; "cpu_seconds", the smallest CPU time
+            of a call, over all threads (other processes disturb it less); "rounds", the number of timed calls; "bytes",
+            the increase of the peak memory in the first call; "process_bytes", the peak memory of the process.
 
         Raises:
             UserError: the process was killed, most likely because memory ran out.
@@ -72,7 +67,7 @@ class Meter:
         except (BrokenProcessPool, MemoryError, RuntimeError) as error:
             raise UserError(
                 f"{case.attention} attention at L = {case.L}, D = {case.D} could not be measured ({error}); "
-                "if memory is short, choose a smaller --max_gigabytes, and the same command goes on"
+                "if memory is short, choose a smaller --max_gigabytes; the same command resumes"
             ) from error
         return {**asdict(case), "M": case.features, **numbers}
 
@@ -106,7 +101,7 @@ def _measure(case: Case, threads: int, rounds: int) -> Mapping[str, float]:
             attention(Q, K, V)
             seconds.append(time.perf_counter() - started)
             cpu_seconds.append(time.process_time() - cpu_started)
-            if len(seconds) == 1:  # later calls may allocate more, since they do not always reuse freed memory
+            if len(seconds) == 1:  # later calls do not always reuse freed memory, so they can raise the peak further
                 after = peak_bytes()
     return {
         "seconds": min(seconds),

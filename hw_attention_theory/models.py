@@ -49,7 +49,7 @@ class FeatureMap(nn.Module):
             for indices in itertools.combinations_with_replacement(range(dimension), degree)
         ]
         self.size = len(self.monomials)  # M
-        # Monomials of a lower degree get further factors 1, which `forward` puts behind the features, at index D.
+        # Index D stands for the factor 1, which `forward` appends to x. It fills up the monomials of lower degrees.
         factors = [[*indices, *[dimension] * (order - 1 - len(indices))] for indices in self.monomials]
         factorials = [math.prod(math.factorial(indices.count(i)) for i in set(indices)) for indices in self.monomials]
         self.factors: Tensor
@@ -67,13 +67,13 @@ class FeatureMap(nn.Module):
 class TaylorLinearAttention(nn.Module):
     """Z ≈ D⁻¹ Φ(Q) Φ(K)ᵀ V with D = Diag(Φ(Q) Φ(K)ᵀ 1) (ist-2023-24-hw2 Q1.3).
 
-    Computing Φ(K)ᵀ V first takes O(LMD) time and O(LM) memory, linear in L (Q1.4).
+    If Φ(K)ᵀ V is computed first, this takes O(LMD) time and O(LM) memory, linear in L (Q1.4).
 
     Args:
         dimension: D, features of a query or key.
-        order: number of terms of the exponential series, K in the sheet; odd. With an odd number the series is positive
-            everywhere, so that attention is a weighted average of values as with softmax. With an even number it is
-            negative for some qᵀk, so that weights can be negative and the denominator can be 0.
+        order: number of terms of the exponential series, K in the sheet. It must be odd: the series is then positive
+            everywhere, so attention is a weighted average of values as with softmax. With an even number, the series is
+            negative for some qᵀk, so weights can be negative and the denominator can be 0.
 
     Raises:
         ValueError: `order` is even or less than 1.
@@ -102,7 +102,7 @@ class TaylorLinearAttention(nn.Module):
         return numerators / denominators
 
     def attend_causally(self, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
-        """The same with sums over the positions up to each query's own instead of over all positions."""
+        """As `attend`, but each query's sums end at its own position, (…, L, D')."""
         Phi_Q, Phi_K = self.phi(Q)[..., None], self.phi(K)[..., None]  # (…, L, M, 1)
         numerators = (Phi_Q * (Phi_K * V[..., None, :]).cumsum(-3)).sum(-2)  # (…, L, M, D') to (…, L, D')
         denominators = (Phi_Q * Phi_K.cumsum(-3)).sum(-2)  # (…, L, 1)
@@ -110,7 +110,7 @@ class TaylorLinearAttention(nn.Module):
 
 
 class MultiHeadSelfAttention(nn.Module):
-    """Self-attention of X: (B, L, n) with W_Q, W_K, W_V of each head as in ist-2021-22-hw2 Q1.3, and an output layer.
+    """Self-attention with W_Q, W_K and W_V of each head, as in ist-2021-22-hw2 Q1.3, and a linear output layer W_O.
 
     Args:
         n: features of a position.

@@ -1,5 +1,6 @@
 """`python -m hw_attention_theory.parameter_counts`: parameters of each layer (ist-2021-22-hw2 Q1.1 and Q1.2)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,51 +30,50 @@ Writes a run folder with the table; the next call replaces it. Exits with status
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with its number of parameters by formula."""
+    """A layer with its number of parameters by formula; by default it has none."""
 
-    name: str  # its name in the sheet
-    output: tuple[int, ...]  # shape of its output, channels last
-    formula: str  # the number of parameters as a formula
-    parameters: int  # the number of parameters
+    name: str  # name in the sheet
+    output: tuple[int, ...]  # shape of the output, channels last
+    formula: str = "0"  # formula of the number of parameters
+    parameters: int = 0  # value of the formula
+
+
+def _linear(name: str, inputs: int, outputs: int) -> Layer:
+    return Layer(name, (outputs,), f"{inputs}·{outputs} + {outputs}", inputs * outputs + outputs)
 
 
 def convolutional_network() -> list[Layer]:
-    """Q1.1 by formula: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax."""
+    """The layers of Q1.1: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax."""
     side = _SIDE - _KERNEL + 1
     pooled = (side - _POOL) // _STRIDE + 1
-    features = pooled * pooled * _KERNELS
     return [
-        Layer(
-            "convolution", (side, side, _KERNELS), f"{_KERNELS}·({_KERNEL}·{_KERNEL}·{_CHANNELS} + {_BIAS})",
-            _KERNELS * (_KERNEL * _KERNEL * _CHANNELS + _BIAS),
-        ),
-        Layer("max-pooling", (pooled, pooled, _KERNELS), "0", 0),
-        Layer("linear", (_CLASSES,), f"{features}·{_CLASSES} + {_CLASSES}", features * _CLASSES + _CLASSES),
-        Layer("softmax", (_CLASSES,), "0", 0),
+        Layer("convolution", (side, side, _KERNELS), f"{_KERNELS}·({_KERNEL}·{_KERNEL}·{_CHANNELS} + {_BIAS})",
+              _KERNELS * (_KERNEL * _KERNEL * _CHANNELS + _BIAS)),
+        Layer("max-pooling", (pooled, pooled, _KERNELS)),
+        _linear("linear", pooled * pooled * _KERNELS, _CLASSES),
+        Layer("softmax", (_CLASSES,)),
     ]  # fmt: skip
 
 
 def feedforward_network() -> list[Layer]:
-    """Q1.2 by formula: hidden layer of 100 units, its activation, linear output layer, softmax."""
-    pixels = _SIDE * _SIDE * _CHANNELS
+    """The layers of Q1.2: hidden layer of 100 units, its activation, linear output layer, softmax."""
     return [
-        Layer("hidden", (_HIDDEN,), f"{pixels}·{_HIDDEN} + {_HIDDEN}", pixels * _HIDDEN + _HIDDEN),
-        Layer("activation", (_HIDDEN,), "0", 0),
-        Layer("linear", (_CLASSES,), f"{_HIDDEN}·{_CLASSES} + {_CLASSES}", _HIDDEN * _CLASSES + _CLASSES),
-        Layer("softmax", (_CLASSES,), "0", 0),
+        _linear("hidden", _SIDE * _SIDE * _CHANNELS, _HIDDEN),
+        Layer("activation", (_HIDDEN,)),
+        _linear("linear", _HIDDEN, _CLASSES),
+        Layer("softmax", (_CLASSES,)),
     ]
 
 
 def build() -> dict[str, "nn.Sequential"]:
-    """Both networks in torch, by question, with one module for each layer of the formulas."""
+    """Both networks in torch, by question, with one module for each `Layer`."""
     from torch import nn
 
-    features = convolutional_network()[1].output
     return {
         "Q1.1": nn.Sequential(
             nn.Conv2d(_CHANNELS, _KERNELS, _KERNEL),
             nn.MaxPool2d(_POOL, _STRIDE),
-            nn.Sequential(nn.Flatten(), nn.Linear(features[0] * features[1] * features[2], _CLASSES)),
+            nn.Sequential(nn.Flatten(), nn.Linear(math.prod(convolutional_network()[1].output), _CLASSES)),
             nn.Softmax(dim=1),
         ),
         "Q1.2": nn.Sequential(
@@ -86,18 +86,15 @@ def build() -> dict[str, "nn.Sequential"]:
 
 
 def count() -> list[dict[str, Any]]:
-    """Both networks with the parameters of each layer by formula and in torch; compares output shapes as well."""
+    """Both networks, with the parameters of each layer by formula and in torch, and whether these and shapes agree."""
     import torch
 
     from hw_common.training.parameters import count_parameters
 
     networks = []
-    by_formula = {
-        "Q1.1": ("convolutional network", convolutional_network()),
-        "Q1.2": ("feed-forward network", feedforward_network()),
-    }
-    for question, network in build().items():
-        name, layers = by_formula[question]
+    names = ("convolutional network", "feed-forward network")
+    by_formula = (convolutional_network(), feedforward_network())
+    for (question, network), name, layers in zip(build().items(), names, by_formula, strict=True):
         rows: list[dict[str, Any]] = []
         x = torch.zeros(1, _CHANNELS, _SIDE, _SIDE)
         for layer, module in zip(layers, network, strict=True):

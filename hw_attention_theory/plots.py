@@ -1,4 +1,4 @@
-"""The figures of this homework."""
+"""The figures of trainings, of the claims and of the scaling with the sequence length."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,7 +56,7 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
         title: sheet, threads and precision.
     """
     dimensions = sorted({point["D"] for point in summary["points"]})
-    shown = 16 if 16 in dimensions else dimensions[-1]  # one dimension only: all would be too many lines
+    shown = 16 if 16 in dimensions else dimensions[-1]  # lines for all dimensions would be too many
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {"seconds": {}, "MB beyond the inputs": {}}
     for point in summary["points"]:
         if point["D"] == shown:
@@ -83,11 +83,11 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
 
 
 def _crossovers(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
-    """The measured crossovers and M against D for each number of terms; extrapolated crossovers are left out."""
+    """The measured crossovers and M against D, for each number of terms; extrapolated crossovers are not shown."""
     series: dict[str, tuple[list[float], list[float]]] = {}
     for terms in sorted({row["K"] for row in rows}):
         chosen = [row for row in rows if row["K"] == terms and row["how"] == "measured"]
         if chosen:
-            series[f"{terms} terms"] = ([row["D"] for row in chosen], [row["length"] for row in chosen])
-            series[f"M of {terms} terms"] = ([row["D"] for row in chosen], [row["M"] for row in chosen])
+            for label, name in ((f"{terms} terms", "length"), (f"M of {terms} terms", "M")):
+                series[label] = ([row["D"] for row in chosen], [row[name] for row in chosen])
     return series

@@ -1,6 +1,7 @@
 """Citations, data sets and settings of this homework as plain values; this file does not import torch."""
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -30,6 +31,11 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType({
 })  # fmt: skip
 # The sample has a fortieth of MNIST's images, so it needs more epochs.
 SAMPLE: Mapping[str, Any] = MappingProxyType({"epochs": 30, "batch_size": 32})
+
+
+def count_features(D: int, K: int) -> int:
+    """M = C(D + K - 1, K - 1), the number of features of φ for D dimensions and K terms (ist-2023-24-hw2 Q1.2)."""
+    return math.comb(D + K - 1, K - 1)
 
 
 @dataclass(frozen=True)

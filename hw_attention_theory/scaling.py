@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hw_attention_theory.folders import check_own, new_folder
-from hw_attention_theory.measure import Case, Meter, count_features
-from hw_attention_theory.presets import HOMEWORK
+from hw_attention_theory.folders import check_command, new_folder
+from hw_attention_theory.measure import Case, Meter
+from hw_attention_theory.presets import HOMEWORK, count_features
 from hw_attention_theory.scaling_report import report
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
@@ -24,27 +24,27 @@ _LONGEST = 2**22
 _DESCRIPTION = """\
 Measures time and memory of Softmax(Q Kᵀ) V and of its linear approximation (ist-2023-24-hw2 Q1.1 and Q1.4) for
 sequences of 128, 256, … positions, fits the exponents, and finds the length from which linear attention is faster.
-Linear attention is measured as --kernels fast computes it, in chunks: the plain one needs memory for all features.
+Linear attention is that of --kernels fast, which works in chunks; the plain one keeps all features in memory.
 
   python -m hw_attention_theory.scaling                       up to 65 536 positions, two to five minutes
   python -m hw_attention_theory.scaling --max_length 4096 --dimensions 16 --terms 3
 
-Every measurement runs in its own process and is stored at once, so the same command resumes an interrupted one.
-Softmax attention is measured up to the length at which its L×L matrices exceed --max_gigabytes. Writes a run folder
-with table and figure.
+Every measurement runs in its own process and is stored at once, so the same command resumes after an interruption.
+Softmax attention is measured up to the longest sequence whose L×L matrices fit into --max_gigabytes. Writes a run
+folder with table and figure.
 """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """The cases to measure and how to measure them."""
 
     max_length: int  # longest sequence, in positions
     dimensions: list[int]  # values of D in ascending order
     terms: list[int]  # values of K in ascending order
-    rounds: int  # timed calls of each case
-    max_seconds: float  # cases expected to take longer are skipped
-    max_gigabytes: float  # cases with larger matrices are skipped
+    rounds: int  # largest number of timed calls of each case
+    max_seconds: float  # longest expected time of a call
+    max_gigabytes: float  # largest size of softmax attention's L×L matrices
     threads: int  # threads of torch
     name: str  # name of the run folder
 
@@ -65,21 +65,11 @@ def parser() -> cli.Parser:
              help="features per query, key and value (default: 4 8 16 32)")  # fmt: skip
     add_flag(group, "terms", type=cli.positive_int, nargs="+", default=[3, 5],
              help="terms of the exponential series, odd (default: 3 5)")  # fmt: skip
-    add_flag(group, "rounds", type=cli.positive_int, default=20, help="timed calls, the fastest counts (default: 20)")
-    add_flag(
-        group,
-        "max_seconds",
-        type=cli.positive_float,
-        default=10.0,
-        help="skip calls expected to take longer (default: 10)",
-    )
-    add_flag(
-        group,
-        "max_gigabytes",
-        type=cli.positive_float,
-        default=4.0,
-        help="skip L×L matrices larger than this (default: 4)",
-    )
+    add_flag(group, "rounds", type=cli.positive_int, default=20, help="timed calls; the fastest counts (default: 20)")
+    add_flag(group, "max_seconds", type=cli.positive_float, default=10.0,
+             help="skip cases whose calls are expected to take longer (default: 10)")  # fmt: skip
+    add_flag(group, "max_gigabytes", type=cli.positive_float, default=4.0,
+             help="skip cases whose L×L matrices are larger (default: 4)")  # fmt: skip
     group = flags.add_argument_group("run")
     add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
     cli.add_results_dir_flag(group)
@@ -89,7 +79,7 @@ def parser() -> cli.Parser:
 
 
 def run_scaling(argv: Sequence[str] | None = None) -> Run:
-    """The finished run folder of the command line `argv`; measures what is missing in it.
+    """Runs the command line `argv`; returns its finished run folder.
 
     Raises:
         UserError: a flag is wrong, the folder was made by another command or with other flags, or a measurement failed.
@@ -103,18 +93,17 @@ def run_scaling(argv: Sequence[str] | None = None) -> Run:
         if run.is_finished:
             print(f"{run.folder} is finished already; --overwrite measures again")
             return run
-        points = _measure(settings, run)
-        report(run, points, settings.threads)
+        report(run, _measure(settings, run), settings.threads)
         return run
     except KeyboardInterrupt as interrupt:
-        message = f"stopped; the same command goes on with what is in {run.folder}"
+        message = f"stopped; the same command resumes with the measurements in {run.folder}"
         raise Stopped(signal_of(interrupt), message) from None
     finally:
         run.close()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures what is missing, then writes table, figure and summary."""
+    """Measures the missing cases, then writes table, figure and summary."""
     run_scaling(argv)
 
 
@@ -123,19 +112,18 @@ def _check(settings: Settings) -> None:
         raise UserError(f"--max_length: expected a whole number from 256 to {_LONGEST}, got {settings.max_length}")
     for terms in settings.terms:
         if terms % 2 == 0:
-            raise UserError(f"--terms: expected odd numbers, got {terms}; with an even one, weights can be negative")
+            raise UserError(f"--terms: expected odd numbers, got {terms}; with an even number, weights can be negative")
     if not _pairs(settings):
-        raise UserError(
-            f"--dimensions, --terms: every pair makes more than {_MAX_FEATURES} features; choose smaller values"
-        )
+        message = f"--dimensions, --terms: every pair makes more than {_MAX_FEATURES} features; choose smaller values"
+        raise UserError(message)
 
 
 def _open(settings: Settings, results_dir: Path, overwrite: bool) -> Run:
     """The run folder to measure into: a new one, or the existing one if it has the same settings."""
     folder = results_dir / HOMEWORK / settings.name
-    check_own(results_dir, settings.name, COMMAND)
+    check_command(results_dir, settings.name, COMMAND)
     if overwrite or not (folder / CONFIG).is_file():
-        return new_folder(results_dir, settings.name, COMMAND, asdict(settings), {"threads": settings.threads})
+        return new_folder(results_dir, settings.name, COMMAND, asdict(settings), threads=settings.threads)
     run = Run.reopen(folder, HOMEWORK)
     try:
         check_same_arguments(run, asdict(settings))
@@ -147,30 +135,30 @@ def _open(settings: Settings, results_dir: Path, overwrite: bool) -> Run:
 
 def _pairs(settings: Settings) -> list[tuple[int, int]]:
     """The pairs of dimension and number of terms with at most _MAX_FEATURES features."""
-    pairs = [(D, K) for D in settings.dimensions for K in settings.terms]
-    return [(D, K) for D, K in pairs if count_features(D, K) <= _MAX_FEATURES]
+    return [(D, K) for D in settings.dimensions for K in settings.terms if count_features(D, K) <= _MAX_FEATURES]
 
 
 def _series(settings: Settings) -> list[list[Case]]:
-    """The cases to measure: one list per attention, from short to long."""
-    lengths = [2**i for i in range(7, settings.max_length.bit_length()) if 2**i <= settings.max_length]
+    """The cases to measure: one list for each attention, from short to long."""
+    lengths = [2**i for i in range(7, settings.max_length.bit_length())]
     pairs = _pairs(settings)
     wanted = [("softmax", D, None) for D in sorted({D for D, _ in pairs})] + [("taylor", D, K) for D, K in pairs]
     return [[Case(attention, L, D, K) for L in lengths] for attention, D, K in wanted]
 
 
 def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
-    """Measures all points that the run folder lacks; returns all points."""
+    """Measures the cases that have no point in the run folder yet; returns all points."""
     points = _read(run)
     meter = Meter(settings.threads, settings.rounds)
     try:
         for series in _series(settings):
             last: dict[str, Any] | None = None
             for case in series:
-                found = next((point for point in points if _is(point, case)), None)
-                if found is None and _is_too_large(case, last, settings):
-                    break  # longer cases are too large as well
+                key = case.attention, case.L, case.D, case.K
+                found = next((p for p in points if (p["attention"], p["L"], p["D"], p["K"]) == key), None)
                 if found is None:
+                    if _is_too_large(case, last, settings):
+                        break  # longer cases are too large as well
                     found = meter.measure(case)
                     points.append(found)
                     files.write_json(run.folder / POINTS, points)
@@ -181,12 +169,8 @@ def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
     return points
 
 
-def _is(point: dict[str, Any], case: Case) -> bool:
-    return all(point[name] == getattr(case, name) for name in ("attention", "L", "D", "K"))
-
-
 def _is_too_large(case: Case, last: dict[str, Any] | None, settings: Settings) -> bool:
-    """Whether `case` is expected to take too much memory or time, judged by `last`, the point of half its length."""
+    """Whether `case` is expected to need too much memory or time; `last` is the measurement of half its length."""
     matrices = 2 * 4 * case.L**2 if case.K is None else 0  # scores and probabilities in fp32
     growth = 4 if case.K is None else 2
     seconds = growth * last["seconds"] if last is not None else 0.0
@@ -194,7 +178,7 @@ def _is_too_large(case: Case, last: dict[str, Any] | None, settings: Settings) -
 
 
 def _read(run: Run) -> list[dict[str, Any]]:
-    """The points that an interrupted measurement has stored."""
+    """The points that an interrupted call has stored; raises UserError if the file is damaged."""
     path = run.folder / POINTS
     if not path.is_file():
         return []

@@ -9,28 +9,25 @@ from hw_common.runs import files
 from hw_common.runs.run_folder import Run
 
 Points = Sequence[Mapping[str, Any]]
-FIT_FROM = 1024  # positions; for shorter sequences, the overhead of the calls dominates the time
-_FIT_BYTES = 16e6  # for less memory, reused allocations of the process distort the measurement
+FIT_FROM = 1024  # the shortest sequence fitted, in positions; with shorter ones, the overhead of calls dominates
+_FIT_BYTES = 16e6  # the smallest memory fitted; below it, memory that the process reuses distorts the measurement
 
 
 def report(run: Run, points: Points, threads: int) -> dict[str, Any]:
     """Writes table, figure and summary.json into the folder of `run` and prints the table; returns the summary."""
     from hw_attention_theory import plots  # imports matplotlib
 
-    fits = [fit(series) for series in by_attention(points)]
-    crossovers = find_crossovers(points)
     summary = {
         "name": run.folder.name,
         "source": CITATIONS["2023-24"],
         "threads": threads,
-        "fits": fits,
-        "crossovers": crossovers,
+        "fits": [fit(series) for series in by_attention(points)],
+        "crossovers": find_crossovers(points),
         "points": list(points),
     }
     text = markdown(summary)
-    plots.scaling(
-        run.folder, summary, f"{CITATIONS['2023-24']}.1 and Q1.4, {threads} thread{'s' * (threads > 1)}, fp32"
-    )
+    title = f"{CITATIONS['2023-24']}.1 and Q1.4, {threads} thread{'s' * (threads > 1)}, fp32"
+    plots.scaling(run.folder, summary, title)
     files.write_bytes(run.folder / "table.md", text.encode())
     run.write_summary(summary)
     print(f"\n{text}\ntable and figure are in {run.folder}")
@@ -38,7 +35,7 @@ def report(run: Run, points: Points, threads: int) -> dict[str, Any]:
 
 
 def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
-    """One list of points for each attention, dimension and number of terms, from short to long."""
+    """The points of each attention, dimension and number of terms, in order of length."""
     series: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for point in points:
         series.setdefault((point["attention"], point["D"], point["K"]), []).append(point)
@@ -46,27 +43,18 @@ def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
 
 
 def fit(series: Points) -> dict[str, Any]:
-    """The exponents of time and memory of one attention, and the measurements of its longest sequence.
-
-    Args:
-        series: the attention's points, from short to long.
-    """
+    """The exponents of time and memory of one attention's points, and the measurements of its longest sequence."""
     long = [point for point in series if point["L"] >= FIT_FROM]
     large = [point for point in long if point["bytes"] >= _FIT_BYTES]
     last = series[-1]
     return {
         **{name: last[name] for name in ("attention", "D", "K", "M")},
         "time_exponent": exponent([(point["L"], point["seconds"]) for point in long]),
-        "cpu_time_exponent": exponent(
-            [(point["L"], point["cpu_seconds"]) for point in long if point["cpu_seconds"] > 0]
-        ),
+        "cpu_time_exponent": exponent([(p["L"], p["cpu_seconds"]) for p in long if p["cpu_seconds"] > 0]),
         "memory_exponent": exponent([(point["L"], point["bytes"]) for point in large]),
         "fitted_from": FIT_FROM,
         "longest": last["L"],
-        "longest_seconds": last["seconds"],
-        "longest_cpu_seconds": last["cpu_seconds"],
-        "longest_bytes": last["bytes"],
-        "longest_process_bytes": last["process_bytes"],
+        **{f"longest_{name}": last[name] for name in ("seconds", "cpu_seconds", "bytes", "process_bytes")},
     }
 
 

@@ -1,10 +1,9 @@
 """`python -m hw_attention_theory.train`: trains a classifier of pixel sequences; this file is its command line."""
 
 import argparse
-import math
 from typing import TYPE_CHECKING
 
-from hw_attention_theory.presets import DATASETS, DEFAULTS, HOMEWORK, SAMPLE, SIDES, TERMS, TITLES
+from hw_attention_theory.presets import DATASETS, DEFAULTS, HOMEWORK, SAMPLE, SIDES, TERMS, TITLES, count_features
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-# Limits, so that a run folder from elsewhere cannot use up the memory.
-_LARGEST = {"n": 1024, "d": 64, "heads": 16, "blocks": 24, "terms": 7}
-_MOST_FEATURES = 10**5
+# Limits of sizes, so that a run folder from an untrusted source cannot fill the memory.
+_MAX_SIZES = {"n": 1024, "d": 64, "heads": 16, "blocks": 24, "terms": 7}
+_MAX_FEATURES = 10**5
 _DESCRIPTION = """\
 Trains a small classifier of images of digits, read as sequences of pixels, with softmax attention or with its linear
 approximation (ist-2023-24-hw2 Q1), to compare accuracy, time and memory.
@@ -38,20 +37,17 @@ def parser() -> cli.Parser:
     add_flag(group, "dataset", choices=DATASETS, default="mnist", help="default: mnist; sample needs no files")
     add_flag(group, "attention", choices=tuple(TITLES), default="softmax", help="default: softmax; taylor is linear")
     add_flag(group, "terms", type=cli.positive_int, help="taylor: terms of the exponential series (default: 3)")
-    add_flag(
-        group, "side", type=cli.positive_int, help="images are averaged to SIDE×SIDE (default: mnist 14, sample 8)"
-    )
+    add_flag(group, "side", type=cli.positive_int, help="average images to SIDE×SIDE (default: mnist 14, sample 8)")
     for name, meaning in (
         ("n", "features per pixel"),
         ("d", "features per query, key and value"),
         ("heads", "attention heads"),
         ("blocks", "blocks of attention and two linear layers"),
     ):
-        add_flag(
-            group, name, type=cli.positive_int, default=DEFAULTS[name], help=f"{meaning} (default: {DEFAULTS[name]})"
-        )
+        default = DEFAULTS[name]
+        add_flag(group, name, type=cli.positive_int, default=default, help=f"{meaning} (default: {default})")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine warms up and ends at 0")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate over time; cosine ends at 0")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags
@@ -72,7 +68,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, largest in _LARGEST.items():
+    for name, largest in _MAX_SIZES.items():
         value = getattr(arguments, name)
         if value is not None and value > largest:
             raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {value}")
@@ -81,18 +77,18 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--side: expected one of {allowed} for {arguments.dataset}, got {arguments.side}")
     if arguments.attention == "softmax":
         if arguments.terms is not None:
-            raise UserError("--terms belongs to --attention taylor, not to softmax")
+            raise UserError("--terms is a setting of --attention taylor, not of softmax")
         return
     if arguments.terms % 2 == 0:
         raise UserError(
             f"--terms: expected an odd number, got {arguments.terms}; with an even number of terms, attention weights "
             "can be negative"
         )
-    features = math.comb(arguments.d + arguments.terms - 1, arguments.terms - 1)
-    if features > _MOST_FEATURES:
+    features = count_features(arguments.d, arguments.terms)
+    if features > _MAX_FEATURES:
         raise UserError(
             f"--terms {arguments.terms} with --d {arguments.d} makes {features} features, more than the limit of "
-            f"{_MOST_FEATURES}; choose fewer terms or a smaller --d"
+            f"{_MAX_FEATURES}; choose fewer terms or a smaller --d"
         )
 
 

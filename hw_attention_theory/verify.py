@@ -1,5 +1,6 @@
 """`python -m hw_attention_theory.verify`: checks the claims of both sheets' Question 1 numerically."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 
 COMMAND = "hw_attention_theory.verify"
-# The figure's values of ‖q‖‖k‖, numbers of terms, sizes L and D, and cases per point.
-_NORMS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-_ORDERS = (TERMS, 5, 7)
-_LENGTH, _DIMENSION, _REPEATS = 64, 8, 20
+# The points of the figure.
+_NORMS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # values of ‖q‖‖k‖
+_ORDERS = (TERMS, 5, 7)  # numbers of terms
+_LENGTH, _DIMENSION, _REPEATS = 64, 8, 20  # L, D, and random cases for each point
 _DESCRIPTION = """\
 Checks every claim of ist-2021-22-hw2 Q1.3 and ist-2023-24-hw2 Q1 numerically on inputs of random sizes, and measures
 how the error of linear attention grows with ‖q‖‖k‖.
@@ -43,16 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {name: getattr(arguments, name) for name in ("seed", "draws", "name")}
     with replaced_folder(arguments.results_dir, arguments.name, COMMAND, given) as run:
         results = [claims.check(claim, arguments.seed, arguments.draws) for claim in claims.CLAIMS]
+        failed = [result["name"] for result in results if not result["holds"]]
         approximation = _measure_approximation(arguments.seed)
         files.write_bytes(run.folder / "claims.md", markdown(results).encode())
         plots.approximation(run.folder, approximation, f"random queries and keys, L = {_LENGTH}, D = {_DIMENSION}")
-        holds = all(result["holds"] for result in results)
-        finite = [{**row, "bound": row["bound"] if row["bound"] < float("inf") else None} for row in approximation]
-        run.write_summary(
-            {"name": run.folder.name, "claims": _writable(results), "approximation": finite, "holds": holds}
-        )
+        run.write_summary({
+            "name": run.folder.name, "claims": _without_infinity(results),
+            "approximation": _without_infinity(approximation), "holds": not failed,
+        })  # fmt: skip
     print(_text(results))
-    failed = [result["name"] for result in results if not result["holds"]]
     print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all claims hold'}; table and figure are in {run.folder}")
     return 1 if failed else 0
 
@@ -61,33 +61,24 @@ def _measure_approximation(seed: int) -> list[dict[str, Any]]:
     """The largest error of linear attention and its bound for each number of terms and each ‖q‖‖k‖."""
     import torch
 
-    from hw_attention_theory import claims
+    from hw_attention_theory.claims import attention_bound, attention_error
 
     torch.manual_seed(seed)
-    return [
-        {
-            "terms": terms,
-            "r": r,
-            "error": max(claims.attention_error(r, terms, _LENGTH, _DIMENSION) for _ in range(_REPEATS)),
-            "bound": claims.attention_bound(r, terms),
-        }
-        for terms in _ORDERS
-        for r in _NORMS
-    ]
+    rows = []
+    for terms, r in itertools.product(_ORDERS, _NORMS):
+        error = max(attention_error(r, terms, _LENGTH, _DIMENSION) for _ in range(_REPEATS))
+        rows.append({"terms": terms, "r": r, "error": error, "bound": attention_bound(r, terms)})
+    return rows
 
 
-def _writable(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`results` with None for infinite errors, which JSON cannot represent."""
-    return [
-        {**result, "largest_error": result["largest_error"] if result["largest_error"] < float("inf") else None}
-        for result in results
-    ]
+def _without_infinity(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows` with None for infinite values, which JSON cannot represent."""
+    return [{name: None if value == float("inf") else value for name, value in row.items()} for row in rows]
 
 
 def _sizes(result: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {low}" + (f"–{high}" if high > low else "") for name, (low, high) in result["sizes"].items()
-    )
+    ranges = result["sizes"].items()
+    return ", ".join(f"{name} {low}" + (f"–{high}" if high > low else "") for name, (low, high) in ranges)
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:

@@ -121,7 +121,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--terms", "3"], "--terms belongs to --attention taylor, not to softmax"),
+        (["--terms", "3"], "--terms is a setting of --attention taylor, not of softmax"),
         (["--attention", "taylor", "--terms", "4"], "--terms: expected an odd number, got 4"),
         (["--attention", "taylor", "--terms", "9"], "--terms: expected a whole number from 1 to 7, got 9"),
         (["--attention", "taylor", "--terms", "7", "--d", "32"], "more than the limit of 100000; choose fewer terms"),
@@ -254,7 +254,7 @@ def test_a_stopped_measurement_goes_on(tmp_path, meter, quick_figures, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(Meter, "measure", stop_at_the_fifth)
-        with pytest.raises(Stopped, match="the same command goes on"):
+        with pytest.raises(Stopped, match="the same command resumes"):
             scaling.main(flags)
     folder = tmp_path / FOLDER / "scaling"
     assert len(json.loads((folder / "points.json").read_text())) == 4 and not (folder / "summary.json").exists()
