@@ -1,4 +1,4 @@
-"""Appendices A to C of the sheet: multi-head attention, and the blocks that encoder and decoder consist of.
+"""Multi-head attention and the blocks of encoder and decoder (ist-2023-24-hw2 Q3, Appendices A to C).
 
 Shapes: B clips, L queries, T keys, D the hidden dimension, H heads, d_k = D / H.
 """
@@ -20,8 +20,7 @@ def attention(
 ) -> Tensor:
     """Scaled dot-product attention: softmax(Q Kᵀ / √d_k) V (Appendix A).
 
-    The values have the shape (B, H, T, d_k), the result has the shape (B, H, L, d_k). See `attention_weights` for the
-    other arguments.
+    The values are (B, H, T, d_k), the result is (B, H, L, d_k). See `attention_weights` for the other arguments.
     """
     return attention_weights(queries, keys, mask, causal) @ values
 
@@ -33,7 +32,7 @@ def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor | None = None,
         queries: (B, H, L, d_k).
         keys: (B, H, T, d_k).
         mask: (B, 1, 1, T) bool, True for the keys of a clip and False for padding; None if there is no padding.
-        causal: whether query i attends to the keys 0 to i only, so that no prediction depends on later tokens.
+        causal: whether query i attends only to keys 0 to i, so that no prediction depends on later tokens.
 
     Returns:
         (B, H, L, T); the weights of a query sum to 1.
@@ -50,12 +49,8 @@ def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor | None = None,
 class MultiHeadAttention(nn.Module):
     """MultiHeadAttention(Q, K, V) = Concat(head_1, …, head_H) W^O (Appendix A).
 
-    Each head is an `attention` with projections of its own. As in the course's notebook, keys are projected without a
-    bias.
-
-    Args:
-        width: D.
-        heads: H, which divides D.
+    Each head is an `attention` with its own projections. As in the course's notebook, the keys have no bias. The number
+    of heads divides the hidden dimension `width`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -69,8 +64,8 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, z: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """MultiHeadAttention(x, z, z), or MultiHeadAttention(x, x, x) if `z` is None.
 
-        The queries are computed from `x` (B, L, D), the keys and values from `z` (B, T, D). The result has the shape
-        (B, L, D). See `attention_weights` for mask and causal.
+        The queries are computed from `x` (B, L, D), the keys and values from `z` (B, T, D); the result is (B, L, D).
+        See `attention_weights` for mask and causal.
         """
         z = x if z is None else z
         queries, keys, values = (self.split(part) for part in (self.query(x), self.key(z), self.value(z)))
@@ -78,7 +73,7 @@ class MultiHeadAttention(nn.Module):
         return self.out(self.concatenate(heads))
 
     def weights(self, x: Tensor, z: Tensor, mask: Tensor | None) -> Tensor:
-        """The attention weights (B, H, L, T) of all heads; arguments as of `forward`."""
+        """The attention weights (B, H, L, T) of all heads; see `forward` for the arguments."""
         return attention_weights(self.split(self.query(x)), self.split(self.key(z)), mask)
 
     def split(self, x: Tensor) -> Tensor:
@@ -99,12 +94,8 @@ def mlp(sizes: Sizes) -> nn.Sequential:
 class SubBlock(nn.Module, Generic[Module]):
     """SubBlock(x, z) = LayerNorm(x + Module(LayerNorm(x), z)), with or without z (Appendices B and C).
 
-    With `MultiHeadAttention` as the module it is the residual attention layer of Appendix A. The course's notebook has
-    no outer LayerNorm. The dropout, which the sheet does not have, is off by default.
-
-    Args:
-        module: the module, `MultiHeadAttention` or `mlp`.
-        sizes: sizes of the network.
+    The module is a `MultiHeadAttention`, which gives the residual attention layer of Appendix A, or an `mlp`. The
+    course's notebook has no outer LayerNorm. The dropout is an addition to the sheet and off by default.
     """
 
     def __init__(self, module: Module, sizes: Sizes) -> None:
@@ -115,7 +106,7 @@ class SubBlock(nn.Module, Generic[Module]):
         self.outer_norm = nn.LayerNorm(sizes.width) if sizes.outer_norm else nn.Identity()
 
     def forward(self, x: Tensor, *z: Tensor, **masks: Tensor | bool | None) -> Tensor:
-        """x: (B, L, D); z and masks: further arguments of the module; returns (B, L, D)."""
+        """Computes (B, L, D) from `x` (B, L, D); `z` and `masks` are passed on to the module."""
         return self.outer_norm(x + self.dropout(self.module(self.norm(x), *z, **masks)))
 
 
@@ -128,7 +119,7 @@ class EncoderBlock(nn.Module):
         self.mlp = SubBlock(mlp(sizes), sizes)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (B, T, D); mask: see `attention_weights`; returns (B, T, D)."""
+        """Computes (B, T, D) from `x` (B, T, D); see `attention_weights` for the mask."""
         return self.mlp(self.attention(x, mask=mask))
 
 
@@ -141,9 +132,9 @@ class CrossAttentionBlock(nn.Module):
         self.mlp = SubBlock(mlp(sizes), sizes)
 
     def forward(self, x: Tensor, z: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (B, L, D), the text; z: (B, T, D), the encoder's output; mask: of z; returns (B, L, D)."""
+        """Computes (B, L, D) from the text `x` (B, L, D), the encoder's output `z` (B, T, D) and its mask."""
         return self.mlp(self.attention(x, z, mask=mask))
 
     def weights(self, x: Tensor, z: Tensor, mask: Tensor | None) -> Tensor:
-        """The attention weights (B, L, T), averaged over the heads; arguments as of `forward`."""
+        """The attention weights (B, L, T), averaged over the heads; see `forward` for the arguments."""
         return self.attention.module.weights(self.attention.norm(x), z, mask).mean(dim=1)

@@ -12,13 +12,13 @@ import soundfile
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 
-MAX_SECONDS = 600.0  # of sound in a file
-_LOWEST_RATE, _HIGHEST_RATE = 1_000, 192_000  # samples per second
+MAX_SECONDS = 600.0  # longest sound that a file may contain
+_LOWEST_RATE, _HIGHEST_RATE = 1_000, 192_000  # accepted sample rates in samples per second
 _MAX_CHANNELS = 64
 _MIN_SECONDS = 0.05
-_SILENCE = 1e-4  # a file is silent if its samples differ by less; about three steps of 16-bit sound
-_BLOCK = 2**16  # samples that are read or resampled at a time
-_ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # of the windowed sinc; torchaudio's defaults
+_SILENCE = 1e-4  # a sound whose samples span a smaller range is silent; about three steps of 16-bit sound
+_BLOCK = 2**16  # number of samples that are read or resampled at a time
+_ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults for the windowed sinc
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,18 @@ class SpectrogramSettings:
         return f"{self.mels}mels-{self.sample_rate}{filters}"
 
 
-# By preset. The notebook does not pass the sample rate to torchaudio's MelScale, which then assumes 16 kHz.
+# Settings of each preset. The notebook does not pass the sample rate to MelScale, which then assumes 16 kHz.
 SPECTROGRAMS = {"sheet": SpectrogramSettings(), "notebook": SpectrogramSettings(filter_rate=16_000)}
 FRAMES_PER_SECOND = SpectrogramSettings.sample_rate / SpectrogramSettings.hop
 
 
 def read(path: Path, sample_rate: int) -> np.ndarray:
-    """Reads a sound file, averages its channels and resamples it.
+    """Reads a sound file in a format of libsndfile, such as WAV or FLAC, averages its channels and resamples it.
 
-    Args:
-        path: a WAV or FLAC file, or another file that libsndfile reads.
-        sample_rate: samples per second of the result.
-
-    Returns:
-        (samples,) float32 from -1 to 1.
+    The result is (samples,) float32 from -1 to 1, with `sample_rate` samples per second.
 
     Raises:
-        UserError: the file cannot be read, or see `decode`.
+        UserError: the file cannot be read, or `decode` rejects its content.
     """
     file = DatasetFile.from_path(path)
     samples, rate = decode(file.read(), file.where)
@@ -67,14 +62,14 @@ def decode(content: bytes, where: str, max_seconds: float = MAX_SECONDS) -> tupl
     Args:
         content: the bytes of the file.
         where: the path of the file, for messages.
-        max_seconds: limit of the duration.
+        max_seconds: longest accepted duration.
 
     Returns:
         (samples,) float32 from -1 to 1, and the sample rate.
 
     Raises:
-        UserError: the sound is damaged, cut short, empty, silent, shorter than 0.05 s, longer than `max_seconds`, has
-            more than 64 channels, or a sample rate outside 1 to 192 kHz.
+        UserError: the sound is damaged, cut short, empty, silent, shorter than 0.05 s or longer than `max_seconds`, or
+            it has more than 64 channels or a sample rate outside 1 to 192 kHz.
     """
     _check_wav_size(content, where)
     try:
@@ -83,9 +78,8 @@ def decode(content: bytes, where: str, max_seconds: float = MAX_SECONDS) -> tupl
             rate = sound.samplerate
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         reason = "it is empty" if not content else str(error).rpartition(">: ")[2] or str(error)
-        raise UserError(
-            f"{where} is damaged or not a sound file that libsndfile reads: {reason.rstrip('.')}"
-        ) from error
+        message = f"{where} is damaged or not a sound file that libsndfile reads: {reason.rstrip('.')}"
+        raise UserError(message) from error
     if len(samples) < _MIN_SECONDS * rate:
         raise UserError(f"{where} has {len(samples)} samples, expected at least {_MIN_SECONDS} s of sound")
     if not np.isfinite(samples).all():
@@ -131,16 +125,13 @@ def _decode(sound: soundfile.SoundFile, where: str, max_seconds: float) -> np.nd
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Resamples a sound by convolution with a sinc under a Hann window, as torchaudio.functional.resample does.
 
-    If the two rates have no common divisor, torchaudio needs `new_rate` filters with `rate` taps each, which is
-    gigabytes. This function computes only the taps that are not zero.
+    If the two rates have no common divisor, torchaudio computes `new_rate` filters with `rate` taps each, which takes
+    gigabytes of memory. This function computes only the taps that are not zero.
 
     Args:
         samples: (n,) float32.
-        rate: samples per second.
-        new_rate: samples per second of the result.
-
-    Returns:
-        (ceil(n · new_rate / rate),) float32.
+        rate: samples per second of `samples`.
+        new_rate: samples per second of the result, which is (ceil(n · new_rate / rate),) float32.
     """
     divisor = np.gcd(rate, new_rate)
     rate, new_rate = int(rate // divisor), int(new_rate // divisor)
@@ -171,8 +162,9 @@ def _windowed_sinc(times: np.ndarray) -> np.ndarray:
 def log_mel(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
     """Computes the course's log-mel spectrogram.
 
-    The power spectra under a centred Hann window are summed by the mel filters; the sound is mirrored at both ends.
-    The logarithm to base 10 is clamped to at most 8 below the clip's largest value; then x becomes (x + 4) / 4.
+    The sound is mirrored at both ends and cut into Hann windows. The mel filters weight and sum the power spectrum of
+    each window. Values x of the logarithm to base 10 that are more than 8 below the clip's largest value are raised to
+    that limit; the result is (x + 4) / 4.
 
     Args:
         samples: (n,) float32.
@@ -186,7 +178,7 @@ def log_mel(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(settings.fft) / settings.fft)
     filters = filter_bank(settings)
     mels = np.empty((len(windows), settings.mels), np.float64)
-    for begin in range(0, len(windows), 1024):  # few windows at a time: ten minutes at once would take a gigabyte
+    for begin in range(0, len(windows), 1024):  # in parts: ten minutes of sound at once would take a gigabyte
         spectra = np.fft.rfft(windows[begin : begin + 1024] * hann)
         mels[begin : begin + 1024] = (spectra.real**2 + spectra.imag**2) @ filters
     logs = np.log10(np.maximum(mels, 1e-10))

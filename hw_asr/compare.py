@@ -23,7 +23,7 @@ similarities and error rates (ist-2023-24-hw2 Q3.3). All other flags are those o
 Each training has an ordinary run folder. The same command continues an interrupted comparison.
 """
 _VARIED = ("decoder",)
-_METRICS = {  # heading in the Markdown table to the metric of the test clips
+_METRICS = {  # columns of the Markdown table: heading and metric
     "CER": "cer",
     "WER": "wer",
     "loss, padding counted": "loss",
@@ -75,10 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
     """Writes table, figures and summary.json, prints the table, and returns the summary.
 
-    Args:
-        run: the comparison's folder.
-        trained: decoder to its finished runs, one per seed.
-        seeds: the seeds.
+    `trained` contains the finished runs of each decoder, one per seed.
     """
     summaries = {decoder: [run.summary() for run in runs] for decoder, runs in trained.items()}
     first_run, first = next(iter(trained.values()))[0], next(iter(summaries.values()))[0]
@@ -110,16 +107,13 @@ def _row(decoder: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "parameters": summaries[0]["parameters"],
         **over_seeds(summaries, (f"{part}_{name}" for part in ("validation", "test") for name in _CSV_METRICS)),
     }
-    for name, value in PUBLISHED[decoder].items():  # published for LJSpeech only
+    for name, value in PUBLISHED[decoder].items():  # for LJSpeech only
         row[f"published_test_{name}"] = float(value) if summaries[0]["dataset"] == "ljspeech" else None
     return row
 
 
 def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        f"| decoder | parameters | {' | '.join(_METRICS)} | seconds a run |",
-        "|" + "---|" * (len(_METRICS) + 3),
-    ]
+    lines = [f"| decoder | parameters | {' | '.join(_METRICS)} | seconds a run |", "|" + "---|" * (len(_METRICS) + 3)]
     for row in table:
         title, metrics = TITLES[row["decoder"]], [cell(row, f"final_test_{name}") for name in _METRICS.values()]
         lines.append(f"| {title} | {row['parameters']} | {' | '.join(metrics)} | {row['training_seconds']:.0f} |")
@@ -133,9 +127,7 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
 def _draw(run: Run, trained: Mapping[str, Sequence[Run]], count_padding: bool, title: str) -> None:
     from hw_asr import plots  # imports matplotlib
 
-    rows = {
-        TITLES[decoder]: [files.read_csv(run.folder / METRICS) for run in runs] for decoder, runs in trained.items()
-    }
+    rows = {TITLES[name]: [files.read_csv(run.folder / METRICS) for run in runs] for name, runs in trained.items()}
     plots.training_curves(run.folder, rows, count_padding, title)
     plots.similarities(run.folder, rows, title)
 

@@ -36,7 +36,7 @@ class Pair:
     name: str  # how the second text differs from the first
     one: str  # the reference
     other: str  # the text that is compared with it
-    why: str = ""  # the reason why the similarities differ
+    why: str = ""  # an explanation of the differences between the similarities
 
 
 PAIRS = (
@@ -66,22 +66,13 @@ def parser() -> cli.Parser:
     flags = cli.Parser(f"python -m {COMMAND}", _DESCRIPTION, usage=f"python -m {COMMAND} [ONE OTHER ...] [flags]")
     flags.add_argument("texts", nargs="*", metavar="ONE OTHER", help="pairs of texts (default: nine examples)")
     add_flag(flags, "json", action="store_true", help="print JSON instead of a table")
-    add_flag(
-        flags,
-        "results_dir",
-        role=Role.PLACE,
-        type=Path,
-        help=f"also write the run folder RESULTS_DIR/{HOMEWORK}/{NAME}, replacing it",
-    )
+    meaning = f"also write the run folder RESULTS_DIR/{HOMEWORK}/{NAME}, replacing it"
+    add_flag(flags, "results_dir", role=Role.PLACE, type=Path, help=meaning)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the comparison.
-
-    Raises:
-        UserError: the number of texts is odd, a reference is blank, or the run folder cannot be written.
-    """
+    """Prints the comparison; raises UserError if texts are odd in number, a reference is blank, or writing fails."""
     arguments, _ = cli.parse(parser(), argv)
     rows = [compare(pair) for pair in _pairs(arguments.texts)]
     if arguments.results_dir is not None:
@@ -93,9 +84,8 @@ def _pairs(texts: Sequence[str]) -> Sequence[Pair]:
     if not texts:
         return PAIRS
     if len(texts) % 2:
-        raise UserError(
-            f"expected pairs of texts, got {len(texts)} texts: {texts[-1]!r} has no second one; quote texts with spaces"
-        )
+        found = f"got {len(texts)} texts: {texts[-1]!r} has no second one"
+        raise UserError(f"expected pairs of texts, {found}; quote texts with spaces")
     for one in texts[::2]:
         if not one.split():
             raise UserError(f"expected a text that is not blank as the first of each pair, got {one!r}")
@@ -103,7 +93,7 @@ def _pairs(texts: Sequence[str]) -> Sequence[Pair]:
 
 
 def compare(pair: Pair) -> dict[str, Any]:
-    """The texts of `pair` in the network's alphabet, their similarities and error rates, and the explanation."""
+    """The texts of a pair as the network's alphabet represents them, similarities, error rates, and explanation."""
     tokens = [text.encode(pair.one), text.encode(pair.other)]
     one, other = map(text.decode, tokens)
     return {

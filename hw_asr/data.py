@@ -1,4 +1,4 @@
-"""Datasets of clips with transcripts, split into training, validation and test clips, and mini-batches of them."""
+"""Splits a dataset into training, validation and test clips, and makes mini-batches of clips."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from hw_common.runs.errors import UserError
 from hw_common.training.batches import SequenceBatches, Tensors
 
 Example = tuple[np.ndarray, list[int]]  # spectrogram (mels, frames) and tokens of a clip
-_PERCENT = {"train": 75, "val": 5}  # of the clips; the rest are test clips
+_PERCENT = {"train": 75, "val": 5}  # percentage of the clips in each split; the other clips are test clips
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Split:
 
 @dataclass(frozen=True)
 class SpeechData:
-    """A dataset that is split."""
+    """The three splits of a dataset."""
 
     name: str  # name for figures
-    label: str  # short name that can be part of a file name
+    label: str  # name for folders and files
     train: Split  # training clips
     val: Split  # validation clips
     test: Split  # test clips
@@ -69,15 +69,10 @@ def load(
     settings: SpectrogramSettings,
     max_text: int | None = None,
 ) -> SpeechData:
-    """Reads a dataset and computes spectrograms that are not on disk yet.
+    """Reads a dataset (see `readers.read_dataset`) and computes the spectrograms that are not on disk yet.
 
-    Args:
-        dataset: see `readers.read_dataset`.
-        data_dir: see `readers.read_dataset`.
-        dataset_dir: see `readers.read_dataset`.
-        results_dir: the spectrograms are stored in its folder hw_asr/spectrograms.
-        settings: settings of the spectrograms.
-        max_text: number of characters that are kept of each transcript; None keeps all.
+    The spectrograms have the given settings and are stored in the folder hw_asr/spectrograms of `results_dir`. The
+    transcripts are truncated to `max_text` characters; None for no limit.
 
     Raises:
         UserError: a file is missing, damaged or wrong, or there are fewer than 5 clips.
@@ -128,8 +123,8 @@ def speech_batches(
         seed: seed of the order and the augmentation, which also depend on the epoch.
         augment: whether to apply SpecAugment.
         pad_to: see `pad`.
-        join_up_to: joins every other clip with a second one if the joined transcript has at most this number of tokens;
-            None joins no clips.
+        join_up_to: largest number of tokens of two joined clips. Each clip is joined with a random second one with
+            probability 1/2 unless their transcripts are longer than that; None joins no clips.
         tempo: whether to make each batch a little faster or slower.
     """
 
@@ -152,12 +147,12 @@ def pad(examples: Sequence[Example], pad_to: tuple[int, int] | None = None) -> T
 
     Args:
         examples: spectrograms and tokens of the clips.
-        pad_to: frames F and tokens L of the batch, as in the course's notebook; longer clips are truncated. None pads
-            to the longest clip and the longest transcript.
+        pad_to: numbers F of frames and L of tokens to which the batch is padded or truncated, as in the course's
+            notebook; None for the longest clip and the longest transcript of the batch.
 
     Returns:
-        Spectrograms (B, mels, F) float32 padded with 0, frames (B,) int64 of each clip, tokens (B, L) int64 padded with
-        EMPTY, and lengths (B,) int64 of the transcripts.
+        Spectrograms (B, mels, F) float32 padded with 0, number of frames (B,) int64 of each clip, tokens (B, L) int64
+        padded with EMPTY, and number of tokens (B,) int64 of each transcript.
     """
     frames = torch.tensor([spectrogram.shape[1] for spectrogram, _ in examples])
     lengths = torch.tensor([len(tokens) for _, tokens in examples])

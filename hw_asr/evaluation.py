@@ -1,4 +1,4 @@
-"""Losses of a speech recognizer, and its evaluation on a split: losses, string similarities and error rates."""
+"""The losses of a speech recognizer, and its losses, string similarities and error rates on a split."""
 
 from collections.abc import Sequence
 
@@ -30,54 +30,41 @@ def cross_entropy(logits: Tensor, targets: Tensor, count_padding: bool) -> Tenso
         count_padding: whether targets that are EMPTY are included in the sum.
     """
     ignored = -100 if count_padding else text.EMPTY  # no target is -100
-    return F.cross_entropy(
-        logits.float().flatten(0, 1),
-        targets.flatten(),
-        ignore_index=ignored,
-        label_smoothing=LABEL_SMOOTHING,
-        reduction="sum",
-    )
+    logits, targets = logits.float().flatten(0, 1), targets.flatten()
+    return F.cross_entropy(logits, targets, ignore_index=ignored, label_smoothing=LABEL_SMOOTHING, reduction="sum")
 
 
 def ctc_loss(logits: Tensor, positions: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
     """CTC loss (Graves et al., 2006) of the characters between START and STOP, summed over the clips.
 
-    EMPTY is the blank label.
+    EMPTY is the blank label. A clip that is too short for its text, whose loss is infinite, is left out.
 
     Args:
-        logits: (B, T, V), of the classifier on the encoder's output.
-        positions: (B,), encoder positions of each clip.
+        logits: (B, T, V), logits of the classifier on the encoder's output.
+        positions: (B,), number of encoder positions of each clip.
         tokens: (B, L), beginning with START.
-        lengths: (B,), tokens of each text, including START and STOP.
+        lengths: (B,), number of tokens of each text, including START and STOP.
     """
     log_probabilities = logits.float().log_softmax(dim=2).transpose(0, 1)
     # Computed on the CPU, since CUDA's CTC gradient is not deterministic.
-    loss = F.ctc_loss(
-        log_probabilities.cpu(),
-        tokens[:, 1:].cpu(),
-        positions.cpu(),
-        lengths.cpu() - 2,
-        blank=text.EMPTY,
-        reduction="sum",
-        zero_infinity=True,  # the loss is infinite for a clip that is too short for its text
-    )
-    return loss.to(logits.device)
+    inputs = log_probabilities.cpu(), tokens[:, 1:].cpu(), positions.cpu(), lengths.cpu() - 2
+    return F.ctc_loss(*inputs, blank=text.EMPTY, reduction="sum", zero_infinity=True).to(logits.device)
 
 
 def evaluate(model: SpeechToText, clips: Split, inference: InferenceSettings, part: str) -> Row:
     """Evaluates `model` on a split; under torchrun, every process computes all of it.
 
-    The loss that counts padding is the course's: every text is padded to at least COUNTED_TOKENS tokens.
+    The course's loss includes padding: every text is padded to at least COUNTED_TOKENS tokens.
 
     Args:
         model: a network in eval mode, under inference_mode.
         clips: a split.
-        inference: how clips are given to the network and texts are generated.
+        inference: padding and decoding.
         part: prefix of the metrics' names, for example "validation".
 
     Returns:
-        <part>_loss (padding counted), <part>_loss_without_padding, the similarities <part>_jaccard, <part>_cosine and
-        <part>_damerau_levenshtein, and the error rates <part>_cer and <part>_wer.
+        The losses <part>_loss, which includes padding, and <part>_loss_without_padding, the similarities
+        <part>_jaccard, <part>_cosine and <part>_damerau_levenshtein, and the error rates <part>_cer and <part>_wer.
     """
     device = next(model.parameters()).device
     shortest_first = sorted(range(len(clips)), key=lambda i: clips.frames[i])
@@ -105,7 +92,7 @@ def evaluate(model: SpeechToText, clips: Split, inference: InferenceSettings, pa
 
 
 def compare_texts(pairs: Sequence[tuple[list[int], Hypothesis]]) -> dict[str, float]:
-    """Mean similarities and error rates of (reference tokens from START to STOP, generated text) pairs."""
+    """Mean similarities and error rates of pairs: a reference (tokens from START to STOP) and a generated text."""
     tokens = [(reference, with_start_and_stop(hypothesis)) for reference, hypothesis in pairs]
     means = {name: sum(like(*pair) for pair in tokens) / len(pairs) for name, like in similarity.SIMILARITIES.items()}
     texts = [(text.decode(reference), text.decode(hypothesis.tokens)) for reference, hypothesis in pairs]
@@ -114,5 +101,5 @@ def compare_texts(pairs: Sequence[tuple[list[int], Hypothesis]]) -> dict[str, fl
 
 
 def with_start_and_stop(hypothesis: Hypothesis) -> list[int]:
-    """The tokens that the course compares. In a text without STOP, STOP replaces the last character."""
+    """The tokens that the course compares: if a text does not end with STOP, STOP replaces its last character."""
     return [text.START, *(hypothesis.tokens if hypothesis.has_ended else hypothesis.tokens[:-1]), text.STOP]

@@ -1,4 +1,4 @@
-"""Prepares a training: the network, the batches, the loss, and the summary and figures of the result."""
+"""Prepares a training: network, batches and loss, and the summary and figures of its result."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hw_asr import data, plots
 from hw_asr.audio import FRAMES_PER_SECOND
-from hw_asr.data import SpeechData, Split
+from hw_asr.data import SpeechData
 from hw_asr.evaluation import cross_entropy, ctc_loss, evaluate, pad_texts
 from hw_asr.generation import InferenceSettings, generate
 from hw_asr.kernels import build_model
@@ -21,12 +21,11 @@ from hw_asr.presets import HOMEWORK, SOURCE, TITLES, Settings
 from hw_asr.text import START, decode
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
-from hw_common.training.batches import SequenceBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted
 from hw_common.training.parameters import count_parameters
 
-_SHOWN = 12  # clips in the figure of predictions
+_SHOWN = 12  # number of clips in the figure of predictions
 
 
 def build_network(settings: Settings) -> SpeechToText:
@@ -35,29 +34,32 @@ def build_network(settings: Settings) -> SpeechToText:
 
 
 def weights_metadata(settings: Settings) -> dict[str, str]:
-    """Metadata stored in the weights file, checked when the file is loaded."""
-    network = f"{TITLES[settings.decoder]}, first stride {settings.first_stride}"  # no tensor's shape shows the stride
+    """Metadata that is stored in the weights file and checked when the file is loaded."""
+    # The stride is stated because no tensor's shape depends on it.
+    network = f"{TITLES[settings.decoder]}, first stride {settings.first_stride}"
     return {"homework": HOMEWORK, "network": network, "preset": settings.preset}
 
 
 def prepare(settings: Settings, speech: SpeechData, device: torch.device) -> Experiment:
-    """Prepares a training.
-
-    Args:
-        settings: what is trained and how.
-        speech: the dataset.
-        device: device of network and batches.
-
-    Raises:
-        UserError: the batch is smaller than the number of processes.
-    """
+    """Prepares a training on `device`; raises UserError if a batch has fewer clips than there are processes."""
+    if settings.batch_size < distributed.world_size():
+        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
     model = build_network(settings).to(device)
     inference = InferenceSettings.of(settings)
-    if inference.pad_to is None:  # texts of twice the longest transcript are enough; longer ones would only take time
+    if inference.pad_to is None:  # to save time, no text is longer than twice the longest transcript
         max_length = min(inference.max_length, 2 * max(map(len, speech.train.tokens)))
         inference = dataclasses.replace(inference, max_length=max_length)
     _announce(settings, speech, model)
-    batches = training_batches(settings, speech.train, device)
+    batches = data.speech_batches(
+        speech.train,
+        settings.batch_size,
+        device,
+        settings.seed,
+        augment=settings.spec_augment,
+        pad_to=inference.pad_to,
+        join_up_to=settings.max_text + 2 if settings.join else None,
+        tempo=settings.tempo,
+    )
     optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.l2_decay)
     results = _Results(settings, speech, dataclasses.replace(inference, beam=settings.beam), model)
     return Experiment(
@@ -76,22 +78,6 @@ def prepare(settings: Settings, speech: SpeechData, device: torch.device) -> Exp
     )
 
 
-def training_batches(settings: Settings, clips: Split, device: torch.device) -> SequenceBatches:
-    """Shuffled mini-batches of training clips, augmented according to `settings`."""
-    if settings.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
-    return data.speech_batches(
-        clips,
-        settings.batch_size,
-        device,
-        settings.seed,
-        augment=settings.spec_augment,
-        pad_to=InferenceSettings.of(settings).pad_to,
-        join_up_to=settings.max_text + 2 if settings.join else None,
-        tempo=settings.tempo,
-    )
-
-
 def training_loss(
     settings: Settings, inference: InferenceSettings, model: nn.Module, batch: tuple[Tensor, ...]
 ) -> tuple[Tensor, int, dict[str, Tensor]]:
@@ -100,13 +86,13 @@ def training_loss(
     Both are sums over the batch divided by its number of targets, so that several processes can share a batch.
 
     Args:
-        settings: whether padding is counted, as in the course, and the weight of the CTC loss.
-        inference: how clips are given to the network.
+        settings: settings of the training.
+        inference: padding, see `InferenceSettings.unpadded`.
         model: `SpeechToText`, or its wrapper for several processes.
         batch: see `data.pad`.
 
     Returns:
-        The loss, the number of targets, and no further sums; see `hw_common.training.loop.LossFunction`.
+        The loss, the number of targets, and no further metrics; see `hw_common.training.loop.LossFunction`.
     """
     spectrograms, frames, tokens, lengths = batch
     if settings.count_padding:
@@ -125,10 +111,10 @@ def training_loss(
 class _Results:
     """Summary and figures of a trained network."""
 
-    settings: Settings  # what was trained and how
-    speech: SpeechData  # the dataset
-    inference: InferenceSettings  # how test clips are given to the network and texts are generated
-    model: SpeechToText  # the network
+    settings: Settings
+    speech: SpeechData
+    inference: InferenceSettings  # for test clips
+    model: SpeechToText
 
     def summarize(self, fitted: Fitted) -> dict[str, Any]:
         """The content of summary.json."""
@@ -157,7 +143,7 @@ class _Results:
         }
 
     def draw(self, folder: Path, fitted: Fitted, summary: dict[str, Any]) -> None:
-        """Draws all figures; predictions and alignments are those of the best epoch, whose weights the run keeps."""
+        """Draws all figures. Predictions and alignments are computed with the weights of the best epoch."""
         title = f"{self.settings.title}, {self.speech.name}, {SOURCE}"
         runs = {TITLES[self.settings.decoder]: [fitted.rows]}
         plots.training_curves(folder, runs, self.settings.count_padding, title)
@@ -165,9 +151,8 @@ class _Results:
         self.model.load_state_dict(fitted.best_weights)
         count = min(_SHOWN, len(self.speech.test))
         chosen = [i * len(self.speech.test) // count for i in range(count)]  # evenly spaced
-        predictions = evaluate_once(
-            self.model, self.settings.precision, lambda: [self._predict(clip) for clip in chosen]
-        )
+        precision = self.settings.precision
+        predictions = evaluate_once(self.model, precision, lambda: [self._predict(clip) for clip in chosen])
         plots.predictions(folder, predictions, title)
         longest_first = sorted(predictions, key=lambda clip: -clip.spectrogram.shape[1])
         plots.alignment(folder, [longest_first[len(longest_first) // 2], longest_first[0]], title)
@@ -182,7 +167,7 @@ class _Results:
         tokens = torch.tensor([[START, *hypothesis.tokens][: inference.max_length]], device=device)
         audio, mask = model.encoder(spectrograms, inference.unpadded(frames))
         weights = model.decoder.alignment(tokens, audio, mask)[0].float().cpu()  # (L, T)
-        positions = math.ceil(weights.shape[1] * int(frames) / spectrograms.shape[2])  # without padding
+        positions = math.ceil(weights.shape[1] * int(frames) / spectrograms.shape[2])  # positions that are not padding
         return plots.Prediction(
             name=clips.names[clip],
             reference=clips.texts[clip],
@@ -200,11 +185,8 @@ def _report(summary: dict[str, Any]) -> list[str]:
         f"cosine {metrics['test_cosine']:.4f}, Damerau-Levenshtein {metrics['test_damerau_levenshtein']:.4f}"
         for name, metrics in (("last epoch", summary["final"]), ("best epoch", summary["best"]))
     ]
-    speed = summary["speed"]
-    return [
-        *lines,
-        f"{speed['training_seconds']:.1f} s of training, {speed['utterances_per_second']:.1f} clips per second",
-    ]
+    seconds, speed = summary["speed"]["training_seconds"], summary["speed"]["utterances_per_second"]
+    return [*lines, f"{seconds:.1f} s of training, {speed:.1f} clips per second"]
 
 
 def _announce(settings: Settings, speech: SpeechData, model: nn.Module) -> None:

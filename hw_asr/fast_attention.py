@@ -21,11 +21,7 @@ def use_fast_attention(network: nn.Module) -> None:
 
 
 class FastMultiHeadAttention(MultiHeadAttention):
-    """`MultiHeadAttention` that calls torch's fused kernel, or `ClipByClip` for bfloat16 on a CPU.
-
-    Args:
-        plain: the layer whose parameters this one shares.
-    """
+    """A `MultiHeadAttention` that shares the parameters of `plain` and calls `fast_attention`."""
 
     def __init__(self, plain: MultiHeadAttention) -> None:
         nn.Module.__init__(self)  # new weights would advance the random generator
@@ -46,17 +42,17 @@ def keys_and_values(layer: MultiHeadAttention, z: Tensor) -> tuple[Tensor, Tenso
 
 
 def cast_once(x: Tensor) -> Tensor:
-    """`x` in autocast's dtype if autocast is on; otherwise each of the projections would cast and keep a copy."""
+    """`x` in autocast's dtype if autocast is on. Without this, each projection would cast and keep its own copy."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def fast_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
-    """`hw_asr.attention.attention`, by the fastest kernel for the tensors' dtype and device."""
+    """`hw_asr.attention.attention`, computed by the fastest kernel for the tensors' dtype and device."""
     if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and not causal:
         if queries.shape[2] > 1:
             return ClipByClip.apply(queries, keys, values, mask)
-        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)  # one query: a step of generation
+        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)  # one query, in generation
         return (scores if mask is None else scores.masked_fill_(~mask, -torch.inf)).softmax(dim=3) @ values
     return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal)
 
@@ -65,12 +61,12 @@ class ClipByClip(torch.autograd.Function):
     """Scaled dot-product attention for bfloat16 on a CPU, up to 1.7 times as fast as torch's kernel.
 
     The attention weights of one clip fit into the processor's cache; those of a whole batch fill hundreds of megabytes.
-    So the clips are computed one after the other, padding is skipped, and the backward pass recomputes the weights.
+    Therefore clips are processed one after the other, padding is skipped, and the backward pass recomputes the weights.
     """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Computes `hw_asr.attention.attention`; the keys that `mask` allows come first."""
+        """Computes `hw_asr.attention.attention` for a mask that allows only the first keys of each clip."""
         counts = [keys.shape[2]] * len(keys) if mask is None else mask.sum(dim=3).flatten().tolist()
         queries = (queries * queries.shape[3] ** -0.5).contiguous()
         outputs = torch.empty_like(queries)
@@ -88,7 +84,7 @@ class ClipByClip(torch.autograd.Function):
         queries, keys, values, outputs = ctx.saved_tensors
         grad_queries = torch.empty_like(queries)
         grad_keys, grad_values = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (keys, values))
-        # The softmax's gradient needs, for each query, the sum over the keys of weight times gradient of the weight.
+        # Softmax: grad_score = weight · (grad_weight - sum), where sum = Σ weight · grad_weight = output · grad_output.
         sums = (grad_outputs * outputs).sum(dim=3, keepdim=True)
         for clip, count in enumerate(ctx.counts):
             weights = _weights_of_clip(queries[clip], keys[clip, :, :count])
@@ -101,5 +97,5 @@ class ClipByClip(torch.autograd.Function):
 
 
 def _weights_of_clip(scaled_queries: Tensor, keys: Tensor) -> Tensor:
-    """The attention weights (H, L, T) of queries (H, L, d_k), divided by √d_k already, and keys (H, T, d_k)."""
+    """The attention weights (H, L, T) of keys (H, T, d_k) for queries (H, L, d_k) that are already divided by √d_k."""
     return (scaled_queries @ keys.transpose(1, 2)).softmax(dim=2)

@@ -1,7 +1,7 @@
-"""Fast generation: the logits of `hw_asr.models.Prefixes` without computing the whole text again for each character.
+"""Fast generation: computes the logits of `hw_asr.models.Prefixes` without recomputing the text for each character.
 
-The keys and values of the audio, the keys and values of the characters so far, and the state of the LSTM are kept from
-one step to the next. Shapes as in `hw_asr.models`; H heads, d_k = D / H.
+The keys and values of the audio and of the characters so far, and the state of the LSTM, are kept from one step to the
+next. Shapes as in `hw_asr.models`; H heads, d_k = D / H.
 """
 
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class FastSpeechToText(SpeechToText):
 
 
 class _CachedPrefixes(Prefixes):
-    """`Prefixes` that keep the keys and values of the audio (B, H, T, d_k); the decoder must be in eval mode."""
+    """`Prefixes` with a cache of the audio's keys and values (B, H, T, d_k); the decoder must be in eval mode."""
 
     def __init__(self, decoder: TextDecoder, audio: Tensor, mask: Tensor | None) -> None:
         self.decoder, self.mask = decoder, mask
@@ -54,7 +54,7 @@ class _CachedPrefixes(Prefixes):
 
 
 class _RecurrentPrefixes(_CachedPrefixes):
-    """Keeps the LSTM's hidden state and cell (B, D)."""
+    """`Prefixes` with a cache of the LSTM's hidden state and cell (B, D)."""
 
     decoder: TextDecoderRecurrent
 
@@ -70,7 +70,7 @@ class _RecurrentPrefixes(_CachedPrefixes):
 
 
 class _TransformerPrefixes(_CachedPrefixes):
-    """Keeps the keys and values of the characters so far, with room for all of them: (B, H, text_positions, d_k)."""
+    """`Prefixes` with a cache (B, H, text_positions, d_k) of the keys and values of the characters so far."""
 
     decoder: TextDecoderTransformer
 
@@ -94,7 +94,7 @@ class _TransformerPrefixes(_CachedPrefixes):
 def _attend(
     block: SubBlock[MultiHeadAttention], x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """Applies a sub-block of attention to tokens `x` (B, 1, D), with keys and values that are computed already."""
+    """Applies an attention sub-block to tokens `x` (B, 1, D), with cached keys and values."""
     layer = block.module
     queries = layer.split(layer.query(cast_once(block.norm(x))))
     heads = fast_attention(queries, keys, values, mask)

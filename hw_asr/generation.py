@@ -18,27 +18,27 @@ _NEVER_GENERATED = [text.START, text.EMPTY]
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How clips are given to a network and how their texts are generated."""
+    """Settings of padding and decoding."""
 
-    # Frames and tokens of every batch, as in the course's notebook, where padding is processed like sound; None pads as
-    # little as possible and masks the padding.
+    # Numbers of frames and tokens of every batch in the course's notebook, where padding is processed like sound. None
+    # means that batches are padded as little as possible and the padding is masked.
     pad_to: tuple[int, int] | None
-    max_length: int  # characters of a text, including STOP; at most the decoder's text_positions
+    max_length: int  # number of characters of a text, including STOP; at most the decoder's text_positions
     beam: int | None = None  # width of the beam search; None for greedy search
 
     @classmethod
     def of(cls, settings: Settings, beam: int | None = None) -> "InferenceSettings":
-        """The settings of a network's preset."""
+        """The padding and the longest text of a training's preset, with the given beam width."""
         pad_to = (NOTEBOOK_FRAMES, COUNTED_TOKENS) if settings.preset == "notebook" else None
         return cls(pad_to, settings.sizes.text_positions, beam)
 
     def unpadded(self, frames: Tensor | None) -> Tensor | None:
-        """The argument `frames` of `SpeechToText`: `frames` (B,), or None where padding is processed like sound."""
+        """The second argument of `SpeechToText`: `frames` (B,), or None if padding is processed like sound."""
         return frames if self.pad_to is None else None
 
 
 class _LogProbabilities:
-    """The scores for `hw_common.training.decoding`: log-probabilities of the next characters."""
+    """The adapter of `Prefixes` for `hw_common.training.decoding`, which expects log-probabilities."""
 
     def __init__(self, prefixes: Prefixes) -> None:
         self.select = prefixes.select
@@ -59,8 +59,8 @@ def generate(
     Args:
         model: a network in eval mode, under inference_mode.
         spectrograms: (B, mels, F).
-        frames: (B,), frames of each clip; None if there is no padding.
-        inference: how the network is given the clips, and how texts are generated.
+        frames: (B,), number of frames of each clip; None if there is no padding.
+        inference: padding and decoding.
     """
     scores = _LogProbabilities(model.begin(spectrograms, inference.unpadded(frames)))
     count, max_length, device = len(spectrograms), inference.max_length, spectrograms.device

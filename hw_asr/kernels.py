@@ -13,11 +13,11 @@ def build_model(
     """A network with new weights.
 
     Args:
-        preset: "sheet" for the network that the sheet describes, "notebook" for that of the course's notebook.
+        preset: a name in `hw_asr.presets.PRESETS`.
         decoder: "lstm" (Question 3.1) or "transformer" (Question 3.2).
-        sizes: sizes of the network; None for the preset's.
-        kernels: "plain" computes with `hw_asr.models` and `hw_asr.attention` alone; "fast" computes the same numbers
-            faster. Both have the same weights.
+        sizes: sizes of the network; None for the preset's sizes.
+        kernels: "plain" to compute with `hw_asr.models` and `hw_asr.attention` alone; "fast" to compute the same
+            numbers faster, with the same weights.
     """
     sizes = sizes or PRESETS[preset]
     network = {"plain": SpeechToText, "fast": FastSpeechToText}[kernels]

@@ -2,7 +2,7 @@
 
 Shapes: B clips, F frames of a spectrogram, T positions of the encoder's output (half of F, rounded up, or a quarter if
 the first convolution has stride 2), L characters, D the hidden dimension, V characters in the vocabulary. Spectrograms
-of different lengths share a batch; the padding after a clip's last frame does not influence its output.
+of different lengths share a batch; the padding of a clip does not influence the output for the clip.
 """
 
 import math
@@ -33,14 +33,14 @@ class AudioEncoder(nn.Module):
 
         Args:
             spectrograms: (B, mels, F).
-            frames: (B,) int64, frames of each clip; None to treat padding as sound, as the course's notebook does.
+            frames: (B,) int64, number of frames of each clip; None to process padding like sound, as in the notebook.
 
         Returns:
             The hidden representation (B, T, D), and a mask (B, 1, 1, T) bool that is True for the positions of a clip
             and False for padding; the mask is None if there is no padding.
         """
         inside = _inside(frames, spectrograms.shape[2])
-        # Padding is set to 0 before each convolution: 0 is also what the convolution adds at the end of a single clip.
+        # Padding is set to 0 before each convolution, because a convolution pads a single clip with 0 as well.
         x = F.gelu(self.conv1(_clear(spectrograms, inside)))  # (B, D, F), or F/2 with stride 2
         inside = None if inside is None else inside[:, :: self.conv1.stride[0]]
         x = F.gelu(self.conv2(_clear(x, inside))).transpose(1, 2)  # (B, T, D)
@@ -71,7 +71,7 @@ def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
 
 
 class TextDecoder(nn.Module):
-    """Layers that both decoders have: embedding, cross-attention block, normalization and classifier (Figure 2)."""
+    """The layers that both decoders share: embedding, cross-attention block, normalization, classifier (Figure 2)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -81,26 +81,23 @@ class TextDecoder(nn.Module):
         self.classifier = nn.Linear(sizes.width, sizes.vocabulary)
 
     def forward(self, tokens: Tensor, audio: Tensor, mask: Tensor | None) -> Tensor:
-        """Scores every character as the successor of each input token, given the tokens up to it.
+        """Computes the logits (B, L, V) of the character that follows each token, given that token and those before it.
 
         Args:
             tokens: (B, L) int64, beginning with START.
             audio: (B, T, D), the encoder's output.
             mask: (B, 1, 1, T) bool, the encoder's mask.
-
-        Returns:
-            Logits (B, L, V).
         """
         x = self.hidden(tokens)  # (B, L, D)
         x = self.cross_attention(x, audio, mask)
         return self.classifier(self.norm(x))
 
     def hidden(self, tokens: Tensor) -> Tensor:
-        """The hidden representation (B, L, D) of the text `tokens` (B, L) alone: what the queries are computed from."""
+        """The representation (B, L, D) of `tokens` (B, L) from which the cross-attention computes its queries."""
         raise NotImplementedError
 
     def alignment(self, tokens: Tensor, audio: Tensor, mask: Tensor | None) -> Tensor:
-        """The cross-attention weights (B, L, T) of each token, averaged over heads; arguments as of `forward`."""
+        """The cross-attention weights (B, L, T), averaged over the heads; see `forward` for the arguments."""
         return self.cross_attention.weights(self.hidden(tokens), audio, mask)
 
 
@@ -113,7 +110,7 @@ class TextDecoderRecurrent(TextDecoder):
         self.lstm = LSTM(sizes.width, sizes.width, batch_first=True)
 
     def hidden(self, tokens: Tensor) -> Tensor:
-        """Embeds and normalizes the tokens and runs the LSTM over them; see `TextDecoder`."""
+        """Embeds and normalizes the tokens and runs the LSTM on them; see `TextDecoder`."""
         return self.lstm(self.embedding_norm(self.embedding(tokens)))[0]
 
 
@@ -134,10 +131,7 @@ class TextDecoderTransformer(TextDecoder):
 class SpeechToText(nn.Module):
     """The encoder-decoder network of Figure 1.
 
-    Args:
-        encoder: the encoder of spectrograms.
-        decoder: the decoder of text.
-        ctc: a classifier (D to V) of each encoder position for a CTC loss in training; None, as on the sheet, for none.
+    For a CTC loss in training, which the sheet does not have, `ctc` classifies each encoder position (D to V).
     """
 
     def __init__(self, encoder: AudioEncoder, decoder: TextDecoder, ctc: nn.Linear | None = None) -> None:
@@ -149,25 +143,19 @@ class SpeechToText(nn.Module):
     def forward(self, spectrograms: Tensor, frames: Tensor | None, tokens: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the decoder's logits (B, L, V); see `AudioEncoder` and `TextDecoder` for the arguments.
 
-        In training mode, a network with a CTC classifier also returns that classifier's logits (B, T, V).
+        In training mode, a network with a CTC classifier also returns the classifier's logits (B, T, V).
         """
         audio, mask = self.encoder(spectrograms, frames)
         logits = self.decoder(tokens, audio, mask)
         return (logits, self.ctc(audio)) if self.ctc is not None and self.training else logits
 
     def begin(self, spectrograms: Tensor, frames: Tensor | None) -> "Prefixes":
-        """Encodes clips to generate their texts; arguments as of `AudioEncoder`."""
+        """Encodes clips to generate their texts; see `AudioEncoder` for the arguments."""
         return Prefixes(self.decoder, *self.encoder(spectrograms, frames))
 
 
 class Prefixes:
-    """The texts of a batch of clips during generation, as far as they are written.
-
-    Args:
-        decoder: the decoder that scores the next characters.
-        audio: (B, T, D), the encoder's output.
-        mask: the encoder's mask.
-    """
+    """The characters generated so far for a batch of clips, with the encoder's output (B, T, D) and mask."""
 
     def __init__(self, decoder: TextDecoder, audio: Tensor, mask: Tensor | None) -> None:
         self.decoder, self.audio, self.mask = decoder, audio, mask
@@ -179,6 +167,6 @@ class Prefixes:
         return self.decoder(self.tokens, self.audio, self.mask)[:, -1]
 
     def select(self, rows: Tensor) -> None:
-        """Replaces the batch by its rows `rows`, which may contain a row several times."""
+        """Replaces the batch by those of its rows that have the indices `rows`; an index may occur several times."""
         self.tokens, self.audio = self.tokens[rows], self.audio[rows]
         self.mask = None if self.mask is None else self.mask[rows]

@@ -13,10 +13,10 @@ from hw_asr.audio import FRAMES_PER_SECOND
 from hw_asr.similarity import SIMILARITIES
 from hw_common.runs import figures
 
-Runs = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]
+Runs = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]  # metrics by decoder, run and epoch
 SIMILARITY_TITLES = {"jaccard": "Jaccard", "cosine": "cosine", "damerau_levenshtein": "Damerau-Levenshtein"}
 _WRONG = "#A33F00"
-_MAX_LINE = 90  # characters of a text in a figure
+_MAX_LINE = 90  # characters to which a text in a figure is truncated
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Prediction:
     reference: str  # the transcript
     hypothesis: str  # the generated text
     spectrogram: np.ndarray  # (mels, frames)
-    attention_weights: np.ndarray  # (generated characters and STOP, encoder positions), of the cross-attention
+    attention_weights: np.ndarray  # cross-attention: (generated characters and STOP, encoder positions)
 
 
 def training_curves(folder: Path, runs: Runs, count_padding: bool, title: str) -> None:
@@ -37,10 +37,9 @@ def training_curves(folder: Path, runs: Runs, count_padding: bool, title: str) -
 
     Args:
         folder: folder of the figure.
-        runs: title of each decoder to its runs, which have one row per epoch; several runs are drawn as mean and
-            standard deviation.
-        count_padding: whether both losses count padding.
-        title: title of the figure: data and sheet.
+        runs: the runs of each decoder, by the decoder's title; several runs are drawn as mean and standard deviation.
+        count_padding: whether both losses include padding.
+        title: title of the figure.
     """
     label = "loss per position, padding counted" if count_padding else "loss per character"
     validation = "validation_loss" if count_padding else "validation_loss_without_padding"
@@ -52,7 +51,7 @@ def training_curves(folder: Path, runs: Runs, count_padding: bool, title: str) -
 
 
 def similarities(folder: Path, runs: Runs, title: str) -> None:
-    """Draws the similarities of validation clips as similarities.png and .pdf; arguments as of `training_curves`."""
+    """Draws the similarities of validation clips as similarities.png and .pdf; see `training_curves`."""
     names = {SIMILARITY_TITLES[name]: f"validation_{name}" for name in SIMILARITIES}
     if len(runs) == 1:
         panels = {"validation similarity": names}
@@ -62,7 +61,7 @@ def similarities(folder: Path, runs: Runs, title: str) -> None:
 
 
 def _save_curves(folder: Path, stem: str, runs: Runs, panels: Mapping[str, Mapping[str, str]], title: str) -> None:
-    """Draws `panels`, which map a y label to {label of a line: metric}, with the lines of every decoder."""
+    """Draws one panel for each item of `panels`, which are {y label: {label of a line: metric}}."""
     means: dict[str, Any] = {}
     deviations: dict[str, Any] = {}
     for panel, lines in panels.items():
@@ -79,13 +78,7 @@ def _save_curves(folder: Path, stem: str, runs: Runs, panels: Mapping[str, Mappi
 
 
 def predictions(folder: Path, clips: Sequence[Prediction], title: str) -> None:
-    """Draws references and generated texts as predictions.png and .pdf, with wrong characters in colour.
-
-    Args:
-        folder: folder of the figure.
-        clips: the clips.
-        title: title of the figure: network and data.
-    """
+    """Draws references and generated texts as predictions.png and .pdf in `folder`, with wrong characters in colour."""
     width = min(_MAX_LINE, max(len(line) for clip in clips for line in (clip.reference, clip.hypothesis)))
     columns = 2 if width <= _MAX_LINE // 2 else 1
     rows = -(-len(clips) // columns)
@@ -121,14 +114,9 @@ def _truncate(characters: str) -> str:
 
 
 def alignment(folder: Path, clips: Sequence[Prediction], title: str) -> None:
-    """Draws spectrograms and cross-attention weights as alignment.png and .pdf.
+    """Draws spectrograms and cross-attention weights of clips, side by side, as alignment.png and .pdf in `folder`.
 
-    The weights are averaged over the heads, and each row is divided by its largest weight.
-
-    Args:
-        folder: folder of the figure.
-        clips: clips, drawn side by side.
-        title: title of the figure: network and data.
+    Each row of weights is divided by its largest weight.
     """
     rows = max(len(clip.attention_weights) for clip in clips)
     figure = Figure(figsize=(5.2 * len(clips), 2.4 + min(0.14 * rows, 9)), layout="constrained")

@@ -1,4 +1,4 @@
-"""Settings and published results of the sheet, available without importing torch."""
+"""Settings of a training, sizes of the networks, and published results; importable without torch."""
 
 import argparse
 import dataclasses
@@ -28,7 +28,7 @@ class Sizes:
     ctc: bool = False  # a classifier on the encoder's output, for a CTC loss; the sheet has none
 
 
-# "sheet" is the network that the sheet describes, "notebook" that of the course's notebook.
+# "sheet" is the network that the sheet describes, "notebook" the network in the course's notebook.
 PRESETS: Mapping[str, Sizes] = MappingProxyType({
     "sheet": Sizes(),
     "notebook": Sizes(encoder_blocks=2, outer_norm=False, text_positions=98),
@@ -38,14 +38,14 @@ NOTEBOOK_FRAMES = 2754  # frames to which the notebook pads every spectrogram: 2
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained and how; each setting is a flag of `python -m hw_asr.train`. Defaults: the sheet's recipe."""
+    """Settings of a training. Each is a flag of `python -m hw_asr.train`; the defaults are the sheet's recipe."""
 
     decoder: str  # "lstm" (Question 3.1) or "transformer" (Question 3.2)
     preset: str  # a name in PRESETS
     kernels: str  # "plain" for the textbook's computation, "fast" for the fast one
     seed: int  # seed of the order and the augmentation of the training clips
     beam: int | None  # width of the beam search on test clips; None for greedy search
-    count_padding: bool  # whether the training loss counts the padding after a text, as in the course's notebook
+    count_padding: bool  # whether the training loss includes the padding after a text, as in the course's notebook
     epochs: int = 15  # passes over the training clips
     batch_size: int = 64  # clips per training step, over all processes
     lr: float = 1e-3  # largest learning rate
@@ -54,8 +54,8 @@ class Settings:
     precision: str = "fp32"  # "fp32" or "bf16"
     dropout: float = 0.0  # see `Sizes`
     spec_augment: bool = False  # whether training clips are masked by SpecAugment
-    join: bool = False  # whether every other training clip is joined with a second one
-    tempo: bool = False  # whether training clips are made faster or slower
+    join: bool = False  # whether each training clip is joined with a second one with probability 1/2
+    tempo: bool = False  # whether each batch of training clips is made a little faster or slower
     ctc: float = 0.0  # weight of the CTC loss; 0 for no CTC loss
     first_stride: int = 1  # see `Sizes`
 
@@ -67,13 +67,12 @@ class Settings:
     @property
     def sizes(self) -> Sizes:
         """The sizes of the network."""
-        return dataclasses.replace(
-            PRESETS[self.preset], dropout=self.dropout, first_stride=self.first_stride, ctc=self.ctc > 0
-        )
+        preset = PRESETS[self.preset]
+        return dataclasses.replace(preset, dropout=self.dropout, first_stride=self.first_stride, ctc=self.ctc > 0)
 
     @property
     def max_text(self) -> int:
-        """Characters that are kept of each transcript: with START they fill the decoder's input."""
+        """Number of characters to which transcripts are truncated, so that START and the text fit into the decoder."""
         return self.sizes.text_positions - 1
 
     @property
@@ -82,18 +81,12 @@ class Settings:
         return TITLES[self.decoder] + (" as in the notebook" if self.preset == "notebook" else "")
 
 
-# What our recipe changes; chosen on validation clips.
+# Settings of our recipe that differ from the sheet's; they were chosen on validation clips.
 _BEST: Mapping[str, Any] = MappingProxyType({
-    "epochs": 60,
-    "batch_size": 16,
-    "precision": "bf16",
-    "spec_augment": True,
-    "join": True,
-    "tempo": True,
-    "ctc": 0.3,
-    "first_stride": 2,
+    "epochs": 60, "batch_size": 16, "precision": "bf16", "ctc": 0.3, "first_stride": 2,
+    "spec_augment": True, "join": True, "tempo": True,
 })  # fmt: skip
-# Results that others published for LJSpeech's test clips; the loss counts padding.
+# Results that others published for LJSpeech's test clips; the loss includes padding.
 PUBLISHED: Mapping[str, Mapping[str, str]] = MappingProxyType({
     "lstm": {"loss": "1.1828", "jaccard": "0.7149", "cosine": "0.8324", "damerau_levenshtein": "0.5087"},
     "transformer": {"loss": "1.1604", "jaccard": "0.7652", "cosine": "0.8657", "damerau_levenshtein": "0.6335"},
@@ -101,10 +94,10 @@ PUBLISHED: Mapping[str, Mapping[str, str]] = MappingProxyType({
 
 
 def defaults(preset: str, recipe: str) -> dict[str, Any]:
-    """Default values of flags that depend on the preset and the recipe, by the name of the flag.
+    """Default values, by flag, of the flags whose default depends on the preset or the recipe.
 
     Args:
-        preset: a name in PRESETS; the notebook counts padding in its loss.
+        preset: a name in PRESETS.
         recipe: "plain" for the course's recipe, "best" for ours.
     """
     fields = dataclasses.fields(Settings)

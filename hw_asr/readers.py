@@ -1,9 +1,8 @@
-"""Reads datasets in LJSpeech's layout: a file metadata.csv, and a sound file in the folder wavs for each row of it."""
+"""Reads datasets in LJSpeech's layout: the file metadata.csv, and one sound file per row in the folder wavs."""
 
 import argparse
 import contextlib
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,10 +38,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """The transcripts of a dataset, and its sound files, which are not read yet."""
+    """The transcripts of a dataset, and references to its sound files, which are not read yet."""
 
     name: str  # name for figures and messages
-    label: str  # short name that can be part of a file name
+    label: str  # name for folders and files
     clips: tuple[Clip, ...]  # the clips in the order of metadata.csv
     sha256: str  # hash of metadata.csv
 
@@ -50,17 +49,12 @@ class RawDataset:
 def add_data_flags(group: argparse._ActionsContainer) -> None:
     """Adds the flags that choose the dataset; `check` checks their combination."""
     add_flag(group, "dataset", choices=tuple(DATASETS), default="ljspeech", help="which dataset (default: ljspeech)")
-    add_flag(
-        group,
-        "dataset_dir",
-        role=Role.INPUT,
-        type=Path,
-        help=f"another dataset: folder or tar archive with {_METADATA} and WAV or FLAC files in wavs/, as in LJSpeech",
-    )
+    meaning = f"another dataset: folder or tar archive with {_METADATA} and WAV or FLAC files in wavs/, as in LJSpeech"
+    add_flag(group, "dataset_dir", role=Role.INPUT, type=Path, help=meaning)
 
 
 def check(dataset: str, dataset_dir: Path | None) -> None:
-    """Raises UserError for a `dataset_dir` in combination with the built-in sample."""
+    """Raises UserError if a `dataset_dir` is given although the dataset is the built-in sample."""
     if dataset == "sample" and dataset_dir is not None:
         raise UserError("--dataset sample is built in; leave --dataset_dir out")
 
@@ -74,7 +68,7 @@ def read_dataset(dataset: str, data_dir: Path, dataset_dir: Path | None) -> RawD
         dataset_dir: folder or tar archive of another dataset in LJSpeech's layout; None for `dataset`.
 
     Raises:
-        UserError: the dataset is missing and cannot be downloaded, or see `read`.
+        UserError: the dataset is missing and cannot be downloaded, or `read` rejects it.
     """
     if dataset_dir is not None:
         label = label_of(dataset_dir)
@@ -105,32 +99,25 @@ def _ljspeech(data_dir: Path) -> Path:
 
 
 def _download(folder: Path) -> None:
-    """Downloads, checks and unpacks LJSpeech with torchaudio in a temporary folder, then renames it to `folder`.
-
-    Raises:
-        UserError: there is no network or no disk space, or the hash is wrong.
-    """
+    """Downloads, checks and unpacks LJSpeech with torchaudio in a temporary folder, then renames it to `folder`."""
     from torchaudio.datasets import LJSPEECH  # slow to import
 
     by_hand = "put it there by hand, give the folder that contains it with --data_dir, or use --dataset sample"
     print(f"downloading LJSpeech (2.6 GB) to {folder}", flush=True)
-    new = not folder.parent.exists()
-    temporary = None
+    data_dir, is_new = folder.parent, not folder.parent.exists()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.mkdtemp(prefix=".download-", dir=folder.parent)
-        LJSPEECH(temporary, download=True)
-        if not folder.is_dir():  # it exists if another process was faster
-            (Path(temporary) / _ROOT).rename(folder)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir, ignore_cleanup_errors=True) as temporary:
+            LJSPEECH(temporary, download=True)
+            if not folder.is_dir():  # it exists if another process was faster
+                (Path(temporary) / _ROOT).rename(folder)
     except (OSError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder} is missing and could not be downloaded ({reason}); {by_hand}") from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if new:
+        if is_new:
             with contextlib.suppress(OSError):  # fails after a successful download, since the folder is not empty
-                folder.parent.rmdir()
+                data_dir.rmdir()
 
 
 def read(path: Path, name: str, label: str) -> RawDataset:
@@ -138,8 +125,8 @@ def read(path: Path, name: str, label: str) -> RawDataset:
 
     Args:
         path: a folder or tar archive.
-        name: name for figures and messages.
-        label: short name that can be part of a file name.
+        name: see `RawDataset`.
+        label: see `RawDataset`.
 
     Raises:
         UserError: there is no metadata.csv, one of its rows is wrong, or a sound file is missing.
@@ -149,9 +136,7 @@ def read(path: Path, name: str, label: str) -> RawDataset:
     find = file_finder(path, (_METADATA,))
     file = find(_METADATA)
     if file is None:
-        raise UserError(
-            f"{path} contains no {_METADATA}: expected LJSpeech's layout, {_METADATA} beside the folder wavs"
-        )
+        raise UserError(f"{path} contains no {_METADATA}: expected LJSpeech's layout, {_METADATA} and the folder wavs")
     content = file.read()
     try:
         lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
@@ -173,11 +158,7 @@ def read(path: Path, name: str, label: str) -> RawDataset:
 
 
 def parse(row: str) -> tuple[str, str]:
-    """The id and the normalized transcript of a row `id|transcript|normalized transcript`.
-
-    Raises:
-        ValueError: the row is wrong.
-    """
+    """Id and normalized transcript of a row `id|transcript|normalized transcript`; a wrong row raises ValueError."""
     fields = row.split("|")
     if len(fields) != 3:
         raise ValueError(f"found {len(fields)} fields, expected id|transcript|normalized transcript")

@@ -1,22 +1,22 @@
-"""Splits long recordings at quiet moments into segments that are as short as the clips of the training data."""
+"""Splits long recordings at quiet moments into segments about as short as the clips of the training data."""
 
 import numpy as np
 
 _WINDOW = 0.05  # seconds over which the loudness is measured
 _QUIET = 0.01  # samples below this share of the recording's largest sample count as quiet
-_MARGIN = 0.01  # seconds of quiet that are kept before and after speech
+_MARGIN = 0.01  # seconds of silence that are kept before and after speech
 
 
 def split(samples: np.ndarray, rate: int, max_seconds: float) -> list[tuple[int, np.ndarray]]:
-    """Splits a recording that is too long, at its quietest moments.
+    """Splits a recording longer than `max_seconds` at its quietest moments.
 
-    Each cut lies in the second half of the longest allowed segment, so that segments do not become too short. Quiet
-    next to a cut is removed, since the clips of the training data begin and end with speech.
+    Every segment but the last is at least half as long as `max_seconds`, and the last at least a quarter. Then silence
+    at both ends of each segment is removed, since the clips of the training data begin and end with speech.
 
     Args:
         samples: (n,), not all of them 0.
         rate: samples per second.
-        max_seconds: the longest allowed segment.
+        max_seconds: duration of the longest allowed segment.
 
     Returns:
         The index of the first sample, and the samples, of each segment.
@@ -27,7 +27,6 @@ def split(samples: np.ndarray, rate: int, max_seconds: float) -> list[tuple[int,
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     cuts = [0]
     while len(samples) - cuts[-1] > longest:
-        # The last quarter of a segment's length is left for the next segment.
         candidates = np.arange(cuts[-1] + longest // 2, min(cuts[-1] + longest, len(samples) - longest // 4))
         ends, begins = np.minimum(candidates + window // 2, len(samples)), np.maximum(candidates - window // 2, 0)
         loudness = energy[ends] - energy[begins]

@@ -1,4 +1,4 @@
-"""The course's three string similarities, computed on lists of token ids (Q3.4), and error rates."""
+"""The course's three string similarities, computed on lists of token ids (ist-2023-24-hw2 Q3.4), and error rates."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ Ids = Sequence[Hashable]
 def jaccard(one: Ids, other: Ids) -> float:
     """Jaccard similarity of multisets: size of the intersection divided by size of the union; 1 if both are empty.
 
-    The order of the elements has no influence: an anagram has similarity 1.
+    It does not depend on the order of the elements: anagrams have similarity 1.
     """
     union = (Counter(one) | Counter(other)).total()
     return (Counter(one) & Counter(other)).total() / union if union else 1.0
@@ -21,7 +21,8 @@ def jaccard(one: Ids, other: Ids) -> float:
 def cosine(one: Ids, other: Ids) -> float:
     """Cosine similarity of multisets (Ochiai), as in the course: |intersection| / sqrt(length of one · of the other).
 
-    The order of the elements has no influence. Elements that only one list has lower it less than they lower `jaccard`.
+    It does not depend on the order of the elements either. An element that is missing in one list costs less than in
+    `jaccard`.
     """
     if not one or not other:
         return float(len(one) == len(other))
@@ -31,7 +32,7 @@ def cosine(one: Ids, other: Ids) -> float:
 def damerau_levenshtein(one: Ids, other: Ids) -> float:
     """1 - edits / length of the longer list, where an edit inserts, deletes, replaces or swaps neighbouring elements.
 
-    The restricted distance (optimal string alignment), as in the course: no substring is edited twice.
+    As in the course, the distance is the restricted one (optimal string alignment): no substring is edited twice.
     """
     return OSA.normalized_similarity(one, other)
 
@@ -42,10 +43,7 @@ SIMILARITIES = {"jaccard": jaccard, "cosine": cosine, "damerau_levenshtein": dam
 def error_rate(pairs: Iterable[tuple[Ids, Ids]]) -> float:
     """Insertions, deletions and substitutions between references and predictions, divided by the references' length.
 
-    It is the CER for characters and the WER for words, and can exceed 1.
-
-    Args:
-        pairs: (reference, prediction) pairs; at least one reference is not empty.
+    It is the CER for characters and the WER for words, and can exceed 1. At least one reference must not be empty.
     """
     edits = length = 0
     for reference, prediction in pairs:

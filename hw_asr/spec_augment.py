@@ -4,25 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TEMPO = 0.15  # largest relative change of a clip's length
+TEMPO = 0.15  # largest relative change of a clip's duration
 # Largest sizes of the masks. The course's notebook defines these values and does not use them.
 MEL_BANDS, FRAMES = 27, 80
-# Largest share of a clip's frames that is masked (p in the paper): 80 frames, half a second, can be a whole word.
-LARGEST_SHARE = 0.2
+LARGEST_SHARE = 0.2  # of a clip's frames (p in the paper), because 80 frames of a short clip can be a whole word
 
 
 def spec_augment(spectrograms: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Sets one random band of mels and one random span of time to 0 in each spectrogram.
+    """Sets one random band of mels and one random span of frames to 0 in a copy of each spectrogram.
 
     The width of each mask is drawn uniformly from 0 to its largest size, then its position.
 
     Args:
         spectrograms: (B, mels, F), with padding; their mean is about 0.
-        frames: (B,), frames of each clip.
+        frames: (B,), number of frames of each clip.
         generator: generator of the random numbers.
-
-    Returns:
-        New spectrograms (B, mels, F).
     """
     batch, mels, max_frames = spectrograms.shape
     draws = torch.rand(4, batch, 1, generator=generator)
@@ -33,10 +29,10 @@ def spec_augment(spectrograms: Tensor, frames: Tensor, generator: torch.Generato
 
 
 def change_tempo(spectrograms: Tensor, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Stretches or shortens all clips of a batch by one random factor; arguments as of `spec_augment`.
+    """Stretches or shortens all clips of a batch by one random factor; see `spec_augment` for the arguments.
 
     Returns:
-        The spectrograms (B, mels, new F), and the frames (B,) of each clip.
+        The spectrograms (B, mels, new F), and the number of frames (B,) of each clip.
     """
     factor = 1 + TEMPO * (2 * torch.rand(1, generator=generator).item() - 1)
     max_frames = max(1, round(spectrograms.shape[2] * factor))
@@ -47,13 +43,9 @@ def change_tempo(spectrograms: Tensor, frames: Tensor, generator: torch.Generato
 
 
 def _masked(size: int, max_width: Tensor, length: Tensor, draws: Tensor) -> Tensor:
-    """(B, size) bool, True in a random span within the first `length` positions, drawn as in torchaudio.
+    """(B, size) bool, True in a random span of at most `max_width` of the first `length` positions, as in torchaudio.
 
-    Args:
-        size: number of positions.
-        max_width: (B, 1) or (), exclusive limit of the span's positions.
-        length: (B, 1) or (), positions of the clip.
-        draws: (2, B, 1), uniform random numbers for the width and the first position.
+    `max_width` and `length` are (B, 1) or (). `draws` (2, B, 1) are uniform numbers for width and first position.
     """
     width = (draws[0] * max_width).long()
     first = (draws[1] * (length - width)).long()

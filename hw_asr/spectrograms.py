@@ -18,43 +18,32 @@ from hw_common.data.feature_cache import FeatureCache
 from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, signal_of
 
-_VERSION = 1  # increases when audio.py computes something else
-_MAX_SECONDS = 60.0  # of a clip in a dataset; LJSpeech's longest has 10
+_VERSION = 1  # to be increased when the results of audio.py change
+_MAX_SECONDS = 60.0  # longest clip that a dataset may contain; LJSpeech's longest clip has 10 s
 
 
 class Spectrograms:
-    """The memory-mapped spectrograms of clips.
-
-    Attributes:
-        frames: number of frames of each clip.
-        sha256: hash of the hashes of all sound files.
-    """
+    """The memory-mapped spectrograms of clips."""
 
     def __init__(self, cache: FeatureCache, keys: Sequence[str]) -> None:
         self._cache = cache
         self._keys = keys
-        self.frames = [cache.count(key) for key in keys]
-        self.sha256 = hashlib.sha256("".join(keys).encode()).hexdigest()
+        self.frames = [cache.count(key) for key in keys]  # number of frames of each clip
+        self.sha256 = hashlib.sha256("".join(keys).encode()).hexdigest()  # hash of the hashes of all sound files
 
     def part(self, clips: Iterable[int]) -> "Spectrograms":
         """The spectrograms of some of the clips, given by their indices."""
         return Spectrograms(self._cache, [self._keys[clip] for clip in clips])
 
     def take(self, clip: int) -> np.ndarray:
-        """The spectrogram (frames, mels) float16 of a clip."""
+        """The spectrogram (frames, mels) float16 of the clip with index `clip`."""
         return self._cache.take(self._keys[clip])
 
 
 def ensure(clips: Sequence[DatasetFile], label: str, settings: SpectrogramSettings, results_dir: Path) -> Spectrograms:
-    """Opens the spectrograms of `clips`, after computing missing, outdated and damaged ones.
+    """Computes the spectrograms that are missing, outdated or damaged, in threads on all cores, and opens all.
 
-    Threads use all cores, because NumPy, libsndfile and the hash release Python's global lock.
-
-    Args:
-        clips: the sound files.
-        label: short name of the dataset.
-        settings: settings of the spectrograms.
-        results_dir: the spectrograms are stored in `results_dir/hw_asr/spectrograms/<label>-<settings>`.
+    They are stored in the folder `results_dir`/hw_asr/spectrograms/<label>-<settings>; `label` names the dataset.
 
     Raises:
         UserError: a clip cannot be read, or the folder cannot be written.

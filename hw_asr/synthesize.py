@@ -39,20 +39,20 @@ _VERBS = ("sing", "sleep", "jump", "wait")
 _ENDS = ("here", "today", "again", "outside", "together")
 _VOICES = ("en-us", "en-us+m3", "en-us+f2", "en-us+f4", "en-gb+m7", "en-gb-scotland+f3")
 _SAMPLE_SPEEDS = 170, 210  # words per minute
-_SAMPLE_RATE = 16_000  # samples per second; Opus supports only a few rates, and this is one
+_SAMPLE_RATE = 16_000  # samples per second; one of the few rates that Opus supports
 _RATE = 22_050  # samples per second of espeak-ng
-_SPEED = 144  # words per minute: LJSpeech's transcripts then take 6.6 s on average, as its clips do
-_MAX_SECONDS = 10.1  # of a clip; the duration of LJSpeech's longest
+_SPEED = 144  # words per minute; LJSpeech's transcripts then take 6.6 s on average, like LJSpeech's clips
+_MAX_SECONDS = 10.1  # longest clip, as in LJSpeech
 _MAX_SPEED = 450  # words per minute
-_MAX_BYTES = 2**26  # of uncompressed transcripts; LJSpeech has 3 million
+_MAX_BYTES = 2**26  # largest size of the uncompressed transcripts; LJSpeech's have 3 million bytes
 
-Row = tuple[str, str]  # id and transcript
+Row = tuple[str, str]  # id and normalized transcript of a clip
 
 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_asr.synthesize", _DESCRIPTION)
-    flags.add_argument("target", type=Path, metavar="TARGET", help="new folder, or new .tar file for the sample")
+    flags.add_argument("target", type=Path, metavar="TARGET", help="new folder, or new tar file for the sample")
     add_flag(flags, "transcripts", role=Role.INPUT, type=Path, help="LJSpeech's metadata.csv, which may be gzipped")
     add_flag(flags, "count", type=cli.positive_int, default=1000, help="number of transcripts (default: 1000)")
     add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="seed of the sample's sentences (default: 42)")
@@ -72,16 +72,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def speak(sentence: str, voice: str = "en-us", speed: int = _SPEED, pitch: int = 50) -> np.ndarray:
-    """Synthesizes a sentence: (samples,) int16 at 22 050 Hz.
+    """Synthesizes a sentence: (samples,) int16 at 22 050 Hz. Raises UserError if espeak-ng is not installed or fails.
 
     Args:
         sentence: the sentence.
         voice: a voice of espeak-ng, optionally followed by + and a variant.
         speed: words per minute.
-        pitch: 0 to 99.
-
-    Raises:
-        UserError: espeak-ng is not installed, or fails.
+        pitch: pitch from 0 to 99.
     """
     command = ["espeak-ng", "-z", "--stdin", "--stdout", "-v", voice, "-s", str(speed), "-p", str(pitch)]
     try:
@@ -90,14 +87,11 @@ def speak(sentence: str, voice: str = "en-us", speed: int = _SPEED, pitch: int =
         raise UserError("espeak-ng is not installed; on Debian: apt install espeak-ng") from None
     except subprocess.CalledProcessError as error:
         raise UserError(f"espeak-ng failed: {error.stderr.decode(errors='replace').strip()}") from error
-    return np.frombuffer(done.stdout[44:], "<i2")  # after the WAV header, whose length field is wrong
+    return np.frombuffer(done.stdout[44:], "<i2")  # without the WAV header, whose length field is wrong
 
 
 def read_transcripts(path: Path, count: int) -> list[Row]:
     """Reads `count` evenly spaced rows of LJSpeech's metadata.csv, which may be gzipped.
-
-    Returns:
-        (id, normalized transcript) pairs.
 
     Raises:
         UserError: the file cannot be read, is damaged, or has fewer rows.
@@ -123,12 +117,12 @@ def read_transcripts(path: Path, count: int) -> list[Row]:
 
 
 def write_transcripts(target: Path, rows: Sequence[Row]) -> tuple[int, float]:
-    """Synthesizes `rows` as WAV files in the new folder `target`; returns the number of clips and their seconds."""
+    """Synthesizes `rows` as WAV files in the new folder `target`; returns number and total seconds of the clips."""
     (target / "wavs").mkdir(parents=True)
     seconds = 0.0
     for name, sentence in tqdm(rows, "speaking", unit="clip", disable=None, leave=False):
         samples = speak(sentence)
-        if len(samples) > _MAX_SECONDS * _RATE:  # LJSpeech has no longer clips
+        if len(samples) > _MAX_SECONDS * _RATE:
             samples = speak(sentence, speed=min(_MAX_SPEED, round(_SPEED * len(samples) / _RATE / _MAX_SECONDS) + 1))
         soundfile.write(target / "wavs" / f"{name}.wav", samples, _RATE, subtype="PCM_16")
         seconds += len(samples) / _RATE
@@ -138,7 +132,7 @@ def write_transcripts(target: Path, rows: Sequence[Row]) -> tuple[int, float]:
 
 
 def write_sample(target: Path, seed: int) -> tuple[int, float]:
-    """Writes the sample as a tar archive of Opus files; returns the number of clips and their seconds."""
+    """Writes the sample as a tar archive of Opus files; returns number and total seconds of the clips."""
     generator = random.Random(seed)
     spoken = generator.sample(list(itertools.product(sentences(), _VOICES)), _SAMPLE_CLIPS)
     rows, contents, seconds = [], {}, 0.0

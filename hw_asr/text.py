@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-START, STOP, EMPTY, UNKNOWN = range(4)  # EMPTY is the padding
+START, STOP, EMPTY, UNKNOWN = range(4)  # EMPTY pads the texts of a batch
 _SPECIALS = "<>@#"
 ALPHABET = f"{_SPECIALS} ,.?-abcdefghijklmnopqrstuvwxyz"
 NOTEBOOK_MAX_TEXT = 97  # characters of a transcript in the course's notebook: 99 tokens with START and STOP
@@ -11,14 +11,11 @@ _IDS = {character: token for token, character in enumerate(ALPHABET) if characte
 
 
 def encode(text: str, max_length: int | None = None) -> list[int]:
-    """The token ids of START, the characters of `text` in lower case, and STOP.
+    """Token ids of a transcript: START, the characters of `text` in lower case, and STOP.
 
     Every character that is not in the alphabet, such as a digit, a quote or an accented letter, becomes UNKNOWN, as in
-    the course. The characters < > @ # become UNKNOWN too, so that no transcript contains START, STOP or EMPTY.
-
-    Args:
-        text: a transcript.
-        max_length: number of characters that are kept; None keeps all.
+    the course. The characters < > @ # become UNKNOWN too, so that no transcript contains START, STOP or EMPTY. `text`
+    is truncated to `max_length` characters; None for no limit.
     """
     return [START, *(_IDS.get(character, UNKNOWN) for character in text.lower()[:max_length]), STOP]
 

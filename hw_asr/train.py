@@ -40,22 +40,25 @@ def beam_width(text: str) -> int:
 
 
 def parser() -> cli.Parser:
-    """All flags. The default None means that the preset or the recipe decides; see `presets.defaults`."""
+    """All flags. Flags with the default None get their value from `presets.defaults`."""
     flags = cli.Parser("python -m hw_asr.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     readers.add_data_flags(group)
-    add_flag(group, "decoder", choices=tuple(TITLES), default="lstm", help="Question 3.1 (lstm, default) or 3.2")
-    add_flag(group, "preset", choices=tuple(PRESETS), default="sheet", help="the network (default: the sheet's)")
-    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="the course's (default: plain) or ours")
+    for name, values, meaning in (
+        ("decoder", TITLES, "decoder of Question 3.1 (lstm, the default) or of Question 3.2"),
+        ("preset", PRESETS, "network, filters and padding of the sheet (the default) or of the course's notebook"),
+        ("recipe", ("plain", "best"), "the sheet's recipe (plain, the default) or ours"),
+    ):
+        add_flag(group, name, choices=tuple(values), default=next(iter(values)), help=meaning)
     add_flag(group, "dropout", type=cli.fraction, help="dropout after the module of each sub-block (default: 0)")
     add_flag(group, "first_stride", type=int, choices=(1, 2), help="stride of the first convolution (default: 1)")
     add_flag(group, "beam", type=beam_width, help="width of a beam search on the test clips (default: greedy search)")
     training = cli.add_training_flags(flags, optimizers=("adamw", "adam", "sgd"))
     for name, meaning in {
-        "count_padding": "count the padding after a text in the training loss (default: only for --preset notebook)",
+        "count_padding": "include the padding after a text in the training loss (default: only for --preset notebook)",
         "spec_augment": "mask training clips (SpecAugment)",
-        "join": "join every other training clip with a second one",
-        "tempo": "make training clips faster or slower",
+        "join": "join each training clip with a second one with probability 1/2",
+        "tempo": "make each batch of training clips a little faster or slower",
     }.items():
         add_flag(training, name, action=argparse.BooleanOptionalAction, help=meaning)
     add_flag(training, "ctc", type=cli.fraction, help="weight of a CTC loss on the encoder's output (default: 0)")

@@ -27,12 +27,7 @@ def parser() -> cli.Parser:
     flags.add_argument("files", type=Path, nargs="+", metavar="FILE", help="sound files")
     add_flag(flags, "beam", type=beam_width, help="width of a beam search (default: greedy search)")
     cli.add_kernels_flag(flags)
-    add_flag(
-        flags,
-        "json",
-        action="store_true",
-        help="print one JSON list, with the segments of each file and their probabilities",
-    )
+    add_flag(flags, "json", action="store_true", help="print a JSON list with each file's segments and probabilities")
     return flags
 
 

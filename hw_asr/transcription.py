@@ -19,25 +19,25 @@ from hw_common.commands.trained import open_trained
 from hw_common.runs.errors import UserError
 from hw_common.training.decoding import Hypothesis
 
-_MAX_CLIP = 60.0  # seconds of the longest training clip of a run; bounds the memory
-_MAX_LENGTH = 1.5  # duration of a segment relative to the longest training clip; longer ones are recognized badly
-_MAX_SECONDS = 12.0  # duration of a segment in any case
-_BATCH_SIZE = 16
+_MAX_CLIP = 60.0  # longest duration in seconds that a run may state for its training clips; bounds the memory
+_MAX_RATIO = 1.5  # longest segment, relative to the longest training clip; longer segments are recognized badly
+_MAX_SECONDS = 12.0  # longest segment, whatever the training clips are
+_BATCH_SIZE = 16  # segments
 
 
 def transcribe(
     folder: Path, paths: Sequence[Path], beam: int | None = None, kernels: str = "fast"
 ) -> list[dict[str, Any]]:
-    """Transcribes sound files.
+    """Transcribes sound files with a finished run.
 
     Args:
-        folder: a finished run.
+        folder: the run folder.
         paths: the sound files.
         beam: width of a beam search; None for greedy search.
         kernels: see `hw_asr.kernels.build_model`.
 
     Returns:
-        For each file its path ("file"), duration ("seconds"), text and segments ("pieces"). A segment has the seconds
+        For each file its path ("file"), duration ("seconds"), "text" and segments ("pieces"). A segment has the seconds
         at which it begins and ends, its text, and the geometric mean of its characters' probabilities ("probability").
 
     Raises:
@@ -46,10 +46,10 @@ def transcribe(
     model, settings, max_clip = _open(folder, kernels)
     spectrogram, inference = audio.SPECTROGRAMS[settings.preset], InferenceSettings.of(settings, beam)
     rate = spectrogram.sample_rate
-    recordings = [audio.read(path, rate) for path in paths]  # a bad file is reported before the work begins
+    recordings = [audio.read(path, rate) for path in paths]  # first, to report bad files early
     results = []
     for path, samples in zip(paths, recordings, strict=True):
-        parts = segments.split(samples, rate, min(_MAX_SECONDS, _MAX_LENGTH * max_clip))
+        parts = segments.split(samples, rate, min(_MAX_SECONDS, _MAX_RATIO * max_clip))
         hypotheses = _generate(model, [audio.log_mel(part, spectrogram) for _, part in parts], inference)
         pieces = [
             {
@@ -66,7 +66,7 @@ def transcribe(
 
 
 def _open(folder: Path, kernels: str) -> tuple[SpeechToText, Settings, float]:
-    """The network with a run's best weights, the run's settings, and the seconds of its longest training clip."""
+    """A run's network with its best weights, its settings, and the duration of its longest training clip in seconds."""
     trained = open_trained(COMMAND, folder)
     settings = replace(Settings.from_arguments(trained.arguments), kernels=kernels)
     max_clip = trained.summary.get("longest_seconds")
@@ -76,13 +76,11 @@ def _open(folder: Path, kernels: str) -> tuple[SpeechToText, Settings, float]:
 
 
 @torch.inference_mode()
-def _generate(
-    model: SpeechToText, spectrograms: Sequence[np.ndarray], inference: InferenceSettings
-) -> list[Hypothesis]:
-    """Generates the text of each of `spectrograms` (mels, frames)."""
+def _generate(model: SpeechToText, parts: Sequence[np.ndarray], inference: InferenceSettings) -> list[Hypothesis]:
+    """Generates the text of each spectrogram (mels, frames)."""
     hypotheses: list[Hypothesis] = []
-    for first in range(0, len(spectrograms), _BATCH_SIZE):
-        examples = [(one, [text.START, text.STOP]) for one in spectrograms[first : first + _BATCH_SIZE]]
+    for first in range(0, len(parts), _BATCH_SIZE):
+        examples = [(part, [text.START, text.STOP]) for part in parts[first : first + _BATCH_SIZE]]
         batch, frames, _, _ = data.pad(examples, inference.pad_to)
         hypotheses += generate(model, batch, frames, inference)
     return hypotheses
