@@ -47,7 +47,7 @@ from hw_asr.spectrograms import Spectrograms
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.training.batches import SequenceBatches, Tensors, batches_of_similar_length, generator_for
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import fit
+from hw_common.training.loop import Training, fit
 from hw_common.training.memory import keep_freed_memory
 from hw_common.training.precision import autocast
 from hw_common.training.timing import Worker, ratio, time_interleaved
@@ -150,7 +150,10 @@ def our_training(model: SpeechToText, batches: Chosen, precision: str) -> None:
     loss = functools.partial(training_loss, settings, InferenceSettings(None, CHARACTERS))
     optimizer = make_optimizer("adamw", model.parameters(), 1e-3, 0.01)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        fit(model, optimizer, batches, loss, _nothing, epochs=1, monitor="nothing", precision=precision)
+        training = Training(
+            model=model, batches=batches, optimizer=optimizer, loss_function=loss, evaluate=_nothing, monitor="nothing"
+        )
+        fit(training, 1, precision)
 
 
 def _nothing(model: nn.Module) -> dict[str, float]:

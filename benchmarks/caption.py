@@ -28,7 +28,7 @@ from hw_caption.presets import MAX_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
 from hw_common.training.batches import batches_of_similar_length
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import fit
+from hw_common.training.loop import Training, fit
 from hw_common.training.memory import keep_freed_memory
 from hw_common.training.timing import Worker, ratio, time_interleaved
 
@@ -110,10 +110,11 @@ def course_training(decoder: Decoder, examples: Examples) -> None:
 
 def our_training(decoder: Decoder, examples: Examples, precision: str, lr: float = 4e-4) -> None:
     model = Captioner(nn.Identity(), [decoder])
-    fit(
-        model, make_optimizer("adam", model.parameters(), lr, 0.0), examples, loss_function,
-        lambda model: {"bleu4": 0.0}, epochs=1, monitor="bleu4", clip_value=MAX_GRADIENT, precision=precision,
+    training = Training(
+        model=model, batches=examples, optimizer=make_optimizer("adam", model.parameters(), lr, 0.0),
+        loss_function=loss_function, evaluate=lambda model: {"bleu4": 0.0}, monitor="bleu4", clip_value=MAX_GRADIENT,
     )  # fmt: skip
+    fit(training, 1, precision)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ from hw_cnn.data import ImageData, Split
 from hw_cnn.models import FashionCNN
 from hw_cnn.presets import NETWORKS, Settings
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import fit
+from hw_common.training.loop import Training, fit
 from hw_common.training.memory import keep_freed_memory
 from hw_common.training.timing import Worker, ratio, time_interleaved
 
@@ -62,10 +62,11 @@ def ours(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int, 
     batches = experiment.training_batches(settings, images.train, torch.device("cpu"))
     optimizer = make_optimizer("sgd", model.parameters(), settings.lr, l2_decay=0)
     with contextlib.redirect_stdout(io.StringIO()):
-        fit(
-            model, optimizer, batches, experiment.loss_function, lambda model: {"accuracy": 0.0},
-            epochs=epochs, monitor="accuracy", precision=precision,
+        training = Training(
+            model=model, batches=batches, optimizer=optimizer, loss_function=experiment.loss_function,
+            evaluate=lambda model: {"accuracy": 0.0}, monitor="accuracy",
         )  # fmt: skip
+        fit(training, epochs, precision)
     return model
 
 

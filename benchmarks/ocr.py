@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from hw_common.commands import cli
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import fit
+from hw_common.training.loop import Training, fit
 from hw_common.training.timing import ratio, time_interleaved
 from hw_ocr import data, experiment, train
 from hw_ocr.data import Letters, OcrData
@@ -121,10 +121,11 @@ def train_ours(letters: Letters, dev: Letters | None, flags: list[str]) -> tuple
 
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            fit(
-                model, optimizer, batches, experiment.word_loss, evaluate,
-                epochs=settings.epochs, monitor="accuracy", precision=settings.precision,
+            training = Training(
+                model=model, batches=batches, optimizer=optimizer, loss_function=experiment.word_loss,
+                evaluate=evaluate, monitor="accuracy",
             )  # fmt: skip
+            fit(training, settings.epochs, settings.precision)
     except ReachedError:
         return seconds, epochs
     return math.inf if dev is not None else seconds, epochs

@@ -83,7 +83,7 @@ def open_run(
         check_same_host(run, host)
         yield run
     except KeyboardInterrupt as interrupt:
-        how = f"the finished epochs are saved. Go on with: {run.resume_command}"
+        how = f"the finished epochs are saved. Resume with: {run.resume_command}"
         message = f"stopped; {how}" if something_is_saved() else "stopped before anything was saved"
         raise Stopped(signal_of(interrupt), message) from None
     except FloatingPointError as error:

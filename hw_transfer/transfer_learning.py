@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hw_common.training import distributed
 from hw_common.training.batches import Batches
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import Fitted, Row, fit
+from hw_common.training.loop import Fitted, Row, Training, fit
 from hw_common.training.pretrained import Pretrained, load_backbone
 from hw_transfer import plots
 from hw_transfer.models import FrozenResNet18, ResNet18
@@ -72,17 +72,16 @@ def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) 
         UserError: training diverges.
     """
     optimizer, scheduler = make_optimizer_and_schedule(model, len(train), recipe)
-    fitted = fit(
-        model,
-        optimizer,
-        train,
-        loss_function,
-        lambda model: evaluate(model, val),
-        epochs=recipe.epochs,
-        monitor=MONITOR,
+    training = Training(
+        model=model,
+        batches=train,
+        optimizer=optimizer,
         scheduler=scheduler,
-        precision=recipe.precision,
+        loss_function=loss_function,
+        evaluate=lambda model: evaluate(model, val),
+        monitor=MONITOR,
     )
+    fitted = fit(training, recipe.epochs, recipe.precision)
     model.load_state_dict(fitted.best_weights)
     return fitted
 

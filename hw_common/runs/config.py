@@ -132,7 +132,7 @@ def check_same_host(run: Run, host: Mapping[str, Any]) -> None:
         if own.get(name) != value:
             raise UserError(
                 f"cannot resume {run.folder} with {name} {value}: it was started with {own.get(name)}; "
-                f"go on with: {run.resume_command}"
+                f"resume with: {run.resume_command}"
             )
 
 

@@ -1,6 +1,6 @@
-"""One training run from checked arguments to its summary, for all homeworks.
+"""A training run, from the checked arguments to the summary.
 
-A homework prepares an `Experiment`; `run_experiment` does the rest.
+Each homework prepares an `Experiment`; `run_experiment` trains it and writes the run folder.
 """
 
 import argparse
@@ -18,8 +18,7 @@ from hw_common.runs.errors import Stopped, signal_of
 from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import LAST, Run
 from hw_common.training import determinism, distributed
-from hw_common.training.batches import EpochBatches
-from hw_common.training.loop import Fitted, LossFunction, Row, fit
+from hw_common.training.loop import Fitted, Row, Training, fit
 from hw_common.training.memory import keep_freed_memory
 from hw_common.training.precision import autocast
 
@@ -28,76 +27,35 @@ Result = TypeVar("Result")
 Scheduler = torch.optim.lr_scheduler.LRScheduler
 
 
-@dataclass
-class Experiment:
-    """A training as a homework prepares it.
+@dataclass(kw_only=True)
+class Experiment(Training):
+    """A training as a homework prepares it, with the functions that turn its result into numbers and figures."""
 
-    Attributes:
-        model: the model, on its device.
-        batches: the training data.
-        optimizer: optimizer of the model's parameters.
-        loss_function: loss function, see `hw_common.training.loop.fit`.
-        evaluate: computes the validation metrics of an epoch, see `fit`.
-        monitor: the validation metric that decides which epoch is best; higher is better.
-        hashes: SHA-256 of each data file, by its name.
-        metadata: metadata stored in the weights file, checked when the file is loaded.
-        summarize: computes the final metrics, in all processes, and leaves the model unchanged.
-        draw: draws the figures into a folder, in the main process.
-        report: returns lines that describe the summary to the user.
-        scheduler: learning rate schedule, stepped after every optimizer step.
-        clip_value: maximum absolute value of each element of the gradient.
-        clip_norm: maximum norm of the gradient of all parameters together.
-    """
-
-    model: nn.Module
-    batches: EpochBatches
-    optimizer: Optimizer
-    loss_function: LossFunction
-    evaluate: Callable[[nn.Module], Row]
-    monitor: str
-    hashes: Mapping[str, str]
-    metadata: Mapping[str, str]
-    summarize: Callable[[Fitted], dict[str, Any]]
-    draw: Callable[[Path, Fitted, dict[str, Any]], None]
-    report: Callable[[dict[str, Any]], list[str]]
-    scheduler: Scheduler | None = None
-    clip_value: float | None = None
-    clip_norm: float | None = None
+    hashes: Mapping[str, str]  # SHA-256 of each data file, by its name
+    summarize: Callable[
+        [Fitted], dict[str, Any]
+    ]  # computes the final metrics in all processes; keeps the model's weights
+    draw: Callable[[Path, Fitted, dict[str, Any]], None]  # draws the figures into a folder, in the main process
+    report: Callable[[dict[str, Any]], list[str]]  # returns lines that describe the summary to the user
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings that every training has, whatever its homework.
+    """The settings that the trainings of all homeworks share."""
 
-    Attributes:
-        epochs: number of passes over the training data.
-        precision: "fp32", or "bf16" for automatic mixed precision.
-        seed: fixes every random choice.
-        device: "auto", "cpu" or "cuda".
-        threads: CPU threads of each process; None for an equal share of the cores.
-        results_dir: run folders are made in <results_dir>/<homework>.
-        name: name of the run folder.
-        resume: the run folder to resume; None for a new run.
-        overwrite: whether a new run replaces the run folder of that name.
-        tensorboard: whether TensorBoard events are written into the run folder.
-        dry_run: whether to take one step only, without a run folder.
-        arguments: all arguments of the command, for config.json.
-        roles: role of each argument.
-    """
-
-    epochs: int
-    precision: str
-    seed: int
-    device: str
-    threads: int | None
-    results_dir: Path
-    name: str
-    resume: Path | None
-    overwrite: bool
-    tensorboard: bool
-    dry_run: bool
-    arguments: Mapping[str, Any]
-    roles: Mapping[str, Role]
+    epochs: int  # number of passes over the training data
+    precision: str  # "fp32", or "bf16" for automatic mixed precision
+    seed: int  # fixes every random choice
+    device: str  # "auto", "cpu" or "cuda"
+    threads: int | None  # CPU threads of each process; None for an equal share of the cores
+    results_dir: Path  # run folders are made in <results_dir>/<homework>
+    name: str  # name of the run folder
+    resume: Path | None  # run folder to resume; None for a new run
+    overwrite: bool  # whether a new run replaces the run folder of that name
+    tensorboard: bool  # whether TensorBoard events are written into the run folder
+    dry_run: bool  # whether to take one step only, without a run folder
+    arguments: Mapping[str, Any]  # all arguments of the command, for config.json
+    roles: Mapping[str, Role]  # role of each argument
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace, roles: Mapping[str, Role]) -> "RunSettings":
@@ -115,7 +73,7 @@ def run_experiment(
     Args:
         homework: name of the package, for example "hw_cnn".
         command: the module that `python -m` runs to resume the run, for example "hw_cnn.train".
-        settings: of the run.
+        settings: settings of the run.
         prepare: makes the experiment on the given device.
 
     Returns:
@@ -143,21 +101,7 @@ def _train(
     run, state = _open_run(homework, command, settings, experiment.hashes, device)
     try:
         fitted = fit(
-            experiment.model,
-            experiment.optimizer,
-            experiment.batches,
-            experiment.loss_function,
-            experiment.evaluate,
-            epochs=settings.epochs,
-            monitor=experiment.monitor,
-            run=run,
-            resume=state,
-            metadata=experiment.metadata,
-            scheduler=experiment.scheduler,
-            clip_value=experiment.clip_value,
-            clip_norm=experiment.clip_norm,
-            precision=settings.precision,
-            tensorboard=settings.tensorboard,
+            experiment, settings.epochs, settings.precision, run=run, resume=state, tensorboard=settings.tensorboard
         )
         return _conclude(experiment, run, fitted)
     except BaseException:
@@ -189,7 +133,7 @@ def _open_run(
 
 
 def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[str, Any]:
-    """Evaluates and draws after training; after an interruption, a resumed run repeats all of it from last.pt."""
+    """Evaluates and draws after training; if interrupted, a resumed run repeats all of these steps from last.pt."""
     try:
         summary = experiment.summarize(fitted)
         if run is None:
@@ -199,7 +143,7 @@ def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[s
         print("\n".join([*experiment.report(summary), f"all of it is in {run.folder}"]))
         return summary
     except KeyboardInterrupt as interrupt:
-        how = f"; go on with: {run.resume_command}" if run is not None else ""
+        how = f"; resume with: {run.resume_command}" if run is not None else ""
         message = f"stopped after training, before the final evaluation was done{how}"
         raise Stopped(signal_of(interrupt), message) from None
 
@@ -214,7 +158,7 @@ def _dry_run(precision: str, experiment: Experiment, device: torch.device) -> Ro
     experiment.optimizer.step()
     numbers = evaluate_once(model, precision, lambda: experiment.evaluate(model))
     if distributed.is_main():
-        print(f"dry run: one step on {count} examples, loss {loss.item():.4f}; everything fits, no run was made")
+        print(f"dry run: one step on {count} examples, loss {loss.item():.4f}; everything fits; no run folder was made")
     return numbers
 
 

@@ -26,85 +26,63 @@ from hw_common.training.progress import Progress, progress_bar, tensorboard_writ
 from hw_common.training.progress import Row as Row
 from hw_common.training.signals import StopNow, StopSignals
 
-# (model, batch) -> (mean loss over the batch's examples, number of examples, sums of further metrics over the examples)
+# Computes from the model and a batch: the mean loss over the examples, the number of examples, and the sums over the
+# examples of further metrics. The epoch's mean of a sum is reported as `training_<name>`.
 LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A model with everything that its training needs."""
+
+    model: nn.Module  # on its device
+    batches: EpochBatches  # training data
+    optimizer: torch.optim.Optimizer  # optimizer of the trainable parameters
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None  # learning rate schedule, stepped after every step
+    loss_function: LossFunction
+    # Computes the validation metrics of the model, which is in eval mode under inference_mode. With several processes,
+    # the function itself sums over them.
+    evaluate: Callable[[nn.Module], Row]
+    monitor: str  # validation metric that decides which epoch is best; higher is better
+    metadata: Mapping[str, str] = field(default_factory=dict)  # stored in best.safetensors, checked on loading
+    clip_value: float | None = None  # maximum absolute value of each element of the gradient
+    clip_norm: float | None = None  # maximum norm of the gradient of all parameters together
 
 
 @dataclass
 class Fitted:
-    """The result of `fit`. The model itself holds the weights of the last epoch.
+    """The result of `fit`. The model itself holds the weights of the last epoch."""
 
-    Attributes:
-        rows: metrics of each epoch, as in metrics.csv.
-        best_epoch: number of the epoch with the best monitored metric, counted from 1; the first of equals.
-        best_weights: state dict of that epoch.
-        seconds: training time without validation, over all sessions of the run.
-    """
-
-    rows: list[Row]
-    best_epoch: int
-    best_weights: dict[str, Tensor]
-    seconds: float
+    rows: list[Row]  # metrics of each epoch, as in metrics.csv
+    best_epoch: int  # number of the epoch with the best monitored metric, counted from 1; the first one if several tie
+    best_weights: dict[str, Tensor]  # state dict of the best epoch
+    seconds: float  # training time without validation, including the time before interruptions
 
 
 def fit(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: EpochBatches,
-    loss_function: LossFunction,
-    evaluate: Callable[[nn.Module], Row],
-    *,
+    training: Training,
     epochs: int,
-    monitor: str,
+    precision: str = "fp32",
+    *,
     run: Run | None = None,
     resume: Mapping[str, Any] | None = None,
-    metadata: Mapping[str, str] | None = None,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    clip_value: float | None = None,
-    clip_norm: float | None = None,
-    precision: str = "fp32",
     tensorboard: bool = False,
 ) -> Fitted:
-    """Trains `model` for `epochs` epochs.
+    """Trains the model of `training`.
 
     Args:
-        model: the model, on its device.
-        optimizer: optimizer of the model's parameters.
-        batches: the training data.
-        loss_function: computes mean loss, number of examples and sums over the examples by name, from model and batch.
-            The epoch's mean of each sum is reported as `training_<name>`.
-        evaluate: computes the validation metrics of the model, which is in eval mode under inference_mode. With several
-            processes, it sums over them by itself.
+        training: model, data and optimization.
         epochs: number of epochs, including those before an interruption.
-        monitor: the metric of `evaluate` that decides which epoch is best; higher is better.
-        run: the run folder for checkpoints and metrics; None in processes that write nothing.
-        resume: the content of last.pt of an interrupted run.
-        metadata: metadata of best.safetensors, checked when the file is loaded.
-        scheduler: learning rate schedule, stepped after every optimizer step.
-        clip_value: maximum absolute value of each element of the gradient.
-        clip_norm: maximum norm of the gradient of all parameters together.
         precision: "fp32", or "bf16" for automatic mixed precision.
+        run: run folder for checkpoints and metrics; None in processes that write nothing.
+        resume: content of last.pt of an interrupted run.
         tensorboard: whether TensorBoard events are written into the run folder.
 
     Raises:
         Stopped: on SIGINT or SIGTERM, after the current step is finished and saved.
         UserError: the loss or a gradient is not finite (the optimizer has not stepped), or the disk is full.
     """
-    trainer = _Trainer(
-        model=model,
-        optimizer=optimizer,
-        batches=batches,
-        loss_function=loss_function,
-        evaluate=evaluate,
-        epochs=epochs,
-        monitor=monitor,
-        run=run,
-        metadata=metadata or {},
-        scheduler=scheduler,
-        clip_value=clip_value,
-        clip_norm=clip_norm,
-        precision=precision,
-    )
+    trainer = _Trainer(training, epochs, precision, run)
     if resume is not None:
         trainer.restore(resume)
     with contextlib.ExitStack() as stack:
@@ -116,25 +94,17 @@ def fit(
 
 @dataclass
 class _Trainer:
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    batches: EpochBatches
-    loss_function: LossFunction
-    evaluate: Callable[[nn.Module], Row]
+    training: Training
     epochs: int
-    monitor: str
-    run: Run | None
-    metadata: Mapping[str, str]
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None
-    clip_value: float | None
-    clip_norm: float | None
     precision: str
+    run: Run | None
     at: Progress = field(default_factory=Progress)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     log: Callable[[str, float, int], None] = lambda name, value, epoch: None
 
     def __post_init__(self) -> None:
         self.signals = StopSignals()
+        self.model, self.optimizer = self.training.model, self.training.optimizer
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.parallel = distributed.parallelize(self.model, self.device)
@@ -148,9 +118,9 @@ class _Trainer:
     def _train_epoch(self) -> None:
         at = self.at
         self.parallel.train()
-        with progress_bar(f"epoch {at.epoch + 1}/{self.epochs}", len(self.batches), at.step) as bar:
+        with progress_bar(f"epoch {at.epoch + 1}/{self.epochs}", len(self.training.batches), at.step) as bar:
             started = time.perf_counter()
-            for batch in self.batches.epoch(at.epoch, at.step):
+            for batch in self.training.batches.epoch(at.epoch, at.step):
                 stop = self._step(batch)
                 at.step += 1
                 bar.update()
@@ -165,7 +135,7 @@ class _Trainer:
     def _step(self, batch: tuple[Tensor, ...]) -> bool:
         """Takes one optimizer step; returns whether all processes have to stop after it."""
         with autocast(self.device, self.precision):
-            loss, count, sums = self.loss_function(self.parallel, batch)
+            loss, count, sums = self.training.loss_function(self.parallel, batch)
         scaled, stop = self._agree(loss, count)
         for parameter in self.parameters:  # faster than optimizer.zero_grad(), which also records the call
             parameter.grad = None
@@ -173,8 +143,8 @@ class _Trainer:
         value = loss.item()
         self._check_and_clip(value)
         self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
+        if self.training.scheduler is not None:
+            self.training.scheduler.step()
         weight = distributed.weight()
         for name, amount in (("examples", count), ("loss", value * count), *sums.items()):
             self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount) * weight
@@ -200,13 +170,13 @@ class _Trainer:
 
     def _check_and_clip(self, loss: float) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if self.clip_norm is not None:
-            size = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        if self.training.clip_norm is not None:
+            size = nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
         else:  # a sum is finite only if all its terms are, and takes half the time of a norm
             size = torch.stack([gradient.sum() for gradient in gradients]).sum()
         if math.isfinite(loss) and math.isfinite(size.item()):
-            if self.clip_value is not None:
-                nn.utils.clip_grad_value_(self.parameters, self.clip_value)
+            if self.training.clip_value is not None:
+                nn.utils.clip_grad_value_(self.parameters, self.training.clip_value)
             return
         what = "gradient" if math.isfinite(loss) else "loss"
         smaller = self._learning_rate() / 10
@@ -229,7 +199,7 @@ class _Trainer:
         self.model.eval()
         try:
             with torch.inference_mode(), autocast(self.device, self.precision), self.signals.immediate():
-                return self.evaluate(self.model)
+                return self.training.evaluate(self.model)
         except StopNow:
             restore_generators(generators)
             self._save_and_stop()
@@ -247,11 +217,11 @@ class _Trainer:
         at.rows.append(row)
         at.seconds += at.epoch_seconds
         at.epoch, at.step, at.sums, at.epoch_seconds = at.epoch + 1, 0, {}, 0.0
-        if validation[self.monitor] > at.best_value:
-            at.best_value, at.best_epoch = validation[self.monitor], at.epoch
+        if validation[self.training.monitor] > at.best_value:
+            at.best_value, at.best_epoch = validation[self.training.monitor], at.epoch
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
             if self.run is not None:
-                checkpoints.save_weights(self.run.folder / BEST, self.best_weights, self.metadata)
+                checkpoints.save_weights(self.run.folder / BEST, self.best_weights, self.training.metadata)
         self._save()
         self._report(row)
         if self._sum_over_processes([self._stop_vote()])[0]:
@@ -278,11 +248,11 @@ class _Trainer:
         self.run.write_metrics(self.at.rows)
         state = {
             "progress": vars(self.at),
-            "metadata": dict(self.metadata),
+            "metadata": dict(self.training.metadata),
             "model": self.model.state_dict(),
             "best": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "scheduler": self.training.scheduler.state_dict() if self.training.scheduler is not None else None,
             "generators": generator_states(),
         }
         checkpoints.save_state(self.run.folder / LAST, state)
@@ -294,8 +264,10 @@ class _Trainer:
 
     def _stop(self) -> NoReturn:
         at = self.at
-        done = f"epoch {at.epoch + 1}, step {at.step} of {len(self.batches)}" if at.step else f"epoch {at.epoch}"
-        how = f"; saved. Go on with: {self.run.resume_command}" if self.run is not None else ""
+        done = (
+            f"epoch {at.epoch + 1}, step {at.step} of {len(self.training.batches)}" if at.step else f"epoch {at.epoch}"
+        )
+        how = f"; saved. Resume with: {self.run.resume_command}" if self.run is not None else ""
         raise Stopped(self.signals.received or signal.SIGTERM, f"stopped after {done}{how}")
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -306,14 +278,14 @@ class _Trainer:
         """
         where = self.run.folder / LAST if self.run is not None else LAST
         try:
-            if state["metadata"] != dict(self.metadata):
-                raise ValueError(f"it was saved for {state['metadata']}, expected {dict(self.metadata)}")
+            if state["metadata"] != dict(self.training.metadata):
+                raise ValueError(f"it was saved for {state['metadata']}, expected {dict(self.training.metadata)}")
             self.at = Progress.from_state(state["progress"])
             self.best_weights = state["best"]
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(state["scheduler"])
+            if self.training.scheduler is not None:
+                self.training.scheduler.load_state_dict(state["scheduler"])
             restore_generators(state["generators"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{where} does not belong to this run: {str(error).splitlines()[0]}") from error

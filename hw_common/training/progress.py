@@ -19,27 +19,16 @@ Row = dict[str, float]
 
 @dataclass
 class Progress:
-    """Everything in last.pt that is not a state dict.
+    """The position in a training and its numbers so far, stored in last.pt."""
 
-    Attributes:
-        epoch: index of the current epoch, counted from 0.
-        step: number of finished steps of the current epoch. If all are finished, only its validation is missing.
-        sums: sums over the examples of the current epoch so far.
-        seconds: training time of the finished epochs.
-        epoch_seconds: training time of the current epoch.
-        rows: metrics of the finished epochs.
-        best_epoch: number of the best epoch, counted from 1; 0 before the first.
-        best_value: monitored metric of the best epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    rows: list[Row] = field(default_factory=list)
-    best_epoch: int = 0
-    best_value: float = -math.inf
+    epoch: int = 0  # index of the current epoch, counted from 0
+    step: int = 0  # number of finished steps of the current epoch; if all are finished, only its validation is missing
+    sums: dict[str, float] = field(default_factory=dict)  # sums over the examples of the current epoch so far
+    seconds: float = 0.0  # training time of the finished epochs
+    epoch_seconds: float = 0.0  # training time of the current epoch
+    rows: list[Row] = field(default_factory=list)  # metrics of the finished epochs
+    best_epoch: int = 0  # number of the best epoch, counted from 1; 0 before the first epoch is finished
+    best_value: float = -math.inf  # monitored metric of the best epoch
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
@@ -57,7 +46,7 @@ class Progress:
 
 
 def progress_bar(title: str, total: int, done: int) -> "tqdm[Any]":
-    """Makes a bar that only a terminal shows, and only for the main process."""
+    """Makes a progress bar. It is shown by the main process only, and only on a terminal."""
     disable = None if distributed.is_main() else True
     return tqdm(desc=title, total=total, initial=done, disable=disable, leave=False, unit="step")
 

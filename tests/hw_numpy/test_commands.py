@@ -135,7 +135,7 @@ def test_an_interrupted_selection_goes_on_to_the_same_bits(mnist, finished, tmp_
     with monkeypatch.context() as patch:
         interrupt_after(patch, epochs)
         with pytest.raises(
-            Stopped, match=r"stopped; .* saved\. Go on with: python -m hw_numpy\.train --resume"
+            Stopped, match=r"stopped; .* saved\. Resume with: python -m hw_numpy\.train --resume"
         ) as caught:
             train_tiny(mnist, tmp_path)
     assert caught.value.signal_number == 2

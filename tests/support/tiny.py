@@ -19,7 +19,7 @@ from hw_common.runs.run_folder import BEST, LAST, METRICS, SCHEMA, Run
 from hw_common.training import determinism, distributed
 from hw_common.training.batches import Batches
 from hw_common.training.dropout import Dropout
-from hw_common.training.loop import Fitted, fit
+from hw_common.training.loop import Fitted, Training, fit
 
 HOMEWORK = "hw_tiny"
 CONFIG = {"schema": SCHEMA, "homework": HOMEWORK, "command": f"{HOMEWORK}.train", "arguments": {"epochs": 3}}
@@ -72,7 +72,7 @@ def train(
     count: int = ROWS,
     **settings: Any,
 ) -> tuple[nn.Module, Fitted]:
-    """Trains a new model from seed 7; `settings` replace those of `fit`."""
+    """Trains a new model from seed 7; `settings` replace those of `Training` and `fit`."""
     determinism.set_up(7, "cpu", threads=1)
     model = nn.Sequential(nn.Linear(3, 4), Dropout(0.5), nn.Linear(4, 2))
     if optimizer == "adam":
@@ -81,14 +81,10 @@ def train(
         chosen = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(chosen, EPOCHS * STEPS) if scheduled else None
     batches = Batches(rows(count, seed=1), BATCH, seed=7, prepare=add_noise)
-    defaults = {
-        "loss_function": loss,
-        "evaluate": evaluate,
-        "epochs": EPOCHS,
-        "monitor": "validation_score",
-        "metadata": METADATA,
-    }
-    fitted = fit(model, chosen, batches, run=run, resume=resume, scheduler=scheduler, **{**defaults, **settings})
+    loop = {name: settings.pop(name) for name in ("epochs", "precision", "tensorboard") if name in settings}
+    defaults = {"loss_function": loss, "evaluate": evaluate, "monitor": "validation_score", "metadata": METADATA}
+    training = Training(model=model, batches=batches, optimizer=chosen, scheduler=scheduler, **{**defaults, **settings})
+    fitted = fit(training, **{"epochs": EPOCHS, "run": run, "resume": resume, **loop})
     return model, fitted
 
 
