@@ -1,1 +1,1 @@
-"""A grader for students' homework files: draws test cases, runs the files apart, judges the answers."""
+"""A grader for students' homework files: draws test cases, runs the files in separate processes, judges the answers."""

@@ -21,8 +21,8 @@ Full points: everything is right. Three quarters: the numbers are right, but an 
 is lost. Half: only special cases are wrong. A function that fails only because it uses a wrong function gets full
 points and a note.
 
-The files run in separate processes with limits on time and memory, so that a mistake costs one function and not the
-report. This is no sandbox: check code that you do not trust in a container.
+The files run in separate processes with limits on time and memory. If a function crashes or never ends, only that
+function fails. This is no sandbox: check code that you do not trust in a container.
 Exit status: 0 if everything passed, 1 if something failed, 2 for wrong use.
 """
 

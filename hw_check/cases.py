@@ -12,7 +12,7 @@ from hw_check.process import Job
 from hw_check.wire import Other
 
 STEP = 1e-5
-"""Step h of the centred differences (f(x + h) − f(x − h)) / 2h: truncation and rounding errors are then about 1e-10."""
+"""Step h of the centred differences (f(x + h) − f(x − h)) / 2h, whose errors are then about 1e-10."""
 
 _RANDOM_CASES = 3
 Directions = tuple[tuple[str, ndarray], ...]
@@ -21,81 +21,49 @@ Directions = tuple[tuple[str, ndarray], ...]
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the function under test, or one forward and backward pass.
+    """One call of the function under test, or one forward and backward pass."""
 
-    Attributes:
-        title: what is special about the case, for the report.
-        basic: whether the sheet asks for this first of all; a function that fails a basic case gets no points.
-        right: the right answer, by name, in float64.
-        request: inputs for `child.py`.
-        inputs: arguments of the forward function, followed by the gradients that the backward function gets.
-        sizes: value of each letter in the shapes, such as N.
-        dtype: type of the inputs, and of the arrays in a right answer.
-        alternatives: other right answers, if mathematics allows several.
-        directions: directions of the centred differences; empty if the function is not differentiated.
-    """
-
-    title: str
-    basic: bool
-    right: Mapping[str, ndarray]
-    request: Mapping[str, Any]
-    inputs: tuple[Any, ...]
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    dtype: str = "float64"
-    alternatives: tuple[Mapping[str, ndarray], ...] = ()
-    directions: Directions = ()
+    title: str  # the kind of case, for the report
+    basic: bool  # whether a function that fails this case gets no points at all
+    right: Mapping[str, ndarray]  # right answer by name, in float64
+    request: Mapping[str, Any]  # inputs for `child.py`
+    inputs: tuple[Any, ...]  # arguments of the forward function, then the backward function's gradients of the outputs
+    sizes: Mapping[str, int] = field(default_factory=dict)  # value of each letter in the shapes, such as N
+    dtype: str = "float64"  # type of the inputs, and of the arrays in a right answer
+    alternatives: tuple[Mapping[str, ndarray], ...] = ()  # other right answers, if mathematics allows several
+    directions: Directions = ()  # empty if no gradient is checked by centred differences
 
 
 @dataclass(frozen=True)
 class Special:
-    """A kind of case besides random shapes.
+    """A kind of case, such as large scores."""
 
-    Attributes:
-        title: what is special about it, for the report.
-        make: draws the arguments, like `Layer.make`; None to use the layer's.
-        sizes: sizes that are fixed.
-        basic: as in `Case`.
-        smooth: whether the function can be differentiated at these inputs.
-        alternatives: computes further right answers from the inputs of a backward case.
-    """
-
-    title: str
-    make: Callable[..., tuple[Any, ...]] | None = None
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    basic: bool = False
-    smooth: bool = True
+    title: str  # name of the kind, for the report
+    make: Callable[..., tuple[Any, ...]] | None = None  # draws the arguments; None to use `Layer.make`
+    sizes: Mapping[str, int] = field(default_factory=dict)  # sizes that are fixed; the others are drawn
+    basic: bool = False  # as in `Case`
+    smooth: bool = True  # whether the function can be differentiated at these inputs
+    # Computes further right answers from the inputs of a backward case.
     alternatives: Callable[..., Sequence[Mapping[str, ndarray]]] | None = None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A forward function with its backward function, and how to draw inputs for them.
+    """A forward function and its backward function; draws the cases for both."""
 
-    Attributes:
-        module: our module, whose functions give the right answers.
-        forward: name of the forward function.
-        backward: name of the backward function; None if the forward function returns the gradient itself.
-        inputs: names of the forward function's arguments. An argument x is differentiable if there is a gradient dx.
-        outputs: names of the forward function's results, without the cache.
-        gradients: names of the backward function's results.
-        groups: letters of the sizes with their lowest and highest value; the sizes in a group are all different.
-        make: draws the arguments; takes a random generator and the sizes as keywords.
-        specials: further cases.
-        one: letters of the sizes that are 1 in a case of their own, with that case's title.
-        replace: names of the functions in the same file that these two functions call.
-    """
-
-    module: Any
-    forward: str
-    backward: str | None
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    gradients: tuple[str, ...]
+    module: Any  # our module, whose functions give the right answers
+    forward: str  # name of the forward function
+    backward: str | None  # name of the backward function; None if the forward function returns the gradient itself
+    inputs: tuple[str, ...]  # names of the forward function's arguments; x is differentiable if there is a gradient dx
+    outputs: tuple[str, ...]  # names of the forward function's results, without the cache
+    gradients: tuple[str, ...]  # names of the backward function's results
+    # Letters of the sizes, with their lowest and highest value. Random sizes in a group are all different.
     groups: tuple[tuple[str, int, int], ...]
-    make: Callable[..., tuple[Any, ...]]
-    specials: tuple[Special, ...] = ()
+    make: Callable[..., tuple[Any, ...]]  # draws the arguments; takes a random generator and the sizes as keywords
+    specials: tuple[Special, ...] = ()  # further kinds of cases
+    # For each letter here, a case in which this size is 1: the letter, and the title of the case.
     one: Mapping[str, str] = field(default_factory=lambda: {"N": "batch of one"})
-    replace: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()  # functions of the same file that the forward or backward function calls
 
     def job(self, name: str, cases: Sequence[Case]) -> Job:
         """The request to run `cases` on the function `name`, which is the forward or the backward function."""
@@ -122,7 +90,7 @@ class Layer:
         return f"returns {given}, expected {', '.join(names)}"
 
     def sent(self, case: Case) -> list[tuple[str, ndarray]]:
-        """Names and values of the arrays that the function gets and must not change."""
+        """The arrays, with their names, that the function gets and must not change."""
         named = [*zip(self.inputs, case.request["arguments"], strict=True)]
         named += [(f"d{name}", dout) for name, dout in zip(self.outputs, case.request["douts"], strict=False)]
         return [(name, value) for name, value in named if isinstance(value, ndarray)]
@@ -134,15 +102,12 @@ class Layer:
         for special, sides_equal in self._specials():
             sizes = {**self._sizes(rng, sides_equal), **special.sizes}
             cases.append(self._case(backward, special, sizes, rng))
-        for special, form in (
-            (Special("float32"), {"dtype": "float32"}),
-            (Special("views with gaps"), {"layout": "strided"}),
-        ):
-            cases.append(self._case(backward, special, self._sizes(rng), rng, **form))
+        cases.append(self._case(backward, Special("float32"), self._sizes(rng), rng, dtype="float32"))
+        cases.append(self._case(backward, Special("views with gaps"), self._sizes(rng), rng, layout="strided"))
         return cases
 
     def _specials(self) -> Iterator[tuple[Special, bool]]:
-        """The kinds of cases, and whether all sizes of a group are to be equal."""
+        """Yields the kinds of cases, and whether all sizes in a group are equal."""
         for _ in range(_RANDOM_CASES):
             yield Special("random shapes", basic=True), False
         yield Special("equal sides", basic=True), True
@@ -190,7 +155,7 @@ class Layer:
         )
 
     def _move(self, arguments: tuple[Any, ...], rng: Generator) -> tuple[Directions, list[Any]]:
-        """A random direction for each differentiable argument, and all arguments after moving it along ±direction."""
+        """A random direction for each differentiable argument, and all arguments with that one moved to both sides."""
         directions, moved = [], []
         for number, name in enumerate(self.inputs):
             if f"d{name}" in (*self.gradients, *self.outputs):
@@ -207,7 +172,7 @@ def as_type(value: Any, dtype: str) -> Any:
 
 
 def describe_type(value: Any) -> str:
-    """The kind of a value that a child process sent, for messages."""
+    """The type of a value that a child process sent, for messages."""
     if isinstance(value, Other):
         return value.name
     return {ndarray: "an array or number", dict: "a dictionary", list: "a tuple or list"}.get(type(value), "nothing")

@@ -34,9 +34,9 @@ def main(root: str) -> None:
     request = decode(sys.stdin.buffer.read())
     send = _open_answers()
     _limit(request["seconds"], request["memory"])
-    os.register_at_fork(after_in_child=lambda: os._exit(0))  # a copy would run the remaining jobs
+    os.register_at_fork(after_in_child=lambda: os._exit(0))  # a forked process would run the remaining jobs
     sys.path.remove(root)
-    sys.meta_path.insert(0, _Hidden())  # an installed package is found without the path, too
+    sys.meta_path.insert(0, _Hidden())  # packages may also be installed
     for name in [name for name in sys.modules if _is_ours(name)]:
         del sys.modules[name]
     send("ready")
@@ -134,7 +134,7 @@ def _run(module: types.ModuleType, job: Mapping[str, Any], folder: Path) -> tupl
     run = _run_model if "class" in job else _run_layer
     answers, out_of_memory = [], False
     for case in job["cases"]:
-        np.random.seed(0)  # so that random weights are the same in every run
+        np.random.seed(0)  # makes random weights the same in every run
         stage = [""]
         try:
             answers.append(run(module, job, case, stage))
@@ -145,7 +145,11 @@ def _run(module: types.ModuleType, job: Mapping[str, Any], folder: Path) -> tupl
 
 
 def _run_layer(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:
-    """Calls a forward function and, if it is the one under test, the backward function with the forward's cache."""
+    """Calls a forward function with a case's arguments, and with moved ones for the centred differences.
+
+    If the job has a backward function, it is called with the cache of the first call. Returns the results of the
+    function under test and the arrays that it got, as they are after the call.
+    """
     stage[0] = job["forward"]
     forward = getattr(module, job["forward"])
     arguments = [_laid_out(argument, case["layout"]) for argument in case["arguments"]]
@@ -156,10 +160,9 @@ def _run_layer(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[s
     moved = [[_outputs(forward(*end), job) for end in ends] for ends in case["moved"]]
     if job["backward"]:
         if isinstance(returned, Other):
-            raise TypeError(
-                f"returns {returned.name}, expected a tuple of {job['outputs'] + 1}, the last one the cache"
-            )
-        forward(*map(_negated, case["arguments"]))  # overwrites anything that was kept outside the cache
+            expected = f"a tuple of {job['outputs'] + 1} that ends with the cache"
+            raise TypeError(f"returns {returned.name}, expected {expected}")
+        forward(*map(_negated, case["arguments"]))  # overwrites values that the file keeps outside the cache
         stage[0] = job["backward"]
         douts = [_laid_out(dout, case["layout"]) for dout in case["douts"]]
         before = [_laid_out(argument, "C") for argument in arguments]
@@ -174,7 +177,7 @@ def _run_layer(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[s
 
 
 def _run_model(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:
-    """Builds a network, sets its parameters and calls its methods."""
+    """Builds a network, sets its parameters and calls its methods, then its loss with moved parameters."""
     stage[0] = f"{job['class']}.__init__"
     options = dict(case["options"])
     if "dtype" in options:
@@ -215,7 +218,7 @@ def _arrays(values: list[Any]) -> list[np.ndarray]:
 
 
 def _laid_out(value: Any, layout: str) -> Any:
-    """A copy of an array; with layout "strided", a view of a larger array that skips every second element."""
+    """A copy of an array. With layout "strided", the copy is a view of every second element of a larger array."""
     if not isinstance(value, np.ndarray):
         return value
     if layout != "strided":

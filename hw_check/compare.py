@@ -21,34 +21,22 @@ _DIFFERENCE_TOLERANCE = 1e-5
 
 @dataclass
 class Result:
-    """The result of one case.
-
-    Attributes:
-        case: the case.
-        problem: the error that was raised, or what is wrong with the answer's form; the rest is then empty.
-        stub: whether the function is not written yet.
-        right: the right answer by name; if several are right, the nearest one.
-        values: the student's arrays by name.
-        not_arrays: messages about the values that should be arrays and are not, by name.
-        errors: error of each array, relative to its largest right element.
-        wrong: names of the values that are wrong.
-        wrong_type: names of the arrays whose type is not the inputs' type.
-        changed: names of the arguments that were changed in place.
-        difference_errors: error of each gradient against centred differences of the student's forward function.
-        unused: names of the gradients whose argument has no effect on the student's forward function.
-    """
+    """The result of one case. If `problem` is set, the fields after `stub` are empty."""
 
     case: Case
-    problem: str = ""
-    stub: bool = False
-    right: Mapping[str, ndarray] = field(default_factory=dict)
-    values: dict[str, ndarray] = field(default_factory=dict)
-    not_arrays: dict[str, str] = field(default_factory=dict)
+    problem: str = ""  # the error that was raised, or a message that the answer has the wrong form
+    stub: bool = False  # whether the function is not written yet
+    right: Mapping[str, ndarray] = field(default_factory=dict)  # right answer by name; of several, the nearest one
+    values: dict[str, ndarray] = field(default_factory=dict)  # the student's arrays by name
+    not_arrays: dict[str, str] = field(default_factory=dict)  # messages about values that are no arrays, by name
+    # Largest error of each array, divided by the largest element of the right array.
     errors: dict[str, float] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
-    wrong_type: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)  # names of the wrong values
+    wrong_type: list[str] = field(default_factory=list)  # names of the arrays whose type is not the inputs' type
+    changed: list[str] = field(default_factory=list)  # names of the arguments that were changed in place
+    # Error of each gradient against centred differences of the student's forward function.
     difference_errors: dict[str, float] = field(default_factory=dict)
+    # Names of the gradients whose argument has no effect on the student's forward function.
     unused: set[str] = field(default_factory=set)
 
 
@@ -136,8 +124,8 @@ def _derivative(ends: Any, weights: Sequence[ndarray]) -> float | None:
 def right_for_own_forward(results: Sequence[Result]) -> set[str]:
     """Names of the wrong gradients that are right derivatives of the student's own forward function.
 
-    If all other wrong gradients belong to arguments that the forward function does not use, these are included too,
-    because there is nothing to compare them with.
+    Gradients of arguments that the forward function does not use cannot be compared with anything. They are included if
+    all other wrong gradients, at least one, are such derivatives.
     """
     smooth = [result for result in results if result.case.directions]
     wrong = {name for result in results for name in result.wrong}
@@ -154,7 +142,7 @@ def right_for_own_forward(results: Sequence[Result]) -> set[str]:
 def against_differences(results: Sequence[Result]) -> str:
     """Names of the gradients that disagree with centred differences in most cases.
 
-    A single case does not count, because the centred difference may have crossed a kink of the function.
+    One disagreeing case is no proof, because its centred difference may have crossed a kink of the function.
     """
     names = dict.fromkeys(name for result in results for name in result.difference_errors)
     medians = {

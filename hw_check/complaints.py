@@ -1,4 +1,4 @@
-"""Describes what is wrong with a function: the error it raised, or the first guess that explains its numbers."""
+"""Describes the mistakes in a function: the error that it raised, or the first guess that explains its numbers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from hw_check.sheet import Function
 
 
 def complaints(function: Function, results: Sequence[Result]) -> Iterator[str]:
-    """What is wrong with a function, most important first."""
+    """Yields a description of each mistake in a function, the most important one first."""
     broken = [result for result in results if result.problem]
     if broken:
         yield broken[0].problem + _where(broken, results)
@@ -21,7 +21,7 @@ def complaints(function: Function, results: Sequence[Result]) -> Iterator[str]:
     for reason, names in reasons.items():
         yield f"{', '.join(names)}: {reason}"
     if wrong:
-        return  # other faults would distract from wrong numbers
+        return  # wrong numbers come first; other faults are reported once the numbers are right
     wrong_type = dict.fromkeys(name for result in results for name in result.wrong_type)
     if wrong_type:
         listed = ", ".join(wrong_type)
@@ -32,7 +32,7 @@ def complaints(function: Function, results: Sequence[Result]) -> Iterator[str]:
 
 
 def _where(failing: Sequence[Result], results: Sequence[Result]) -> str:
-    """The special cases that fail, if only special cases fail; otherwise empty."""
+    """Text that names the special cases in `failing`; empty if basic cases or all cases fail."""
     if len(failing) == len(results) or any(result.case.basic for result in failing):
         return ""
     titles = list(dict.fromkeys(result.case.title for result in failing))

@@ -1,4 +1,4 @@
-"""Grades a folder: draws the cases, runs the student's files, judges the answers; no mistake counts twice."""
+"""Grades a folder: draws the cases, runs the student's files and judges the answers."""
 
 import dataclasses
 import zlib
@@ -68,9 +68,9 @@ def _again_with_ours(
     seconds: float,
     rows: Mapping[str, Row],
 ) -> dict[str, Row]:
-    """Tests failed functions again, with our versions of the functions they use; returns the rows that get better.
+    """Tests failed functions again, with our versions of the functions that they use; returns the rows that get better.
 
-    A mistake in a function thus costs no points in the functions that use it.
+    This way, a mistake in a function costs no points in the functions that use it.
     """
     ours = {name: _OURS / f"{name}.py" for name in ("layers", "rnn_layers")}
     outcomes = run_file(path, [dataclasses.replace(jobs[f.name], needs=None) for f in functions], seconds, ours)
@@ -82,6 +82,6 @@ def _again_with_ours(
             hint = f"with our {uses[name]}; with the student's own it fails: {own.hint}"
             better[name] = dataclasses.replace(row, hint=hint)
         elif row.hint != own.hint and row.error is not None and row.points >= own.points:
-            # Only the function's own mistake is left, which is easier to name.
+            # This hint is about the function's own mistake, without those of the functions that it uses.
             better[name] = dataclasses.replace(row, hint=f"{row.hint} (tried with our {uses[name]})")
     return better

@@ -1,4 +1,4 @@
-"""Guesses at the mistake that explains wrong numbers, for any function.
+"""Explains wrong numbers by guesses at the mistake; this file holds the guesses that suit every function.
 
 A guess is the wrong answer that a typical mistake gives, such as N times the right answer, or its transpose. If the
 student's numbers equal a guess, its mistake is named. The guesses for single functions are in layer_hints.py,
@@ -16,7 +16,7 @@ Guess = tuple[str, str, Callable[[], ndarray]]
 
 TOLERANCE = {"float64": 1e-8, "float32": 2e-4}
 FLOOR = {"float64": 1e-6, "float32": 1e-2}
-"""Smallest scale of relative errors, since a loss near zero is a difference of large scores."""
+"""Smallest divisor of relative errors: a loss near zero is a difference of large scores, with their rounding errors."""
 
 _LETTERS = {
     "N": "the batch size N",
@@ -32,13 +32,13 @@ ADVICE = {
     "views with gaps": "it relies on the memory layout of its arguments",
     "ties": "several pixels of a window are equally large",
 }
-"""The most frequent cause if only one kind of special case fails, by the case's title."""
+"""Title of a special case → the most frequent cause if only this kind of case fails."""
 
 _MIXED = "right numbers at wrong positions, samples or channels mixed: reshape used where transpose was meant"
 
 
 def known(output: ndarray) -> Callable[[], ndarray]:
-    """The third part of a guess whose output is computed already."""
+    """A function that returns `output`, for a guess whose output is computed already."""
     return lambda: output
 
 
@@ -48,7 +48,7 @@ def relative_error(a: ndarray, right: ndarray, floor: float = 0.0) -> float:
     Args:
         a: the student's array.
         right: the right array.
-        floor: smallest scale that the difference is divided by.
+        floor: smallest number that the difference is divided by.
 
     Returns:
         The error; infinite if the shapes differ or an element is not finite.

@@ -1,4 +1,4 @@
-"""Decides how many points a function gets, and why.
+"""Decides how many points a function gets, and gives the reason.
 
 | what the cases show                                                  | status  | share of the points |
 |----------------------------------------------------------------------|---------|---------------------|
@@ -9,7 +9,7 @@
 | the function is not in the file, or is not written yet               | missing | 0                   |
 | a backward function and its forward function are both wrong          | unclear | 0                   |
 
-A gradient counts as right, too, if it is the right derivative of the student's own wrong forward function.
+A gradient is also right if it is the derivative of the student's own wrong forward function.
 """
 
 import dataclasses
@@ -26,40 +26,25 @@ from hw_check.process import Outcome
 from hw_check.sheet import Function
 
 RIGHT_NUMBERS, RIGHT_BASICS = 0.75, 0.5
-"""Shares of the points for right numbers with other faults, and for right basic cases only."""
+"""Shares of the points if the numbers are right but something else is not, and if only the basic cases are right."""
 
 _LONGEST_HINT = 300  # characters
 
 
 @dataclass(frozen=True)
 class Row:
-    """A function's line in the report.
+    """A function's line in the report."""
 
-    Attributes:
-        function: name of the function.
-        file: name of the student's file.
-        question: question of the sheet; empty if the sheet does not ask for the function.
-        points: points reached.
-        of: most points that can be reached.
-        status: "passed", "failed", "missing", or "unclear" (a backward function whose fault cannot be told from that of
-            its forward function).
-        tried: the kinds of cases that were tried.
-        error: largest error in double precision, relative to the largest right element; None if there is none.
-        hint: what is wrong; for a function that passed, a note.
-        sound: whether a backward function can be judged by this forward function's cache: all numbers are right and no
-            argument is changed.
-    """
-
-    function: str
-    file: str
-    question: str
-    points: float
-    of: float
-    status: str
-    tried: tuple[str, ...] = ()
-    error: float | None = None
-    hint: str = ""
-    sound: bool = False
+    function: str  # name of the function
+    file: str  # name of the student's file
+    question: str  # question of the sheet; empty if the sheet does not ask for the function
+    points: float  # points reached
+    of: float  # most points that can be reached
+    status: str  # "passed", "failed", "missing" or "unclear"
+    tried: tuple[str, ...] = ()  # the kinds of cases that were tried
+    error: float | None = None  # largest relative error in double precision; None if no array was returned
+    hint: str = ""  # the mistake; for a function that passed, a note
+    sound: bool = False  # whether all numbers are right and no argument is changed, so that the cache can be used
 
 
 def missing(function: Function, why: str) -> Row:
@@ -75,7 +60,7 @@ def judge(function: Function, cases: Sequence[Case], outcome: Outcome, forward_i
         function: the function.
         cases: its test cases.
         outcome: the outcome of running them.
-        forward_is_sound: whether the forward function whose cache it takes is sound; True if it takes no cache.
+        forward_is_sound: for a backward function, `sound` in its forward function's row; True for other functions.
     """
     if outcome.missing:
         row = missing(function, f"{outcome.missing} is not in {function.file}")
@@ -105,9 +90,9 @@ def _judge_numbers(function: Function, cases: Sequence[Case], results: Sequence[
 
 
 def _judge_after_wrong_forward(function: Function, cases: Sequence[Case], results: Sequence[Result]) -> Row:
-    """The row of a backward function whose forward function is wrong: its cache may hold wrong values.
+    """The row of a backward function whose forward function is wrong, so that its cache may hold wrong values.
 
-    Gradients that are right derivatives of the student's own forward function count as right.
+    Derivatives of the student's own forward function count as right.
     """
     following = right_for_own_forward(results)
     for result in results:

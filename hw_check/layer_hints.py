@@ -1,4 +1,4 @@
-"""Guesses at the mistake that explains wrong numbers, for the functions of layers.py: see hints.py."""
+"""Guesses at the mistake that explains wrong numbers (see hints.py), for the functions of layers.py."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -13,7 +13,8 @@ NO_BIAS = "the bias b is not added"
 BIAS_TWICE = "the bias b is added twice"
 
 
-def _fc_forward(x: ndarray, w: ndarray, b: ndarray) -> Iterator[Guess]:
+def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> Iterator[Guess]:
+    """Guesses for the fully connected layer, for x (N, D) or (N, T, D)."""
     yield "out", NO_BIAS, lambda: x @ w
     yield "out", BIAS_TWICE, lambda: x @ w + 2 * b
     yield "out", "w is transposed where it should not be", lambda: x @ w.T + b
@@ -44,7 +45,7 @@ def _relu_backward(x: ndarray, dout: ndarray) -> Iterator[Guess]:
     yield "dx", "the mask of x > 0 is missing: dout passes everywhere", lambda: dout
     yield "dx", "the sign of dout decides, expected that of x", lambda: dout * (dout > 0)
     yield "dx", "the sign of dout decides as well, expected that of x alone", lambda: dout * (dout > 0) * (x > 0)
-    yield "dx", "passes where x is negative: the mask is inverted", lambda: dout * (x < 0)
+    yield "dx", "dout passes where x is negative: the mask is inverted", lambda: dout * (x < 0)
     yield "dx", "multiplied by x: expected 1 where x is positive", lambda: dout * np.maximum(x, 0)
     yield "dx", "dout is not used", lambda: (x > 0).astype(float)
     yield "dx", "x instead of dout where x is positive", lambda: np.maximum(x, 0)
@@ -61,7 +62,7 @@ def _conv_forward(x: ndarray, w: ndarray) -> Iterator[Guess]:
     yield "out", "only the last channel counts: = where += was meant", lambda: forward(x[:, -1:], w[:, -1:])[0]
     yield "out", "averaged over channels: expected the sum", lambda: forward(x, w)[0] / x.shape[1]
     yield "out", "every sample gets the first sample's output", lambda: np.repeat(forward(x, w)[0][:1], len(x), 0)
-    yield "out", "an absolute value or ReLU is applied", lambda: np.maximum(forward(x, w)[0], 0)
+    yield "out", "negative outputs are set to 0, as by a ReLU", lambda: np.maximum(forward(x, w)[0], 0)
 
 
 def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
@@ -79,16 +80,14 @@ def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
     yield "dw", text, lambda: layers.conv_backward(dout[-1:], (x[-1:], w))[1]
     text = "only the first sample's part: expected the sum over the batch"
     yield "dw", text, lambda: layers.conv_backward(dout[:1], (x[:1], w))[1]
+    text = "only the last output pixel's part: = where += was meant"
+    last_patch = x[:, :, -w.shape[2] :, -w.shape[3] :]
     for samples in (slice(None), slice(-1, None)):
-        yield (
-            "dw",
-            "only the last output pixel's part: = where += was meant",
-            known(np.einsum("nchw,nf->fchw", x[samples, :, -w.shape[2] :, -w.shape[3] :], dout[samples, :, -1, -1])),
-        )
+        yield "dw", text, known(np.einsum("nchw,nf->fchw", last_patch[samples], dout[samples, :, -1, -1]))
 
 
 def _last_patch(x: ndarray, w: ndarray, dout: ndarray) -> ndarray:
-    """The gradient of a convolution's input if the patches overwrite one another instead of adding up."""
+    """The gradient of a convolution's input if each patch overwrites the earlier ones instead of being added."""
     dx = np.zeros_like(x)
     for i in range(dout.shape[2]):
         for j in range(dout.shape[3]):
@@ -129,12 +128,13 @@ def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray)
     yield "dx", text, lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "all")
     text = "spread over the whole window, as in average pooling"
     yield "dx", text, lambda: spread_over_ties(np.zeros_like(x), pool_param, dout, "equal")
-    yield "dx", "goes to the smallest number of a window", lambda: spread_over_ties(-x, pool_param, dout, "first")
+    text = "the smallest number of a window gets the gradient, expected the largest"
+    yield "dx", text, lambda: spread_over_ties(-x, pool_param, dout, "first")
     yield "dx", "multiplied by x", lambda: spread_over_ties(x, pool_param, dout, "first") * x
 
 
 def _overwritten(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share: str, whole_windows: bool) -> ndarray:
-    """The gradient if windows overwrite one another, in all pixels (`whole_windows`) or in the largest one only."""
+    """The gradient if each window overwrites the earlier ones: all its pixels (`whole_windows`), or its largest one."""
     dx = np.zeros_like(x)
     for i, j, window in windows(x, pool_param):
         size = dict(zip(("pool_height", "pool_width", "stride"), (*x[window].shape[2:], 1), strict=True))
@@ -178,7 +178,7 @@ def _softmax_loss(x: ndarray, y: ndarray) -> Iterator[Guess]:
 
 
 GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
-    "fc_forward": _fc_forward,
+    "fc_forward": fc_forward,
     "fc_backward": _fc_backward,
     "relu_forward": _relu_forward,
     "relu_backward": _relu_backward,

@@ -23,19 +23,12 @@ Drawn = tuple[str, bool, dict[str, Any], tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Network:
-    """A class with one of its methods, and how to draw cases for it.
+    """One method of a network's class; draws the cases for it."""
 
-    Attributes:
-        ours: our class, which gives the right answers.
-        method: "__init__", "loss" or "sample".
-        draw: draws the cases from a random generator.
-        has_dtype: whether the class has an argument dtype; a class without one computes in float64.
-    """
-
-    ours: type
-    method: str
-    draw: Callable[[Generator], Iterator[Drawn]]
-    has_dtype: bool = True
+    ours: type  # our class, which gives the right answers
+    method: str  # "__init__", "loss" or "sample"
+    draw: Callable[[Generator], Iterator[Drawn]]  # draws the cases from a random generator
+    has_dtype: bool = True  # whether the class has an argument dtype; a class without one computes in float64
 
     def job(self, name: str, cases: Sequence[Case]) -> Job:
         """The request to run `cases` on the function `name`."""
@@ -71,7 +64,7 @@ class Network:
         return {**values, "loss": result[0], **{_GRADIENT + name: value for name, value in result[1].items()}}
 
     def sent(self, case: Case) -> list[tuple[str, ndarray]]:
-        """Names and values of the arrays that the method gets and must not change."""
+        """The arrays, with their names, that the method gets and must not change."""
         names = ("features", "captions") if self.ours is CaptioningRNN else ("X", "y")
         given = [pair for _, arguments in case.request["calls"] for pair in zip(names, arguments, strict=False)]
         return [(name, value) for name, value in given if isinstance(value, ndarray)]
@@ -118,7 +111,7 @@ class Network:
         return Case(title, basic, right, request, (options,), dtype=options.get("dtype", "float64"))
 
     def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that the student's class takes: in the course's files, some classes have no dtype."""
+        """The options without dtype, if the class in the course's files has no such argument."""
         return {name: value for name, value in options.items() if name != "dtype" or self.has_dtype}
 
     def _model(self, options: Mapping[str, Any]) -> Any:
@@ -131,12 +124,12 @@ def _parameter(rng: Generator, shape: tuple[int, ...], dtype: str) -> ndarray:
 
 
 def _is_varied(captions: ndarray) -> bool:
-    """Whether captions have at least four different words (or one per position), so that mistakes change them."""
+    """Whether captions have at least four different words (or one per position), so that mistakes would change them."""
     return len(np.unique(captions)) >= min(captions.shape[1], 4)
 
 
 def _move(params: Mapping[str, ndarray], rng: Generator) -> tuple[Directions, list[Any]]:
-    """A random direction for each parameter, and all parameters with that one moved along ±direction."""
+    """A random direction for each parameter, and all parameters with that one moved to both sides."""
     directions, moved = [], []
     for name, value in params.items():
         direction = rng.normal(size=value.shape)
@@ -146,7 +139,7 @@ def _move(params: Mapping[str, ndarray], rng: Generator) -> tuple[Directions, li
 
 
 def _statistics(params: Mapping[str, Any], case: Case) -> dict[str, Any]:
-    """Shape, mean and standard deviation of random weights; deviations that chance explains are left out."""
+    """Shapes, means and standard deviations of the weights; differences that chance explains are set to zero."""
     found: dict[str, Any] = {"number of parameters": np.asarray(float(len(params)))}
     for name, value in params.items():
         found[name] = value

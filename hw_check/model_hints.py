@@ -1,6 +1,6 @@
-"""Guesses at the mistake that explains wrong numbers, for the networks in softmax.py, cnn.py and rnn.py (hints.py)."""
+"""Guesses at the mistake that explains wrong numbers (see hints.py), for the three networks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,122 +15,112 @@ Values = Mapping[str, ndarray]
 _POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
-def _guesses(text: str, network: Callable[[], Values], names: list[str]) -> Iterator[Guess]:
-    """The guess `text` for each output of a network in `names`; `network` computes them all with the mistake."""
+def _guesses(text: str, names: Sequence[str], compute: Callable[..., Values], *arguments: Any) -> Iterator[Guess]:
+    """Yields the mistake `text` for each output in `names`. `compute` returns all outputs by name."""
 
     def one(name: str) -> ndarray:
-        return network()[name]
+        return compute(*arguments)[name]
 
     for name in names:
         yield name, text, partial(one, name)
 
 
-def _names(params: Values) -> list[str]:
-    return ["scores", "loss", *(f"gradient of {name}" for name in params)]
+def _outputs(loss: float, gradients: Values) -> dict[str, ndarray]:
+    return {"loss": np.asarray(loss), **{f"gradient of {name}": value for name, value in gradients.items()}}
 
 
-def _softmax_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: ndarray) -> Iterator[Guess]:
-    names = _names(params)
-    yield from _guesses("the ReLU is missing", lambda: _two_layers(params, x, y, relu=False), names)
-    for name in ("b1", "b2"):
-        without = {**params, name: np.zeros_like(params[name])}
-        yield from _guesses(f"{name} is not added", partial(_two_layers, without, x, y), names)
-    wrong = "the backward pass skips the ReLU"
-    yield from _guesses(wrong, lambda: _two_layers(params, x, y, relu_back=False), names)
+def _without(params: Values, *names: str) -> Values:
+    """The parameters with zeros in place of those called `names`."""
+    return {name: np.zeros_like(value) if name in names else value for name, value in params.items()}
 
 
-def _two_layers(params: Values, x: ndarray, y: ndarray, relu: bool = True, relu_back: bool = True) -> Values:
-    hidden, first = layers.fc_forward(x, params["W1"], params["b1"])
-    active, relu_cache = layers.relu_forward(hidden) if relu else (hidden, hidden)
-    scores, second = layers.fc_forward(active, params["W2"], params["b2"])
+def _classifier_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: ndarray) -> Iterator[Guess]:
+    names = ["scores", "loss", *(f"gradient of {name}" for name in params)]
+    texts = {"hidden": "the ReLU"}
+    if "W3" in params:
+        texts = {"conv": "the ReLU after the convolution", "hidden": "the ReLU after the first fully connected layer"}
+        flipped = {**params, "W1": params["W1"][:, :, ::-1, ::-1]}
+        yield from _guesses("the kernels are flipped", names, _classifier, flipped, x, y)
+    for relu, text in texts.items():
+        yield from _guesses(f"{text} is missing", names, _classifier, params, x, y, relu)
+        yield from _guesses(f"the backward pass skips {text}", names, _classifier, params, x, y, f"{relu}, backward")
+    for name in params:
+        if name.startswith("b"):
+            yield from _guesses(f"{name} is not added", names, _classifier, _without(params, name), x, y)
+
+
+def _classifier(params: Values, x: ndarray, y: ndarray, skipped: str = "") -> Values:
+    """Scores, loss and gradients of SoftmaxClassifier or, if there is a W3, of ConvNet, with one ReLU skipped."""
+
+    def relu(x: ndarray, name: str) -> tuple[ndarray, ndarray]:
+        return layers.relu_forward(x) if skipped != name else (x, x)
+
+    def relu_back(d: ndarray, cache: ndarray, name: str) -> ndarray:
+        return d if skipped in (name, f"{name}, backward") else layers.relu_backward(d, cache)
+
+    convolves, gradients = "W3" in params, {}
+    first, second = "23" if convolves else "12"  # numbers of the fully connected layers' parameters
+    if convolves:
+        maps, conv_cache = layers.conv_forward(x, params["W1"])
+        maps, conv_relu_cache = relu(maps, "conv")
+        x, pool_cache = layers.max_pool_forward(maps, _POOL)
+    hidden, fc1_cache = layers.fc_forward(x, params[f"W{first}"], params[f"b{first}"])
+    hidden, relu_cache = relu(hidden, "hidden")
+    scores, fc2_cache = layers.fc_forward(hidden, params[f"W{second}"], params[f"b{second}"])
     loss, dscores = layers.softmax_loss(scores, y)
-    dactive, dW2, db2 = layers.fc_backward(dscores, second)
-    dhidden = layers.relu_backward(dactive, relu_cache) if relu and relu_back else dactive
-    _, dW1, db1 = layers.fc_backward(dhidden, first)
-    gradients = {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
-    return {"scores": scores, "loss": np.asarray(loss), **{f"gradient of {n}": g for n, g in gradients.items()}}
+    d, gradients[f"W{second}"], gradients[f"b{second}"] = layers.fc_backward(dscores, fc2_cache)
+    d = relu_back(d, relu_cache, "hidden")
+    d, gradients[f"W{first}"], gradients[f"b{first}"] = layers.fc_backward(d, fc1_cache)
+    if convolves:
+        d = relu_back(layers.max_pool_backward(d, pool_cache), conv_relu_cache, "conv")
+        gradients["W1"] = layers.conv_backward_w(d, conv_cache)
+    return {"scores": scores, **_outputs(loss, gradients)}
 
 
-def _cnn_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: ndarray) -> Iterator[Guess]:
-    names = _names(params)
-    for flag, text in (
-        ("relu1", "the ReLU after the convolution is missing"),
-        ("relu2", "the ReLU after the first fully connected layer is missing"),
-        ("relu1_back", "the backward pass skips the ReLU after the convolution"),
-        ("relu2_back", "the backward pass skips the ReLU after the first fully connected layer"),
-    ):
-        yield from _guesses(text, partial(_three_layers, params, x, y, {flag}), names)
-    for name in ("b2", "b3"):
-        without = {**params, name: np.zeros_like(params[name])}
-        yield from _guesses(f"{name} is not added", partial(_three_layers, without, x, y, set()), names)
-    flipped = {**params, "W1": params["W1"][:, :, ::-1, ::-1]}
-    yield from _guesses("the kernels are flipped", lambda: _three_layers(flipped, x, y, set()), names)
-
-
-def _three_layers(params: Values, x: ndarray, y: ndarray, without: set[str]) -> Values:
-    """ConvNet with the ReLUs in `without` left out: relu1, relu2; relu1_back, relu2_back in the backward pass only."""
-    maps, conv = layers.conv_forward(x, params["W1"])
-    active, relu1 = layers.relu_forward(maps) if "relu1" not in without else (maps, maps)
-    pooled, pool = layers.max_pool_forward(active, _POOL)
-    hidden, fc1 = layers.fc_forward(pooled, params["W2"], params["b2"])
-    active, relu2 = layers.relu_forward(hidden) if "relu2" not in without else (hidden, hidden)
-    scores, fc2 = layers.fc_forward(active, params["W3"], params["b3"])
-    loss, dscores = layers.softmax_loss(scores, y)
-    d, dW3, db3 = layers.fc_backward(dscores, fc2)
-    if not without & {"relu2", "relu2_back"}:
-        d = layers.relu_backward(d, relu2)
-    d, dW2, db2 = layers.fc_backward(d, fc1)
-    d = layers.max_pool_backward(d.reshape(pooled.shape), pool)
-    if not without & {"relu1", "relu1_back"}:
-        d = layers.relu_backward(d, relu1)
-    gradients = {"W1": layers.conv_backward(d, conv)[1], "W2": dW2, "b2": db2, "W3": dW3, "b3": db3}
-    return {"scores": scores, "loss": np.asarray(loss), **{f"gradient of {n}": g for n, g in gradients.items()}}
+def _captioner(options: Mapping[str, Any], params: Values) -> CaptioningRNN:
+    model = CaptioningRNN(**{**options, "dtype": "float64"})
+    model.params = dict(params)
+    return model
 
 
 def _caption_loss(options: Mapping[str, Any], params: Values, features: ndarray, captions: ndarray) -> Iterator[Guess]:
-    null = options["word_to_idx"]["<NULL>"]
+    def run(params: Values, mask: bool = True) -> Values:
+        model = _captioner(options, params)
+        if not mask:
+            model._null = -1
+        return _outputs(*model.loss(features, captions))
 
-    def run(changed: Values, null: int = null) -> Values:
-        model = CaptioningRNN(**{**options, "dtype": "float64"})
-        model.params, model._null = {**params, **changed}, null
-        loss, gradients = model.loss(features, captions)
-        return {"loss": np.asarray(loss), **{f"gradient of {name}": value for name, value in gradients.items()}}
-
-    names = _names(params)[1:]
-    yield from _guesses("the mask is ignored: <NULL> must not count", lambda: run({}, null=-1), names)
+    names = ["loss", *(f"gradient of {name}" for name in params)]
+    yield from _guesses("the mask is ignored: <NULL> must not count", names, run, params, False)
     for name in ("b_proj", "b_vocab", "b"):
-        zeros = {name: np.zeros_like(params[name])}
-        yield from _guesses(f"{name} is not added", partial(run, zeros), names)
-    no_features = {name: np.zeros_like(params[name]) for name in ("W_proj", "b_proj")}
-    yield from _guesses("the features do not reach the first hidden state", lambda: run(no_features), names)
+        yield from _guesses(f"{name} is not added", names, run, _without(params, name))
+    text = "the features do not reach the first hidden state"
+    yield from _guesses(text, names, run, _without(params, "W_proj", "b_proj"))
 
 
 def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarray, max_length: int) -> Iterator[Guess]:
     words = options["word_to_idx"]
 
-    def run(changed: Values, start: str = "<START>") -> ndarray:
-        model = CaptioningRNN(**{**options, "dtype": "float64"})
-        model.params, model._start = {**params, **changed}, words[start]
+    def run(params: Values, start: str = "<START>") -> ndarray:
+        model = _captioner(options, params)
+        model._start = words[start]
         return model.sample(features, max_length)
 
-    def begun() -> ndarray:
-        return np.concatenate([np.full((len(features), 1), words["<START>"]), run({})[:, :-1]], axis=1)
+    def after_start() -> ndarray:
+        return np.concatenate([np.full((len(features), 1), words["<START>"]), run(params)[:, :-1]], axis=1)
 
-    yield "captions", "<START> stands first: expected the first sampled word", begun
-    yield "captions", "begins with <NULL>: expected <START> as the first input word", lambda: run({}, "<NULL>")
-    yield (
-        "captions",
-        "every input word is <START>: expected the word sampled last",
-        lambda: run({"W_embed": np.tile(params["W_embed"][words["<START>"]], (len(params["W_embed"]), 1))}),
-    )
+    yield "captions", "<START> stands first: expected the first sampled word", after_start
+    yield "captions", "begins with <NULL>: expected <START> as the first input word", lambda: run(params, "<NULL>")
+    text = "every input word is <START>: expected the word sampled last"
+    only_start = np.tile(params["W_embed"][words["<START>"]], (len(params["W_embed"]), 1))
+    yield "captions", text, lambda: run({**params, "W_embed": only_start})
     for name in ("b_proj", "b_vocab", "b"):
-        zeros = {name: np.zeros_like(params[name])}
-        yield "captions", f"{name} is not added", partial(run, zeros)
+        yield "captions", f"{name} is not added", partial(run, _without(params, name))
 
 
 GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
-    "SoftmaxClassifier.loss": _softmax_loss,
-    "ConvNet.loss": _cnn_loss,
+    "SoftmaxClassifier.loss": _classifier_loss,
+    "ConvNet.loss": _classifier_loss,
     "CaptioningRNN.loss": _caption_loss,
     "CaptioningRNN.sample": _caption_sample,
     "CaptioningRNN.loss (lstm)": _caption_loss,

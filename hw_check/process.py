@@ -29,34 +29,21 @@ _SECONDS_TO_START = 60  # to start Python and import NumPy, before the student's
 
 @dataclass(frozen=True)
 class Job:
-    """The request to test one function.
+    """The request to test one function."""
 
-    Attributes:
-        name: name of the function.
-        request: the request for `child.py`.
-        needs: name of the function without which this one cannot be tested, or None.
-    """
-
-    name: str
-    request: Mapping[str, Any]
-    needs: str | None = None
+    name: str  # name of the function
+    request: Mapping[str, Any]  # what `child.py` reads
+    needs: str | None = None  # name of the forward function that a backward function needs; None for other functions
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one job.
+    """The result of one job."""
 
-    Attributes:
-        answers: an answer for each case, as `child.py` sent it; None if there are none.
-        failure: the reason why there are no answers, for the report; empty if there are answers.
-        missing: name of a needed function that the file does not define; this may be the tested function itself.
-        untested: whether the function was not run because the function it needs failed.
-    """
-
-    answers: list[Any] | None = None
-    failure: str = ""
-    missing: str = ""
-    untested: bool = False
+    answers: list[Any] | None = None  # the answer to each case, as `child.py` sent it; None if there are none
+    failure: str = ""  # the reason why there are no answers, for the report; empty if there are answers
+    missing: str = ""  # name of the needed function, or of the tested one, if the file does not define it
+    untested: bool = False  # whether the function was not run because the function that it needs failed
 
 
 class _ProcessFailed(Exception):
@@ -199,7 +186,7 @@ class _Child:
         return taken
 
     def _end(self) -> str:
-        """How the process ended after it closed the pipe. Keeps the zombie, so that its id is not reused."""
+        """Describes the end of the process after it closed the pipe. WNOWAIT reserves its id until it is killed."""
         for _ in range(100):
             ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:

@@ -1,5 +1,6 @@
 """Test cases for the functions of rnn_layers.py (eecs545-w20-hw4 Q4)."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,25 +10,14 @@ from hw_check.cases import Layer, Special
 from hw_numpy import rnn_layers
 
 
-def _weights(rng: Generator, D: int, H: int, gates: int) -> tuple[Any, ...]:
+def _recurrent(
+    rng: Generator, N: int, D: int, H: int, T: int = 0, gates: int = 1, states: int = 1
+) -> tuple[Any, ...]:  # fmt: skip
+    """Draws the input of T steps, or of a single one if T is 0, `states` states before them, and Wx, Wh and b."""
+    x = rng.normal(size=(T, N, D) if T else (N, D))
+    before = [rng.normal(size=(N, H)) for _ in range(states)]
     shapes = (D, gates * H), (H, gates * H), (gates * H,)
-    return tuple(rng.normal(scale=0.5, size=shape) for shape in shapes)
-
-
-def _rnn_step(rng: Generator, N: int, D: int, H: int) -> tuple[Any, ...]:
-    return rng.normal(size=(N, D)), rng.normal(size=(N, H)), *_weights(rng, D, H, 1)
-
-
-def _rnn(rng: Generator, T: int, N: int, D: int, H: int) -> tuple[Any, ...]:
-    return rng.normal(size=(T, N, D)), rng.normal(size=(N, H)), *_weights(rng, D, H, 1)
-
-
-def _lstm_step(rng: Generator, N: int, D: int, H: int) -> tuple[Any, ...]:
-    return rng.normal(size=(N, D)), rng.normal(size=(N, H)), rng.normal(size=(N, H)), *_weights(rng, D, H, 4)
-
-
-def _lstm(rng: Generator, T: int, N: int, D: int, H: int) -> tuple[Any, ...]:
-    return rng.normal(size=(T, N, D)), rng.normal(size=(N, H)), *_weights(rng, D, H, 4)
+    return x, *before, *(rng.normal(scale=0.5, size=shape) for shape in shapes)
 
 
 def _embedding(rng: Generator, N: int, T: int, D: int, V: int) -> tuple[Any, ...]:
@@ -44,7 +34,7 @@ def _temporal_fc(rng: Generator, N: int, T: int, D: int, M: int) -> tuple[Any, .
 
 def _temporal_softmax(rng: Generator, N: int, T: int, V: int) -> tuple[Any, ...]:
     mask = rng.random((N, T)) < 0.6
-    mask[0, :2] = True, False  # whatever is drawn, one step counts and one does not
+    mask[0, :2] = True, False  # at least one step counts, and at least one does not
     return rng.normal(scale=2, size=(N, T, V)), rng.integers(0, V, (N, T)), mask
 
 
@@ -77,19 +67,19 @@ _ONE = {"N": "batch of one", "T": "one step"}
 _NDH, _TNDH = (("NDH", 2, 6),), (("TNDH", 2, 6),)
 
 RNN_STEP = Layer(
-    rnn_layers, "rnn_step_forward", "rnn_step_backward", _STEP_INPUTS, ("next_h",), _STEP_GRADIENTS, _NDH, _rnn_step
+    rnn_layers, "rnn_step_forward", "rnn_step_backward", _STEP_INPUTS, ("next_h",), _STEP_GRADIENTS, _NDH, _recurrent
 )
 RNN = Layer(
-    rnn_layers, "rnn_forward", "rnn_backward", _INPUTS, ("h",), _GRADIENTS, _TNDH, _rnn, one=_ONE,
+    rnn_layers, "rnn_forward", "rnn_backward", _INPUTS, ("h",), _GRADIENTS, _TNDH, _recurrent, one=_ONE,
     replace=("rnn_step_forward", "rnn_step_backward"),
 )  # fmt: skip
 LSTM_STEP = Layer(
     rnn_layers, "lstm_step_forward", "lstm_step_backward", _LSTM_INPUTS, ("next_h", "next_c"), _LSTM_GRADIENTS, _NDH,
-    _lstm_step,
+    partial(_recurrent, gates=4, states=2),
 )  # fmt: skip
 LSTM = Layer(
-    rnn_layers, "lstm_forward", "lstm_backward", _INPUTS, ("h",), _GRADIENTS, _TNDH, _lstm, one=_ONE,
-    replace=("lstm_step_forward", "lstm_step_backward"),
+    rnn_layers, "lstm_forward", "lstm_backward", _INPUTS, ("h",), _GRADIENTS, _TNDH, partial(_recurrent, gates=4),
+    one=_ONE, replace=("lstm_step_forward", "lstm_step_backward"),
 )  # fmt: skip
 EMBEDDING = Layer(
     rnn_layers, "word_embedding_forward", "word_embedding_backward", ("x", "W"), ("out",), ("dW",),

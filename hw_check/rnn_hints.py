@@ -1,4 +1,4 @@
-"""Guesses at the mistake that explains wrong numbers, for the functions of rnn_layers.py: see hints.py."""
+"""Guesses at the mistake that explains wrong numbers (see hints.py), for the functions of rnn_layers.py."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from hw_check.hints import Guess, known
-from hw_check.layer_hints import BIAS_TWICE, NO_BIAS, softmax_guesses
+from hw_check.layer_hints import BIAS_TWICE, NO_BIAS, fc_forward, softmax_guesses
 from hw_numpy import rnn_layers
 
 _STEP = ("dx", "dprev_h", "dWx", "dWh", "db")
@@ -61,7 +61,7 @@ def _rnn_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) 
     text = "every step begins with h0: the hidden state is not passed on"
     yield "h", text, lambda: np.stack([rnn_layers.rnn_step_forward(step, h0, Wx, Wh, b)[0] for step in x])
     yield "h", NO_BIAS, lambda: run(b=np.zeros_like(b))
-    yield "h", "goes backwards in time", lambda: run(x[::-1])[::-1]
+    yield "h", "the steps run in reverse order", lambda: run(x[::-1])[::-1]
     yield "h", "the states before each step, expected those after it", lambda: np.concatenate([h0[None], run()[:-1]])
     yield "h", "time and batch are mixed up: x is (T, N, D)", lambda: run(x.swapaxes(0, 1)).swapaxes(0, 1)
     yield "h", "only the last state is kept", lambda: run()[-1]
@@ -77,16 +77,12 @@ def _rnn_backward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray,
             for d, step, prev in zip(da, x, states, strict=True)
         ]
 
-    def combine(steps: list[tuple[ndarray, ...]]) -> dict[str, ndarray]:
-        dx, dprev, dWx, dWh, db = zip(*steps, strict=True)
-        return dict(zip(_WHOLE, (np.stack(dx), dprev[0], sum(dWx), sum(dWh), sum(db)), strict=True))
-
     da, carried = np.empty_like(h), np.zeros_like(h0)
     for t in reversed(range(len(x))):
         da[t] = (dh[t] + carried) * (1 - h[t] ** 2)
         carried = da[t] @ Wh.T
-    alone = combine(by_step(dh * (1 - h**2)))
-    for name, value in alone.items():
+    dx, dprev, dWx, dWh, db = zip(*by_step(dh * (1 - h**2)), strict=True)
+    for name, value in zip(_WHOLE, (np.stack(dx), dprev[0], sum(dWx), sum(dWh), sum(db)), strict=True):
         yield name, "the gradient from later steps (dprev_h) is not added to dh", known(value)
     steps = by_step(da)
     for number, name in ((2, "dWx"), (3, "dWh"), (4, "db")):
@@ -100,8 +96,8 @@ def _rnn_backward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray,
 
 
 def _word_embedding_forward(x: ndarray, W: ndarray) -> Iterator[Guess]:
-    yield "out", "one word too far", lambda: W[(x + 1) % len(W)]
-    yield "out", "one word too early", lambda: W[x - 1]
+    yield "out", "the embedding of word number x + 1, expected x", lambda: W[(x + 1) % len(W)]
+    yield "out", "the embedding of word number x − 1, expected x", lambda: W[x - 1]
 
 
 def _word_embedding_backward(x: ndarray, W: ndarray, dout: ndarray) -> Iterator[Guess]:
@@ -114,19 +110,8 @@ def _word_embedding_backward(x: ndarray, W: ndarray, dout: ndarray) -> Iterator[
     yield "dW", text, lambda: assigned(1)
     yield "dW", text, lambda: assigned(-1)
     text = "averaged over a word's positions: expected the sum"
-    yield "dW", text, lambda: _added(x, W, dout) / np.maximum(np.bincount(x.ravel(), minlength=len(W)), 1)[:, None]
-
-
-def _added(x: ndarray, W: ndarray, dout: ndarray) -> ndarray:
-    dW = np.zeros_like(W)
-    np.add.at(dW, x, dout)
-    return dW
-
-
-def _temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> Iterator[Guess]:
-    yield "out", NO_BIAS, lambda: x @ w
-    yield "out", BIAS_TWICE, lambda: x @ w + 2 * b
-    yield "out", "w is transposed where it should not be", lambda: x @ w.T + b
+    added, counts = rnn_layers.word_embedding_backward(dout, (x, W)), np.bincount(x.ravel(), minlength=len(W))
+    yield "dW", text, known(added / np.maximum(counts, 1)[:, None])
 
 
 def _temporal_fc_backward(x: ndarray, w: ndarray, b: ndarray, dout: ndarray) -> Iterator[Guess]:
@@ -213,7 +198,7 @@ GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
     "rnn_backward": _rnn_backward,
     "word_embedding_forward": _word_embedding_forward,
     "word_embedding_backward": _word_embedding_backward,
-    "temporal_fc_forward": _temporal_fc_forward,
+    "temporal_fc_forward": fc_forward,
     "temporal_fc_backward": _temporal_fc_backward,
     "temporal_softmax_loss": _temporal_softmax_loss,
     "lstm_step_forward": _lstm_step_forward,

@@ -1,9 +1,9 @@
 """The functions that are graded (eecs545-w20-hw4), and how the sheet's points are spread over them.
 
 The sheet gives points to whole questions only. In Q1, the points of parts (a) 9, (b) 5 and (c) 11 go to their
-functions, more to the backward than to the forward function. Q2, Q3 and Q4 have 20 points each: 4 of them are kept for
-the training in the last part, which no function shows, and 16 are spread over the functions of the other parts. The
-sheet does not ask for LSTMs: they are checked if the file has them, for no points.
+functions, more to the backward than to the forward function. Q2, Q3 and Q4 have 20 points each: 16 are spread over the
+functions, and 4 are kept for the training in the last part, which this checker does not grade. The sheet does not ask
+for LSTMs: they are checked if the file has them, for no points.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,30 +15,20 @@ from hw_check.hints import Guess
 from hw_check.model_cases import Network
 
 POINTS_ELSEWHERE = 12
-"""Q2c, Q3c and Q4d, 4 points each: trainings, which a person has to grade."""
+"""Points for the trainings of Q2c, Q3c and Q4d, 4 each. A person has to grade them."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function or method that is graded by itself.
+    """A function or method that is graded by itself."""
 
-    Attributes:
-        name: its name in the file; a method's name includes its class.
-        file: name of the student's file that defines it.
-        question: question of the sheet, such as "1a"; empty if the sheet does not ask for the function.
-        points: the most points it can get; 0 if the sheet does not ask for it.
-        spec: draws its test cases and reads the answers to them.
-        uses: the functions or files it builds on, as text for messages. If the function fails, it is tested again
-            with our versions of these.
-        guesses: generates wrong answers that typical mistakes would give, from a case's inputs; None if there are none.
-    """
-
-    name: str
-    file: str
-    question: str
-    points: float
-    spec: Layer | Network
-    uses: str = ""
+    name: str  # name in the file; a method's name includes its class
+    file: str  # name of the student's file
+    question: str  # question of the sheet, such as "1a"; empty if the sheet does not ask for the function
+    points: float  # most points that the function can get; 0 if the sheet does not ask for it
+    spec: Layer | Network  # draws the test cases, and reads the answers to them
+    uses: str = ""  # functions or files that the function uses, for messages; a failed function is retried with ours
+    # Generates the wrong answers of typical mistakes from a case's inputs; None if there are none.
     guesses: Callable[..., Iterator[Guess]] | None = field(default=None, repr=False)
 
     @property

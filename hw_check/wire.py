@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_MESSAGE = 2**25  # bytes; answers of working files have a thousandth of that
+LARGEST_MESSAGE = 2**25  # bytes, a thousand times as many as in the answers of a working file
 LARGEST_ARRAY = 2**20  # elements
 _LARGEST_HEADER = 2**20  # bytes
 _TYPES = {
@@ -22,13 +22,9 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Other:
-    """Represents a value that is neither a number nor an array.
+    """Represents a value that is neither a number nor an array."""
 
-    Attributes:
-        name: its type, for messages.
-    """
-
-    name: str
+    name: str  # type of the value, for messages
 
 
 def describe(value: Any, depth: int = 3) -> Any:

@@ -1,1 +1,1 @@
-"""Neural networks in NumPy with hand-written gradients: eecs545-w20-hw4 without its transfer learning."""
+"""Neural networks in NumPy with hand-written gradients: the homework eecs545-w20-hw4, except its transfer learning."""

@@ -1,4 +1,4 @@
-"""Saves weights and solvers' states as safetensors files, which are read without torch."""
+"""Saves weights and the states of solvers as safetensors files, without torch."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_numpy.solver import BaseSolver
 
-_METADATA = "written for"  # as in hw_common.runs.checkpoints, which reads these files, too
+_METADATA = "written for"  # key of the metadata, the same as in hw_common.runs.checkpoints
 
 
 def save(path: Path, arrays: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
@@ -23,7 +23,7 @@ def save(path: Path, arrays: Mapping[str, ndarray], metadata: Mapping[str, str])
         UserError: the disk is full, or the folder cannot be written.
     """
     entry = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
-    # safetensors writes an array's memory in its own order, which would transpose arrays that are not stored by rows.
+    # safetensors writes the bytes in the order of memory, which would transpose an array that is not stored row by row.
     by_rows = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     files.write_bytes(path, safetensors.numpy.save(by_rows, metadata=entry))
 
@@ -47,12 +47,12 @@ def load(path: Path, metadata: Mapping[str, str]) -> dict[str, ndarray]:
 
 
 def solver_state(solver: BaseSolver, seconds: list[float]) -> dict[str, ndarray]:
-    """The state from which `restore_solver` resumes a training; `seconds` is the time of each epoch so far."""
+    """The state from which `restore_solver` resumes a training; `seconds` holds the time of each epoch."""
     return {**solver.state(), "seconds": np.array(seconds)}
 
 
 def restore_solver(path: Path, metadata: Mapping[str, str], solver: BaseSolver) -> list[float]:
-    """Restores the state that is saved at `path`; returns the seconds of each epoch.
+    """Restores the state that is saved at `path`; returns the time of each epoch in seconds.
 
     Raises:
         UserError: the file is damaged, or the state does not fit the solver.
@@ -62,7 +62,7 @@ def restore_solver(path: Path, metadata: Mapping[str, str], solver: BaseSolver) 
         solver.load_state(state)
         seconds = state["seconds"].tolist()
         if len(seconds) != solver.epoch:
-            raise ValueError(f"it has seconds of {len(seconds)} epochs, expected {solver.epoch}")
+            raise ValueError(f"it holds the times of {len(seconds)} epochs, expected {solver.epoch}")
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} does not belong to this run: {error}") from error
     return seconds

@@ -1,4 +1,4 @@
-"""`python -m hw_numpy.caption`: the command line of the sheet's image_captioning."""
+"""`python -m hw_numpy.caption`: trains the captioning network, in place of the course's image_captioning.py."""
 
 import argparse
 from functools import partial
@@ -47,7 +47,7 @@ def parser() -> cli.Parser:
         "pca_features",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="use the features after PCA (default), or all of them",
+        help="use the image features reduced by PCA (default), or the original ones",
     )
     add_flag(group, "cell_type", choices=("rnn", "lstm"), default="rnn", help="default: rnn")
     add_flag(group, "hidden_dim", type=cli.positive_int, default=512, help="hidden units (default: 512)")
@@ -66,7 +66,7 @@ def parser() -> cli.Parser:
         help="the learning rate is multiplied by this after each epoch (default: 1; the course's script has 0.95)",
     )
     add_flag(training, "update_rule", "optimizer", choices=UPDATE_RULES, default="adam", help="default: adam")
-    cli.add_run_flags(flags, threads="1, because steps are too short to share")
+    cli.add_run_flags(flags, threads="1, because a step is too short to be split over threads")
     return flags
 
 

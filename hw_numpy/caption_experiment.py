@@ -1,4 +1,4 @@
-"""The captioning (Q4d): trains the network, measures how many training captions it reproduces, and draws captions."""
+"""Trains the captioning network (Q4d), measures how many training captions it reproduces, and draws captions."""
 
 import contextlib
 import tempfile
@@ -22,30 +22,23 @@ from hw_numpy.rnn import CaptioningRNN
 
 LAST = "last.safetensors"
 _SAVE_EVERY = 10  # seconds: with 50 captions, saving takes as long as an epoch
-_MEASURED = 1000  # largest number of captions of a part that are evaluated
-_SHOWN = 4  # images of a part in the figure
+_MEASURED = 1000  # largest number of training captions, and of validation captions, that are evaluated
+_SHOWN = 4  # training images, and validation images, in the figure
 _PART_NAMES = {"train": "training", "val": "validation"}
 _SOURCE = "eecs545-w20-hw4 Q4d"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Generated captions for one part of the data, with the reference captions.
+    """Generated captions and reference captions for the training images or the validation images."""
 
-    Attributes:
-        loss: mean loss of the reference captions.
-        generated: a generated caption for the image of each reference.
-        references: the reference captions.
-        rows: indices of the references in the part.
-    """
-
-    loss: float
-    generated: list[str]
-    references: list[str]
-    rows: ndarray
+    loss: float  # mean loss of the reference captions
+    generated: list[str]  # for each reference caption, the generated caption of the same image
+    references: list[str]  # the reference captions
+    rows: ndarray  # rows of the reference captions in the data
 
     def share_reproduced(self) -> float:
-        """Share of the references that are generated word for word."""
+        """Share of the reference captions that are generated word for word."""
         pairs = zip(self.generated, self.references, strict=True)
         return float(np.mean([generated == reference for generated, reference in pairs]))
 
@@ -66,7 +59,7 @@ def run(settings: CaptionSettings, open_run: OpenRun) -> None:
 
 
 def dry_run(settings: CaptionSettings) -> None:
-    """Computes loss and gradients of one batch and two words, to check data and settings; writes nothing."""
+    """Computes loss and gradients of one batch and generates two words, to check data and settings; writes nothing."""
     with _data_folder(settings) as folder:
         solver, _ = _prepare(settings, folder)
     features, captions = next(solver.batches())
@@ -77,7 +70,7 @@ def dry_run(settings: CaptionSettings) -> None:
 
 @contextlib.contextmanager
 def _data_folder(settings: CaptionSettings) -> Iterator[Path]:
-    """The folder with the caption files; the sample's is temporary."""
+    """The folder with the caption files; for --dataset sample, they are written to a temporary folder."""
     if settings.dataset == "coco":
         yield settings.data_dir
         return
@@ -87,12 +80,12 @@ def _data_folder(settings: CaptionSettings) -> Iterator[Path]:
 
 
 def _threads(settings: CaptionSettings) -> int:
-    """Threads of a matrix product. A step takes milliseconds, too short to share."""
+    """Number of threads; 1 by default, because a step takes milliseconds, too short to be split over threads."""
     return settings.threads or 1
 
 
 def _prepare(settings: CaptionSettings, folder: Path) -> tuple[CaptioningSolver, str]:
-    """Reads the caption files and makes the untrained network; returns its solver and the data's name."""
+    """Reads the caption files and makes the untrained network; returns its solver and the name of the data."""
     limit_threads(_threads(settings))
     data = coco_utils.load_coco_data(folder, settings.max_train, settings.pca_features, settings.seed)
     model = CaptioningRNN(
@@ -133,7 +126,7 @@ def _train(run: Run, solver: CaptioningSolver) -> list[float]:
     def after_epoch() -> None:
         nonlocal started, saved, state, rows
         seconds.append(time.monotonic() - started)
-        # Needs no copies: a step replaces the arrays and changes none of them.
+        # The arrays need not be copied: a step replaces them and changes none in place.
         rows, state = _rows(solver, seconds), arrays.solver_state(solver, seconds)
         if solver.epoch % max(1, solver.num_epochs // 10) == 0:
             loss = solver.epoch_losses()[-1]
@@ -150,12 +143,12 @@ def _train(run: Run, solver: CaptioningSolver) -> list[float]:
         save()
         raise
     save()
-    run.write_metrics(_rows(solver, seconds))  # again, because a signal may have come between state and metrics
+    run.write_metrics(_rows(solver, seconds))  # an earlier process may have stopped before it wrote them
     return seconds
 
 
 def _rows(solver: CaptioningSolver, seconds: list[float]) -> list[dict[str, float]]:
-    """A row per epoch, as in metrics.csv."""
+    """The rows of metrics.csv, one for each epoch."""
     columns = zip(solver.epoch_losses(), seconds, strict=True)
     return [{"epoch": n, "training_loss": loss, "seconds": time} for n, (loss, time) in enumerate(columns, start=1)]
 
@@ -163,17 +156,17 @@ def _rows(solver: CaptioningSolver, seconds: list[float]) -> list[dict[str, floa
 def _conclude(
     settings: CaptionSettings, run: Run, solver: CaptioningSolver, folder: Path, name: str, seconds: list[float]
 ) -> None:
-    """Evaluates both parts, draws, and writes the results."""
+    """Generates captions for training and validation images, draws the figures, and writes the results."""
     evaluations = {part: evaluate(solver, part, settings.seed) for part in coco_files.PARTS}
-    what = f"{name}, {_SOURCE}, {settings.cell_type}"
-    plots.learning_curve(run.folder, solver.loss_history, solver.epoch_losses(), what)
+    title = f"{name}, {_SOURCE}, {settings.cell_type}"
+    plots.learning_curve(run.folder, solver.loss_history, solver.epoch_losses(), title)
     panels = []
     for part, found in evaluations.items():
         images = solver.data[f"{part}_image_idxs"][found.rows[:_SHOWN]]
         for image, generated, reference in zip(images, found.generated, found.references, strict=False):
             picture = image_from_url(solver.data[f"{part}_urls"][image], folder, folder / "url_cache")
             panels.append((_PART_NAMES[part], picture, generated, reference))
-    plots.captions(run.folder, panels, what)
+    plots.captions(run.folder, panels, title)
     summary = _summarize(settings, solver, name, evaluations, seconds)
     run.write_summary({"name": run.folder.name, **summary})  # last, because it marks the run as finished
     for part, found in evaluations.items():
@@ -185,12 +178,12 @@ def _conclude(
 
 
 def evaluate(solver: CaptioningSolver, part: str, seed: int) -> Evaluation:
-    """Generates captions for the images of `part`, and measures the loss of their references.
+    """Generates captions for the images of `part`, and measures the loss of the reference captions.
 
     Args:
-        solver: the solver, with model and data.
+        solver: solver with the network and the data.
         part: "train" or "val".
-        seed: seed of the order; of larger parts, the first 1 000 captions in this order are evaluated.
+        seed: seed that draws 1 000 captions if the part has more.
     """
     data, model = solver.data, solver.model
     captions, images = data[f"{part}_captions"], data[f"{part}_image_idxs"]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy import ndarray
 
-if __package__:  # see softmax.py
+if __package__:  # the course's scripts import these files by bare names
     from .solver import BaseSolver
 else:
     from solver import BaseSolver
@@ -18,7 +18,7 @@ class CaptioningSolver(BaseSolver):
         return len(self.data["train_captions"])
 
     def batch(self, rows: ndarray) -> tuple[ndarray, ndarray]:
-        """The captions at `rows`, without the columns at the end that hold only <NULL>, and their images' features."""
+        """Image features and captions at `rows`. Columns at the end that hold only <NULL> are cut off."""
         captions, images = self.data["train_captions"][rows], self.data["train_image_idxs"][rows]
         words = (captions != self.data["word_to_idx"]["<NULL>"]).any(axis=0)
         return self.data["train_features"][images], captions[:, : 1 + np.flatnonzero(words)[-1]]

@@ -1,10 +1,10 @@
-"""The convolutional network of eecs545-w20-hw4 Q3: convolution, ReLU, 2×2 max-pool, fc, ReLU, fc, softmax."""
+"""The convolutional network of eecs545-w20-hw4 Q3."""
 
 import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike
 
-if __package__:  # see softmax.py
+if __package__:  # the course's scripts import these files by bare names
     from . import layers
 else:
     import layers
@@ -13,7 +13,7 @@ _POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
 class ConvNet:
-    """conv – relu – 2×2 max pool – fc – relu – fc – softmax.
+    """Convolution – ReLU – 2×2 max-pooling – fully connected – ReLU – fully connected – softmax.
 
     Args:
         input_dim: channels, height and width of the images.
@@ -23,7 +23,7 @@ class ConvNet:
         num_classes: number of classes.
         weight_scale: standard deviation of the initial weights; the initial biases are zero.
         dtype: type of the parameters and of all results.
-        seed: seed of the weights; by default drawn from NumPy's global generator, as the course's scripts expect.
+        seed: seed of the weights; None to draw it from NumPy's global generator, as in the course's scripts.
 
     Attributes:
         params: W1 (num_filters, C, filter_size, filter_size), W2 (pooled pixels, hidden_dim), b2,
@@ -47,7 +47,7 @@ class ConvNet:
         channels, height, width = input_dim
         pooled_height, pooled_width = ((side - filter_size + 1) // 2 for side in (height, width))
         if min(pooled_height, pooled_width) < 1:
-            raise ValueError(f"filters of {filter_size}×{filter_size} leave nothing to pool of {height}×{width} images")
+            raise ValueError(f"filters of {filter_size}×{filter_size} leave nothing to pool in {height}×{width} images")
         self.dtype = np.dtype(dtype)
         generator = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
         shapes = {

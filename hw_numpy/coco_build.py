@@ -37,12 +37,12 @@ SOURCE is a folder or a tar archive with images and one of
   dataset.json  Karpathy's format: the splits train (with restval) and val are used, test is left out
   captions.txt  Flickr8k's format, lines of image,caption: every tenth image is used for validation
 FOLDER must not exist yet; it also gets small copies of the images. An image's features are the inputs of the last layer
-of torchvision's ResNet-18; PCA, fitted to the training images, then keeps at most 512 of their directions.
+of torchvision's ResNet-18. PCA, fitted to the training images, projects them on at most 512 directions.
 """
 _BATCH = 32  # images
 _LARGEST_SIZE = 1024  # pixels
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of ImageNet's channels
-_VALIDATION_EVERY = 10  # a captions.txt has no splits
+_VALIDATION_EVERY = 10  # every tenth image of a captions.txt, which has no splits, is a validation image
 
 
 def parser() -> cli.Parser:
@@ -78,7 +78,7 @@ def parser() -> cli.Parser:
         role=Role.PLACE,
         type=Path,
         default=Path(os.environ.get("HW_DATA_DIR", "data")),
-        help="folder with ImageNet's weights, or to download them to (default: $HW_DATA_DIR, else data)",
+        help="folder of ImageNet's weights, downloaded if they are missing (default: $HW_DATA_DIR, else data)",
     )
     add_flag(flags, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
     return flags
@@ -109,7 +109,7 @@ def build(
         weights: weights of ResNet-18: "imagenet", "none", or the path of a file.
         image_size: height and width of the network's input, in pixels.
         min_count: words that occur less often in the training captions become <UNK>.
-        data_dir: folder with ImageNet's weights, or to download them to.
+        data_dir: folder of ImageNet's weights; they are downloaded if they are missing.
         threads: torch's threads; None for all cores.
 
     Returns:
@@ -131,12 +131,13 @@ def build(
         copies = [made / path for path in coco_files.image_paths(examples)]
         features = _compute_features([image.file for image in images], copies, network, image_size)
         shown = {"imagenet": "ImageNet's weights", "none": "random weights"}.get(weights, Path(weights).name)
-        what = f"ResNet-18 with {shown}, images of {image_size}×{image_size} pixels"
-        return coco_files.write(made, source.resolve().name.partition(".")[0], what, examples, features, min_count)
+        description = f"ResNet-18 with {shown}, images of {image_size}×{image_size} pixels"
+        name = source.resolve().name.partition(".")[0]
+        return coco_files.write(made, name, description, examples, features, min_count)
 
 
 def _read_images(source: Path) -> list[CaptionedImage]:
-    """The images for training and validation in the folder or archive `source`."""
+    """The training and validation images in the folder or archive `source`."""
     found = captioned_images.read(source)
     images = []
     for number, image in enumerate(found.images, 1):
@@ -173,7 +174,7 @@ def _load_network(weights: str, data_dir: Path, threads: int | None) -> "nn.Modu
 
     pretrained = load_pretrained(weights, data_dir)
     torch.set_num_threads(threads or available_cores())
-    torch.manual_seed(0)  # for --weights none
+    torch.manual_seed(0)  # fixes the random weights of --weights none
     network = resnet18()
     network.fc = torch.nn.Identity()
     if pretrained is not None:

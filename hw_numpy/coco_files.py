@@ -1,11 +1,11 @@
-"""The caption files of eecs545-w20-hw4 Q4 (HDF5, JSON, text). Anybody may make such files, so reading checks them.
+"""The caption files of eecs545-w20-hw4 Q4 (HDF5, JSON, text). They are checked when they are read.
 
 coco2014_captions.h5              train_captions, val_captions (N, T); train_image_idxs, val_image_idxs (N,)
 {train,val}2014_vgg16_fc7.h5      features (images, D)
 {train,val}2014_vgg16_fc7_pca.h5  features (images, K) after PCA
 {train,val}2014_urls.txt          address of each image, one a line
 coco2014_vocab.json               idx_to_word, word_to_idx
-coco2014_source.json              facts about the data; only in files that we make
+coco2014_source.json              facts about the data; only from coco_build
 """
 
 import collections
@@ -30,7 +30,7 @@ _LARGEST_ARRAY = 2**31  # bytes; the course's largest array, the features withou
 _LARGEST_CHUNK = 2**27  # bytes
 _LARGEST_TEXT = 2**27  # bytes
 _LARGEST_RATIO = 1100  # gzip packs no data to less than 1/1032 of its size
-# HDF5 looks for any other filter among its plug-ins, which are code.
+# HDF5 would load a plug-in, which may run any code, for a filter that is not among these.
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 _MOST_DIRECTIONS = 512
 _COPY_SIZE = 256  # pixels
@@ -49,12 +49,11 @@ def urls_name(part: str) -> str:
 def read_arrays(path: Path, wanted: Mapping[str, tuple[type, int]]) -> dict[str, ndarray]:
     """Reads numerical arrays from an HDF5 file.
 
-    No other file is opened, even if this one links to it, and the arrays take no more memory than the file's size can
-    account for.
+    No other file is opened, even if the file has links. A small file that declares huge arrays is refused.
 
     Args:
         path: the file.
-        wanted: for the name of each dataset, its type in the result, np.int64 or np.float32, and its number of axes.
+        wanted: name of each array → its type in the result, np.int64 or np.float32, and its number of axes.
 
     Returns:
         The arrays by their names.
@@ -76,7 +75,7 @@ def _read(file: h5py.File, what: str, name: str, kind: type, axes: int) -> ndarr
         raise UserError(f"{what} is missing in the file")
     # Looks at the link itself, because opening a link to another file would open that file.
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise UserError(f"{what} is a link to elsewhere, which is not followed; the file has to hold the data itself")
+        raise UserError(f"{what} is a link, which is not followed; the file must hold the data itself")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise UserError(f"{what} is not an array")
@@ -100,7 +99,7 @@ def _check_size(what: str, dataset: h5py.Dataset) -> None:
         )
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > stored * _LARGEST_RATIO:
-        raise UserError(f"{what} claims {dataset.nbytes} bytes, but the file holds {stored} for it")
+        raise UserError(f"{what} is declared with {dataset.nbytes} bytes, but has only {stored} in the file")
     settings = dataset.id.get_create_plist()
     filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
     if any(number not in _FILTERS for number in filters):
@@ -143,7 +142,7 @@ def read_vocabulary(path: Path) -> tuple[list[str], dict[str, int]]:
 
 
 def read_source(base_dir: Path) -> str:
-    """The name of the data in `base_dir`: the one in coco2014_source.json, or COCO 2014 without that file.
+    """The name of the data in `base_dir`, from coco2014_source.json; "COCO 2014" if there is no such file.
 
     Raises:
         UserError: coco2014_source.json is damaged.
@@ -166,19 +165,14 @@ def _plain_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """The captions of an image.
+    """An image's captions."""
 
-    Attributes:
-        part: "train" or "val".
-        captions: words of each caption.
-    """
-
-    part: str
-    captions: Sequence[Sequence[str]]
+    part: str  # "train" or "val"
+    captions: Sequence[Sequence[str]]  # the words of each caption
 
 
 def image_paths(examples: Sequence[Example]) -> list[str]:
-    """Path of the copy of each example's image in the folder of caption files."""
+    """For each example, the path of its image's copy, relative to the folder of the caption files."""
     counts: collections.Counter[str] = collections.Counter()
     paths = []
     for example in examples:
@@ -196,14 +190,14 @@ def save_copy(image: Image.Image, path: Path) -> None:
 
 
 def write(
-    folder: Path, name: str, what: str, examples: Sequence[Example], features: ndarray, min_count: int = 1
+    folder: Path, name: str, description: str, examples: Sequence[Example], features: ndarray, min_count: int = 1
 ) -> dict[str, Any]:
-    """Writes captions, features, vocabulary and addresses into `folder`, which holds the images' copies already.
+    """Writes captions, features, vocabulary and addresses. The images' copies must be in `folder` already.
 
     Args:
         folder: folder for the files.
         name: name of the data set.
-        what: description of the features.
+        description: description of the features.
         examples: the captions of each image.
         features: (examples, D) features of each image.
         min_count: words that occur less often in the training captions become <UNK>.
@@ -216,12 +210,12 @@ def write(
     longest = max(len(caption) for example in examples for caption in example.captions)
     in_training = features[[example.part == "train" for example in examples]]
     mean, directions = fit_pca(in_training)
-    # One factor for all features: the network's initial weights expect features with variance 1.
+    # Scales all features by one factor so that their variance is 1, as the network's initial weights expect.
     variance = ((in_training - mean) @ directions.T).var()
     scale = 1 / np.sqrt(variance) if variance > 0 else 1.0
     facts = {
         "name": _plain_name(name),
-        "features": f"{what}; {features.shape[1]} features, {len(directions)} after PCA",
+        "features": f"{description}; {features.shape[1]} features, {len(directions)} after PCA",
     }
     with h5py.File(folder / CAPTIONS, "w") as file:
         for part, title in zip(PARTS, ("training", "validation"), strict=True):
@@ -257,7 +251,7 @@ def _vocabulary(examples: Sequence[Example], min_count: int) -> list[str]:
 
 
 def _encode(caption: Sequence[str], numbers: Mapping[str, int], length: int) -> list[int]:
-    """The numbers of <START>, the words and <END>, padded with <NULL> up to `length`."""
+    """Word numbers of <START>, the caption and <END>, padded with <NULL> to `length`."""
     words = [numbers.get(word, numbers[UNKNOWN]) for word in caption]
     encoded = [numbers[START], *words, numbers[END]]
     return encoded + [numbers[NULL]] * (length - len(encoded))
@@ -270,8 +264,8 @@ def fit_pca(features: ndarray) -> tuple[ndarray, ndarray]:
         features: (images, D) features.
 
     Returns:
-        The mean (D,), and the orthonormal directions (K, D) of the largest variances. K is the least of 512, D and the
-        number of images minus one, which is the largest number of directions that so many images span.
+        The mean (D,), and the K orthonormal directions (K, D) with the largest variance. K is at most 512, at most D,
+        and less than the number of images, unless there is only one: n images differ in at most n − 1 directions.
     """
     mean = features.mean(axis=0)
     _, _, directions = np.linalg.svd(features - mean, full_matrices=False)

@@ -1,4 +1,4 @@
-"""The sample for captioning: pictures of two coloured shapes, with two captions each."""
+"""The sample data for captioning: pictures of two coloured shapes, each with two captions."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def write_sample(folder: Path, seed: int = 0) -> dict[str, Any]:
 
     Args:
         folder: folder for the files.
-        seed: seed of the pictures, which determine their captions.
+        seed: seed of the pictures and their captions.
 
     Returns:
         Facts about the result, as in coco2014_source.json.
@@ -53,8 +53,8 @@ def write_sample(folder: Path, seed: int = 0) -> dict[str, Any]:
     for picture, path in zip(pictures, coco_files.image_paths(examples), strict=True):
         coco_files.save_copy(picture, folder / path)
     features = np.stack([_features(picture) for picture in pictures])
-    what = f"the pixels of images of {_FEATURE_SIZE}×{_FEATURE_SIZE} pixels"
-    return coco_files.write(folder, "sample shapes", what, examples, features)
+    description = f"the pixels of images of {_FEATURE_SIZE}×{_FEATURE_SIZE} pixels"
+    return coco_files.write(folder, "sample shapes", description, examples, features)
 
 
 def _draw_example(generator: np.random.Generator) -> tuple[list[list[str]], Image.Image]:
@@ -92,6 +92,6 @@ def _draw_shape(
 
 
 def _features(picture: Image.Image) -> ndarray:
-    """The pixels of the picture in a smaller size, from 0 to 1."""
+    """The pixels of the picture, reduced to 24×24 pixels, with values from 0 to 1."""
     small = picture.resize((_FEATURE_SIZE, _FEATURE_SIZE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float64).ravel() / 255

@@ -23,11 +23,11 @@ def load_coco_data(
 
     Args:
         base_dir: the folder with the files that `coco_files` lists.
-        max_train: number of training captions, which are drawn at random from as many different images as possible,
-            because no network can generate two captions from the same features; None for all captions. (The course
-            draws from all captions: 50 draws rarely repeat one of COCO's 82 783 images, but often one of a thousand.)
+        max_train: number of training captions to draw at random; None for all captions. They are drawn from as many
+            different images as possible, because no network can generate two captions from the same features. (The
+            course draws from all captions. With COCO's 82 783 images, 50 draws rarely give two of the same image.)
         pca_features: whether to read the features after PCA.
-        seed: seed of the draw; by default drawn from NumPy's global generator, as the course's scripts expect.
+        seed: seed of the draw; None to draw it from NumPy's global generator, as in the course's scripts.
 
     Returns:
         train_captions and val_captions (captions, T): word numbers from <START> on, padded with <NULL>;
@@ -80,7 +80,7 @@ def _check_captions(base_dir: Path, data: Mapping[str, Any], part: str) -> None:
 def _check_features(path: Path, data: Mapping[str, Any], part: str) -> None:
     features, images, urls = data[f"{part}_features"], data[f"{part}_image_idxs"], data[f"{part}_urls"]
     for wrong in images[(images < 0) | (images >= len(features))][:1]:
-        raise UserError(f"{part}_image_idxs names image {wrong}, but {path} has the features of {len(features)}")
+        raise UserError(f"{part}_image_idxs names image {wrong}, but {path} has features of {len(features)} images")
     if len(urls) != len(features):
         raise UserError(
             f"{path.with_name(coco_files.urls_name(part))} has {len(urls)} lines, expected one for each of the "
@@ -109,7 +109,7 @@ def _draw(image_idxs: ndarray, count: int, seed: int | None) -> ndarray:
 
 
 def hash_files(base_dir: Path, pca_features: bool = True) -> dict[str, str]:
-    """SHA-256 of every file that `load_coco_data` reads, by name."""
+    """SHA-256 of every file that `load_coco_data` reads, by file name."""
     names = [CAPTIONS, VOCABULARY]
     for part in PARTS:
         names += [coco_files.features_name(part, pca_features), coco_files.urls_name(part)]

@@ -1,4 +1,4 @@
-"""The shared part of `hw_numpy`'s training commands, which work like those of the other homeworks but without torch."""
+"""Code shared by hw_numpy's training commands. They work like the other homeworks' commands, but without torch."""
 
 import argparse
 import contextlib
@@ -17,16 +17,10 @@ OpenRun = Callable[[Mapping[str, str], Mapping[str, Any]], contextlib.AbstractCo
 
 @dataclass(frozen=True)
 class NumpyCommand(ResumableCommand):
-    """`python -m hw_numpy.<module>`.
+    """`python -m hw_numpy.<module>`."""
 
-    Attributes:
-        module: name of the file with the command line.
-        run: trains with the checked arguments. It imports the code that trains inside the function, so that arguments
-            are checked before NumPy is imported.
-    """
-
-    module: str
-    run: Callable[[argparse.Namespace], None]
+    module: str  # name of the file with the command line
+    run: Callable[[argparse.Namespace], None]  # trains; imports NumPy only when called, after the arguments are checked
 
     @property
     def name(self) -> str:
@@ -42,12 +36,12 @@ def refuse_torch_flags(arguments: argparse.Namespace) -> None:
     """Refuses the shared flags that have no meaning without torch.
 
     Raises:
-        UserError: names the flag.
+        UserError: such a flag is set.
     """
     if arguments.device == "cuda":
-        raise UserError("--device cuda: these networks are NumPy, which computes on the CPU")
+        raise UserError("--device cuda: the NumPy networks run on the CPU only")
     if arguments.tensorboard:
-        raise UserError("--tensorboard: there is nothing for TensorBoard here; metrics.csv has the numbers")
+        raise UserError("--tensorboard: the NumPy networks write no TensorBoard logs; their metrics are in metrics.csv")
 
 
 def limit_threads(threads: int) -> None:

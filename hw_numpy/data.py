@@ -33,6 +33,6 @@ def _enlarged(images: ndarray) -> ndarray:
 
 
 def _interpolation(before: int, after: int) -> ndarray:
-    """The matrix (after, before) that enlarges a row of pixels by linear interpolation, with the same outer edges."""
+    """The matrix (after, before) that enlarges a row of pixels by linear interpolation between the pixels' centres."""
     positions = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
     return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(before)))

@@ -1,4 +1,4 @@
-"""The digit classification (Q2c, Q3c): trains every candidate, chooses one on the validation images, and tests it."""
+"""Trains every candidate of the digit classification (Q2c, Q3c), chooses one on the validation images, and tests it."""
 
 import itertools
 import time
@@ -23,17 +23,11 @@ _SOURCES = {"softmax": "eecs545-w20-hw4 Q2c", "cnn": "eecs545-w20-hw4 Q3c"}
 
 @dataclass
 class Candidate:
-    """A network to choose from, with the state of its training.
+    """A network to choose from, with the state of its training."""
 
-    Attributes:
-        sizes: the sizes in which candidates differ, by name: hidden_dim and, for the CNN, filter_size.
-        solver: the solver, which holds the network.
-        seconds: duration of each epoch with its evaluation.
-    """
-
-    sizes: dict[str, int]
-    solver: Solver
-    seconds: list[float] = field(default_factory=list)
+    sizes: dict[str, int]  # sizes in which the candidates differ, by name: hidden_dim and, for the CNN, filter_size
+    solver: Solver  # holds the network
+    seconds: list[float] = field(default_factory=list)  # duration of each epoch with its evaluation
 
     @property
     def title(self) -> str:
@@ -42,7 +36,7 @@ class Candidate:
 
     @property
     def rows(self) -> list[dict[str, float]]:
-        """A row per epoch, as in metrics.csv."""
+        """The rows of metrics.csv, one for each epoch."""
         solver = self.solver
         columns = zip(
             solver.epoch_losses(), solver.train_acc_history, solver.val_acc_history, self.seconds, strict=True
@@ -73,7 +67,7 @@ def run(settings: DigitSettings, open_run: OpenRun) -> None:
     with open_run(digits.hashes, {"threads": threads}) as run_folder:
         for candidate in candidates:
             _train(run_folder, candidate, candidates, settings.model)
-        # Again, because a signal may have come between the last state and its metrics.
+        # The last training may have been stopped after it saved its state, before it wrote the metrics.
         run_folder.write_metrics([row for candidate in candidates for row in candidate.rows])
         _conclude(settings, digits, run_folder, candidates)
 
@@ -90,13 +84,13 @@ def dry_run(settings: DigitSettings) -> None:
 
 def _threads(settings: DigitSettings) -> int:
     """Number of slices of a batch that are computed in parallel."""
-    # A step of the two-layer network takes less than a millisecond, too short to hand half of it to another thread.
+    # A step of the two-layer network takes less than a millisecond, too short to be split over threads.
     return 1 if settings.model == "softmax" else settings.threads or available_cores()
 
 
 def _prepare(settings: DigitSettings, threads: int) -> tuple[Digits[Arrays], list[Candidate]]:
     """Reads the data, makes the candidates, and prints both."""
-    limit_threads(1)  # of NumPy's matrix products, because the solvers share out slices of a batch
+    limit_threads(1)  # a matrix product uses one thread, because the solver gives each thread a slice of the batch
     digits = data.load(settings.dataset, settings.data_dir)
     candidates = make_candidates(settings, digits, threads)
     print(
@@ -166,13 +160,13 @@ def _report_epoch(candidate: Candidate) -> None:
 
 
 def _conclude(settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: Sequence[Candidate]) -> None:
-    """Chooses the first candidate with the best validation accuracy, tests it, draws, and writes the results."""
+    """Tests the first candidate with the best validation accuracy, draws the figures, and writes the results."""
     chosen = max(candidates, key=lambda candidate: candidate.solver.best_val_acc)
     arrays.save(run.folder / BEST, chosen.solver.model.params, _metadata(settings.model))
-    what = f"{digits.name}, {_SOURCES[settings.model]}"
-    plots.learning_curves(run.folder, chosen.solver.loss_history, chosen.rows, f"{what}, {chosen.title}")
+    title = f"{digits.name}, {_SOURCES[settings.model]}"
+    plots.learning_curves(run.folder, chosen.solver.loss_history, chosen.rows, f"{title}, {chosen.title}")
     summary = _summarize(settings, digits, candidates, chosen)
-    plots.selection(run.folder, summary["candidates"], what)
+    plots.selection(run.folder, summary["candidates"], title)
     run.write_summary({"name": run.folder.name, **summary})  # last, because it marks the run as finished
     for row in summary["candidates"]:
         sizes = ", ".join(f"{name} {row[name]}" for name in chosen.sizes)

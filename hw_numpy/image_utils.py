@@ -99,7 +99,7 @@ def download(url: str, seconds: float, largest: int) -> bytes:
     Raises:
         UserError: the download fails, takes longer than `seconds` in all, or has more than `largest` bytes.
     """
-    opener = urllib.request.OpenerDirector()  # without the handlers of build_opener for files, FTP and data
+    opener = urllib.request.OpenerDirector()  # unlike build_opener's, has no handlers for files, FTP and data
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),
@@ -119,7 +119,7 @@ def download(url: str, seconds: float, largest: int) -> bytes:
         except (OSError, ValueError, http.client.HTTPException) as error:
             outcome.append(error)
 
-    # A socket's own time limit holds for each packet, so a server could send single bytes for ever.
+    # A socket's time limit applies to each packet, so a server could send single bytes for ever.
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(seconds)

@@ -2,13 +2,13 @@
 
 Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the gradient of the loss with
 respect to that output and the cache, and returns the gradients with respect to the arguments. No argument is changed
-in place, and single precision stays single precision.
+in place, and single precision stays single precision. H'' and W'' are the height and width of an output.
 
 Memory layout. NumPy is fast when its innermost loop runs along neighbouring elements. A row of a feature map has a
-couple of dozen pixels, a batch has a hundred images; so `conv_forward` returns its (N, F, H, W) output as a view of
-an array stored as (F, H, W, N). The element-wise layers keep this order, so that every slice of pixels is a run of
-neighbouring elements, and flattening for `fc_forward` needs no copy, because the matrix product can read a transposed
-matrix. Arrays in any other layout give the same results more slowly.
+couple of dozen pixels, a batch has a hundred images; so `conv_forward` returns its (N, F, H'', W'') output as a view of
+an array stored as (F, H'', W'', N). The element-wise layers keep this order. Flattening for `fc_forward` then needs no
+copy, because the matrix product can read a transposed matrix. Arrays in any other layout give the same results more
+slowly.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,8 +17,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
 
-# Elements of the matrix of patches that is multiplied at once. Two megabytes of float32 fit into the processor's cache;
-# the matrix for a whole batch, which is larger than the images by the number of pixels in a kernel, does not.
+# Number of elements of the matrix of patches that are multiplied at once: two megabytes of float32 fit into the
+# processor's cache. The matrix for a whole batch would be as many times larger than the images as a kernel has pixels.
 _BLOCK_SIZE = 2**19
 
 
@@ -144,9 +144,9 @@ def conv_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray]:
 
 
 def conv_backward_w(dout: ndarray, cache: tuple) -> ndarray:
-    """∂L/∂W_{f,c} = Σ_n X_{n,c} *filt ∂L/∂Y_{n,f} (Q1c). A network's first layer needs no other gradient.
+    """∂L/∂W_{f,c} = Σ_n X_{n,c} *filt ∂L/∂Y_{n,f} (Q1c), with the arguments and errors of `conv_backward`.
 
-    The arguments and errors are those of `conv_backward`.
+    A network's first layer needs only this gradient, because its input is the data.
     """
     x, w = cache
     gradients = _batch_last_gradients(dout, cache)
@@ -157,10 +157,7 @@ def conv_backward_w(dout: ndarray, cache: tuple) -> ndarray:
 
 
 def conv_backward_x(dout: ndarray, cache: tuple) -> ndarray:
-    """∂L/∂X_{n,c} = Σ_f W_{f,c} *full ∂L/∂Y_{n,f} (Q1c).
-
-    The arguments and errors are those of `conv_backward`.
-    """
+    """∂L/∂X_{n,c} = Σ_f W_{f,c} *full ∂L/∂Y_{n,f} (Q1c), with the arguments and errors of `conv_backward`."""
     x, w = cache
     gradients = _batch_last_gradients(dout, cache)
     (count, channels, *sides), (kernel_height, kernel_width) = x.shape, w.shape[2:]
@@ -168,7 +165,7 @@ def conv_backward_x(dout: ndarray, cache: tuple) -> ndarray:
     kernels = w.reshape(len(w), -1)
     dx = np.zeros((channels, *sides, count), np.result_type(w, dout))
     for rows in _row_blocks(dout.shape[2], kernels.shape[1] * width * count):
-        # The gradient that each output pixel sends to the pixels of its patch; overlapping patches add up.
+        # Gradients of the patches under the output pixels; overlapping patches are added up.
         patches = kernels.T @ gradients[:, rows].reshape(len(w), -1)
         patches = patches.reshape(channels, kernel_height, kernel_width, -1, width, count)
         for i in range(kernel_height):
@@ -201,9 +198,10 @@ def max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> tuple[ndarray
 
 
 def max_pool_backward(dout: ndarray, cache: tuple) -> ndarray:
-    """Gradient of max-pooling: the largest pixel of each window gets it; where windows overlap, it adds up (Q3a).
+    """Gradient of max-pooling: a window's gradient goes to its largest pixel (Q3a).
 
-    If several pixels of a window are equally large, the first of them in reading order gets all of it, as in PyTorch.
+    A pixel that is the largest in several windows gets the sum of their gradients. If several pixels of a window are
+    equally large, the first of them in reading order gets the whole gradient, as in PyTorch.
 
     Args:
         dout: (N, C, H'', W'') gradient of the output.
@@ -218,7 +216,7 @@ def max_pool_backward(dout: ndarray, cache: tuple) -> ndarray:
     x, out, pool_param = cache
     _require_shape_of_output(dout, out.shape)
     dx = np.zeros_like(x, dtype=dout.dtype)
-    open_windows = np.ones_like(out, dtype=bool)  # windows whose maximum is still to come
+    open_windows = np.ones_like(out, dtype=bool)  # windows whose maximum has not been reached yet
     for view, gradient in zip(_window_views(x, pool_param), _window_views(dx, pool_param), strict=True):
         maximum_here = (view == out) & open_windows
         open_windows ^= maximum_here
@@ -266,7 +264,7 @@ def _output_sides(x: ndarray, window: tuple[int, int], stride: int, what: str) -
 
 
 def _window_views(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[ndarray]:
-    """Yields, for each position in a window in reading order, a view (N, C, H'', W'') of that pixel in all windows."""
+    """For each position in a window, in reading order, yields a view (N, C, H'', W'') of this pixel in all windows."""
     window, stride = (pool_param["pool_height"], pool_param["pool_width"]), pool_param["stride"]
     height, width = _output_sides(x, window, stride, f"a pooling window of {window}")
     for i in range(window[0]):
@@ -281,22 +279,18 @@ def _row_blocks(rows: int, elements_per_row: int) -> Iterator[slice]:
 
 
 def _patches(x: ndarray, kernel: tuple[int, int], dtype: np.dtype) -> Iterator[tuple[slice, ndarray]]:
-    """The patches of x that a kernel covers, block by block of output rows.
-
-    Yields:
-        A block of rows, and the matrix (C·H'·W', rows·W''·N) whose columns are the patches of its pixels.
-    """
+    """Yields blocks of output rows, each with the matrix (C·H'·W', rows·W''·N) of the patches under its pixels."""
     planes = np.ascontiguousarray(x.transpose(1, 2, 3, 0), dtype=dtype)  # (C, H, W, N)
     # A view: windows[c, i, j, a, b, n] is pixel (a, b) of the patch under output pixel (i, j).
     windows = sliding_window_view(planes, kernel, axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
     channels, height, width, *_, count = windows.shape
     patch = channels * kernel[0] * kernel[1]
     for rows in _row_blocks(height, patch * width * count):
-        yield rows, windows[:, rows].transpose(0, 3, 4, 1, 2, 5).reshape(patch, -1)  # copies runs of W''·N elements
+        yield rows, windows[:, rows].transpose(0, 3, 4, 1, 2, 5).reshape(patch, -1)  # a copy
 
 
 def _batch_last_gradients(dout: ndarray, cache: tuple) -> ndarray:
-    """The gradient dout as (F, H'', W'', N); copied only if it is stored otherwise."""
+    """The gradient dout as a contiguous array (F, H'', W'', N); a copy only if its memory has another order."""
     x, w = cache
     sides = (x.shape[2] - w.shape[2] + 1, x.shape[3] - w.shape[3] + 1)
     _require_shape_of_output(dout, (len(x), len(w), *sides))

@@ -16,14 +16,14 @@ _IMAGE_SIZE = 2.3  # inches
 _LINE_WIDTH = 38  # characters
 
 
-def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, what: str) -> None:
+def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, title: str) -> None:
     """Draws the loss of every step and the accuracies of every epoch (Q2c, Q3c), as curves.png and curves.pdf.
 
     Args:
         folder: folder for the figure.
         loss_history: loss of every step.
         rows: metrics of every epoch.
-        what: data and question of the sheet, for the title.
+        title: data set and question of the sheet, with which the figure's title begins.
     """
     epochs = [row["epoch"] for row in rows]
     accuracies: Series = {
@@ -31,21 +31,21 @@ def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, wha
         "validation": (epochs, [row["validation_accuracy"] for row in rows]),
     }
     losses = _losses(loss_history, [row["training_loss"] for row in rows])
-    figure = figures.curves({"training loss": losses, "accuracy": accuracies}, "epoch", what)
+    figure = figures.curves({"training loss": losses, "accuracy": accuracies}, "epoch", title)
     loss_panel = figure.axes[0]
-    loss_panel.set_yscale("log")  # a linear axis would show little but the first steps
-    loss_panel.lines[0].set(linewidth=0.4, marker="")  # thousands of steps, behind their means
+    loss_panel.set_yscale("log")  # the loss of the first steps is many times larger than the later ones
+    loss_panel.lines[0].set(linewidth=0.4, marker="")  # a thin line, because there are thousands of steps
     loss_panel.legend(fontsize=8, frameon=False)
     figures.save(figure, folder, "curves")
 
 
-def selection(folder: Path, candidates: Rows, what: str) -> None:
+def selection(folder: Path, candidates: Rows, title: str) -> None:
     """Draws validation accuracy against hidden units, a line per filter size, as selection.png and selection.pdf.
 
     Args:
         folder: folder for the figure.
         candidates: metrics of each candidate's best epoch, with hidden_dim and, for the CNN, filter_size.
-        what: data and question of the sheet, for the title.
+        title: data set and question of the sheet, with which the figure's title begins.
     """
     lines: dict[str, tuple[list[float], list[float]]] = {}
     for row in sorted(candidates, key=lambda row: row["hidden_dim"]):
@@ -53,21 +53,21 @@ def selection(folder: Path, candidates: Rows, what: str) -> None:
         x, y = lines.setdefault(f"filters of {size}×{size}" if size else "two-layer network", ([], []))
         x.append(row["hidden_dim"])
         y.append(row["validation_accuracy"])
-    title = f"{what}, choice on validation"
-    figures.save(figures.curves({"best validation accuracy": lines}, "hidden units", title), folder, "selection")
+    figure = figures.curves({"best validation accuracy": lines}, "hidden units", f"{title}, choice on validation")
+    figures.save(figure, folder, "selection")
 
 
-def learning_curve(folder: Path, loss_history: Sequence[float], epoch_losses: Sequence[float], what: str) -> None:
+def learning_curve(folder: Path, loss_history: Sequence[float], epoch_losses: Sequence[float], title: str) -> None:
     """Draws the training loss of every step and every epoch (Q4d), as curves.png and curves.pdf.
 
     Args:
         folder: folder for the figure.
         loss_history: loss of every step.
         epoch_losses: mean loss of every epoch.
-        what: data and question of the sheet, for the title.
+        title: data set and question of the sheet, with which the figure's title begins.
     """
     losses = _losses(loss_history, epoch_losses)
-    figure = figures.curves({"training loss": losses, "training loss, logarithmic": losses}, "epoch", what)
+    figure = figures.curves({"training loss": losses, "training loss, logarithmic": losses}, "epoch", title)
     figure.axes[1].set_yscale("log")
     figures.save(figure, folder, "curves")
 
@@ -79,17 +79,17 @@ def _losses(loss_history: Sequence[float], epoch_losses: Sequence[float]) -> Ser
     return {"of each step": (steps.tolist(), loss_history), "mean of each epoch": (middles.tolist(), epoch_losses)}
 
 
-def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], what: str) -> None:
+def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], title: str) -> None:
     """Draws images with the generated caption and the true one below each (Q4d), as captions.png and captions.pdf.
 
     Args:
         folder: folder for the figure.
         panels: for each image its part, its pixels (height, width, 3) uint8, and its generated and true caption.
-        what: data and question of the sheet, for the title.
+        title: data set and question of the sheet, with which the figure's title begins.
     """
     texts = [f"{_wrapped('generated', generated)}\n{_wrapped('true', true)}" for _, _, generated, true in panels]
     pictures, parts = [picture for _, picture, _, _ in panels], [part for part, *_ in panels]
-    title = f"{what}: generated captions and true ones"
+    title += ": generated captions and true ones"
     figure = figures.image_grid(pictures, _COLUMNS, title=title, titles=parts, cell=_IMAGE_SIZE)
     for axes, text in zip(figure.axes, texts, strict=False):
         axes.set_anchor("N")  # aligns the upper edges of the images in a row
@@ -97,7 +97,7 @@ def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], what
     rows = range(0, len(texts), _COLUMNS)
     lines = sum(1 + max(text.count("\n") for text in texts[row : row + _COLUMNS]) for row in rows)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height - 0.15 * len(rows) + 0.117 * lines)  # 0.117 inches per line, less margin
+    figure.set_size_inches(width, height - 0.15 * len(rows) + 0.117 * lines)  # 0.117 inches for each line of text
     figures.save(figure, folder, "captions")
 
 

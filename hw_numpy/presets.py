@@ -1,4 +1,4 @@
-"""Settings of the two trainings, known before NumPy is imported."""
+"""Settings of the two trainings; imports no NumPy."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 HOMEWORK = "hw_numpy"
 UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
-# The sheet leaves epochs and update rule open: sgd is the published recipe; for the CNN, momentum validates better.
+# The sheet leaves epochs and update rule open. Published results use sgd; the CNN validates better with momentum.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "softmax": {"epochs": 40, "update_rule": "sgd"},
     "cnn": {"epochs": 10, "update_rule": "sgd_momentum", "filter_sizes": [5, 7]},
@@ -18,29 +18,17 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that both trainings have.
+    """Settings that both trainings have."""
 
-    Attributes:
-        dataset: name of the data set.
-        data_dir: folder that holds it.
-        update_rule: one of UPDATE_RULES.
-        lr: learning rate of the first epoch.
-        lr_decay: factor of the learning rate after each epoch.
-        batch_size: samples per step.
-        epochs: passes over the training samples.
-        seed: fixes every random choice.
-        threads: CPU threads; None for the default.
-    """
-
-    dataset: str
-    data_dir: Path
-    update_rule: str
-    lr: float
-    lr_decay: float
-    batch_size: int
-    epochs: int
-    seed: int
-    threads: int | None
+    dataset: str  # name of the data set
+    data_dir: Path  # folder of the data set
+    update_rule: str  # one of UPDATE_RULES
+    lr: float  # learning rate of the first epoch
+    lr_decay: float  # factor of the learning rate after each epoch
+    batch_size: int  # samples per step
+    epochs: int  # passes over the training samples
+    seed: int  # random seed
+    threads: int | None  # CPU threads; None for the default
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> Self:
@@ -69,35 +57,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class DigitSettings(Settings):
-    """Settings of the digit classification (Q2c, Q3c).
+    """Settings of the digit classification (Q2c, Q3c)."""
 
-    Attributes:
-        model: "softmax" or "cnn".
-        hidden_dims: numbers of hidden units to choose from.
-        filter_sizes: heights and widths of the CNN's filters to choose from; None for softmax.
-        weight_scale: standard deviation of the initial weights.
-    """
-
-    model: str
-    hidden_dims: Sequence[int]
-    filter_sizes: Sequence[int] | None
-    weight_scale: float
+    model: str  # "softmax" or "cnn"
+    hidden_dims: Sequence[int]  # numbers of hidden units to choose from
+    filter_sizes: Sequence[int] | None  # heights and widths of the CNN's filters to choose from; None for softmax
+    weight_scale: float  # standard deviation of the initial weights
 
 
 @dataclass(frozen=True)
 class CaptionSettings(Settings):
-    """Settings of the captioning (Q4d).
+    """Settings of the captioning (Q4d)."""
 
-    Attributes:
-        max_train: largest number of training captions.
-        pca_features: whether to use the features after PCA.
-        cell_type: "rnn" or "lstm".
-        hidden_dim: number of hidden units.
-        wordvec_dim: dimension of the word embeddings.
-    """
-
-    max_train: int
-    pca_features: bool
-    cell_type: str
-    hidden_dim: int
-    wordvec_dim: int
+    max_train: int  # largest number of training captions
+    pca_features: bool  # whether to use the image features reduced by PCA
+    cell_type: str  # "rnn" or "lstm"
+    hidden_dim: int  # number of hidden units
+    wordvec_dim: int  # dimension of the word embeddings

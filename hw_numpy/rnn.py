@@ -6,14 +6,13 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike
 
-if __package__:  # see softmax.py
+if __package__:  # the course's scripts import these files by bare names
     from . import layers, rnn_layers
 else:
     import layers
     import rnn_layers
 
-_GATES = {"rnn": 1, "lstm": 4}
-"""Columns of Wx, Wh and b for each hidden unit."""
+_GATES = {"rnn": 1, "lstm": 4}  # cell type → number of columns of Wx, Wh and b for each hidden unit
 
 
 class CaptioningRNN:
@@ -30,7 +29,7 @@ class CaptioningRNN:
         hidden_dim: number of hidden units, H.
         cell_type: "rnn" or "lstm".
         dtype: type of the parameters and of all results.
-        seed: seed of the weights; by default drawn from NumPy's global generator, as the course's scripts expect.
+        seed: seed of the weights; None to draw it from NumPy's global generator, as in the course's scripts.
 
     Attributes:
         params: W_embed (V, W), W_proj (D, H), b_proj (H,), Wx (W, gates · H), Wh (H, gates · H), b (gates · H,),
@@ -95,7 +94,7 @@ class CaptioningRNN:
                 "expected (N, D) and (N, T) with T of 2 or more"
             )
         p, grads = self.params, {}
-        words_in, words_out = captions[:, :-1], captions[:, 1:]  # word t + 1 is predicted after word t
+        words_in, words_out = captions[:, :-1], captions[:, 1:]  # each word is the input that predicts the next one
         forward = rnn_layers.rnn_forward if self.cell_type == "rnn" else rnn_layers.lstm_forward
         h0, fc_cache = layers.fc_forward(features.astype(self.dtype, copy=False), p["W_proj"], p["b_proj"])
         vectors, embedding_cache = rnn_layers.word_embedding_forward(words_in.T, p["W_embed"])  # (T-1, N, W)

@@ -22,8 +22,7 @@ def rnn_step_forward(x: ndarray, prev_h: ndarray, Wx: ndarray, Wh: ndarray, b: n
         Wh: (H, H) weights of the hidden state.
         b: (H,) biases.
 
-    Returns:
-        next_h (N, H), the hidden state after the step, and the cache.
+    Returns next_h (N, H), the hidden state after the step, and the cache.
     """
     _check_cell(x, 2, prev_h, Wx, Wh, b, gates=1)
     next_h = np.tanh(x @ Wx + prev_h @ Wh + b)
@@ -33,8 +32,7 @@ def rnn_step_forward(x: ndarray, prev_h: ndarray, Wx: ndarray, Wh: ndarray, b: n
 def rnn_step_backward(dnext_h: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
     """Gradients of `rnn_step_forward` from `dnext_h` (N, H), the gradient of next_h.
 
-    Returns:
-        dx (N, D), dprev_h (N, H), dWx (D, H), dWh (H, H), db (H,).
+    Returns dx (N, D), dprev_h (N, H), dWx (D, H), dWh (H, H) and db (H,).
     """
     x, prev_h, Wx, Wh, next_h = cache
     _check_gradient(dnext_h, next_h.shape)
@@ -43,17 +41,11 @@ def rnn_step_backward(dnext_h: ndarray, cache: tuple) -> tuple[ndarray, ndarray,
 
 
 def rnn_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
-    """A recurrent network over whole sequences.
+    """A recurrent network over whole sequences, which takes the step of `rnn_step_forward` T times.
 
-    Args:
-        x: (T, N, D) inputs.
-        h0: (N, H) hidden state before the first step.
-        Wx: (D, H) weights of the input.
-        Wh: (H, H) weights of the hidden state.
-        b: (H,) biases.
+    The arguments are x (T, N, D), the state h0 (N, H) before the first step, and the weights of `rnn_step_forward`.
 
-    Returns:
-        h (T, N, H), the hidden states after every step, and the cache.
+    Returns h (T, N, H), the hidden states after every step, and the cache.
     """
     _check_cell(x, 3, h0, Wx, Wh, b, gates=1)
     from_input = _project(x, Wx, b)
@@ -67,22 +59,21 @@ def rnn_backward(dh: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray, 
     """Gradients of `rnn_forward`: backpropagation through time.
 
     Args:
-        dh: (T, N, H) direct gradient of each hidden state, without the part that comes through later states.
+        dh: (T, N, H) gradient of each hidden state, without the part that comes through later states.
         cache: the cache from `rnn_forward`.
 
-    Returns:
-        dx (T, N, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,).
+    Returns dx (T, N, D), dh0 (N, H), dWx (D, H), dWh (H, H) and db (H,).
     """
     x, Wx, Wh, states = cache
     h = states[1:]
     _check_gradient(dh, h.shape)
     da = np.empty_like(h)
-    dh_from_later = np.zeros_like(states[0])
+    dh_later = np.zeros_like(states[0])
     for t in reversed(range(len(x))):
-        da[t] = (dh[t] + dh_from_later) * (1 - h[t] ** 2)
-        dh_from_later = da[t] @ Wh.T
-    dx, dWx, dWh, db = _gradients_of_projections(da, x, states[:-1], Wx)
-    return dx, dh_from_later, dWx, dWh, db
+        da[t] = (dh[t] + dh_later) * (1 - h[t] ** 2)
+        dh_later = da[t] @ Wh.T
+    dx, dWx, dWh, db = _projection_gradients(da, x, states[:-1], Wx)
+    return dx, dh_later, dWx, dWh, db
 
 
 def lstm_step_forward(
@@ -91,18 +82,10 @@ def lstm_step_forward(
     """One step of a long short-term memory (Hochreiter and Schmidhuber 1997, with forget gate).
 
     With the input gate i, forget gate f, output gate o and candidate g: next_c = f prev_c + i g and
-    next_h = o tanh(next_c). Their weights stand side by side in the 4H columns, in the order i, f, o, g.
+    next_h = o tanh(next_c). The arguments are those of `rnn_step_forward` and the cell state prev_c (N, H) before the
+    step. Wx (D, 4H), Wh (H, 4H) and b (4H,) hold the weights of i, f, o and g in H columns each, in this order.
 
-    Args:
-        x: (N, D) input.
-        prev_h: (N, H) hidden state before the step.
-        prev_c: (N, H) cell state before the step.
-        Wx: (D, 4H) weights of the input.
-        Wh: (H, 4H) weights of the hidden state.
-        b: (4H,) biases.
-
-    Returns:
-        next_h (N, H) and next_c (N, H), the hidden and the cell state after the step, and the cache.
+    Returns next_h (N, H) and next_c (N, H), the hidden and the cell state after the step, and the cache.
     """
     _check_cell(x, 2, prev_h, Wx, Wh, b, gates=4)
     if prev_c.shape != prev_h.shape:
@@ -118,11 +101,10 @@ def lstm_step_backward(
 
     Args:
         dnext_h: (N, H) gradient of next_h.
-        dnext_c: (N, H) direct gradient of next_c, without the part that comes through next_h.
+        dnext_c: (N, H) gradient of next_c, without the part that comes through next_h.
         cache: the cache from `lstm_step_forward`.
 
-    Returns:
-        dx (N, D), dprev_h (N, H), dprev_c (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,).
+    Returns dx (N, D), dprev_h (N, H), dprev_c (N, H), dWx (D, 4H), dWh (H, 4H) and db (4H,).
     """
     x, prev_h, prev_c, Wx, Wh, gates, next_c = cache
     _check_gradient(dnext_h, next_c.shape)
@@ -132,12 +114,11 @@ def lstm_step_backward(
 
 
 def lstm_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
-    """A long short-term memory over whole sequences; its cell state begins at zero.
+    """A long short-term memory over whole sequences, with an initial cell state of zero.
 
-    The arguments are those of `rnn_forward`, with the 4H columns of `lstm_step_forward` in Wx, Wh and b.
+    The arguments are those of `rnn_forward`, with 4H columns in Wx, Wh and b.
 
-    Returns:
-        h (T, N, H), the hidden states after every step, and the cache.
+    Returns h (T, N, H), the hidden states after every step, and the cache.
     """
     _check_cell(x, 3, h0, Wx, Wh, b, gates=4)
     from_input = _project(x, Wx, b)
@@ -152,14 +133,12 @@ def lstm_backward(dh: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray,
     x, Wx, Wh, states, cells, gates = cache
     _check_gradient(dh, states[1:].shape)
     da = np.empty_like(gates)
-    dh_from_later, dc_from_later = np.zeros_like(states[0]), np.zeros_like(cells[0])
+    dh_later, dc_later = np.zeros_like(states[0]), np.zeros_like(cells[0])
     for t in reversed(range(len(x))):
-        da[t], dc_from_later = _lstm_cell_backward(
-            dh[t] + dh_from_later, dc_from_later, cells[t], gates[t], cells[t + 1]
-        )
-        dh_from_later = da[t] @ Wh.T
-    dx, dWx, dWh, db = _gradients_of_projections(da, x, states[:-1], Wx)
-    return dx, dh_from_later, dWx, dWh, db
+        da[t], dc_later = _lstm_cell_backward(dh[t] + dh_later, dc_later, cells[t], gates[t], cells[t + 1])
+        dh_later = da[t] @ Wh.T
+    dx, dWx, dWh, db = _projection_gradients(da, x, states[:-1], Wx)
+    return dx, dh_later, dWx, dWh, db
 
 
 def word_embedding_forward(x: ndarray, W: ndarray) -> tuple[ndarray, tuple]:
@@ -169,8 +148,7 @@ def word_embedding_forward(x: ndarray, W: ndarray) -> tuple[ndarray, tuple]:
         x: (N, T) word numbers from 0 to V - 1; any other shape is possible, too.
         W: (V, D) embedding of each word.
 
-    Returns:
-        The embeddings (N, T, D), and the cache.
+    Returns the embeddings (N, T, D), and the cache.
 
     Raises:
         ValueError: a word number is out of range (NumPy would take -1 for the last word).
@@ -180,7 +158,7 @@ def word_embedding_forward(x: ndarray, W: ndarray) -> tuple[ndarray, tuple]:
 
 
 def word_embedding_backward(dout: ndarray, cache: tuple) -> ndarray:
-    """Gradient dW (V, D) of `word_embedding_forward` from `dout` (N, T, D): the positions of a word add up."""
+    """Gradient dW (V, D) of `word_embedding_forward` from `dout` (N, T, D), summed over the positions of each word."""
     x, W = cache
     _check_gradient(dout, (*x.shape, W.shape[1]))
     dW = np.zeros_like(W)
@@ -196,8 +174,7 @@ def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tu
         w: (D, M) weights.
         b: (M,) biases.
 
-    Returns:
-        The (N, T, M) output, and the cache.
+    Returns the (N, T, M) output, and the cache.
     """
     if x.ndim != 3 or w.shape != (x.shape[2], *b.shape) or b.ndim != 1:
         raise ValueError(
@@ -223,8 +200,7 @@ def temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> tuple[float,
         y: (N, T) numbers of the right words, from 0 to V - 1; arbitrary where the mask is 0.
         mask: (N, T) True or 1 where a step counts, False or 0 where it is padding.
 
-    Returns:
-        The loss, and its gradient dx (N, T, V).
+    Returns the loss, and its gradient dx (N, T, V).
 
     Raises:
         ValueError: the shapes do not fit, or a right word is out of range.
@@ -253,7 +229,7 @@ def _lstm_cell(a: ndarray, prev_c: ndarray) -> tuple[ndarray, ndarray, ndarray]:
     """Computes next_h (N, H), next_c (N, H) and the gates (N, 4H) from the sums `a` (N, 4H) before the activations."""
     sigmoids = 3 * prev_c.shape[1]
     gates = np.empty_like(a)
-    gates[:, :sigmoids] = 0.5 + 0.5 * np.tanh(0.5 * a[:, :sigmoids])  # the logistic function, without overflow
+    gates[:, :sigmoids] = 0.5 + 0.5 * np.tanh(0.5 * a[:, :sigmoids])  # the logistic function, without exp's overflow
     gates[:, sigmoids:] = np.tanh(a[:, sigmoids:])
     i, f, o, g = np.split(gates, 4, axis=1)
     next_c = f * prev_c + i * g
@@ -274,25 +250,23 @@ def _lstm_cell_backward(
 
 
 def _rows(x: ndarray) -> ndarray:
-    """An array (…, D) as a matrix with a row for each sequence and step: one large product instead of T small ones."""
+    """An array (…, D) as a matrix with a row per sequence and step, for one large product instead of T small ones."""
     return x.reshape(-1, x.shape[-1])
 
 
 def _project(x: ndarray, w: ndarray, b: ndarray) -> ndarray:
-    """The product x w + b at all steps at once: unlike the hidden state's product, it needs no earlier step."""
+    """The product x w + b at all steps at once, which is possible because it does not depend on the hidden state."""
     return (_rows(x) @ w + b).reshape(*x.shape[:-1], len(b))
 
 
 def _states(x: ndarray, first: ndarray) -> ndarray:
-    """An array for (T + 1, N, H) states; the state before the first step is filled in."""
+    """An array (T + 1, N, H) for the states; only `first`, the state before the first step, is filled in."""
     states = np.empty((len(x) + 1, *first.shape), dtype=first.dtype)
     states[0] = first
     return states
 
 
-def _gradients_of_projections(
-    da: ndarray, x: ndarray, prev_h: ndarray, Wx: ndarray
-) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+def _projection_gradients(da: ndarray, x: ndarray, prev_h: ndarray, Wx: ndarray) -> tuple[ndarray, ...]:
     """Gradients dx, dWx, dWh and db from the gradient `da` of x Wx + prev_h Wh + b, for all steps at once."""
     d = _rows(da)
     return (d @ Wx.T).reshape(x.shape), _rows(x).T @ d, _rows(prev_h).T @ d, d.sum(axis=0)

@@ -1,18 +1,17 @@
-"""The two-layer network of eecs545-w20-hw4 Q2: fully connected, ReLU, fully connected, softmax."""
+"""The two-layer network of eecs545-w20-hw4 Q2."""
 
 import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike
 
-# The course's scripts put the folder of these files on sys.path and import `softmax`, `layers` and so on by bare names.
-if __package__:
+if __package__:  # the course's scripts import these files by bare names
     from . import layers
 else:
     import layers
 
 
 class SoftmaxClassifier:
-    """fc – relu – fc – softmax.
+    """Fully connected – ReLU – fully connected – softmax.
 
     Args:
         input_dim: number of features of a sample.
@@ -21,7 +20,7 @@ class SoftmaxClassifier:
         weight_scale: standard deviation of the initial weights; the initial biases are zero.
         dtype: type of the parameters and of all results. The default is double precision, because the course's scripts
             check the gradients by finite differences; training is twice as fast in single precision.
-        seed: seed of the weights; by default drawn from NumPy's global generator, as the course's scripts expect.
+        seed: seed of the weights; None to draw it from NumPy's global generator, as in the course's scripts.
 
     Attributes:
         params: W1 (input_dim, hidden_dim), b1, W2 (hidden_dim, num_classes), b2.

@@ -1,4 +1,4 @@
-"""Training with stochastic gradients (eecs545-w20-hw4): the base class of solvers, and the solver for classifiers."""
+"""Training with stochastic gradients (eecs545-w20-hw4): the base class of the solvers, and the one for classifiers."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-if __package__:  # see softmax.py
+if __package__:  # the course's scripts import these files by bare names
     from . import optim
 else:
     import optim
@@ -19,9 +19,8 @@ UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
 def keep_freed_memory() -> None:
     """Makes the GNU C library keep up to 64 MB of freed memory for the next step; has no effect on other libraries.
 
-    A step of ConvNet allocates and frees 30 MB. The library returns freed memory to the system once it has more than
-    twice the largest block freed so far, and new memory from the system costs page faults, a third of a step's time.
-    Freeing one block of 31 MiB, which is never touched, raises that limit.
+    The library returns freed memory beyond twice the largest block freed so far. A step of ConvNet frees 30 MB, and the
+    page faults of getting them back take a third of its time. Freeing an untouched block of 31 MiB raises the limit.
     """
     np.empty(31 * 2**20, dtype=np.uint8)
 
@@ -40,15 +39,9 @@ class BaseSolver:
         num_epochs: number of epochs that `train` trains.
         print_every: number of steps between two printed losses.
         verbose: whether to print losses and accuracies.
-        seed: seed of the samples' order; by default drawn from NumPy's global generator, as the course's scripts
-            expect.
-        threads: number of slices of a batch that are computed in parallel. Unlike the threads of NumPy's matrix
-            products, of which there should then be one, they share the element-wise work, too, and synchronize once per
-            step. This is faster if a step takes several milliseconds.
-
-    Attributes:
-        epoch: number of finished epochs.
-        loss_history: loss of every step.
+        seed: seed of the samples' order; None to draw it from NumPy's global generator, as in the course's scripts.
+        threads: number of slices of a batch that are computed in parallel, element-wise operations included. This is
+            faster if a step takes several milliseconds, and NumPy's matrix products are limited to one thread.
 
     Raises:
         ValueError: the update rule is unknown.
@@ -71,20 +64,17 @@ class BaseSolver:
     ) -> None:
         if update_rule not in UPDATE_RULES:
             raise ValueError(f"there is no update rule {update_rule!r}, expected one of {', '.join(UPDATE_RULES)}")
-        self.model = model
-        self.data = data
+        self.model, self.data = model, data
         self.update_rule = getattr(optim, update_rule)
         self.lr_decay = lr_decay
         self.batch_size = batch_size
         self.num_epochs = num_epochs
-        self.print_every = print_every
-        self.verbose = verbose
+        self.print_every, self.verbose = print_every, verbose
         self.seed = np.random.randint(2**31) if seed is None else seed
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(threads)  # starts no threads before they are needed
+        self.threads, self._pool = threads, ThreadPoolExecutor(threads)  # starts no threads before they are needed
         self.optim_configs = {name: dict(optim_config or {}) for name in model.params}
-        self.epoch = 0
-        self.loss_history: list[float] = []
+        self.epoch = 0  # number of finished epochs
+        self.loss_history: list[float] = []  # loss of every step
 
     @property
     def num_train(self) -> int:
@@ -106,7 +96,7 @@ class BaseSolver:
         return -(-self.num_train // self.batch_size)
 
     def epoch_losses(self) -> list[float]:
-        """Mean loss over the samples of each finished epoch, measured while the parameters changed."""
+        """Mean loss of each finished epoch: every sample's loss is that of the step which trained on it."""
         begins = np.arange(0, self.num_train, self.batch_size)
         sizes = np.minimum(self.batch_size, self.num_train - begins)
         losses = np.reshape(self.loss_history[: self.epoch * len(sizes)], (self.epoch, len(sizes)))
@@ -122,7 +112,7 @@ class BaseSolver:
             after_epoch: function that is called after each epoch, for example to save `state()`.
 
         Raises:
-            FloatingPointError: the loss is not finite; the parameters stay those of the last finite step.
+            FloatingPointError: the loss is not finite; the parameters are those before this step.
             ValueError: data and model do not fit together.
         """
         keep_freed_memory()
@@ -159,9 +149,9 @@ class BaseSolver:
             return self.model.loss(*batch)
 
     def _shared_loss(self, batch: tuple) -> tuple[float, dict[str, ndarray]]:
-        """Computes slices of a batch in parallel: loss and gradients are the weighted means of the slices' values.
+        """Computes slices of a batch in parallel; loss and gradients are the weighted means over the slices.
 
-        The slices and the order of the sums depend only on `threads`, and so do the bits of the result.
+        The slices and the order of the sums depend only on `threads`, so the bits of the result do not vary.
         """
         count = len(batch[0])
         size = -(-count // self.threads)
@@ -176,7 +166,7 @@ class BaseSolver:
         return loss, total
 
     def state(self) -> dict[str, ndarray]:
-        """The arrays by name from which `load_state` resumes the training, to the same bits."""
+        """Arrays by name, from which `load_state` resumes the training with bit-identical results."""
         arrays = {"epoch": np.array(self.epoch), "loss_history": np.array(self.loss_history, dtype=np.float64)}
         for name, value in self.model.params.items():
             arrays[f"params/{name}"] = value
@@ -208,12 +198,6 @@ class Solver(BaseSolver):
         data: samples `X_train` and `X_val`, and their classes `y_train` and `y_val`.
         **kwargs: arguments of `BaseSolver`.
 
-    Attributes:
-        train_acc_history: accuracy on up to 1 000 training samples after each epoch.
-        val_acc_history: accuracy on the validation data after each epoch.
-        best_val_acc: best validation accuracy. At its end, `train` puts the parameters of the first epoch with this
-            accuracy into `model.params`.
-
     Raises:
         KeyError: `data` lacks an array.
         ValueError: samples and classes differ in number, there are none, or a sample is not finite.
@@ -223,9 +207,9 @@ class Solver(BaseSolver):
         super().__init__(model, data, **kwargs)
         for part in ("train", "val"):
             _check_samples(part, data[f"X_{part}"], data[f"y_{part}"])
-        self.train_acc_history: list[float] = []
-        self.val_acc_history: list[float] = []
-        self.best_val_acc = -1.0
+        self.train_acc_history: list[float] = []  # accuracy on up to 1 000 training samples after each epoch
+        self.val_acc_history: list[float] = []  # accuracy on the validation samples after each epoch
+        self.best_val_acc = -1.0  # largest of val_acc_history
         self.best_params: dict[str, ndarray] = {}
 
     @property
@@ -249,13 +233,13 @@ class Solver(BaseSolver):
             self.best_params = {name: value.copy() for name, value in self.model.params.items()}
 
     def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
-        """Trains like `BaseSolver.train`, then puts the best parameters into the model."""
+        """Trains like `BaseSolver.train`, then sets `model.params` to the parameters of the (first) best epoch."""
         super().train(after_epoch)
         if self.best_params:
             self.model.params = {name: value.copy() for name, value in self.best_params.items()}
 
     def check_accuracy(self, X: ndarray, y: ndarray, num_samples: int | None = None, batch_size: int = 100) -> float:
-        """Share of the samples whose own class has the highest score.
+        """Share of the samples whose class gets the highest score.
 
         Args:
             X: (N, …) samples.
@@ -293,7 +277,7 @@ class Solver(BaseSolver):
 
 def _check_samples(part: str, X: ndarray, y: ndarray) -> None:
     if y.ndim != 1 or len(X) != len(y) or not len(y):
-        raise ValueError(f"X_{part} of shape {X.shape} and y_{part} of shape {y.shape} do not belong together")
+        raise ValueError(f"X_{part} of shape {X.shape} and y_{part} of shape {y.shape} do not fit together")
     with np.errstate(invalid="ignore"):  # ∞ − ∞
         total = X.sum(dtype=np.float64)  # finite only if all terms are, and needs no memory for a mask
     if not math.isfinite(total):

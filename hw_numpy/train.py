@@ -1,4 +1,4 @@
-"""`python -m hw_numpy.train`: the command line of the sheet's digit_classification."""
+"""`python -m hw_numpy.train`: trains the digit classifiers, in place of the course's digit_classification.py."""
 
 import argparse
 from functools import partial
@@ -21,11 +21,11 @@ the filter size) on the validation images, and measures the chosen network on th
 Writes a run folder: configuration, metrics of each epoch, curves, best weights, final numbers.
 Every epoch is saved; --resume continues after the last one.
 """
-_LARGEST_FILTER = 27  # leaves 2×2 pixels of a 28×28 image: one window to pool
+_LARGEST_FILTER = 27  # the convolution of a 28×28 image then has 2×2 pixels, which is one window to pool
 
 
 def parser() -> cli.Parser:
-    """All flags. A default of None depends on the model."""
+    """All flags. The defaults of --epochs, --filter_sizes and --update_rule depend on the model."""
     flags = cli.Parser("python -m hw_numpy.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(group, "model", choices=tuple(DEFAULTS), default="softmax", help="Q2's or Q3's network (default: softmax)")
@@ -66,7 +66,7 @@ def parser() -> cli.Parser:
         default=1e-3,
         help="standard deviation of the initial weights (default: 0.001)",
     )
-    cli.add_run_flags(flags, threads="all cores for cnn; one for softmax, whose steps are too short to share")
+    cli.add_run_flags(flags, threads="all cores for cnn; 1 for softmax, whose steps are too short to be split")
     return flags
 
 
@@ -74,13 +74,13 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in the defaults that depend on the model, and refuses arguments that exclude one another."""
     refuse_torch_flags(arguments)
     if arguments.model == "softmax" and arguments.filter_sizes is not None:
-        raise UserError("--filter_sizes belongs to --model cnn: softmax has no filters")
+        raise UserError("--filter_sizes needs --model cnn: softmax has no filters")
     if arguments.model == "softmax" and arguments.threads not in (None, 1):
-        raise UserError(f"--threads {arguments.threads} belongs to --model cnn: softmax's steps are too short to share")
+        raise UserError(f"--threads {arguments.threads} needs --model cnn: a step of softmax is too short to be split")
     fill_in(arguments, DEFAULTS[arguments.model])
     for size in arguments.filter_sizes or ():
         if size > _LARGEST_FILTER:
-            raise UserError(f"--filter_sizes {size}: filters over 27 leave nothing to pool of images of 28×28 pixels")
+            raise UserError(f"--filter_sizes {size}: filters of more than 27×27 leave nothing to pool in 28×28 images")
     if arguments.name is None:
         arguments.name = f"{arguments.dataset}-{arguments.model}"
     return arguments

@@ -1,4 +1,4 @@
-"""hw_check: right files get full points; a mistake costs points in its own function only, and is named."""
+"""hw_check: right files get full points; a mistake is named, and costs points in its own function only."""
 
 import functools
 import json
@@ -82,7 +82,7 @@ def test_points_are_those_of_the_sheet():
 
 
 def kinds(planted):
-    """Mistakes in forward functions apart from the others, because a backward function needs its forward function."""
+    """Yields groups of mistakes, those in forward functions separately, because backward functions need them."""
     forward = [mistake for mistake in planted if mistake.function.endswith("forward")]
     yield from rounds(forward)
     yield from rounds([mistake for mistake in planted if mistake not in forward])

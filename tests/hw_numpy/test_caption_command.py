@@ -22,7 +22,7 @@ RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "last.safete
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """The course's files in small, with pictures in the folder instead of on the web; one of them is missing."""
+    """Small caption files whose pictures lie in the folder instead of on the web; one picture is missing."""
     folder = write_course_files(tmp_path_factory.mktemp("data with spaces"), urls=lambda part, i: f"{part}{i}.png")
     for name in ("train0", "train1", "val0", "val1"):
         Image.new("RGB", (30, 20), "red").save(folder / f"{name}.png")
@@ -56,7 +56,7 @@ def finished(course, tmp_path_factory):
 
 
 def leave_figures_out(patch):
-    """Drawing takes most of the time of a tiny run."""
+    """Replaces the drawing of figures, which takes most of the time of a tiny run."""
     for name in ("learning_curve", "captions"):
         patch.setattr(caption_experiment.plots, name, lambda *arguments: None)
 
@@ -87,7 +87,7 @@ def test_a_run_folder_holds_what_was_promised(finished):
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_the_numbers_are_those_of_the_saved_parameters(finished, course, cell):
-    """In another model, with another way to look for the captions that come back."""
+    """Measures the captions of a new model with a search of its own."""
     summary = json.loads((finished[cell] / "summary.json").read_text())
     state = arrays.load(finished[cell] / "last.safetensors", {"homework": "hw_numpy", "network": f"captioning-{cell}"})
     data = caption_experiment.coco_utils.load_coco_data(course, max_train=3, seed=42)
@@ -109,7 +109,7 @@ def test_the_share_counts_only_what_comes_back_word_for_word():
 
 
 def test_captions_of_one_image_do_not_all_come_back(course, tmp_path, no_figures):
-    """Five captions of three images: at most three can, and the summary says how many images there were."""
+    """Of five captions of three images, at most three can be reproduced; the summary gives the number of images."""
     train_tiny(course, tmp_path, "--max_train", "50")
     summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
     assert summary["training_captions"] == 5 and summary["training_images"] == 3
@@ -129,7 +129,7 @@ def test_the_sample_is_learned_by_heart(tmp_path, capsys, no_figures):
 
 
 def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
-    """Ctrl-C in the middle of an epoch, after `step` of its steps."""
+    """Interrupts, as Ctrl-C does, after `step` steps of an epoch."""
     take_step, taken = caption_experiment.CaptioningSolver.step, []
 
     def step_then_interrupt(solver, batch):
@@ -160,7 +160,7 @@ def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, 
 
 
 def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_path, monkeypatch, no_figures):
-    """Nothing can be done once a process is killed: the state that was saved some seconds ago has to do."""
+    """A killed process saves nothing more, so the run resumes from the state that it saved some seconds before."""
     with monkeypatch.context() as patch:
         patch.setattr(caption_experiment, "_SAVE_EVERY", 0)
         interrupt_in(patch, epoch=5, step=1, interrupt=SystemExit)
@@ -181,7 +181,7 @@ def test_an_interruption_before_anything_is_saved_leaves_no_folder(course, tmp_p
 
 @pytest.fixture
 def unfinished(finished, tmp_path):
-    """A run that only lacks its end, for a test to damage."""
+    """A run that is complete except for its summary, for a test to damage."""
     folder = Path(shutil.copytree(finished["rnn"], tmp_path / "hw_numpy" / "copy"))
     (folder / "summary.json").unlink()
     return folder
@@ -204,7 +204,7 @@ def test_a_damaged_run_is_one_clear_line(unfinished, finished):
 
 
 def test_figures_stand_missing_pictures_and_captions_with_formulas(course, tmp_path, capsys):
-    """A vocabulary may hold anything; none of it is drawn as a formula."""
+    """Words with dollar signs are drawn as they are, not as formulas."""
     folder = Path(shutil.copytree(course, tmp_path / "data"))
     words = [*WORDS[:4], "$\\frac{", "x^{$", "größe", "sits"]
     vocabulary = {"idx_to_word": words, "word_to_idx": {word: number for number, word in enumerate(words)}}
@@ -221,5 +221,5 @@ def test_runs_are_named_after_their_data(tmp_path):
 
 
 def test_a_gpu_is_refused():
-    with pytest.raises(UserError, match="--device cuda: these networks are NumPy"):
+    with pytest.raises(UserError, match="--device cuda: the NumPy networks run on the CPU only"):
         caption.main(["--device", "cuda"])

@@ -1,4 +1,4 @@
-"""The captioning network and its solver: gradients, known values, sampling, learning by heart."""
+"""The captioning network and its solver: gradients, known values, sampling, and overfitting of a few captions."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def batch(seed, N, T, D=3):
 
 
 def torch_loss(model, features, captions):
-    """The same loss, put together from torch's own modules, and the gradients by our names."""
+    """The same loss computed with torch's own modules, and its gradients under our names."""
     p = {name: torch.from_numpy(value.copy()).requires_grad_() for name, value in model.params.items()}
     h = torch.from_numpy(features) @ p["W_proj"] + p["b_proj"]
     c = torch.zeros_like(h)
@@ -85,7 +85,7 @@ def test_gradients_agree_with_finite_differences(cell):
     [("rnn", -1.5, 0.3, 9.83235591003), ("lstm", -0.5, 1.7, 9.82445935443)],
 )
 def test_the_values_that_cs231n_publishes(cell, first, last, expected):
-    """Its notebooks on RNNs and LSTMs, from which the sheet takes this network; the words' numbers have a gap."""
+    """Values from the course's notebooks on RNNs and LSTMs, whose word numbers have a gap."""
     N, D, T = 10, 20, 13
     words = {"<NULL>": 0, "cat": 2, "dog": 3}
     model = CaptioningRNN(words, D, 30, 40, cell, np.float64)
@@ -98,7 +98,7 @@ def test_the_values_that_cs231n_publishes(cell, first, last, expected):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_sample_is_the_likeliest_word_again_and_again(cell):
-    """Each word of a sample has the lowest loss behind the words before it; after <END> there is <NULL>."""
+    """Each sampled word has the lowest loss after the words before it; <NULL> follows <END>."""
     model = network(cell, seed=3)
     model.params["b_vocab"][WORDS["<NULL>"]] = -100  # it never counts in a loss, so no loss tells how likely it is
     model.params["b_vocab"][WORDS["<END>"]] = 2
@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_refused(call, message):
 
 
 def examples(count=7, images=5):
-    """Captions as load_coco_data has them, with much room behind their words."""
+    """Captions like those of load_coco_data, with many <NULL> after their words."""
     generator = np.random.default_rng(0)
     captions = np.full((count, 25), WORDS["<NULL>"])
     for caption in captions:

@@ -1,4 +1,4 @@
-"""Caption files: what they hold, and what is refused, since anybody may write them."""
+"""Caption files: their content, and damaged or malicious files, which are refused."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_captions_become_words():
 
 
 def replace(name, make):
-    """Damages a file of the course: `make(file)` puts something else in place of a dataset."""
+    """Damages one of the course's files: `make(file)` replaces a dataset."""
 
     def damage(folder):
         path = folder / (FEATURES if name == "features" else CAPTIONS)
@@ -114,7 +114,7 @@ def replace(name, make):
 
 
 def other_file(folder_of, name="secret.h5"):
-    """An HDF5 file beside the data, that must not be opened."""
+    """An HDF5 file beside the data that must not be opened."""
     path = Path(folder_of.filename).parent.parent / name
     with h5py.File(path, "w") as file:
         file["features"] = np.ones((3, 4), np.float32)
@@ -165,14 +165,14 @@ DAMAGES = {
     "no dataset": (replace("features", lambda file: None), "features is missing in the file"),
     "external link": (
         replace("features", lambda file: h5py.ExternalLink(other_file(file), "features")),
-        "is a link to elsewhere, which is not followed",
+        "is a link, which is not followed",
     ),
-    "soft link": (replace("features", lambda file: h5py.SoftLink("/elsewhere")), "is a link to elsewhere"),
+    "soft link": (replace("features", lambda file: h5py.SoftLink("/elsewhere")), "is a link, which"),
     "soft link to an external one": (
         replace("features", lambda file: [
             file.__setitem__("out", h5py.ExternalLink(other_file(file), "/")), h5py.SoftLink("/out/features")
         ][1]),
-        "is a link to elsewhere",
+        "is a link, which",
     ),
     "virtual": (replace("features", virtual), "keeps its data in another file, which is not opened"),
     "external storage": (replace("features", external_storage), "keeps its data in another file"),
@@ -186,9 +186,9 @@ DAMAGES = {
     "one axis": (replace("features", lambda file: np.ones(3, np.float32)), r"has shape (3,), expected 2 axes"),
     "no shape": (replace("features", lambda file: h5py.Empty("f4")), "has shape None, expected 2 axes"),
     "gigantic": (replace("features", nothing_written((2**40, 2**20))), "more than the limit of 2147483648"),
-    "never written": (replace("features", nothing_written((3, 10**8))), "claims 1200000000 bytes, but the file holds"),
+    "never written": (replace("features", nothing_written((3, 10**8))), "is declared with 1200000000 bytes, but has"),
     "sparse": (
-        replace("features", nothing_written((10**4, 10**4), chunks=(1, 10), compression="gzip")), "claims 400000000"
+        replace("features", nothing_written((10**4, 10**4), chunks=(1, 10), compression="gzip")), "with 400000000 bytes"
     ),
     "large pieces": (
         replace("features", nothing_written((3, 4), chunks=(2**15, 2**13), maxshape=(None, None))),

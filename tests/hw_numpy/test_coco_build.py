@@ -1,4 +1,4 @@
-"""The builder of caption files: what it makes of data sets in both formats, and what it refuses."""
+"""The builder of caption files: its files for data sets in both formats, and the input that it refuses."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def karpathy(images=((("train", ["A dog sits .", "the dog sits"])), ("restval", 
 
 
 def flickr(count=11):
-    """Files of a data set in Flickr8k's form, by name: two captions an image."""
+    """Files of a data set in Flickr8k's form, by name: two captions for each image."""
     lines = [f'{i}.jpg,"{text}"\n' for i in range(count) for text in (f"Dog number {i} .", "A dog, outside")]
     return {"captions.txt": ("image,caption\n" + "".join(lines)).encode(),
             **{f"Images/{i}.jpg": picture(i, "JPEG") for i in range(count)}}  # fmt: skip
@@ -49,7 +49,7 @@ def write_tar(path, contents, mode="w", extra=()):
 
 @pytest.fixture
 def network(monkeypatch):
-    """A network that is loaded in no time: 512 mixtures of the mean colours."""
+    """A network without weights to load; its 512 features are mixtures of the mean colours."""
     torch.manual_seed(0)
     small = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 512)).eval()
     monkeypatch.setattr(coco_build, "_load_network", lambda *arguments: small)
@@ -151,7 +151,7 @@ def test_bad_sources_are_refused_and_leave_nothing(tmp_path, network, contents, 
 
 
 def test_nothing_of_an_archive_is_written_anywhere(tmp_path, network):
-    """Names that lead out, links and devices: files are read in the archive, and only those that are asked for."""
+    """An archive with paths that lead out of it, links and devices: only the requested files inside it are read."""
     link, device = tarfile.TarInfo("data set/images/0.png"), tarfile.TarInfo("data set/device")
     link.type, link.linkname, device.type = tarfile.SYMTYPE, "/etc/passwd", tarfile.FIFOTYPE
     contents = karpathy()
@@ -203,7 +203,7 @@ def resnet():
 
 
 def test_weights_of_a_file_are_used_but_for_the_last_layer(tmp_path, resnet):
-    """The features are what goes into the last layer, however many classes that had."""
+    """The features are the inputs of the last layer, whatever its number of classes."""
     half = {name: t.half() if t.is_floating_point() else t for name, t in resnet.state_dict().items()}
     save_file(half, tmp_path / "weights.safetensors")
     loaded = coco_build._load_network(str(tmp_path / "weights.safetensors"), tmp_path, threads=1)

@@ -97,7 +97,7 @@ def test_the_best_candidate_on_validation_is_the_one_that_is_tested(finished, mn
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Without figures: drawing takes longer than all the rest of a tiny run."""
+    """Replaces the drawing of figures, which takes longer than the rest of a tiny run."""
     monkeypatch.setattr(experiment, "plots", mock.Mock())
 
 
@@ -117,7 +117,7 @@ def test_the_sample_is_learned(tmp_path, capsys):
 
 
 def interrupt_after(monkeypatch, epochs, interrupt=KeyboardInterrupt):
-    """Ctrl-C right after so many epochs of all candidates together were saved."""
+    """Interrupts, as Ctrl-C does, after `epochs` epochs of all candidates together have been saved."""
     done, report = [], experiment._report_epoch
 
     def report_then_interrupt(*arguments):
@@ -159,7 +159,7 @@ def test_an_interruption_before_anything_is_saved_leaves_no_folder(mnist, tmp_pa
 
 @pytest.fixture
 def unfinished(finished, tmp_path):
-    """A run that only lacks its end, for a test to damage."""
+    """A run that is complete except for its summary, for a test to damage."""
     folder = Path(shutil.copytree(finished["cnn"], tmp_path / "hw_numpy" / "copy"))
     (folder / "summary.json").unlink()
     return folder
@@ -210,14 +210,14 @@ def test_a_dry_run_writes_nothing(mnist, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model", "softmax", "--filter_sizes", "5"], "--filter_sizes belongs to --model cnn"),
+        (["--model", "softmax", "--filter_sizes", "5"], "--filter_sizes needs --model cnn"),
         (
             ["--model", "cnn", "--filter_sizes", "5", "28"],
-            "--filter_sizes 28: filters over 27 leave nothing to pool of images of 28×28",
+            "--filter_sizes 28: filters of more than 27×27 leave nothing to pool in 28×28 images",
         ),
         (["--hidden_dims"], "--hidden_dims: expected at least one argument"),
-        (["--device", "cuda"], "--device cuda: these networks are NumPy"),
-        (["--tensorboard"], "--tensorboard: there is nothing for TensorBoard"),
+        (["--device", "cuda"], "--device cuda: the NumPy networks run on the CPU only"),
+        (["--tensorboard"], "--tensorboard: the NumPy networks write no TensorBoard logs"),
     ],
 )
 def test_wrong_flags_are_one_clear_line(flags, message):

@@ -143,7 +143,7 @@ def test_arrays_of_something_else_are_refused(tmp_path):
 
 
 def test_the_training_command_reads_the_sample_without_torch():
-    """Only where a file of MNIST is missing, torchvision is asked where it can be had."""
+    """torchvision's addresses of MNIST are used only if a file is missing."""
     code = (
         "import sys; from hw_numpy import data, experiment; data.load('sample', None); sys.exit('torch' in sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""Pictures from the web and from the data's folder: what is shown, and what is refused."""
+"""Pictures from the web and from the data's folder: the pixels that are shown, and the files that are refused."""
 
 import contextlib
 import http.server
@@ -16,7 +16,7 @@ from hw_numpy import image_utils
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """A server with a picture and several ways not to send one."""
+    """A server that sends a picture, or fails in one of several ways."""
 
     asked = []
 

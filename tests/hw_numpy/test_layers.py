@@ -1,4 +1,4 @@
-"""The NumPy layers against torch's in double precision, over random shapes, layouts and layouts' worst cases."""
+"""The NumPy layers against torch's in double precision, over random shapes, and memory layouts."""
 
 import copy
 import re
@@ -206,7 +206,7 @@ def test_single_precision_stays_single():
 
 
 def test_feature_maps_keep_the_batch_innermost_through_the_network():
-    """What makes the layers fast: no copy into another layout between the convolution and its gradient."""
+    """The layers are fast because nothing is copied into another layout between the convolution and its gradient."""
     x, w, w2, b2 = draw(3, (4, 2, 6, 6), (3, 2, 3, 3), (12, 4), (4,))
     maps, _ = layers.conv_forward(x, w)
     relued, relu = layers.relu_forward(maps)

@@ -1,4 +1,4 @@
-"""Recurrent layers against torch's own in float64, at sizes that hypothesis draws; and what they refuse."""
+"""Recurrent layers against torch's own in float64, at random sizes; wrong arguments are refused."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_sequences_agree_with_torch(kind, T, N, D, H, seed):
 @given(T=SIZES, N=SIZES, D=SIZES, H=SIZES, seed=SEEDS)
 @few
 def test_steps_in_a_row_are_the_sequence(kind, T, N, D, H, seed):
-    """The steps, one after the other and back again, give what the function for sequences gives."""
+    """Single steps, forward and then backward in time, give the results of the function for sequences."""
     forward, backward, gates = CELLS[kind]
     x, h0, *weights = cell_arrays(seed, T, N, D, H, gates)
     [dh] = normal(seed + 1, (T, N, H))
@@ -143,7 +143,7 @@ def test_temporal_fc_agrees_with_torch(N, T, D, M, seed):
 @given(N=SIZES, T=SIZES, V=SIZES, seed=SEEDS, scale=st.sampled_from([1, 1000]))
 @few
 def test_temporal_softmax_loss_agrees_with_torch(N, T, V, seed, scale):
-    """Masks of length one, of nothing and of everything among them; scores that would overflow exp, too."""
+    """Covers masks of length one, empty and full masks, and scores for which exp would overflow."""
     [x] = normal(seed, (N, T, V), scale=scale)
     generator = np.random.default_rng(seed)
     y, mask = generator.integers(0, V, (N, T)), generator.random((N, T)) < generator.random()
@@ -158,7 +158,7 @@ def test_temporal_softmax_loss_agrees_with_torch(N, T, V, seed, scale):
 
 
 def test_temporal_softmax_loss_of_equal_scores_is_known():
-    """Each of the V words is equally probable: log V for every step that counts, over the batch."""
+    """If all V words are equally probable, the loss is log V for every unmasked step, averaged over the batch."""
     mask = np.array([[True, True, False], [True, False, False]])
     loss, _ = rnn_layers.temporal_softmax_loss(np.zeros((2, 3, 7)), np.zeros((2, 3), int), mask)
     assert loss == pytest.approx(3 * np.log(7) / 2)
@@ -182,7 +182,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_arrays_keep_their_type_and_their_content(name):
-    """float32 in, float32 out; nothing that came in has changed; strided views give what contiguous arrays give."""
+    """float32 stays float32, no argument is changed, and strided views give the results of contiguous arrays."""
     forward, backward = _pair(name)
     arrays, upstream = CALLS[name]
     single = [array.astype(np.float32) if array.dtype.kind == "f" else array for array in (*arrays, *upstream)]
@@ -204,7 +204,7 @@ def _tuple(value):
 
 
 def strided(array):
-    """The same numbers as every other one of a larger array, in Fortran order."""
+    """The same numbers as a view of every second element of a larger array in Fortran order."""
     large = np.full([2 * size for size in array.shape], 99, dtype=array.dtype, order="F")
     view = large[tuple(slice(None, None, 2) for _ in array.shape)]
     view[...] = array
@@ -253,7 +253,7 @@ WRONG = {
 
 
 def _changed(position, shape):
-    """Good arguments of rnn_step_forward, but for one."""
+    """Right arguments of rnn_step_forward, except one."""
     arrays = normal(0, (2, 4), (2, 5), (4, 5), (5, 5), (5,))
     arrays[position] = np.ones(shape)
     return arrays

@@ -1,4 +1,4 @@
-"""The sheet's files import only NumPy and one another, and work by bare names, as the course's scripts use them."""
+"""The sheet's files import only NumPy and one another, by bare names if the course's scripts import them so."""
 
 import ast
 import subprocess

@@ -40,7 +40,7 @@ def make_solver(model=None, train=11, **settings):
 
 
 def outcome(solver):
-    """All that a training leaves, as values that compare with ==."""
+    """The whole state of a solver after training, as values that compare with ==."""
     return {name: (value.dtype, value.shape, value.tobytes()) for name, value in solver.state().items()}
 
 
@@ -133,7 +133,7 @@ def test_weights_come_from_the_seed_or_else_from_numpys_generator(make):
 
 
 def test_filters_that_leave_nothing_to_pool_are_refused():
-    with pytest.raises(ValueError, match="filters of 6×6 leave nothing to pool of 6×9 images"):
+    with pytest.raises(ValueError, match="filters of 6×6 leave nothing to pool in 6×9 images"):
         ConvNet((1, 6, 9), filter_size=6)
 
 
@@ -228,7 +228,7 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, rule, stop, thread
 
 @pytest.mark.parametrize("threads", [2, 3, 9])
 def test_slices_of_a_batch_add_up_to_the_batch(threads):
-    """A batch of eleven in slices of 6 and 5, of 4, 4 and 3, of 2 and once 1."""
+    """A batch of eleven samples is cut into slices of 6 and 5, of 4, 4 and 3, or of 2, 2, 2, 2, 2 and 1."""
     alone, together = make_solver(), make_solver(threads=threads)
     for solver in (alone, together):
         solver.step((solver.data["X_train"], solver.data["y_train"]))
@@ -281,8 +281,8 @@ def test_wrong_data_are_refused():
     bad = X.copy()
     bad[1, 0, 2, 3] = np.nan
     for name, value, message in [
-        ("X_train", X[:3], r"X_train of shape \(3, 2, 6, 5\) and y_train of shape \(4,\) do not belong together"),
-        ("y_val", y[:, None], r"y_val of shape \(4, 1\) do not belong together"),
+        ("X_train", X[:3], r"X_train of shape \(3, 2, 6, 5\) and y_train of shape \(4,\) do not fit together"),
+        ("y_val", y[:, None], r"y_val of shape \(4, 1\) do not fit together"),
         ("X_val", bad, "X_val holds values that are not finite"),
         ("X_train", X * np.inf, "X_train holds values that are not finite"),
     ]:

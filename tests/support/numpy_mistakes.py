@@ -123,7 +123,7 @@ LAYERS = (
            "every one of several equal maxima", share=0.5),
     _layer("max_pool_backward", _DX_POOL, f"{_DX_POOL_TIES} = dout[n, c, i, j] * (window == window.max())",
            "windows overwrite one another", "add up", share=0.5),
-    _layer("max_pool_backward", "window.argmax()", "window.argmin()", "goes to the smallest number"),
+    _layer("max_pool_backward", "window.argmax()", "window.argmin()", "the smallest number of a window"),
     _layer("max_pool_backward", "dx = np.zeros_like(x)\n    for n in range(dout.shape[0])",
            "dx = np.zeros(x.shape)\n    for n in range(dout.shape[0])", "dx: not of the input's type", share=0.75),
 )  # fmt: skip
@@ -145,7 +145,7 @@ RNN_FORWARD = (
          "tanh is missing"),
     _rnn("rnn_forward", "rnn_step_forward(x[t], prev_h,", "rnn_step_forward(x[t], h0,", "state is not passed on"),
     _rnn("rnn_forward", "h, caches, prev_h = [], [], h0", "h, caches, prev_h = [], [], 0 * h0", "h0 is ignored"),
-    _rnn("word_embedding_forward", "W[x], (x, W)", "W[x - 1], (x, W)", "one word too early"),
+    _rnn("word_embedding_forward", "W[x], (x, W)", "W[x - 1], (x, W)", "the embedding of word number x − 1"),
 )  # fmt: skip
 RNN_BACKWARD = (
     _rnn("temporal_fc_backward", "flat.dot(w.T).reshape(N, T, D)", "flat.dot(w.T).reshape(T, N, D).transpose(1, 0, 2)",
