@@ -126,7 +126,11 @@ def test_arrays_come_back_as_they_were(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot read"), (b"", "is damaged or no safetensors"), (b"\x80\x04pickle", "is damaged or no safetensors")],
+    [
+        (None, "cannot read"),
+        (b"", "is damaged or not a safetensors"),
+        (b"\x80\x04pickle", "is damaged or not a safetensors"),
+    ],
 )
 def test_damaged_arrays_are_one_clear_line(tmp_path, content, message):
     if content is not None:
