@@ -17,23 +17,20 @@ datasets). Peak memory is measured in a process that trains on twelve batches in
 clips; after batches of many sizes, a process holds one and a half times the memory of its largest step.
 """
 
-import argparse
-import contextlib
-import functools
-import io
 import itertools
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import harness
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hw_asr import data, train
 from hw_asr.audio import SPECTROGRAMS
@@ -47,10 +44,8 @@ from hw_asr.spectrograms import Spectrograms
 from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.training.batches import SequenceBatches, Tensors, batches_of_similar_length, generator_for
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import Training, fit
 from hw_common.training.memory import keep_freed_memory
-from hw_common.training.precision import autocast
-from hw_common.training.timing import Worker, ratio, time_interleaved
+from hw_common.training.timing import time_interleaved
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import asr_notebook  # noqa: E402
@@ -58,7 +53,6 @@ import asr_notebook  # noqa: E402
 CPU = torch.device("cpu")
 BATCH, CHARACTERS = 64, 98
 GOALS = {"fp32": 8.0, "bf16": 12.0, "transformer": 10.0, "lstm": 8.0}
-GIGABYTES = 6.0
 
 
 class Noise(Spectrograms):
@@ -137,27 +131,16 @@ def course_training(model: SpeechToText, batch: tuple[Tensor, Tensor]) -> None:
     w, optimizer = dict(model.named_parameters()), torch.optim.AdamW(model.parameters(), lr=1e-3)
     logits = asr_notebook.decode(w, tokens[:, :-1], asr_notebook.encode(w, spectrograms), course_lstm(model))
     loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), label_smoothing=LABEL_SMOOTHING)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    loss.item()
+    harness.plain_step(optimizer, loss)
 
 
 def our_training(model: SpeechToText, batches: Chosen, precision: str) -> None:
     """Trains one step with each batch, with the memory allocator set up as in `hw_asr.train`."""
     keep_freed_memory()
     settings = Settings.from_arguments(train.COMMAND.parse(["--dataset", "sample"]))
-    loss = functools.partial(training_loss, settings, InferenceSettings(None, CHARACTERS))
+    loss = partial(training_loss, settings, InferenceSettings(None, CHARACTERS))
     optimizer = make_optimizer("adamw", model.parameters(), 1e-3, 0.01)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        training = Training(
-            model=model, batches=batches, optimizer=optimizer, loss_function=loss, evaluate=_nothing, monitor="nothing"
-        )
-        fit(training, 1, precision)
-
-
-def _nothing(model: nn.Module) -> dict[str, float]:
-    return {"nothing": 0.0}
+    harness.train(model, optimizer, batches, loss, precision=precision)
 
 
 def course_generation(model: SpeechToText, spectrograms: Tensor) -> None:
@@ -166,31 +149,18 @@ def course_generation(model: SpeechToText, spectrograms: Tensor) -> None:
 
 
 @torch.inference_mode()
-def our_generation(model: SpeechToText, batches: Chosen, precision: str) -> None:
-    with autocast(CPU, precision):
-        for spectrograms, frames, _, _ in batches.epoch(0):
-            generate(model, spectrograms, frames, InferenceSettings(None, CHARACTERS))
-
-
-def compare(title: str, seconds: dict[str, list[float]], ours: str, per_call: tuple[int, int], goal: float) -> None:
-    """Prints the ratio of the times per clip; per_call: clips in a call of the course's code and of ours."""
-    faster = ratio(seconds, of="course", to=ours) * per_call[1] / per_call[0]
-    each = [1000 * statistics.median(seconds[name]) / n for name, n in zip(("course", ours), per_call, strict=True)]
-    verdict = "reached" if faster >= goal else "MISSED"
-    print(
-        f"{title:45} {faster:5.1f} times as fast ({each[0]:.0f} → {each[1]:.1f} ms)  goal {goal:g}: {verdict}",
-        flush=True,
-    )
+def our_generation(model: SpeechToText, batches: Chosen) -> None:
+    for spectrograms, frames, _, _ in batches.epoch(0):
+        generate(model, spectrograms, frames, InferenceSettings(None, CHARACTERS))
 
 
 def course_step(preset: str, decoder: str, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
-    model = build_model(preset, decoder)
-    return lambda: course_training(model, batch)
+    return partial(course_training, build_model(preset, decoder), batch)
 
 
 def our_steps(preset: str, decoder: str, dataset_dir: Path | None, results: Path) -> Callable[[str], None]:
-    model, batches = build_model(preset, decoder), short_medium_long(clips_for(preset, dataset_dir, results))
-    return lambda precision: our_training(model, batches, precision)
+    batches = short_medium_long(clips_for(preset, dataset_dir, results))
+    return partial(our_training, build_model(preset, decoder), batches)
 
 
 def compare_training(
@@ -202,16 +172,13 @@ def compare_training(
     precisions: list[str],
     rounds: int,
 ) -> None:
-    with (
-        Worker(course_step, preset, decoder, batch) as course,
-        Worker(our_steps, preset, decoder, dataset_dir, results) as ours,
-    ):
-        calls: dict[str, Callable[[], None]] = {"course": course}
-        calls |= {precision: functools.partial(ours, precision) for precision in precisions}
-        seconds = time_interleaved(calls, rounds, warm_up=1)
+    course = partial(course_step, preset, decoder, batch)
+    seconds = harness.time_trainings(
+        course, partial(our_steps, preset, decoder, dataset_dir, results), precisions, rounds
+    )
     for precision in precisions:
-        title = f"training, {preset}, {decoder}, {precision}"
-        compare(title, seconds, precision, (len(batch[0]), 3 * BATCH), GOALS[precision])
+        title, clips = f"a clip in training, {preset}, {decoder}", (len(batch[0]), 3 * BATCH)
+        harness.print_ratio(title, seconds, "baseline", precision, clips, at_least=GOALS[precision])
 
 
 def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int) -> None:
@@ -219,16 +186,10 @@ def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int
     with torch.no_grad():
         model.decoder.classifier.bias[STOP] = -1e4  # so that no text ends early
     spectrograms, _ = course_batch(clips, 4)
-    seconds = time_interleaved(
-        {
-            "course": lambda: course_generation(model, spectrograms),
-            "ours": functools.partial(our_generation, model, batches, "fp32"),
-        },
-        rounds,
-        warm_up=1,
-    )
-    title = f"generation, {preset}, {decoder}"
-    compare(title, seconds, "ours", (len(spectrograms), BATCH * len(batches)), GOALS[decoder])
+    course, ours = partial(course_generation, model, spectrograms), partial(our_generation, model, batches)
+    seconds = time_interleaved({"baseline": course, "ours": ours}, rounds, warm_up=1)
+    title, counts = f"a clip in generation, {preset}, {decoder}", (len(spectrograms), BATCH * len(batches))
+    harness.print_ratio(title, seconds, "baseline", "ours", counts, at_least=GOALS[decoder])
 
 
 def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisions: list[str]) -> None:
@@ -237,11 +198,9 @@ def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisio
     flags += ["--dataset_dir", str(dataset_dir)] if dataset_dir else []
     for precision in precisions:
         command = [sys.executable, __file__, *flags, "--precision", precision]
-        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        verdict = "reached" if peak < GIGABYTES else "MISSED"
-        print(
-            f"peak memory, {preset}, {decoder}, {precision}: {peak:.2f} GB  goal {GIGABYTES:g}: {verdict}", flush=True
-        )
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peak = float(output.splitlines()[-1])
+        harness.print_value(f"peak memory, {preset}, {decoder}, {precision}", peak, "GB", at_most=6)
 
 
 def train_a_while(preset: str, decoder: str, clips: data.Split, precision: str) -> None:
@@ -252,18 +211,15 @@ def train_a_while(preset: str, decoder: str, clips: data.Split, precision: str) 
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = harness.parser(__doc__, rounds=1)
     parts = ("training", "generation", "memory", "steps")
     flags.add_argument("--part", nargs="+", choices=parts, default=parts[:3])
     flags.add_argument("--preset", nargs="+", choices=tuple(PRESETS), default=tuple(PRESETS))
     flags.add_argument("--decoder", nargs="+", choices=tuple(TITLES), default=tuple(TITLES))
     flags.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=("fp32", "bf16"))
     flags.add_argument("--course_batch", type=int, default=64)
-    flags.add_argument("--rounds", type=int, default=1)
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
     flags.add_argument("--dataset_dir", type=Path)
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = harness.parse(flags)
     dataset_dir, precisions, rounds = arguments.dataset_dir, arguments.precision, arguments.rounds
     for preset in arguments.preset:
         with tempfile.TemporaryDirectory() as results:

@@ -6,10 +6,10 @@ Time, memory and exponent of linear attention (D = 16, three terms, --kernels fa
 each length. Then both attentions are timed alternately: alone, and in training steps of the classifier.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
+import harness
 import torch
 
 from hw_attention_theory import experiment, train
@@ -19,16 +19,12 @@ from hw_attention_theory.models import SoftmaxSelfAttention
 from hw_attention_theory.presets import Settings
 from hw_attention_theory.scaling_report import FIT_FROM, exponent
 from hw_common.commands import cli
-from hw_common.training.timing import ratio, time_interleaved
+from hw_common.training.timing import time_interleaved
 
 D, K = 16, 3
 LONGEST = 65536
 BATCH = 16
-GOALS = {"seconds": 2.0, "GB": 2.0, "exponent": 1.1}
-
-
-def verdict(what: str, value: float, goal: float) -> None:
-    print(f"{what}: {value:.3g}  goal {goal:g}: {'reached' if value <= goal else 'MISSED'}")
+KINDS = {"softmax": "softmax", "linear": "taylor"}  # names of hw_attention_theory.train
 
 
 def measure_scaling(threads: int, rounds: int) -> None:
@@ -39,11 +35,11 @@ def measure_scaling(threads: int, rounds: int) -> None:
     finally:
         meter.close()
     last = points[-1]
-    verdict(f"seconds for L = {last['L']}, D = {D}, {K} terms", last["seconds"], GOALS["seconds"])
-    verdict("GB of the whole process", last["process_bytes"] / 1e9, GOALS["GB"])
+    harness.print_value(f"linear attention, L = {last['L']}, D = {D}, {K} terms", last["seconds"], "s", at_most=2)
+    harness.print_value("the whole process", last["process_bytes"] / 1e9, "GB", at_most=2)
     for name in ("seconds", "cpu_seconds"):
         pairs = [(point["L"], point[name]) for point in points]
-        verdict(f"exponent of {name} from L = {FIT_FROM}", exponent(pairs), GOALS["exponent"])
+        harness.print_value(f"exponent of {name} from L = {FIT_FROM}", exponent(pairs), at_most=1.1)
 
 
 def compare_attention(rounds: int) -> None:
@@ -53,7 +49,7 @@ def compare_attention(rounds: int) -> None:
         with torch.inference_mode():
             calls = {name: partial(attention, Q, K_, V) for name, attention in attentions.items()}
             seconds = time_interleaved(calls, rounds)
-        print(f"attention, L = {L}: linear is {ratio(seconds, of='softmax', to='linear'):.2f} times as fast as softmax")
+        harness.print_ratio(f"attention, L = {L}", seconds, "softmax", "linear")
 
 
 def training_step(attention: str, side: int) -> Callable[[], None]:
@@ -69,21 +65,14 @@ def training_step(attention: str, side: int) -> Callable[[], None]:
 
 def compare_training(rounds: int) -> None:
     for side in (14, 28):
-        seconds = time_interleaved(
-            {name: training_step(name, side) for name in ("softmax", "taylor")}, rounds, warm_up=1
-        )
-        faster = ratio(seconds, of="softmax", to="taylor")
-        print(f"training step, L = {side**2}: linear is {faster:.2f} times as fast as softmax")
+        calls = {name: training_step(attention, side) for name, attention in KINDS.items()}
+        seconds = time_interleaved(calls, rounds, warm_up=1)
+        harness.print_ratio(f"training step, L = {side**2}", seconds, "softmax", "linear")
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
-    flags.add_argument("--rounds", type=int, default=5)
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = harness.parse(harness.parser(__doc__, rounds=5))
     torch.manual_seed(0)
-    print(f"{arguments.threads} threads, {arguments.rounds} rounds")
     measure_scaling(arguments.threads, arguments.rounds)
     compare_attention(arguments.rounds)
     compare_training(arguments.rounds)

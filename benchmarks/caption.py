@@ -9,13 +9,11 @@ with the lengths of its training captions. The course's batches are in random or
 length. Captions and threads are the same, the two are timed alternately, and the median of the ratios is printed.
 """
 
-import argparse
-import contextlib
-import functools
-import io
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import harness
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -28,16 +26,16 @@ from hw_caption.presets import MAX_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
 from hw_common.training.batches import batches_of_similar_length
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import Training, fit
 from hw_common.training.memory import keep_freed_memory
-from hw_common.training.timing import Worker, ratio, time_interleaved
+from hw_common.training.timing import time_interleaved
 
 VOCABULARY, REGIONS, MAX_LENGTH, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
 # Numbers of Sydney's training captions that have 7, 8, … 22 words, START and END included.
 COUNTS = (1, 0, 87, 119, 277, 225, 271, 313, 331, 428, 210, 128, 46, 27, 10, 12)
 USUAL_LENGTH = 11  # words in a typical caption of Sydney
-GOALS = {("attention", 8): 3.0, ("attention", 64): 4.5, ("vanilla", 8): 3.0, "greedy": 5.0}
-DECODERS = {"vanilla": FastDecoder, "attention": FastDecoderWithAttention}
+GOALS = {("attention", 8): 3.0, ("attention", 64): 4.5, ("vanilla", 8): 3.0}
+PLAIN = {"vanilla": Decoder, "attention": DecoderWithAttention}  # a step of these is a step of the course's code
+FAST = {"vanilla": FastDecoder, "attention": FastDecoderWithAttention}
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -70,18 +68,6 @@ def like_sydney(batch_size: int) -> tuple[Examples, Examples]:
     return Examples(torch.arange(CAPTIONS).split(batch_size), lengths), Examples(similar, lengths)
 
 
-def course_step(decoder: Decoder, word: Tensor, hidden: Tensor, cell: Tensor, regions: Tensor) -> tuple[Tensor, ...]:
-    """One step in the form of the course's skeleton code."""
-    inputs = decoder.embedding(word)
-    if isinstance(decoder, DecoderWithAttention):
-        attention = decoder.attention
-        energy = torch.tanh(attention.encoder_att(regions) + attention.decoder_att(hidden).unsqueeze(1))
-        weights = attention.full_att(energy).squeeze(2).softmax(dim=1)
-        inputs = torch.cat([inputs, (regions * weights.unsqueeze(2)).sum(dim=1)], dim=1)
-    hidden, cell = decoder.decode_step(inputs, (hidden, cell))
-    return decoder.fc(decoder.dropout(hidden)), hidden, cell
-
-
 def course_training(decoder: Decoder, examples: Examples) -> None:
     optimizer = torch.optim.Adam(decoder.parameters(), lr=4e-4)
     criterion = nn.CrossEntropyLoss()
@@ -93,8 +79,8 @@ def course_training(decoder: Decoder, examples: Examples) -> None:
         scores = torch.zeros(len(regions), steps[0], VOCABULARY)
         for t in range(steps[0]):
             active = sum(length > t for length in steps)
-            scores[:active, t], hidden, cell = course_step(
-                decoder, captions[:active, t], hidden[:active], cell[:active], regions[:active]
+            scores[:active, t], hidden, cell = decoder(
+                captions[:active, t], hidden[:active], cell[:active], regions[:active]
             )
         loss = criterion(
             pack_padded_sequence(scores, steps, batch_first=True).data,
@@ -110,11 +96,8 @@ def course_training(decoder: Decoder, examples: Examples) -> None:
 
 def our_training(decoder: Decoder, examples: Examples, precision: str, lr: float = 4e-4) -> None:
     model = Captioner(nn.Identity(), [decoder])
-    training = Training(
-        model=model, batches=examples, optimizer=make_optimizer("adam", model.parameters(), lr, 0.0),
-        loss_function=loss_function, evaluate=lambda model: {"bleu4": 0.0}, monitor="bleu4", clip_value=MAX_GRADIENT,
-    )  # fmt: skip
-    fit(training, 1, precision)
+    optimizer = make_optimizer("adam", model.parameters(), lr, 0.0)
+    harness.train(model, optimizer, examples, loss_function, clip_value=MAX_GRADIENT, precision=precision)
 
 
 @torch.inference_mode()
@@ -123,7 +106,7 @@ def course_greedy(decoder: Decoder, regions: Tensor) -> None:
         word = torch.tensor([START])
         hidden, cell = decoder.init_hidden_state(image)
         for _ in range(MAX_LENGTH - 1):
-            scores, hidden, cell = course_step(decoder, word, hidden, cell, image)
+            scores, hidden, cell = decoder(word, hidden, cell, image)
             word = scores.argmax(dim=1)
             if word.item() == END:
                 break
@@ -134,69 +117,51 @@ def our_greedy(decoder: Decoder, regions: Tensor) -> None:
     decoding.greedy([decoder], regions, MAX_LENGTH - 1)
 
 
-def compare(title: str, seconds: dict[str, list[float]], ours: str, goal: float | None) -> None:
-    faster = ratio(seconds, of="course", to=ours)
-    verdict = f"goal {goal}: {'reached' if faster >= goal else 'MISSED'}" if goal else ""
-    times = " → ".join(f"{1000 * statistics.median(seconds[name]):.0f}" for name in ("course", ours))
-    print(f"{title:38} {faster:.2f} times as fast ({times} ms)  {verdict}", flush=True)
-
-
-def quietly(call: Callable[..., None]) -> Callable[..., None]:
-    def quiet(*arguments: str) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            call(*arguments)
-
-    return quiet
-
-
 def course_trainer(kind: str, batch_size: int) -> Callable[[], None]:
-    decoder, (examples, _) = DECODERS[kind](VOCABULARY), like_sydney(batch_size)
+    decoder, (examples, _) = PLAIN[kind](VOCABULARY), like_sydney(batch_size)
     decoder.dropout = nn.Dropout(0.5)
-    return lambda: course_training(decoder, examples)
+    return partial(course_training, decoder, examples)
 
 
 def our_trainer(kind: str, batch_size: int) -> Callable[[str], None]:
     keep_freed_memory()  # as every training does
-    decoder, (_, examples) = DECODERS[kind](VOCABULARY), like_sydney(batch_size)
-    return quietly(lambda precision: our_training(decoder, examples, precision))
+    decoder, (_, examples) = FAST[kind](VOCABULARY), like_sydney(batch_size)
+    return partial(our_training, decoder, examples)
 
 
 def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: int) -> None:
-    with Worker(course_trainer, kind, batch_size) as course, Worker(our_trainer, kind, batch_size) as ours:
-        calls = {"course": course, **{precision: functools.partial(ours, precision) for precision in precisions}}
-        seconds = time_interleaved(calls, rounds, warm_up=1)
+    course, ours = partial(course_trainer, kind, batch_size), partial(our_trainer, kind, batch_size)
+    seconds = harness.time_trainings(course, ours, precisions, rounds)
     for precision in precisions:
         goal = GOALS.get((kind, batch_size)) if precision == precisions[-1] else None
-        compare(f"training, {kind}, batch {batch_size}, {precision}", seconds, precision, goal)
+        harness.print_ratio(f"training, {kind}, batch {batch_size}", seconds, "baseline", precision, at_least=goal)
 
 
 def compare_greedy(kind: str, rounds: int) -> None:
-    decoder, (examples, _) = DECODERS[kind](VOCABULARY), like_sydney(64)
+    decoder, (examples, _) = FAST[kind](VOCABULARY), like_sydney(64)
     sentence = torch.tensor([START, *range(UNKNOWN + 1, UNKNOWN + 1 + USUAL_LENGTH), END])
     examples.batches = [
         (r, sentence.expand(len(r), -1), torch.full_like(n, len(sentence))) for r, _, n in 4 * examples.batches
     ]
-    quietly(lambda: our_training(decoder, examples, "fp32", lr=5e-3))()  # so that it generates captions of that length
+    our_training(decoder, examples, "fp32", lr=5e-3)  # so that it generates captions of that length
     decoder.eval()
+    course = PLAIN[kind](VOCABULARY).eval()
+    course.load_state_dict(decoder.state_dict())
     regions = torch.cat([regions for regions, _, _ in examples.batches[:1]])[:TEST_IMAGES]
     words = statistics.mean(len(caption.tokens) for caption in decoding.greedy([decoder], regions, MAX_LENGTH - 1))
-    calls = {"course": lambda: course_greedy(decoder, regions), "ours": lambda: our_greedy(decoder, regions)}
-    title = f"greedy, {kind}, {TEST_IMAGES} images, {words:.0f} words"
-    compare(title, time_interleaved(calls, rounds, warm_up=1), "ours", GOALS["greedy"])
+    calls = {"baseline": partial(course_greedy, course, regions), "ours": partial(our_greedy, decoder, regions)}
+    seconds, title = time_interleaved(calls, rounds, warm_up=1), f"greedy, {kind}, {words:.0f} words"
+    harness.print_ratio(title, seconds, "baseline", "ours", (TEST_IMAGES, TEST_IMAGES), at_least=5)
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rounds", type=int, default=7)
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    flags = harness.parser(__doc__, rounds=7)
     flags.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = harness.parse(flags)
     torch.manual_seed(42)
-    print(f"{torch.get_num_threads()} threads, median of {arguments.rounds} rounds")
     for kind, batch_size in (("attention", 8), ("attention", 64), ("vanilla", 8), ("vanilla", 64)):
         compare_training(kind, batch_size, arguments.precision, arguments.rounds)
-    for kind in DECODERS:
+    for kind in FAST:
         compare_greedy(kind, arguments.rounds)
 
 

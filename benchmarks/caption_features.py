@@ -6,17 +6,16 @@ The goals are at most 90 seconds on two cores and 1.5 GB, including start-up and
 random times.
 """
 
-import argparse
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import harness
+
 COMMAND = [sys.executable, "-m", "hw_caption.features", "--weights", "none", "--results_dir"]
-SECONDS, GIGABYTES = 90, 1.5
 
 
 def features_in(results: Path) -> bytes:
@@ -24,25 +23,22 @@ def features_in(results: Path) -> bytes:
     return path.read_bytes()
 
 
-def goal(value: float, limit: float) -> str:
-    return f"goal {limit:g}: {'reached' if value <= limit else 'MISSED'}"
+def seconds_of_run(results: Path) -> float:
+    started = time.monotonic()
+    subprocess.run([*COMMAND, results], check=True)
+    return time.monotonic() - started
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=3)
-    kills = parser.parse_args().kills
+    flags = harness.parser(__doc__)
+    flags.add_argument("--kills", type=int, default=3)
+    kills = flags.parse_args().kills
     with tempfile.TemporaryDirectory() as name:
         undisturbed, killed = Path(name, "undisturbed"), Path(name, "killed")
-        started = time.monotonic()
-        subprocess.run([*COMMAND, undisturbed], check=True)
-        seconds = time.monotonic() - started
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        print(f"{seconds:.1f} s  {goal(seconds, SECONDS)}")
-        print(f"{peak:.2f} GB peak resident memory  {goal(peak, GIGABYTES)}")
-        started = time.monotonic()
-        subprocess.run([*COMMAND, undisturbed], check=True)
-        print(f"{time.monotonic() - started:.1f} s if they are up to date")
+        seconds = seconds_of_run(undisturbed)
+        harness.print_value("features of all images", seconds, "s", at_most=90)
+        harness.print_value("peak resident memory", harness.children_gigabytes(), "GB", at_most=1.5)
+        harness.print_value("features that are up to date", seconds_of_run(undisturbed), "s")
         for _ in range(kills):
             process = subprocess.Popen([*COMMAND, killed])
             time.sleep(random.uniform(0.1, 0.9) * seconds / (kills + 1) + 2)

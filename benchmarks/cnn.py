@@ -9,14 +9,12 @@ of its own; the median of the rounds' ratios is printed. `--accuracy` also train
 five seeds, to show that the accuracies are equal.
 """
 
-import argparse
-import contextlib
 import functools
-import io
 import math
 import statistics
 from collections.abc import Callable
 
+import harness
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -26,11 +24,10 @@ from hw_cnn.data import ImageData, Split
 from hw_cnn.models import FashionCNN
 from hw_cnn.presets import NETWORKS, Settings
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import Training, fit
 from hw_common.training.memory import keep_freed_memory
-from hw_common.training.timing import Worker, ratio, time_interleaved
 
 GOALS = {(8, "fp32"): 1.1, (64, "fp32"): 1.2, (64, "bf16"): 1.7, (256, "bf16"): 2.0}
+PRECISIONS = ("fp32", "bf16")
 FASHION = NETWORKS["fashion"]
 
 
@@ -43,13 +40,8 @@ def straightforward(images: ImageData, batch_size: int, epochs: int, lr: float, 
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     criterion = nn.NLLLoss()
     for _ in range(epochs):
-        total = 0.0
         for batch, labels in loader:
-            optimizer.zero_grad()
-            loss = criterion(model(batch), labels)
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
+            harness.plain_step(optimizer, criterion(model(batch), labels))
     return model
 
 
@@ -61,12 +53,7 @@ def ours(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int, 
     model = experiment.build_model(settings, len(images.classes))
     batches = experiment.training_batches(settings, images.train, torch.device("cpu"))
     optimizer = make_optimizer("sgd", model.parameters(), settings.lr, l2_decay=0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        training = Training(
-            model=model, batches=batches, optimizer=optimizer, loss_function=experiment.loss_function,
-            evaluate=lambda model: {"accuracy": 0.0}, monitor="accuracy",
-        )  # fmt: skip
-        fit(training, epochs, precision)
+    harness.train(model, optimizer, batches, experiment.loss_function, epochs=epochs, precision=precision)
     return model
 
 
@@ -110,29 +97,19 @@ def our_trainer(batch_size: int, count: int) -> Callable[[str], nn.Module]:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = harness.parser(__doc__, rounds=7)
     flags.add_argument("--batch_size", nargs="+", type=int, default=[8, 64, 256])
-    flags.add_argument("--rounds", type=int, default=7)
     flags.add_argument("--images", type=int, default=4096, help="a round at batch 8; four times as many at larger ones")
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
     flags.add_argument("--accuracy", action="store_true")
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(f"{torch.get_num_threads()} threads, median of {arguments.rounds} rounds")
+    arguments = harness.parse(flags)
     for batch_size in arguments.batch_size:
         count = arguments.images * (1 if batch_size == 8 else 4)
-        with Worker(naive_trainer, batch_size, count) as naive, Worker(our_trainer, batch_size, count) as our:
-            calls = {"naive": naive, **{precision: functools.partial(our, precision) for precision in ("fp32", "bf16")}}
-            seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
-        for precision in ("fp32", "bf16"):
-            faster = ratio(seconds, of="naive", to=precision)
+        naive, our = (functools.partial(make, batch_size, count) for make in (naive_trainer, our_trainer))
+        seconds = harness.time_trainings(naive, our, PRECISIONS, arguments.rounds)
+        for precision in PRECISIONS:
             goal = GOALS.get((batch_size, precision))
-            verdict = f"goal {goal}: {'reached' if faster >= goal else 'MISSED'}" if goal else ""
-            rates = [count / statistics.median(seconds[name]) for name in ("naive", precision)]
-            print(
-                f"batch {batch_size:3} {precision}: {faster:.2f} times as fast "
-                f"({rates[0]:.0f} → {rates[1]:.0f} images a second)  {verdict}"
-            )
+            title, images = f"an image, batch {batch_size}", (count, count)
+            harness.print_ratio(title, seconds, "baseline", precision, images, at_least=goal)
     if arguments.accuracy:
         compare_accuracy(data.load("sample", None, FASHION, seed=42))
 

@@ -9,7 +9,6 @@ must remove temporary files and end with the same bits. Further kills come from 
 """
 
 import argparse
-import builtins
 import collections
 import contextlib
 import csv
@@ -74,7 +73,7 @@ class Calls:
         target = path.with_name(path.name.removeprefix(".").removesuffix(files.TEMPORARY_SUFFIX))
         self._kind = f"{target.name}, {'again' if target.exists() else 'first'}"
         self.reach()
-        return _File(builtins.open(path, mode), self.reach)
+        return _File(path, mode, self.reach)
 
     def fsync(self, descriptor: int) -> None:
         """Counts the call. The real one protects against power cuts, which a kill does not simulate."""
@@ -87,31 +86,21 @@ class Calls:
         self.writes.append((target.name, target.read_bytes()))
 
 
-class _File:
-    """A file whose writes can be killed halfway, with the first half on disk."""
+class _File(io.FileIO):
+    """An unbuffered file whose writes can be killed halfway, with the first half on disk."""
 
-    def __init__(self, file: Any, reach: Callable[[], None]) -> None:
-        self._file, self._reach = file, reach
+    def __init__(self, path: Path, mode: str, reach: Callable[[], None]) -> None:
+        super().__init__(path, mode)
+        self._reach = reach
 
-    def __enter__(self) -> "_File":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
-
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> int:
         self._reach()
-        self._file.write(data[: len(data) // 2])
-        self._file.flush()
+        written = super().write(data[: len(data) // 2])
         self._reach()
-        self._file.write(data[len(data) // 2 :])
+        return written + super().write(data[len(data) // 2 :])
 
     def flush(self) -> None:
         self._reach()
-        self._file.flush()
-
-    def fileno(self) -> int:
-        return self._file.fileno()
 
 
 @contextlib.contextmanager

@@ -5,23 +5,18 @@
 Goals: inference on 20 images at most 1.5 times torch's time, training at batch 64 at most 3 times.
 """
 
-import argparse
-
+import harness
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from hw_cnn.layers import MyConv2d, MyLinear
 from hw_cnn.models import CifarCNN
-from hw_common.training.timing import ratio, time_interleaved
+from hw_common.training.timing import time_interleaved
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rounds", type=int, default=100)
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
+    rounds = harness.parse(harness.parser(__doc__, rounds=100)).rounds
     networks = {"torch": CifarCNN(), "own": CifarCNN(convolution=MyConv2d, linear=MyLinear)}
     networks["own"].load_state_dict(networks["torch"].state_dict())
     images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
@@ -36,8 +31,7 @@ def main() -> None:
 
     for what, step, goal in (("inference on 20 images", infer, 1.5), ("training at batch 64", train, 3.0)):
         calls = {name: lambda model=model, step=step: step(model) for name, model in networks.items()}
-        slower = ratio(time_interleaved(calls, arguments.rounds, warm_up=10), of="own", to="torch")
-        print(f"{what}: own / torch {slower:.2f}  goal {goal}: {'reached' if slower <= goal else 'MISSED'}")
+        harness.print_ratio(what, time_interleaved(calls, rounds, warm_up=10), "own", "torch", at_most=goal)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ Goals: at most 2 times PyTorch's time; at least 100 times as fast as the loops; 
 evaluation in at most 25 seconds; memory that does not grow with the epochs.
 """
 
-import argparse
 import resource
 import statistics
 import time
 from unittest import mock
 
+import harness
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from numpy import ndarray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from hw_common.training.timing import ratio, time_interleaved
+from hw_common.training.timing import time_interleaved
 from hw_numpy import layers
 from hw_numpy.cnn import ConvNet
 from hw_numpy.solver import Solver, keep_freed_memory
@@ -93,21 +93,13 @@ def torch_network(model: ConvNet) -> nn.Module:
     return network
 
 
-def verdict(reached: bool, goal: str) -> str:
-    return f"goal {goal}: {'reached' if reached else 'MISSED'}"
-
-
 def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
     network = torch_network(ConvNet(seed=0))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     images, labels = torch.from_numpy(X), torch.from_numpy(y)
 
     def torch_step() -> float:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(network(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+        return harness.plain_step(optimizer, F.cross_entropy(network(images), labels))
 
     few = X[:LOOP_IMAGES], y[:LOOP_IMAGES]
     ours, ours_with_few, loops = (make_solver(X, y, count) for count in (threads, 1, 1))
@@ -117,17 +109,10 @@ def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
     assert abs(ours.loss_history[0] - torch_step()) < 1e-5  # both compute the same loss
     assert abs(ours_with_few.loss_history[0] - loops.loss_history[0]) < 1e-5
     seconds = time_interleaved({"numpy": lambda: ours.step((X, y)), "torch": torch_step}, rounds, warm_up=10)
-    slower = ratio(seconds, of="numpy", to="torch")
-    took = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
-    print(
-        f"training step: NumPy {took['numpy']:.1f} ms, PyTorch {took['torch']:.1f} ms; NumPy / PyTorch {slower:.2f}  "
-        + verdict(slower <= 2, "2")
-    )
-    calls = {"numpy": lambda: ours.step((X, y)), "loops": lambda: loop_step(loops, few)}
-    faster = (
-        ratio(time_interleaved(calls, max(3, rounds // 20), warm_up=1), of="loops", to="numpy") * len(X) / LOOP_IMAGES
-    )
-    print(f"loops over every output pixel, per image: {faster:.0f} times as slow  {verdict(faster >= 100, '100')}")
+    harness.print_ratio("training step", seconds, "numpy", "torch", at_most=2)
+    calls = {"loops": lambda: loop_step(loops, few), "numpy": lambda: ours.step((X, y))}
+    seconds = time_interleaved(calls, max(3, rounds // 20), warm_up=1)
+    harness.print_ratio("an image", seconds, "loops", "numpy", (LOOP_IMAGES, len(X)), at_least=100)
 
 
 def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
@@ -139,21 +124,14 @@ def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
     make_solver(X[rows], y[rows], threads, epochs=3).train(after_epoch)
-    took = statistics.median(np.diff(ends))
-    print(f"an epoch of 55 000 images: {took:.1f} s  {verdict(took <= 25, '25 s')}")
-    grown = peaks[-1] - peaks[0]
-    print(f"peak memory after each epoch: {', '.join(f'{p:.0f}' for p in peaks)} MB  {verdict(grown < 5, 'no growth')}")
+    harness.print_value("an epoch of 55 000 images", statistics.median(np.diff(ends)), "s", at_most=25)
+    harness.print_value("growth of the peak memory after the first epoch", peaks[-1] - peaks[0], "MB", at_most=5)
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rounds", type=int, default=100)
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = harness.parse(harness.parser(__doc__, rounds=100))
     threadpool_limits(1)  # of NumPy's matrix products, as in hw_numpy.train
     keep_freed_memory()  # as every solver does; PyTorch profits, too
-    print(f"{arguments.threads} threads, median of {arguments.rounds} rounds")
     generator = np.random.default_rng(0)
     pixels, y = generator.integers(0, 256, (100, 1, 28, 28)), generator.integers(10, size=100)
     compare_steps(pixels.astype(np.float32), y, arguments.rounds, arguments.threads)

@@ -7,9 +7,6 @@ with the report's training loop: one word per step, Adam with learning rate 1e-3
 file's order). Evaluation is not timed.
 """
 
-import argparse
-import contextlib
-import io
 import math
 import os
 import statistics
@@ -17,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import harness
 import torch
 import torch.nn.functional as F
 import torchcrf
@@ -24,23 +22,16 @@ from torch import Tensor, nn
 
 from hw_common.commands import cli
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.loop import Training, fit
-from hw_common.training.timing import ratio, time_interleaved
+from hw_common.training.timing import time_interleaved
 from hw_ocr import data, experiment, train
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.fast_crf import FastLinearChainCRF
 from hw_ocr.presets import Settings
 
 CPU = torch.device("cpu")
-GOALS = {"log-likelihood with gradient": 1.5, "Viterbi": 3.0, "epoch": 20.0, "until dev 0.970": 8.0}
 ACCURACY = 0.970
 WORDS_PER_ROUND = 1024
-QUICKEST = [
-    "--batch_size",
-    "32",
-    "--lr",
-    "0.006",
-]  # to reach ACCURACY
+QUICKEST = ["--batch_size", "32", "--lr", "0.006"]  # the settings that reach ACCURACY soonest
 
 
 class ReportBiLSTM(nn.Module):
@@ -76,15 +67,10 @@ def some_words(letters: Letters, count: int) -> Letters:
 
 
 def report_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, words: list[tuple[Tensor, Tensor]]) -> None:
-    """The report's train_epoch."""
-    total = 0.0
+    """The report's loop over one epoch."""
     for i in torch.randperm(len(words)):
         images, labels = words[i]
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
-        total += loss.item()
-        loss.backward()
-        optimizer.step()
+        harness.plain_step(optimizer, F.cross_entropy(model(images), labels))
 
 
 def report_accuracy(model: nn.Module, words: list[tuple[Tensor, Tensor]]) -> float:
@@ -97,42 +83,39 @@ class ReachedError(Exception):
     """The training has reached ACCURACY."""
 
 
-def train_ours(letters: Letters, dev: Letters | None, flags: list[str]) -> tuple[float, int]:
-    """Trains as `hw_ocr.train` does with `flags`; with `dev`, until ACCURACY is reached on it.
-
-    Returns:
-        The seconds of training, infinite if ACCURACY is not reached, and the number of epochs.
-    """
+def train_ours(letters: Letters, flags: list[str], evaluate: Callable[[nn.Module], float] = lambda model: 0.0) -> None:
+    """Trains as `hw_ocr.train` does with `flags`; calls `evaluate` after each epoch."""
     settings = Settings.from_arguments(train.COMMAND.parse(["--model", "bilstm", *flags]))
     torch.manual_seed(settings.seed)
     model = experiment.build_model(settings)
     batches = experiment.training_batches(settings, letters, CPU)
     optimizer = make_optimizer(settings.optimizer, model.parameters(), settings.lr, settings.l2_decay)
+    loss, epochs = experiment.word_loss, settings.epochs
+    harness.train(model, optimizer, batches, loss, evaluate, epochs, precision=settings.precision)
+
+
+def time_ours(ocr: OcrData, seed: int) -> tuple[float, int]:
+    """Seconds and number of epochs until ACCURACY is reached on the dev letters; infinite seconds if it is not."""
     seconds, epochs, started = 0.0, 0, time.perf_counter()
 
-    def evaluate(model: nn.Module) -> dict[str, float]:
+    def evaluate(model: nn.Module) -> float:
         nonlocal seconds, epochs, started
         seconds, epochs = seconds + time.perf_counter() - started, epochs + 1
-        accuracy = experiment.evaluate(model, dev, "dev")["dev_accuracy"] if dev is not None else 0.0
+        accuracy = experiment.evaluate(model, ocr.dev, "dev")["dev_accuracy"]
         if accuracy >= ACCURACY:
             raise ReachedError
         started = time.perf_counter()
-        return {"accuracy": accuracy}
+        return accuracy
 
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            training = Training(
-                model=model, batches=batches, optimizer=optimizer, loss_function=experiment.word_loss,
-                evaluate=evaluate, monitor="accuracy",
-            )  # fmt: skip
-            fit(training, settings.epochs, settings.precision)
+        train_ours(ocr.train, ["--seed", str(seed), *QUICKEST], evaluate)
     except ReachedError:
         return seconds, epochs
-    return math.inf if dev is not None else seconds, epochs
+    return math.inf, epochs
 
 
-def train_report(ocr: OcrData, seed: int) -> tuple[float, int]:
-    """Trains with the report's loop until ACCURACY is reached, for at most 20 epochs; returns as `train_ours`."""
+def time_report(ocr: OcrData, seed: int) -> tuple[float, int]:
+    """Trains with the report's loop until ACCURACY is reached, for at most 20 epochs; returns as `time_ours`."""
     torch.manual_seed(seed)
     model, words, dev = ReportBiLSTM(), split(ocr.train), split(ocr.dev)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -143,11 +126,6 @@ def train_report(ocr: OcrData, seed: int) -> tuple[float, int]:
         seconds, epochs = seconds + time.perf_counter() - started, epochs + 1
         accuracy = report_accuracy(model, dev)
     return seconds, epochs
-
-
-def verdict(what: str, faster: float, more: str = "") -> None:
-    goal = GOALS[what.partition(",")[0]]
-    print(f"{what}: {faster:.1f} times as fast{more}  goal {goal:g}: {'reached' if faster >= goal else 'MISSED'}")
 
 
 def compare_crfs(ocr: OcrData, rounds: int) -> None:
@@ -168,16 +146,15 @@ def compare_crfs(ocr: OcrData, rounds: int) -> None:
         log_likelihood().sum().backward()
 
     calls = {
-        "own": lambda: with_gradient(own, lambda: own.log_likelihood(emissions, labels, mask)),
-        "other": lambda: with_gradient(other, lambda: other(emissions, labels, mask, reduction="none")),
-        "own Viterbi": lambda: own.decode(emissions, mask),
-        "other Viterbi": lambda: other.decode(emissions, mask),
+        "ours": lambda: with_gradient(own, lambda: own.log_likelihood(emissions, labels, mask)),
+        "pytorch-crf": lambda: with_gradient(other, lambda: other(emissions, labels, mask, reduction="none")),
+        "our Viterbi": lambda: own.decode(emissions, mask),
+        "pytorch-crf's Viterbi": lambda: other.decode(emissions, mask),
     }
-    seconds = time_interleaved(
-        {name: lambda call=call: [call() for _ in range(20)] for name, call in calls.items()}, rounds
-    )
-    verdict("log-likelihood with gradient", ratio(seconds, of="other", to="own"), " as pytorch-crf")
-    verdict("Viterbi", ratio(seconds, of="other Viterbi", to="own Viterbi"), " as pytorch-crf")
+    repeated = {name: lambda call=call: [call() for _ in range(20)] for name, call in calls.items()}
+    seconds = time_interleaved(repeated, rounds)
+    harness.print_ratio("log-likelihood with gradient", seconds, "pytorch-crf", "ours", (20, 20), at_least=1.5)
+    harness.print_ratio("Viterbi", seconds, "pytorch-crf's Viterbi", "our Viterbi", (20, 20), at_least=3)
 
 
 def compare_epochs(ocr: OcrData, rounds: int) -> None:
@@ -188,34 +165,27 @@ def compare_epochs(ocr: OcrData, rounds: int) -> None:
     for size in (32, 64, 128):
         for precision in ("fp32", "bf16"):
             flags = ["--epochs", "1", "--batch_size", str(size), "--precision", precision]
-            calls[f"batch {size}, {precision}"] = lambda flags=flags: train_ours(letters, None, flags)
+            calls[f"batch {size}, {precision}"] = lambda flags=flags: train_ours(letters, flags)
     seconds = time_interleaved(calls, rounds, warm_up=1)
     for name in list(calls)[1:]:
-        rates = [len(words) / statistics.median(seconds[loop]) for loop in ("report", name)]
-        verdict(
-            f"epoch, {name}", ratio(seconds, of="report", to=name), f" ({rates[0]:.0f} → {rates[1]:.0f} words a second)"
-        )
+        harness.print_ratio("a word in training", seconds, "report", name, (len(words), len(words)), at_least=20)
 
 
 def compare_learning(ocr: OcrData, seeds: list[int]) -> None:
     faster = []
     for seed in seeds:
-        own, report = train_ours(ocr.train, ocr.dev, ["--seed", str(seed), *QUICKEST]), train_report(ocr, seed)
+        own, report = time_ours(ocr, seed), time_report(ocr, seed)
         faster.append(report[0] / own[0])
         print(f"seed {seed}: {report[1]} epochs, {report[0]:.1f} s → {own[1]} epochs, {own[0]:.1f} s")
-    verdict("until dev 0.970", statistics.median(faster))
+    harness.print_value(f"until dev {ACCURACY}", statistics.median(faster), "times as fast", at_least=8)
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = harness.parser(__doc__, rounds=5)
     flags.add_argument("--data_dir", type=Path, default=Path(os.environ.get("HW_DATA_DIR", "data")))
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
-    flags.add_argument("--rounds", type=int, default=5)
     flags.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = harness.parse(flags)
     ocr = data.load("ocr", arguments.data_dir, seed=42)
-    print(f"{arguments.threads} threads, median of {arguments.rounds} rounds")
     compare_crfs(ocr, arguments.rounds)
     compare_epochs(ocr, arguments.rounds)
     compare_learning(ocr, arguments.seeds)

@@ -7,33 +7,27 @@ trains on all of them and validates. Goal: at least 20 times as fast with cached
 features once is printed too.
 """
 
-import argparse
-import contextlib
-import io
 import time
 from dataclasses import replace
 
+import harness
 import numpy as np
 import torch
 
 from hw_common.training.batches import Batches
-from hw_common.training.timing import ratio, time_interleaved
+from hw_common.training.timing import time_interleaved
 from hw_transfer.data import Split, evaluation_batches, training_batches
 from hw_transfer.models import FrozenResNet18
 from hw_transfer.presets import Recipe
 from hw_transfer.transfer_learning import cache_features, train_model
 
 TRAINING, VALIDATION, SIZE = 244, 153, 224
-GOAL = 20
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rounds", type=int, default=3)
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+    flags = harness.parser(__doc__, rounds=3)
     flags.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    arguments = flags.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = harness.parse(flags)
     random = np.random.default_rng(0)
     train, val = (
         Split(list(random.integers(0, 256, (count, 320, 427, 3), dtype=np.uint8)), torch.arange(count) % 2)
@@ -51,16 +45,13 @@ def main() -> None:
     )
 
     def epoch(model: torch.nn.Module, batches: tuple[Batches, Batches]) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with harness.quiet():
             train_model(model, *batches, recipe)
 
     calls = {"freeze": lambda: epoch(frozen, pictures), "cached": lambda: epoch(frozen.fc, cached)}
     seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
-    for name, times in seconds.items():
-        print(f"{name}: {sorted(times)[len(times) // 2]:.3f} s an epoch")
-    print(f"features: {once:.1f} s, once")
-    faster = ratio(seconds, of="freeze", to="cached")
-    print(f"freeze / cached {faster:.0f}  goal {GOAL}: {'reached' if faster >= GOAL else 'MISSED'}")
+    harness.print_value("the features, computed once", once, "s")
+    harness.print_ratio("an epoch", seconds, "freeze", "cached", at_least=20)
 
 
 if __name__ == "__main__":
