@@ -17,17 +17,8 @@ TERMS = 3  # of the exponential series, as in ist-2023-24-hw2 Q1.2
 
 # The sheets train no such network. This one is small enough for a CPU, the same for both attentions, and not tuned.
 DEFAULTS: Mapping[str, Any] = MappingProxyType({
-    "n": 32,
-    "d": 16,
-    "heads": 1,
-    "blocks": 2,
-    "epochs": 6,
-    "batch_size": 64,
-    "lr": 0.003,
-    "optimizer": "adam",
-    "l2_decay": 0.0,
-    "precision": "fp32",
-    "schedule": "cosine",
+    "n": 32, "d": 16, "heads": 1, "blocks": 2, "epochs": 6, "batch_size": 64, "lr": 0.003, "optimizer": "adam",
+    "l2_decay": 0.0, "precision": "fp32", "schedule": "cosine",
 })  # fmt: skip
 # The sample has a fortieth of MNIST's images, so it needs more epochs.
 SAMPLE: Mapping[str, Any] = MappingProxyType({"epochs": 30, "batch_size": 32})

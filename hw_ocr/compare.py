@@ -15,17 +15,17 @@ from hw_ocr.presets import CONV_LAYERS, PUBLISHED
 
 _DESCRIPTION = """\
 Trains the networks of dsl-2019-hw3 with every seed, and tabulates the mean and standard deviation of their accuracies.
-There are two comparisons. `layers` is the report's Table 1: CNNs with 2 to 5 convolutions. `sequences` compares the
-networks of words with and without CRF (Question 2) with each other, with the CNN of single letters, and with the
-recommended network (not on the sample, which is too small for it). The best network is chosen on the validation fold;
-the report chose it on the test fold. All other flags are those of `python -m hw_ocr.train`.
+There are two comparisons. `layers` is the report's Table 1: CNNs with 2 to 5 convolutions. `sequences` has the CNN of
+single letters, all networks of words with and without CRF (Question 2), and the recommended network; the sample is too
+small for the recommended network, so it is left out there. The best network is chosen on the validation fold; the
+report chose it on the test fold. All other flags are those of `python -m hw_ocr.train`.
 
   python -m hw_ocr.compare --seeds 42 43 44 --jobs 2
   python -m hw_ocr.compare --dataset sample --only layers
 
 Each training has an ordinary run folder. The same command resumes an interrupted comparison.
 """
-# The rows of each comparison: the end of a run's name, and the flags of its training.
+# For each comparison, the flags of each row's training. The row's key becomes part of the names of its runs.
 _CNN = {f"cnn{layers}": ["--model", "cnn", "--conv_layers", str(layers)] for layers in CONV_LAYERS}
 ROWS: Mapping[str, Mapping[str, list[str]]] = MappingProxyType({
     "layers": _CNN,
@@ -39,7 +39,7 @@ ROWS: Mapping[str, Mapping[str, list[str]]] = MappingProxyType({
         "best": ["--recipe", "best"],
     },
 })  # fmt: skip
-_OF_A_ROW = ("model", "conv_layers", "crf", "recipe", "hidden", "layers", "dropout")
+_ROW_FLAGS = ("model", "conv_layers", "crf", "recipe", "hidden", "layers", "dropout")  # set by the comparison
 _METRICS = tuple(f"{part}_{unit}" for part in ("validation", "test") for unit in ("accuracy", "word_accuracy"))
 
 
@@ -47,17 +47,17 @@ def parser() -> cli.Parser:
     """The comparison's own flags; all other flags are passed on to `hw_ocr.train`."""
     flags = cli.Parser("python -m hw_ocr.compare", _DESCRIPTION)
     add_flag(flags, "only", choices=tuple(ROWS), help="one of the two comparisons (default: both)")
-    comparison.add_flags(flags, "beginning of its folders' names (default: compare-<dataset>)")
+    comparison.add_flags(flags, "beginning of the names of all run folders (default: compare-<dataset>)")
     return flags
 
 
 def parse(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
-    """Checks all flags, those of hw_ocr.train too; returns the comparisons by the keys of ROWS.
+    """Checks all flags, including those of hw_ocr.train; returns the comparisons by the keys of ROWS.
 
     Raises:
         UserError: a flag is wrong, or is one that the comparison sets itself.
     """
-    own, flags, arguments = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
+    own, flags, arguments = comparison.parse(parser(), train.COMMAND, argv, _ROW_FLAGS)
     name = own.name or f"compare-{arguments.dataset}"
     return {
         what: Comparison(
@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
             name=f"{name}-{what}",
             trainings=name,
             flags=flags,
-            common={**comparison.common_arguments(train.COMMAND, arguments, _OF_A_ROW), "only": what},
+            common={**comparison.common_arguments(train.COMMAND, arguments, _ROW_FLAGS), "only": what},
             results_dir=arguments.results_dir,
         )
         for what in ([own.only] if own.only else ROWS)
@@ -91,7 +91,7 @@ def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int])
 
     Args:
         run: the comparison's folder.
-        trained: the finished runs of each row, one per seed.
+        trained: the finished runs of each row, one for each seed.
         seeds: the seeds of the runs.
 
     Returns:
@@ -120,7 +120,7 @@ def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int])
 
 
 def _row(name: str, summaries: Sequence[Mapping[str, Any]], published: bool) -> dict[str, Any]:
-    """One row of the table: mean and standard deviation over the seeds, of the last and of the best epoch."""
+    """One row of the table: means and standard deviations over the seeds, for the last and for the best epoch."""
     row: dict[str, Any] = {
         "row": name,
         "data": summaries[0]["data"],
@@ -147,7 +147,7 @@ def _choose(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
-    """The table of the last epoch; the published accuracies are on test data."""
+    """The table of the accuracies after the last epoch, in Markdown."""
     columns = {
         "validation, by letter": "final_validation_accuracy",
         "test, by letter": "final_test_accuracy",

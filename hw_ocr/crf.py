@@ -1,7 +1,7 @@
 """A linear-chain conditional random field: forward algorithm, marginals and Viterbi decoding (dsl-2019-hw3 Q2.2).
 
 Shapes: B words, padded to T letters, K tags. A mask (B, T) is True at letters and False in the padding. The padding
-comes last in each word, and what stands in it has no influence on any result.
+comes last in each word, and values in the padding do not affect any result.
 """
 
 import torch
@@ -66,7 +66,7 @@ class LinearChainCRF(nn.Module):
         # The first letter. shape: (B, K)
         alpha = self.start + emissions[:, 0]
         for t in range(1, mask.shape[1]):
-            # Every tag of the letter before, j, with every tag of this one, k. shape: (B, K, K) as [b, j, k]
+            # Tag j of the previous letter with tag k of this letter. shape: (B, K, K) as [b, j, k]
             pair_scores = alpha[:, :, None] + self.transitions
             # Sum over j. shape: (B, K)
             next_alpha = pair_scores.logsumexp(1) + emissions[:, t]
@@ -79,7 +79,7 @@ class LinearChainCRF(nn.Module):
         """p(y_t = k | x) of each letter and tag, (B, T, K); 0 in the padding.
 
         The marginal probabilities are the derivatives of log Z with respect to the emissions. Backpropagation through
-        the forward algorithm computes them as the backward algorithm does.
+        the forward algorithm computes them; it is equivalent to the backward algorithm.
 
         Arguments and errors are those of `log_likelihood`.
         """
@@ -96,7 +96,7 @@ class LinearChainCRF(nn.Module):
         y_(t-1) of that beginning:
 
             δ_1(k) = start[k] + emissions[1, k]
-            δ_t(k) = emissions[t, k] + max_j (δ_(t-1)(j) + transitions[j, k]),   ψ_t(k) = argmax_j (the same)
+            δ_t(k) = emissions[t, k] + max_j (δ_(t-1)(j) + transitions[j, k]),   ψ_t(k) = the maximizing j
             y_T    = argmax_k (δ_T(k) + end[k]),   y_(t-1) = ψ_t(y_t)
 
         Arguments and errors are those of `log_likelihood`.
@@ -107,14 +107,14 @@ class LinearChainCRF(nn.Module):
         delta = self.start + emissions[:, 0]
         backpointers = []
         for t in range(1, mask.shape[1]):
-            # Every tag of the letter before, j, with every tag of this one, k. shape: (B, K, K) as [b, j, k]
+            # Tag j of the previous letter with tag k of this letter. shape: (B, K, K) as [b, j, k]
             pair_scores = delta[:, :, None] + self.transitions
             # The best j for each k. shapes: (B, K), (B, K)
             best, backpointer = pair_scores.max(1)
             # A word that has already ended keeps its δ, and its backpointers keep the tag. shapes: (B, K), (B, K)
             delta = torch.where(mask[:, t, None], best + emissions[:, t], delta)
             backpointers.append(torch.where(mask[:, t, None], backpointer, same_tag))
-        # The last tag, then the backpointers from the end to the beginning. shape of each: (B,)
+        # The best last tag; then each backpointer gives the previous tag. shape of each: (B,)
         tags = [(delta + self.end).argmax(1)]
         for backpointer in reversed(backpointers):
             tags.append(backpointer.gather(1, tags[-1][:, None])[:, 0])
@@ -122,7 +122,7 @@ class LinearChainCRF(nn.Module):
         return torch.stack(tags[::-1], dim=1).masked_fill(~mask, 0)
 
     def _check(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Checks the shapes; returns the emissions, 0 in the padding, in at least the precision of the parameters."""
+        """Checks the shapes; returns the emissions with 0 in the padding, in at least the parameters' precision."""
         tags = len(self.start)
         if emissions.ndim != 3 or emissions.shape[2] != tags:
             raise ValueError(f"emissions {tuple(emissions.shape)}, expected (words, letters, {tags})")

@@ -50,7 +50,7 @@ def load(dataset: str, data_dir: Path, seed: int) -> OcrData:
         seed: seed of the sample's letters; the OCR letters do not depend on it.
 
     Raises:
-        UserError: the file is missing and cannot be downloaded, or is damaged, or a row is wrong (names the first one).
+        UserError: the file is missing and cannot be downloaded, is damaged, or has a wrong row, which is named.
     """
     raw = READERS[dataset](data_dir, seed)
     missing = sorted(set(range(FOLDS)) - set(raw.table.folds.tolist()))
@@ -72,12 +72,7 @@ def _select(table: LetterTable, folds: range) -> Letters:
 
 
 def letter_batches(
-    letters: Letters,
-    batch_size: int,
-    device: torch.device,
-    seed: int = 0,
-    shuffle: bool = False,
-    augment: bool = False,
+    letters: Letters, batch_size: int, device: torch.device, seed: int = 0, shuffle: bool = False, augment: bool = False
 ) -> Batches:
     """Mini-batches (images (B, 1, 16, 8) float, labels (B,)) of single letters.
 
@@ -85,8 +80,8 @@ def letter_batches(
         letters: the data; all of them are moved to `device`, since the data set is small.
         batch_size: letters per step, over all processes.
         device: device of the batches.
-        seed: fixes, with the epoch, the order and the augmentation.
-        shuffle: whether the letters come in random order, for training; otherwise they come in their own order.
+        seed: together with the epoch, it determines the order and the augmentation.
+        shuffle: whether the letters come in random order, for training.
         augment: whether each image is moved by `shift`.
     """
 
@@ -98,30 +93,18 @@ def letter_batches(
 
 
 def word_batches(
-    letters: Letters,
-    batch_size: int,
-    device: torch.device,
-    seed: int = 0,
-    shuffle: bool = False,
-    augment: bool = False,
+    letters: Letters, batch_size: int, device: torch.device, seed: int = 0, shuffle: bool = False, augment: bool = False
 ) -> SequenceBatches:
     """Mini-batches (images (B, T, 16, 8) float, labels (B, T) int64, mask (B, T) bool) of words.
 
     T is the length of the batch's longest word. In the padding of shorter words, images and labels are 0 and the mask
-    is False.
-
-    Args:
-        letters: the data; all letters are moved to `device`.
-        batch_size: words per step, over all processes.
-        device: device of the batches.
-        seed: fixes, with the epoch, the order and the augmentation.
-        shuffle: whether batches of words of similar length come in random order, for training; otherwise the words are
-            sorted by length, and words of equal length keep their order.
-        augment: whether each image is moved by `shift`.
+    is False. A batch has words of similar length. With `shuffle`, the batches come in random order; otherwise the words
+    are sorted by length, and words of equal length keep their order. Arguments are those of `letter_batches`, except
+    that `batch_size` counts words.
     """
     lengths = letters.lengths
     starts = lengths.cumsum(0) - lengths
-    # All padding refers to one blank letter, which is appended to the others.
+    # One blank letter is appended to the others; all padding is this letter.
     images = F.pad(letters.images, (0, 0, 0, 0, 0, 1)).to(device)
     labels = F.pad(letters.labels, (0, 1)).to(device)
 

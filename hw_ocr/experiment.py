@@ -1,4 +1,4 @@
-"""What `hw_ocr.train` trains: the network, its batches and loss, and the metrics and figures of a run."""
+"""A training of `hw_ocr.train`: network, batches, loss, metrics, figures and summary."""
 
 import argparse
 from pathlib import Path
@@ -41,7 +41,7 @@ def as_word_network(network: nn.Module) -> nn.Module:
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Everything that a training with the arguments of `hw_ocr.train` needs.
+    """The experiment that `hw_ocr.train` runs with these arguments.
 
     Raises:
         UserError: the data cannot be used, or the batch is smaller than the number of processes.
@@ -104,7 +104,7 @@ def word_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int,
 
 
 def _negative_log_likelihood(network: nn.Module, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """The sum over the letters of a batch or, with a CRF, over its words; `scores` are (B, T, 26)."""
+    """The negative log-likelihood of a batch, summed over its letters or, with a CRF, over its words."""
     if isinstance(network, WithCRF):
         return -network.crf.log_likelihood(scores.float(), labels, mask).sum()
     return F.cross_entropy(scores[mask], labels[mask], reduction="sum")
@@ -119,7 +119,7 @@ def predict(model: nn.Module, letters: Letters) -> tuple[Tensor, float]:
     """Predicts all words of `letters`; every process of a distributed training computes all of them.
 
     Args:
-        model: network of letters or of words, in eval mode, under inference_mode.
+        model: network of letters or of words; the caller sets eval mode and inference mode.
         letters: n letters in words.
 
     Returns:
@@ -143,7 +143,7 @@ def predict(model: nn.Module, letters: Letters) -> tuple[Tensor, float]:
 def evaluate(model: nn.Module, letters: Letters, part: str) -> Row:
     """The metrics <part>_loss, <part>_accuracy (by letter) and <part>_word_accuracy of `model`, in eval mode.
 
-    A word is right if all its letters are right, as in the report's `evaluate` with decision=1.
+    A word is right if all its letters are right. The report's code counts the same way (`evaluate` with decision=1).
     """
     predicted, loss = predict(model, letters)
     right = predicted == letters.labels
@@ -176,7 +176,7 @@ def _summarize(settings: Settings, ocr: OcrData, model: nn.Module, fitted: Fitte
 
 
 def _draw(settings: Settings, ocr: OcrData, model: nn.Module, folder: Path, fitted: Fitted) -> None:
-    """Draws all figures. Those that show predictions or weights are of the best epoch, whose weights the run keeps."""
+    """Draws all figures; predictions and weights are those of the best epoch."""
     model.load_state_dict(fitted.best_weights)
     predicted, _ = evaluate_once(model, settings.precision, lambda: predict(model, ocr.test))
     title = f"{settings.title}, {ocr.name}, {CITATION}"
@@ -198,11 +198,8 @@ def _report(summary: dict[str, Any]) -> list[str]:
         f"test {numbers['test_word_accuracy']:.4f}"
         for name, numbers in (("last epoch", summary["final"]), ("best epoch", summary["best"]))
     ]
-    speed = summary["speed"]
-    return [
-        *lines,
-        f"{speed['training_seconds']:.1f} s of training, {speed['letters_per_second']:.0f} letters per second",
-    ]
+    seconds, rate = (summary["speed"][name] for name in ("training_seconds", "letters_per_second"))
+    return [*lines, f"{seconds:.1f} s of training, {rate:.0f} letters per second"]
 
 
 def _announce(settings: Settings, ocr: OcrData, model: nn.Module) -> None:

@@ -1,9 +1,9 @@
-"""The linear-chain CRF of `crf.py`, computed faster: the same parameters, the same numbers.
+"""The linear-chain CRF of `crf.py`, computed faster, with the same parameters and results.
 
-Two things make it fast. The forward algorithm sums over the previous tag with a matrix product instead of a logsumexp
-over (B, K, K), and its gradient is the backward algorithm, written out instead of left to autograd. Viterbi decoding
-keeps no backpointers. Shapes as in `crf.py`; words come last, (T, K, B), so that sums and maxima over tags run over
-contiguous memory.
+The forward algorithm sums over the previous tag with a matrix product instead of a logsumexp over (B, K, K). Its
+gradient is computed by a hand-written backward algorithm instead of autograd. Viterbi decoding stores no backpointers.
+B, T and K are those of `crf.py`. Internally, words are the last dimension, (T, K, B): sums and maxima over tags are
+then computed for many words at once, in contiguous memory.
 """
 
 import itertools
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from hw_ocr.crf import LinearChainCRF
 
-# `_LogPartition` loses an addend that is exp(-708) times the largest possible one (exp(-708) is the smallest normal
-# float64). An addend of less than exp(-36) of the sum is below the rounding of float64. Hence the sum must not be
-# smaller than exp(-708 + 2·36) times its upper bound.
+# In `_LogPartition`, a term underflows if it is less than exp(-708), the smallest normal float64, times the upper bound
+# of Z. This does no harm if the term is less than exp(-36), the rounding of float64, times the sum. With another factor
+# of exp(-36) as a margin, Z must be at least exp(-708 + 2·36) times its upper bound.
 _LARGEST_GAP = 708 - 2 * 36
 _TINY = torch.finfo(torch.float64).tiny
-# Words that one step of Viterbi compares at once. With 26 tags, this is the largest number for which torch uses one
-# thread; starting several threads for so little work would take longer.
+# Number of words that one step of Viterbi decoding processes at once. With 26 tags, it is the largest number for which
+# torch uses one thread; starting several threads for so little work would take longer.
 _BLOCK = 48
 
 
@@ -42,16 +42,16 @@ class FastLinearChainCRF(LinearChainCRF):
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """The tag sequence with the highest score of each word, (B, T) int64, 0 in the padding.
 
-        The textbook computes the backpointers of all K tags of each letter and then follows one of them. Here the
-        backward pass computes only that one, from the stored δ.
+        The textbook computes a backpointer for each of the K tags of each letter and then uses one of the K. Here δ is
+        stored, and only the backpointer of the best tag is computed, from the last letter to the first.
         """
-        delta = self._check(emissions, mask).permute(1, 2, 0).contiguous()  # (T, K, B), so far the emissions
-        delta[0] += self.start[:, None]  # as in the textbook, δ_1; each step below completes the next δ_t
+        delta = self._check(emissions, mask).permute(1, 2, 0).contiguous()  # (T, K, B), the emissions at first
+        delta[0] += self.start[:, None]  # δ_1; each step of the loop turns the next emissions into δ_t
         transitions = self.transitions[:, :, None]
         for block in delta.split(_BLOCK, dim=2):
             for previous, current in itertools.pairwise(block):
                 current += (previous[:, None] + transitions).amax(0)
-        end_tag = len(self.start)  # a tag K that follows the last letter, and that fills the padding
+        end_tag = len(self.start)  # tag K stands for the end of the word, in the padding too
         transitions_and_end = torch.cat([self.transitions, self.end[:, None]], dim=1)  # (K, K + 1)
         padding = ~mask.t()
         tags = torch.full((len(delta) + 1, len(mask)), end_tag, device=mask.device)
@@ -63,14 +63,14 @@ class FastLinearChainCRF(LinearChainCRF):
 
 
 class _LogPartition(torch.autograd.Function):
-    """log Z by the forward algorithm, its gradient by the backward algorithm.
+    """Computes log Z by the forward algorithm and its gradient by the backward algorithm.
 
     With the largest transition m and a = max_j α_(t-1)(j), the forward algorithm's sum over the previous tag is
 
         Σ_j exp(α_(t-1)(j) + transitions[j, k]) = exp(a + m) Σ_j exp(α_(t-1)(j) - a) exp(transitions[j, k] - m)
 
     The last sum is a product with a (K, K) matrix. Its factors are at most 1 and can underflow, so it is computed in
-    float64, and the caller checks that nothing of importance was lost.
+    float64, and the caller checks that no term of importance underflowed.
     """
 
     @staticmethod
@@ -79,9 +79,9 @@ class _LogPartition(torch.autograd.Function):
         scores = emissions.permute(1, 2, 0).to(torch.float64).contiguous()  # (T, K, B)
         largest_transition = transitions.max()
         exp_transitions = (transitions.double() - largest_transition).exp()  # (K, K), at most 1
-        alpha = torch.empty_like(scores)  # (T, K, B), less t times the largest transition
+        alpha = torch.empty_like(scores)  # (T, K, B): α_t minus (t - 1) times the largest transition
         exp_alpha = torch.empty_like(scores[1:])  # (T - 1, K, B): exp(α_(t-1) - a), at most 1
-        sums = torch.empty_like(scores[1:])  # (T - 1, K, B): over the previous tag
+        sums = torch.empty_like(scores[1:])  # (T - 1, K, B): sums over the previous tag
         torch.add(scores[0], start[:, None], out=alpha[0])
         for t in range(1, len(scores)):
             largest_alpha = alpha[t - 1].amax(0)  # (B,)
@@ -98,10 +98,10 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_log_z: Tensor) -> tuple[Tensor | None, ...]:
-        """The derivatives by emissions, start, transitions and end: marginal probabilities times `grad_log_z`, (B,).
+        """Gradients of log Z with respect to emissions, start, transitions and end, times `grad_log_z`, (B,).
 
         p(y_(t-1) = j, y_t = k | x) is exp_alpha[j] · exp_transitions[j, k] · beta[k], where beta[k] is
-        p(y_t = k | x) / sums[k]. Its sum over k is the marginal of the letter before.
+        p(y_t = k | x) / sums[k]. The sum over k is the marginal probability p(y_(t-1) = j | x).
         """
         exp_transitions, exp_alpha, sums, last_marginals, last = ctx.saved_tensors
         words = torch.arange(len(last), device=last.device)

@@ -15,8 +15,8 @@ from hw_ocr.readers import HEIGHT, WIDTH
 
 _MIN_CONTRAST = 32  # grey levels between paper and ink
 _MAX_LETTERS = 200
-# A pixel of a scaled letter is ink if it has this share of the ink of the letter's darkest pixel. With a larger share,
-# a thin stroke would break where its width is divided between two pixels.
+# A pixel of a scaled letter becomes ink if it is at least this dark, relative to the letter's darkest pixel. A higher
+# threshold would break thin strokes whose width is divided between two pixels.
 _INK_SHARE = 0.4
 
 
@@ -45,8 +45,8 @@ def read_letters(path: Path) -> np.ndarray:
 def find_ink(grey: np.ndarray) -> np.ndarray | None:
     """The amount of ink of each pixel, float32 from 0 (paper) to 1; None if the image shows no ink.
 
-    The grey level of paper is the median of the image (only two of the data set's 51 699 letters have more ink than
-    paper). The amount of ink is the distance from it, darker or brighter.
+    The median grey level is taken for paper (only two of the data set's 51 699 letters have more ink than paper). The
+    amount of ink is the absolute difference from it, so ink may be darker or brighter than paper.
 
     Args:
         grey: (height, width) uint8.

@@ -27,7 +27,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, prints a table, writes numbers and figure into the run folder."""
+    """Measures the changes, prints a table, and writes numbers and figure into the run folder."""
     arguments = parser().parse_args(argv)
     from hw_common.runs import files
     from hw_common.runs.run_folder import Run
@@ -44,11 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     stem = Run.open(trained.folder, HOMEWORK).free_stem("invariance")
     title = f"means over {len(letters)} letters; {trained.title}"
     paths = pooling.draw(letters[:1], maps, measured, trained.folder, stem, title)
-    result = {"data": trained.data, "letters": len(letters), "maps": measured}
-    files.write_json(trained.folder / f"{stem}.json", result)
-    print(_table(measured))
-    for path in [*paths, trained.folder / f"{stem}.json"]:
-        print(path)
+    numbers = trained.folder / f"{stem}.json"
+    files.write_json(numbers, {"data": trained.data, "letters": len(letters), "maps": measured})
+    print(_table(measured), *paths, numbers, sep="\n")
 
 
 def _table(measured: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The networks of dsl-2019-hw3: one line per item of the report's constructors, in its order and with its names."""
+"""The networks of dsl-2019-hw3. Their layers have the names and the order of the report's listings."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ CLASSES = 26
 
 
 class OcrCNN(nn.Module):
-    """dsl-2019-hw3 Q1.2, with more layers Q1.4: 32 218 / 38 634 / 45 050 / 51 466 parameters for 2 to 5 layers.
+    """The CNN of dsl-2019-hw3 Q1.2 and, with more layers, of Q1.4.
+
+    It has 32 218, 38 634, 45 050 or 51 466 parameters with 2, 3, 4 or 5 convolutions.
 
     Args:
         conv_layers: number of convolutions, at least 2; pooling follows the first and the last.
@@ -55,8 +57,8 @@ class PerLetter(nn.Module):
 class BidirectionalLSTM(nn.Module):
     """Layers of two LSTMs each: one reads a word from left to right, the other from right to left.
 
-    The second LSTM gets the letters of each word in reverse order, so that the padding comes last for both and has no
-    influence. The outputs equal those of nn.LSTM(bidirectional=True) on packed sequences.
+    The second LSTM gets the letters of each word in reverse order, with the padding still at the end, so the padding
+    does not affect the letters. The outputs equal those of nn.LSTM(bidirectional=True) on packed sequences.
 
     Args:
         inputs: features of each letter.
@@ -98,7 +100,7 @@ def _rearrange(x: Tensor, order: Tensor) -> Tensor:
 
 
 class BiLSTM(nn.Module):
-    """dsl-2019-hw3 Q2.1; 287 386 parameters.
+    """The BiLSTM of dsl-2019-hw3 Q2.1, with 287 386 parameters.
 
     Args:
         hidden: units of the linear layer, and of the LSTM in each direction.
@@ -121,13 +123,7 @@ class BiLSTM(nn.Module):
 
 
 class ConvBiLSTM(nn.Module):
-    """dsl-2019-hw3 Q2.3; 336 954 parameters.
-
-    Args:
-        hidden: units of the linear layer, and of the LSTM in each direction.
-        layers: layers of the LSTM.
-        dropout: probability of dropout on the input of each layer of the LSTM and on the output of the last layer.
-    """
+    """The BiLSTM of dsl-2019-hw3 Q2.3 after a convolution, with 336 954 parameters. Arguments are those of `BiLSTM`."""
 
     def __init__(self, hidden: int = 128, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
@@ -146,11 +142,11 @@ class ConvBiLSTM(nn.Module):
 
 
 class WithCRF(nn.Module):
-    """A network of words with a linear-chain CRF on top (dsl-2019-hw3 Q2.2). The network's scores are its emissions.
+    """A network of words whose scores are the emissions of a linear-chain CRF (dsl-2019-hw3 Q2.2).
 
     Args:
         network: from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26).
-        crf: of 26 tags.
+        crf: a CRF with 26 tags.
     """
 
     def __init__(self, network: nn.Module, crf: LinearChainCRF) -> None:

@@ -1,4 +1,4 @@
-"""The figures of trainings and of their comparison."""
+"""The figures of trainings and of comparisons."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -15,8 +14,8 @@ from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import ALPHABET, Letters
 
 _MAX_WORDS = 42
-_TINT = np.array([0xF6, 0xC1, 0x6B]) / 255  # behind a misread letter
-_MISREAD = "#A33F00"  # its name
+_TINT = np.array([0xF6, 0xC1, 0x6B]) / 255  # background of a misread letter
+_MISREAD = "#A33F00"  # text colour of a wrong prediction
 
 
 def training_curves(folder: Path, rows: Sequence[Mapping[str, float]], title: str) -> None:
@@ -64,17 +63,13 @@ def confusion_matrix(folder: Path, counts: Tensor, title: str) -> None:
     """
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     mistakes = shares.clone().fill_diagonal_(0)
-    figure = figures.heatmap_grid(
-        [mistakes.numpy()],
-        columns=1,
-        title=f"test letters misread, best epoch: share of each row's letter that is read as the column's;\n"
-        f"on the diagonal, the percentage read right\n{title}",
-        limits=(0, max(0.05, mistakes.max().item())),
-        colour_bar="share misread",
-        cell=6.2,
+    heading = (
+        "test letters misread, best epoch: share of each row's letter that is read as the column's;\n"
+        f"on the diagonal, the percentage read right\n{title}"
     )
+    limits = (0, max(0.05, mistakes.max().item()))
+    figure = _letter_pairs(mistakes, heading, figures.HEAT, limits, "share misread", "true letter", "read as")
     axes = figure.axes[0]
-    _name_letters(axes, rows="true letter", columns="read as")
     for i, right in enumerate(shares.diagonal().tolist()):
         if counts[i].sum() > 0:
             axes.text(i, i, f"{100 * right:.0f}", ha="center", va="center", fontsize=6, color="white")
@@ -83,33 +78,33 @@ def confusion_matrix(folder: Path, counts: Tensor, title: str) -> None:
 
 def transitions(folder: Path, crf: LinearChainCRF, title: str) -> None:
     """Draws the transition scores of a CRF, as transitions.png and .pdf."""
-    scores = crf.transitions.detach().float().cpu().numpy()  # (from, to)
-    largest = float(np.abs(scores).max()) or 1.0
-    figure = figures.heatmap_grid(
-        [scores],
-        columns=1,
-        title=f"transition scores of the CRF, best epoch\n{title}",
-        colours=figures.SIGNED,
-        limits=(-largest, largest),
-        colour_bar="score",
-        cell=6.2,
-    )
-    _name_letters(figure.axes[0], rows="letter", columns="next letter")
+    scores = crf.transitions.detach().float().cpu()  # (from, to)
+    largest = scores.abs().max().item() or 1.0
+    heading = f"transition scores of the CRF, best epoch\n{title}"
+    figure = _letter_pairs(scores, heading, figures.SIGNED, (-largest, largest), "score", "letter", "next letter")
     figures.save(figure, folder, "transitions")
 
 
-def _name_letters(axes: Axes, rows: str, columns: str) -> None:
+def _letter_pairs(
+    values: Tensor, title: str, colours: str, limits: tuple[float, float], colour_bar: str, rows: str, columns: str
+) -> Figure:
+    """A heat map of `values` (26, 26) with the letters at both axes; `rows` and `columns` are the axes' labels."""
+    figure = figures.heatmap_grid(
+        [values.numpy()], 1, title=title, colours=colours, limits=limits, colour_bar=colour_bar, cell=6.2
+    )
+    axes = figure.axes[0]
     axes.set_xticks(range(len(ALPHABET)), list(ALPHABET), fontsize=8)
     axes.set_yticks(range(len(ALPHABET)), list(ALPHABET), fontsize=8)
     axes.set_ylabel(rows)
     axes.set_xlabel(columns)
+    return figure
 
 
 def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str) -> None:
     """Draws a page of words with at least one misread letter, as misread.png and .pdf.
 
     Below the image of each letter are its label and the predicted letter. If there are more words than fit on the page,
-    it shows an evenly spaced selection of them.
+    it shows an evenly spaced selection.
 
     Args:
         folder: folder of the figure.
@@ -120,11 +115,8 @@ def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str)
     lengths = letters.lengths.tolist()
     words = zip(letters.images.split(lengths), letters.labels.split(lengths), predicted.split(lengths), strict=True)
     wrong = [word for word in words if bool((word[1] != word[2]).any())]
-    if len(wrong) > _MAX_WORDS:
-        shown = [wrong[i * len(wrong) // _MAX_WORDS] for i in range(_MAX_WORDS)]
-    else:
-        shown = wrong
-    shown = sorted(shown, key=lambda word: len(word[1]))
+    number = min(len(wrong), _MAX_WORDS)
+    shown = sorted((wrong[i * len(wrong) // number] for i in range(number)), key=lambda word: len(word[1]))
     count = f"{len(shown)} of the {len(wrong)}" if len(shown) < len(wrong) else f"the {len(wrong)}"
     heading = f"{count} misread of {len(lengths)} test words, best epoch; below each letter, its label and prediction"
     page, corners = _page([images.numpy() for images, _, _ in shown])
@@ -146,10 +138,9 @@ def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str)
 
 
 def _page(words: Sequence[np.ndarray], columns: int = 3) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """A page with the letters (T, 16, 8) of each word, column by column, with space for two lines below each word.
+    """A page (height, width, 3) with the letters (T, 16, 8) of each word, and the top left corner of each word.
 
-    Returns:
-        The page, (height, width, 3) float, and the row and column of each word's top left corner.
+    The words are placed column by column, with space for two lines of text below each word. A corner is (row, column).
     """
     rows = max(1, -(-len(words) // columns))
     widths = [max((len(word) for word in words[rows * c : rows * (c + 1)]), default=1) for c in range(columns)]
@@ -169,8 +160,8 @@ def comparison(folder: Path, table: Sequence[Mapping[str, Any]], title: str) -> 
 
     Args:
         folder: folder of the figure.
-        table: rows with "network" and, for the last epoch, means and standard deviations over seeds.
-        title: data set.
+        table: a row for each network, with its name and the accuracies of `compare.report` after the last epoch.
+        title: title of the figure; names the data set.
     """
     figure = Figure(figsize=(10, 1.4 + 0.35 * len(table)), layout="constrained")
     figure.suptitle(title, fontsize=11)

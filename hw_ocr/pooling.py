@@ -21,7 +21,7 @@ from hw_common.runs.errors import UserError
 # Pixels of blank paper around each letter, so that no ink is shifted over an edge. It is a multiple of 4, because two
 # poolings reduce the size by a factor of 4.
 _MARGIN = 8
-_SHOWN_MARGIN = 4  # of it in figures
+_SHOWN_MARGIN = 4  # pixels of this margin that figures show
 # A value counts as changed if it changes by more than this share of the largest value of the letter's map.
 _TOLERANCE = 0.05
 CONVOLVED, POOLED, OVER_CHANNELS = "convolution and ReLU", "after 2×2 max-pooling", "after max over channels"
@@ -64,11 +64,7 @@ def choose_letters(images: Tensor, count: int, seed: int) -> Tensor:
 
 
 def check_convolutional(network: nn.Module) -> None:
-    """Refuses a network without convolutions.
-
-    Raises:
-        UserError: it has none.
-    """
+    """Raises UserError if the network has no convolutions."""
     if not _convolutional_layers(network):
         raise UserError("this network has no convolutions; name a run of the network cnn or conv-bilstm")
 
@@ -84,7 +80,7 @@ def _convolutional_layers(network: nn.Module) -> dict[str, nn.Sequential]:
 
 @torch.inference_mode()
 def collect_maps(network: nn.Module, images: Tensor) -> Maps:
-    """The input and output of each pooling layer for `images` (B, 1, H, W), and its input's maximum over channels."""
+    """Input and output of each pooling layer, and its input's maximum over channels, for `images` (B, 1, H, W)."""
     maps: Maps = {}
     x = images
     for name, layer in _convolutional_layers(network).items():
@@ -98,7 +94,7 @@ def collect_maps(network: nn.Module, images: Tensor) -> Maps:
 
 
 def collect_all(network: nn.Module, letters: Tensor) -> dict[str, Maps]:
-    """The maps of `letters` with each of CHANGES. The maps of blank paper are subtracted, so that ink alone counts."""
+    """The maps of `letters` after each of CHANGES, minus the maps of blank paper, so that only ink has an effect."""
     blank = collect_maps(network, torch.zeros_like(letters[:1]))
     collected = {name: collect_maps(network, change(letters)) for name, change in CHANGES.items()}
     return {name: {key: maps[key] - blank[key] for key in maps} for name, maps in collected.items()}
@@ -108,18 +104,15 @@ def measure(collected: Mapping[str, Maps]) -> list[dict[str, Any]]:
     """Compares each kind of map with the maps of the unchanged letters.
 
     Returns:
-        For each layer and stage, and for each change, two means over the letters. `values_changed` is the share of the
-        map's values that change by more than a threshold, among the values that exceed it before or after the change;
-        the threshold is 5 % of the largest value of the letter's map. `relative_change` is the norm of the difference
-        divided by the norm of the map.
+        For each layer and stage, and for each change, two means over the letters. `relative_change` is the norm of the
+        map's difference divided by the norm of the map. `values_changed` considers only values that exceed a threshold
+        before or after the change: it is the share of them that changes by more than the threshold, which is 5 % of the
+        largest value of the letter's map.
     """
     measured = []
     for (layer, stage), before in collected[ORIGINAL].items():
-        changes = {
-            name: _compare(before.flatten(1), maps[layer, stage].flatten(1))
-            for name, maps in collected.items()
-            if name != ORIGINAL
-        }
+        after = {name: maps[layer, stage] for name, maps in collected.items() if name != ORIGINAL}
+        changes = {name: _compare(before.flatten(1), maps.flatten(1)) for name, maps in after.items()}
         measured.append({"layer": layer, "stage": stage, "changes": changes})
     return measured
 
@@ -137,7 +130,7 @@ def _compare(before: Tensor, after: Tensor) -> dict[str, float]:
 def draw(
     letter: Tensor, collected: Mapping[str, Maps], measured: list[dict[str, Any]], folder: Path, stem: str, title: str
 ) -> list[Path]:
-    """Draws the first letter and its strongest map of each kind, with each of CHANGES.
+    """Draws the first letter and, for each layer and stage, its map with the largest norm, after each of CHANGES.
 
     Args:
         letter: (1, 1, H, W), the first of the letters.

@@ -11,8 +11,8 @@ CITATION = "dsl-2019-hw3"
 DATASETS = ("ocr", "sample")
 TITLES: Mapping[str, str] = MappingProxyType({"cnn": "CNN", "bilstm": "BiLSTM", "conv-bilstm": "conv-BiLSTM"})
 CONV_LAYERS = (2, 3, 4, 5)  # the rows of the report's Table 1
-# Test accuracies of the report, by the names of our rows, <model><conv_layers>: Table 1, Questions 2.1 and 2.3. The
-# report has no accuracies by word; these were computed with its code.
+# Test accuracies of the report (Table 1, Questions 2.1 and 2.3), by rows of `hw_ocr.compare`. The report has no
+# accuracies by word; the ones below were computed with the report's code.
 PUBLISHED: Mapping[str, Mapping[str, float]] = MappingProxyType({
     "cnn2": {"test_accuracy": 0.9012},
     "cnn3": {"test_accuracy": 0.9053},
@@ -25,17 +25,11 @@ RECOMMENDED = "conv-bilstm"  # the network of --recipe best, which also has a CR
 _SIZES = ("conv_layers", "hidden", "layers", "dropout")
 
 _PLAIN: Mapping[str, Any] = MappingProxyType({
-    "epochs": 20,
-    "batch_size": 64,
-    "lr": 0.001,
-    "optimizer": "adam",
-    "l2_decay": 0.0,
-    "precision": "fp32",
-    "schedule": "constant",
-    "augment": False,
+    "epochs": 20, "batch_size": 64, "lr": 0.001, "optimizer": "adam", "l2_decay": 0.0, "precision": "fp32",
+    "schedule": "constant", "augment": False,
 })  # fmt: skip
-# The report takes one word per step at the rate above. Steps of 16 words need much less time per word and, with the
-# higher rate, reach at least the same accuracy after the same 20 epochs. Both values were chosen on the dev fold.
+# The report trains on one word per step with the learning rate above. Steps of 16 words take much less time per word
+# and, with a higher rate, reach at least the same accuracy after 20 epochs. Both values were chosen on the dev fold.
 _PLAIN_WORDS: Mapping[str, Any] = MappingProxyType({"batch_size": 16, "lr": 0.003})
 _PLAIN_LSTM: Mapping[str, Any] = MappingProxyType({"hidden": 128, "layers": 1, "dropout": 0.0})
 # The recipe "best", chosen on the dev fold.
@@ -80,16 +74,11 @@ class Settings:
     @property
     def trains_on_words(self) -> bool:
         """Whether a training example is a word; otherwise it is a single letter."""
-        return trains_on_words(self.model, self.crf)
-
-
-def trains_on_words(model: str, crf: bool) -> bool:
-    """Whether a training example of that network is a word; otherwise it is a single letter."""
-    return crf or model != "cnn"
+        return self.crf or self.model != "cnn"
 
 
 def defaults(model: str, crf: bool, recipe: str) -> dict[str, Any]:
-    """The settings that the command line leaves out.
+    """The defaults of the flags that depend on the network and the recipe.
 
     Args:
         model: one of TITLES.
@@ -99,7 +88,7 @@ def defaults(model: str, crf: bool, recipe: str) -> dict[str, Any]:
     Returns:
         Values by the name of the flag; None where the network has no such setting.
     """
-    words, no_lstm = trains_on_words(model, crf), dict.fromkeys(_PLAIN_LSTM)
+    words, no_lstm = crf or model != "cnn", dict.fromkeys(_PLAIN_LSTM)
     settings = {**_PLAIN, **(_PLAIN_WORDS if words else {}), **(no_lstm if model == "cnn" else _PLAIN_LSTM)}
     if recipe == "best":
         settings |= {**_BEST, **(_BEST_WORDS if words else {}), **(no_lstm if model == "cnn" else _BEST_LSTM)}

@@ -16,8 +16,9 @@ Reads the letter or word in each image file, with the best weights of the run fo
 
 A word is cut into letters at the columns of pixels without ink, so its letters must not touch. Each letter is scaled to
 the 16×8 pixels of the data set. Images may have any size, be grey or in colour, and be dark on bright or bright on
-dark: the median grey level is taken for paper. The data set has small and capital letters, and labels both a to z. It
-has 55 different words, without their first letters; BiLSTMs and CRFs learn from them which letters follow each other.
+dark: the median grey level is taken for paper. The data set has small and capital letters; the labels of both are a to
+z. It consists of 55 different words without their first letters, and BiLSTMs and CRFs learn which letters follow each
+other in these words.
 """
 
 

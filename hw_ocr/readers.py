@@ -23,11 +23,11 @@ HEIGHT, WIDTH = 16, 8
 _PIXELS = HEIGHT * WIDTH
 # The columns before the pixels. word_id and position are not used here: next_id decides which letters form a word.
 _FIELDS = ("id", "letter", "next_id", "word_id", "position", "fold")
-_MAX_BYTES = 2**28  # of the unpacked file; the original has 14 million
+_MAX_BYTES = 2**28  # largest size of the unpacked file; the original has 14 million bytes
 _BLOCK = 2**20  # bytes read at a time
-_MAX_LETTERS = 100  # of a word; the longest word of the original has 14
-# The file of https://ai.stanford.edu/~btaskar/ocr. Its author publishes no hash. A download is checked against gzip's
-# checksum, which is compared when the file is read to its end, and against the published numbers of letters and words.
+_MAX_LETTERS = 100  # largest length of a word; the longest word of the original has 14 letters
+# The file of https://ai.stanford.edu/~btaskar/ocr. Its author publishes no hash, so a download is checked by gzip's own
+# checksum and by the published numbers of letters and words.
 _ORIGINAL = download.Download("letter.data.gz", ["https://ai.stanford.edu/~btaskar/ocr/letter.data.gz"], md5=None)
 _ORIGINAL_LETTERS, _ORIGINAL_WORDS = 52_152, 6_877
 
@@ -96,7 +96,7 @@ def read(path: Path) -> bytes:
             packed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             with gzip.open(plain) if packed else plain as file:
-                while block := file.read1(_BLOCK):  # unlike read, it returns the bytes before a damaged part
+                while block := file.read1(_BLOCK):  # unlike read, read1 returns the bytes before a damaged part
                     content += block
                     if len(content) > _MAX_BYTES:
                         raise UserError(f"{path} has more than {_MAX_BYTES} bytes, too many for a file of letters")
@@ -146,14 +146,10 @@ def _fault(numbered: tuple[int, list[bytes]]) -> tuple[int, str] | None:
 
 
 def _columns(rows: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Converts all rows at once, which is much faster than row by row.
+    """Id, next_id and fold, (3, n) int64; labels, (n,) int64; images, (n, 16, 8) uint8.
 
-    Returns:
-        Id, next_id and fold (3, n) int64; labels (n,) int64; images (n, 16, 8) uint8.
-
-    Raises:
-        ValueError: a row is wrong. The message describes the fault of the first row, so that `_fault`, which passes one
-            row at a time, finds both the row and its fault.
+    All rows are converted at once, which is much faster than one by one. If any row is wrong, a ValueError is raised
+    whose message is right only if there is one row; `_fault` passes one row at a time.
     """
     for row in rows:
         if len(row) <= len(_FIELDS):
@@ -210,18 +206,9 @@ class _WrongRow(ValueError):
 
 
 def _words(ids: np.ndarray, next_ids: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Follows each word from letter to letter.
+    """The rows word by word, (n,), and the length of each word, (words,); raises _WrongRow.
 
-    Args:
-        ids: (n,) id of each letter.
-        next_ids: (n,) id of the next letter of the word, -1 for its last letter.
-        folds: (n,) fold of each letter.
-
-    Returns:
-        The rows word by word, (n,), and the length of each word, (words,).
-
-    Raises:
-        _WrongRow: the letters do not form words.
+    All words are followed at once, from letter to letter. `ids`, `next_ids` and `folds` are (n,), as in the file.
     """
     following = _following(ids, next_ids)
     rows = np.flatnonzero(following >= 0)
@@ -232,7 +219,7 @@ def _words(ids: np.ndarray, next_ids: np.ndarray, folds: np.ndarray) -> tuple[np
     heads = np.ones(len(ids), dtype=bool)
     heads[following[rows]] = False
     row, word = np.flatnonzero(heads), np.arange(heads.sum())
-    steps: list[tuple[np.ndarray, np.ndarray]] = []  # the words that have a t-th letter, and its row
+    steps: list[tuple[np.ndarray, np.ndarray]] = []  # for each t, the words with a t-th letter and the rows of these
     while len(row) and len(steps) < _MAX_LETTERS:
         steps.append((word, row))
         has_next = following[row] >= 0

@@ -34,14 +34,14 @@ _FONTS = (
 )
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _HEIGHT, _WIDTH, _FOLDS = 16, 8, 10
-_TALL = 36  # pixels from the baseline to the top of an l, before letters are scaled to the size of the data set
+_TALL = 36  # height of an l on the canvas, in pixels; letters are scaled to the data set's size later
 _CANVAS, _BASELINE = 64, 48
-_COPIES = 2  # of each word, in different handwritings
-_THINNEST = 8  # passes of thinning after which strokes are one pixel wide
+_COPIES = 2  # number of times that each word is written
+_THINNEST = 8  # passes of thinning after which all strokes are one pixel wide
 
 
 def render(seed: int) -> bytes:
-    """Each of WORDS in two handwritings, each with its own font, slant, thickness and size.
+    """Writes each of WORDS twice, each time with a random font, slant, thickness and size.
 
     Args:
         seed: seed of the handwritings, of the letters' distortions and shifts, and of the folds.
@@ -92,7 +92,7 @@ def _fit(coordinates: np.ndarray, size: int, generator: np.random.Generator) -> 
 
 @functools.cache
 def _glyphs() -> np.ndarray:
-    """Every letter in every font, thinned twice and fully: (fonts, 2, 26, canvas, canvas) bool."""
+    """Every letter in every font, with strokes thinned a little and fully: (fonts, 2, 26, canvas, canvas) bool."""
     from matplotlib import get_data_path  # slow to import
 
     folder = Path(get_data_path()) / "fonts" / "ttf"

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_LARGEST = {"hidden": 1024, "layers": 8}  # so that a run folder from elsewhere cannot use up the memory
+# Limits of sizes, so that a run folder from an untrusted source cannot fill the memory.
+_MAX_SIZES = {"hidden": 1024, "layers": 8}
 _DESCRIPTION = """\
 Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings; --crf adds a CRF (Question 2.2).
 
@@ -35,24 +36,23 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_ocr.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(group, "dataset", choices=DATASETS, default="ocr", help="default: ocr; sample needs no files")
-    add_flag(
-        group,
-        "model",
-        type=lambda text: text.replace("_", "-"),
-        choices=tuple(TITLES),
-        help=f"default: cnn; with --recipe best: {RECOMMENDED} --crf",
-    )
+    add_flag(group, "model", type=lambda text: text.replace("_", "-"), choices=tuple(TITLES),
+             help=f"default: cnn; with --recipe best: {RECOMMENDED} --crf")  # fmt: skip
     add_flag(group, "conv_layers", type=int, choices=CONV_LAYERS, help="cnn: how many convolutions (default: 2)")
     add_flag(group, "crf", action="store_true", help="put a linear-chain CRF on the network's scores (Question 2.2)")
-    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="plain: the report; best: recommended")
+    add_flag(
+        group,
+        "recipe",
+        choices=("plain", "best"),
+        default="plain",
+        help="plain: the report's settings; best: recommended",
+    )
     add_flag(group, "hidden", type=cli.positive_int, help="LSTM: units in each direction (default: 128)")
     add_flag(group, "layers", type=cli.positive_int, help="LSTM: layers (default: 1)")
-    add_flag(group, "dropout", type=cli.fraction, help="LSTM: before, between and after its layers (default: 0)")
+    add_flag(group, "dropout", type=cli.fraction, help="LSTM: dropout around and between layers (default: 0)")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(
-        training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine warms up and ends at 0"
-    )
-    add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random shifts by one pixel")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate over time; cosine ends at 0")
+    add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="shift images by up to one pixel")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags
@@ -69,8 +69,8 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
             setattr(arguments, name, value)
         elif value is None:  # the network has no such setting
             owner = "the LSTMs" if arguments.model == "cnn" else "the network cnn"
-            raise UserError(f"--{name} belongs to {owner}, not to the network {arguments.model}")
-    for name, largest in _LARGEST.items():
+            raise UserError(f"--{name} is a setting of {owner}, not of the network {arguments.model}")
+    for name, largest in _MAX_SIZES.items():
         value = getattr(arguments, name)
         if value is not None and value > largest:
             raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {value}")

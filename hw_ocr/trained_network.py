@@ -1,4 +1,4 @@
-"""The networks of finished runs, opened again: to read images and to measure their feature maps."""
+"""Opens the networks of finished runs, to read images and to measure feature maps."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class TrainedNetwork:
 
     folder: Path  # the run folder
     settings: Settings  # the settings of the training
-    data_dir: Path  # folder of the data sets, as it was in training
+    data_dir: Path  # folder of the data sets in training
     data: str  # name of the data set in figures and tables
     network: nn.Module  # from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26), in eval mode
 

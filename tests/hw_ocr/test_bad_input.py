@@ -64,9 +64,12 @@ def refusal(command, *flags):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--model", "bilstm", "--conv_layers", "2"], "--conv_layers belongs to the network cnn, not to .* bilstm"),
-        (["--hidden", "4"], "--hidden belongs to the LSTMs, not to the network cnn"),
-        (["--crf", "--dropout", "0.1"], "--dropout belongs to the LSTMs"),
+        (
+            ["--model", "bilstm", "--conv_layers", "2"],
+            "--conv_layers is a setting of the network cnn, not of .* bilstm",
+        ),
+        (["--hidden", "4"], "--hidden is a setting of the LSTMs, not of the network cnn"),
+        (["--crf", "--dropout", "0.1"], "--dropout is a setting of the LSTMs"),
         (["--model", "bilstm", "--hidden", "1025"], "--hidden: expected a whole number from 1 to 1024, got 1025"),
         (["--model", "bilstm", "--layers", "9"], "--layers: expected a whole number from 1 to 8, got 9"),
         (["--crf", "yes"], "unrecognized arguments: yes"),
@@ -135,7 +138,7 @@ def change_arguments(run, **changes):
     [
         (lambda run: (run / "summary.json").write_text('{"schema": 1}'), "is damaged: its summary names no data set"),
         (lambda run: change_arguments(run, conv_layers=10**9), "config.json is damaged: --conv_layers: invalid choice"),
-        (lambda run: change_arguments(run, model="bilstm"), "config.json is damaged: --conv_layers belongs to"),
+        (lambda run: change_arguments(run, model="bilstm"), "config.json is damaged: --conv_layers is a setting of"),
         (lambda run: change_arguments(run, conv_layers=4), "holds weights for network"),
     ],
     ids=["no data", "huge", "mixed", "another"],
