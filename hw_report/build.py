@@ -20,19 +20,14 @@ _RESUMES = "the build was stopped; the same command resumes it"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a build that all sheets share.
+    """Settings of a build that all sheets share."""
 
-    Attributes:
-        profile: "sample" or "full".
-        results_dir: folder with the run folders, in which the PDFs are written.
-        options: values of flags for the commands, by name; None for a flag that was not given.
-        use: the user's own run folders in place of those of an experiment, by its name: the path of the first
-            folder, with whose name the names of the others begin.
-    """
-
-    profile: str
-    results_dir: Path
+    profile: str  # "sample" or "full"
+    results_dir: Path  # folder with the run folders; the PDFs are written into its subfolder reports/
+    # Values of flags for the commands, by name; None for a flag that was not given.
     options: Mapping[str, str | None] = field(default_factory=dict)
+    # The user's own runs, by the name of the experiment that they replace: the path of the first run folder. The names
+    # of the other run folders begin with its name.
     use: Mapping[str, Path] = field(default_factory=dict)
 
     def command_line(self, command: Command) -> list[str]:
@@ -71,7 +66,7 @@ class Settings:
 
         Raises:
             NotThere: a part is missing; the message names the command that makes it.
-            UserError: a part is damaged; the message names the command that makes it anew.
+            UserError: a part is damaged; the message names the command that makes it again.
         """
         own = self.use.get(experiment.name)
         folder = own or experiment.folder(self.results_dir, self.profile)
@@ -81,7 +76,7 @@ class Settings:
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise UserError(
                 f"the summaries of {folder}* have unexpected content ({type(error).__name__}: {error}); make them "
-                f"anew with: {collector.anew(folder)}"
+                f"again with: {collector.remake(folder)}"
             ) from error
         return collector
 

@@ -21,21 +21,13 @@ class NotThere(UserError):
 
 @dataclass(frozen=True)
 class Numbers:
-    """A JSON object from a run folder, and where it comes from.
+    """A JSON object from a run folder, and where it comes from."""
 
-    Attributes:
-        content: the object.
-        run: the run folder.
-        data: the data set in words.
-        sample: whether the data are a built-in sample.
-        seeds: seeds of the trainings behind the numbers.
-    """
-
-    content: Any
+    content: Any  # the object
     run: Run
-    data: str
-    sample: bool
-    seeds: tuple[int, ...]
+    data: str  # the data set in words
+    sample: bool  # whether the data are a built-in sample
+    seeds: tuple[int, ...]  # seeds of the trainings behind the numbers
 
     @property
     def date(self) -> str:
@@ -66,23 +58,14 @@ class Picture:
 
 @dataclass
 class Collector:
-    """Collects the numbers and figures of one experiment.
+    """Collects the numbers and figures of one experiment."""
 
-    Attributes:
-        homework: package whose run folders are read.
-        head: path of the first run folder; the names of the others begin with its name.
-        command: the whole command line that makes the run folders.
-        own: whether these are runs of the user, made by another command.
-        numbers: collected numbers by key.
-        pictures: collected figures by key.
-    """
-
-    homework: str
-    head: Path
-    command: str
-    own: bool = False
-    numbers: dict[str, Numbers] = field(default_factory=dict)
-    pictures: dict[str, Picture] = field(default_factory=dict)
+    homework: str  # package whose run folders are read
+    head: Path  # path of the first run folder; the names of the others begin with its name
+    command: str  # the whole command line that makes the run folders
+    own: bool = False  # whether these are runs of the user, made by another command
+    numbers: dict[str, Numbers] = field(default_factory=dict)  # by key
+    pictures: dict[str, Picture] = field(default_factory=dict)  # by key
 
     def run(self, key: str, suffix: str = "", *, name: str = "", data: str = "") -> Mapping[str, Any]:
         """Collects the summary of a run folder and returns it.
@@ -109,7 +92,7 @@ class Collector:
         except NotThere:
             raise
         except UserError as error:
-            raise UserError(f"{error}; make it anew with: {self.anew(folder)}") from error
+            raise UserError(f"{error}; make it again with: {self.remake(folder)}") from error
         return summary
 
     def file(
@@ -130,24 +113,24 @@ class Collector:
         """
         whole = self.numbers[of]
         path = whole.run.folder / name
-        again = self._again(path, command)
+        again = self._remake_file(path, command)
         if not path.is_file():
             raise NotThere(f"{path} is missing; make it with: {again}")
         try:
             content = select(files.read_json(path))
         except (KeyError, TypeError, IndexError) as error:
             raise UserError(
-                f"{path} is damaged: unexpected content ({type(error).__name__}: {error}); make it anew with: {again}"
+                f"{path} is damaged: unexpected content ({type(error).__name__}: {error}); make it again with: {again}"
             ) from error
         except UserError as error:
-            raise UserError(f"{error}; make it anew with: {again}") from error
+            raise UserError(f"{error}; make it again with: {again}") from error
         self.numbers[key] = Numbers(content, whole.run, whole.data, whole.sample, whole.seeds)
 
     def figure(self, key: str, of: str, stem: str, command: str = "") -> None:
         """Collects the figure `stem`.pdf of a collected run; other arguments and exceptions as `file`."""
         path = self.numbers[of].run.folder / (stem + FIGURE_SUFFIX)
         if not path.is_file() or path.stat().st_size == 0:
-            raise NotThere(f"the figure {path} is missing; make it with: {self._again(path, command)}")
+            raise NotThere(f"the figure {path} is missing; make it with: {self._remake_file(path, command)}")
         self.pictures[key] = Picture(path, of)
 
     def figures(self, of: str, *stems: str, command: str = "") -> None:
@@ -155,14 +138,14 @@ class Collector:
         for stem in stems:
             self.figure(f"{of}.{stem.replace('_', '-')}", of, stem, command)
 
-    def _again(self, path: Path, command: str) -> str:
+    def _remake_file(self, path: Path, command: str) -> str:
         """The command line that makes a file of a run again, after removing the old file."""
         if not command:
-            return self.anew(path.parent)
+            return self.remake(path.parent)
         folder = shlex.quote(str(path.parent))
         return f"rm -f {folder}/{path.stem}.* && {command} {folder}"
 
-    def anew(self, folder: Path) -> str:
+    def remake(self, folder: Path) -> str:
         """The command line that makes a run folder again."""
         return f"{self.command} without --use" if self.own else f"rm -r {shlex.quote(str(folder))} && {self.command}"
 
@@ -170,11 +153,11 @@ class Collector:
 def _numbers(run: Run, summary: Mapping[str, Any]) -> Numbers:
     data, seeds = summary.get("data"), summary.get("seeds", [run.arguments.get("seed")])
     if not isinstance(data, str):
-        raise UserError(f"{run.folder / SUMMARY} is damaged: it does not name its data")
+        raise UserError(f"{run.folder / SUMMARY} is damaged: the name of its data is missing")
     try:
         datetime.datetime.fromisoformat(run.config["started"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{run.folder / CONFIG} is damaged: it does not say when the run was started") from error
+        raise UserError(f"{run.folder / CONFIG} is damaged: the start time of the run is missing") from error
     seeds = seeds if isinstance(seeds, list) else []
     return Numbers(summary, run, data, summary.get("dataset") == SAMPLE, tuple(s for s in seeds if isinstance(s, int)))
 
@@ -195,5 +178,5 @@ def read_record(path: Path) -> dict[str, Any]:
         if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
             raise UserError(f"{path} is damaged: expected a {SUMMARY} of schema {SCHEMA}")
     except UserError as error:
-        raise UserError(f"{error}; make it anew with: {again}") from error
+        raise UserError(f"{error}; make it again with: {again}") from error
     return record

@@ -12,42 +12,27 @@ from hw_report.collect import Collector
 
 @dataclass(frozen=True, eq=False)
 class Command:
-    """The command of one or several experiments, `python -m <words> --profile …`; it skips what is finished.
+    """The command of one or several experiments, `python -m <words> --profile …`; it skips finished trainings."""
 
-    Attributes:
-        words: module and flags.
-        options: flags of `hw_report build` that the command knows too.
-        minutes: rough duration on two cores, by profile.
-    """
-
-    words: tuple[str, ...]
-    options: tuple[str, ...]
-    minutes: Mapping[str, float]
+    words: tuple[str, ...]  # module and flags
+    options: tuple[str, ...]  # flags of `hw_report build` that are passed on to the command
+    minutes: Mapping[str, float]  # rough duration on two cores, by profile
 
     def shown(self, profile: str) -> str:
-        """The command line without folders of one machine."""
+        """The command line as the reports print it, without the paths of this machine."""
         return " ".join(["python", "-m", *self.words, "--profile", profile])
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs behind a part of a report.
+    """The runs behind a part of a report."""
 
-    Attributes:
-        name: key of the main numbers.
-        title: title of the part, with the questions of the sheet.
-        homework: package whose run folders are read.
-        command: command that makes the run folders.
-        head: beginning of the names of the run folders, with a place for the profile.
-        collect: reads the run folders.
-    """
-
-    name: str
-    title: str
-    homework: str
-    command: Command
-    head: str
-    collect: Callable[[Collector], None]
+    name: str  # key of the main numbers
+    title: str  # title of the part, with the questions of the sheet
+    homework: str  # package whose run folders are read
+    command: Command  # makes the run folders
+    head: str  # beginning of the names of the run folders, with a place for the profile
+    collect: Callable[[Collector], None]  # reads the run folders
 
     def folder(self, results_dir: Path, profile: str) -> Path:
         """The common beginning of the paths of the run folders."""

@@ -8,27 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Number:
-    """A number that was measured, or published, for a question.
+    """A number that was measured, or published, for a question."""
 
-    Attributes:
-        title: the data and the metric.
-        record: name of the record that holds the number; "" if nothing could be measured.
-        metric: key of the number in the record's summary; a dot leads into a nested object.
-        where: keys and values of the row of the summary's table that holds the number; empty if no table holds it.
-        table: key of that table in the summary.
-        published: key of the published number in published.py; "" if nothing is published.
-        command: the words after `python -m` that measured it; "" for the command of the question.
-        main: whether the front page shows it.
-    """
-
-    title: str
-    record: str = ""
-    metric: str = ""
+    title: str  # the data and the metric
+    record: str = ""  # name of the record that holds the number; "" if nothing could be measured
+    metric: str = ""  # key of the number in the record's summary; a dot leads into a nested object
+    # Keys and values of the row of the summary's table that holds the number; empty if no table holds it.
     where: Mapping[str, object] = field(default_factory=dict)
-    table: str = "table"
-    published: str = ""
-    command: str = ""
-    main: bool = False
+    table: str = "table"  # key of that table in the summary
+    published: str = ""  # key of the published number in published.py; "" if nothing is published
+    command: str = ""  # the words after `python -m` that measured it; "" for the command of the question
+    main: bool = False  # whether the front page shows it
 
     def read(self, summary: Mapping[str, Any]) -> str:
         """Returns the number from the record's summary.
@@ -47,24 +37,16 @@ class Number:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question of a sheet, and where its answer is.
+    """A question of a sheet, and where its answer is."""
 
-    Attributes:
-        question: its number on the sheet, such as "3.1(b)".
-        asked: what is asked, in a few words.
-        solved_by: the code that answers it, as `file:Class.method` or `file:function`, separated by spaces. For a
-            proof without code, this is the function that checks the claim on random numbers.
-        command: the words after `python -m` that run this code.
-        figures: names of the figures that the command draws, without suffix; * stands for any text.
-        numbers: what was measured and published for the question.
-    """
-
-    question: str
-    asked: str
+    question: str  # its number on the sheet, such as "3.1(b)"
+    asked: str  # the question in a few words
+    # The code that answers it, as `file:Class.method` or `file:function`, separated by spaces. For a proof, this is the
+    # function that checks the claim on random numbers.
     solved_by: str
-    command: str
-    figures: tuple[str, ...] = ()
-    numbers: tuple[Number, ...] = ()
+    command: str  # the words after `python -m` that run this code
+    figures: tuple[str, ...] = ()  # names of the figures that the command draws, without suffix; * stands for any text
+    numbers: tuple[Number, ...] = ()  # measured and published numbers
 
     @property
     def section(self) -> str:
@@ -72,7 +54,7 @@ class Answer:
         return "q" + self.question.translate({ord(character): None for character in "() "})
 
     def code(self) -> list[tuple[str, str]]:
-        """File and name of each piece of code in `solved_by`; a name alone is of the file before it."""
+        """File and name of each piece of code in `solved_by`; a name without a file is in the file before it."""
         found: list[tuple[str, str]] = []
         for word in self.solved_by.split():
             path, colon, name = word.rpartition(":")
@@ -81,7 +63,7 @@ class Answer:
 
 
 def mean(row: Mapping[str, Any], metric: str) -> str:
-    """`metric` of a row as mean ± standard deviation; of one seed, the number alone; a count without decimals."""
+    """`metric` of a row as mean ± standard deviation; only the mean if there is one seed, no decimals in a count."""
     value, deviation = row[metric], row.get(f"{metric}_std")
     if isinstance(value, int):
         return str(value)
@@ -159,7 +141,8 @@ _IST_2021_22 = (
            'hw_cnn.train --lr 0.01 -conv_1_name "convblock1[0]" -conv_2_name "convblock2[0]"', ("kernels-*",)),
     Answer("3.1(a)", "captions by an LSTM decoder", "hw_caption/models.py:Decoder.forward", _CAPTION, ("curves",),
            (_captions("vanilla"),
-            Number("Sydney, test BLEU-4, recommended, CIFAR-10's weights", "hw_caption-best-sydney-cifar10",
+            Number("Sydney, test BLEU-4, recommended (published: with attention), CIFAR-10's weights",
+                   "hw_caption-best-sydney-cifar10",
                    "final_test_bleu4", {"way": "consensus"}, published="caption.attention",
                    command=f"{_CAPTION} --only vanilla --recipe best", main=True))),
     Answer("3.1(b)", "additive attention",
@@ -171,9 +154,9 @@ _IST_2021_22 = (
 
 _IST_2023_24 = (
     Answer("1.1", "cost of self-attention", "hw_attention_theory/models.py:SoftmaxSelfAttention.forward", _VERIFY),
-    Answer("1.2", "feature map of exp's power series", "hw_attention_theory/models.py:FeatureMap", _VERIFY,
+    Answer("1.2", "a feature map that approximates exp", "hw_attention_theory/models.py:FeatureMap", _VERIFY,
            ("approximation",)),
-    Answer("1.3", "attention from the feature map", "hw_attention_theory/claims.py:matrix_form", _VERIFY,
+    Answer("1.3", "self-attention with the feature map", "hw_attention_theory/claims.py:matrix_form", _VERIFY,
            ("approximation",)),
     Answer("1.4", "attention in linear time", "hw_attention_theory/models.py:TaylorLinearAttention.attend",
            "hw_attention_theory.scaling", ("scaling",),
@@ -182,14 +165,14 @@ _IST_2023_24 = (
     Answer("2.1", "a CNN for OCTMNIST, its learning rate", "hw_cnn/models.py:OctCNN",
            f"hw_cnn.sweep --dataset octmnist {_SEEDS}", ("curves",),
            (Number("OCTMNIST, test accuracy on the course's 529 images", published="oct.maxpool"),)),
-    Answer("2.2", "strides in place of max-pooling", "hw_cnn/models.py:OctCNN",
+    Answer("2.2", "strides instead of max-pooling", "hw_cnn/models.py:OctCNN",
            "hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01", ("curves",),
            (Number("OCTMNIST, test accuracy on the course's 529 images", published="oct.no-maxpool"),)),
     Answer("2.3", "number of trainable parameters", "hw_cnn/models.py:get_number_trainable_params",
            "hw_cnn.train --dataset octmnist --dry_run"),
     Answer("3.1", "speech recognition with an LSTM decoder", "hw_asr/models.py:TextDecoderRecurrent",
            "hw_asr.train --preset notebook --decoder lstm", _ASR_FIGURES, _speech("lstm")),
-    Answer("3.2", "the same with a Transformer decoder",
+    Answer("3.2", "speech recognition with a Transformer decoder",
            "hw_asr/models.py:TextDecoderTransformer hw_asr/attention.py:MultiHeadAttention.forward",
            "hw_asr.train --preset notebook --decoder transformer", _ASR_FIGURES, _speech("transformer")),
     Answer("3.3", "how the two decoders differ", "hw_asr/models.py:TextDecoder.alignment", f"hw_asr.compare {_SEEDS}",
@@ -206,7 +189,7 @@ _CONVNETS = (
            (_cifar("plain", 0.005, "--lrs 0.005"), _cifar("best", 0.05, "--recipe best --lrs 0.05"))),
     Answer("2.1", "a fully connected layer", "hw_cnn/layers.py:MyLinear", "hw_cnn.compare_layers RUN"),
     Answer("3.1", "a convolutional layer", "hw_cnn/layers.py:MyConv2d", "hw_cnn.compare_layers RUN"),
-    Answer("3.2", "the network with these layers", "hw_cnn/compare_layers.py:compare", "hw_cnn.compare_layers RUN"),
+    Answer("3.2", "the network with both own layers", "hw_cnn/compare_layers.py:compare", "hw_cnn.compare_layers RUN"),
     Answer("3.3", "feature maps", "hw_cnn/feature_maps.py:collect_maps", "hw_cnn.explain feature_maps RUN",
            ("feature_maps",)),
     Answer("3.4", "Grad-CAM", "hw_cnn/grad_cam.py:grad_cam", "hw_cnn.explain grad_cam RUN", ("grad_cam",)),
@@ -218,13 +201,13 @@ _EECS545 = (
     Answer("1(c)", "convolution", "hw_numpy/layers.py:conv_forward conv_backward", "hw_check"),
     Answer("2(a)", "softmax loss", "hw_numpy/layers.py:softmax_loss", "hw_check"),
     Answer("2(b)", "a two-layer network", "hw_numpy/softmax.py:SoftmaxClassifier.loss", "hw_check"),
-    Answer("2(c)", "its number of hidden units", "hw_numpy/solver.py:Solver", "hw_numpy.train --model softmax",
+    Answer("2(c)", "hidden units of two-layer networks", "hw_numpy/solver.py:Solver", "hw_numpy.train --model softmax",
            ("curves", "selection"),
            (Number("MNIST in NumPy, test accuracy, two layers", "hw_numpy-mnist-softmax", "best.test_accuracy",
                    published="softmax"),)),
     Answer("3(a)", "max-pooling", "hw_numpy/layers.py:max_pool_forward max_pool_backward", "hw_check"),
     Answer("3(b)", "a CNN", "hw_numpy/cnn.py:ConvNet.loss", "hw_check"),
-    Answer("3(c)", "its filter size and hidden units", "hw_numpy/solver.py:Solver", "hw_numpy.train --model cnn",
+    Answer("3(c)", "filter size and hidden units of the CNN", "hw_numpy/solver.py:Solver", "hw_numpy.train --model cnn",
            ("curves", "selection"),
            (Number("MNIST in NumPy, test accuracy, CNN", "hw_numpy-mnist-cnn", "best.test_accuracy", published="cnn",
                    main=True),)),
@@ -244,7 +227,7 @@ _EECS545 = (
            ("curves", "predictions")),
     Answer("5(d)", "freeze", "hw_transfer/transfer_learning.py:freeze", "hw_transfer.train --mode freeze",
            ("curves", "predictions")),
-    Answer("5(e)", "validation accuracy of both", "hw_transfer/transfer_learning.py:evaluate", _TRANSFER,
+    Answer("5(e)", "validation accuracy of finetune and freeze", "hw_transfer/transfer_learning.py:evaluate", _TRANSFER,
            ("curves", "confusion"), (_ants("finetune"), _ants("freeze"))),
 )  # fmt: skip
 
@@ -255,7 +238,7 @@ _DSL = (
            ("curves", "confusion")),
     Answer("1.3", "filters of both convolutions", "hw_common/runs/figures.py:kernels", "hw_ocr.train --model cnn",
            ("kernels-*",)),
-    Answer("1.4", "more layers", "hw_ocr/models.py:OcrCNN", f"hw_ocr.compare {_SEEDS} --only layers",
+    Answer("1.4", "more convolutional layers", "hw_ocr/models.py:OcrCNN", f"hw_ocr.compare {_SEEDS} --only layers",
            ("comparison",), tuple(_letters("layers", f"cnn{n}", f"{n} convolutions") for n in (2, 3, 4, 5))),
     Answer("2.1", "words with a BiLSTM", "hw_ocr/models.py:BiLSTM", f"hw_ocr.compare {_SEEDS} --only sequences",
            ("comparison", "misread"), (_letters("sequences", "bilstm", "BiLSTM"),)),

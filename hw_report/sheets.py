@@ -15,27 +15,16 @@ RECORDS = REPOSITORY / "results" / "record"
 
 @dataclass(frozen=True)
 class Sheet:
-    """A homework sheet.
+    """A homework sheet."""
 
-    Attributes:
-        name: name of the sheet's file.
-        title: title of the report.
-        course: course and year.
-        packages: homeworks that answer the sheet.
-        experiments: names of the experiments that the report describes.
-        note: note in the README of a submission.
-        notebook: path in the repository of a notebook that is turned in with its outputs; "" if there is none.
-        notebook_shows: key of the run that the notebook shows.
-    """
-
-    name: str
-    title: str
-    course: str
-    packages: tuple[str, ...]
-    experiments: tuple[str, ...]
-    note: str = ""
-    notebook: str = ""
-    notebook_shows: str = ""
+    name: str  # name of the sheet's file
+    title: str  # title of the report
+    course: str  # course and year
+    packages: tuple[str, ...]  # homeworks that answer the sheet
+    experiments: tuple[str, ...]  # names of the experiments that the report describes
+    note: str = ""  # note in the README of a submission
+    notebook: str = ""  # path of a notebook that is turned in with its outputs; "" if there is none
+    notebook_shows: str = ""  # key of the run that the notebook shows
 
     @property
     def report_file(self) -> Path:
@@ -70,7 +59,7 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             "EECS 545 Machine Learning, Winter 2020",
             ("hw_numpy", "hw_transfer"),
             ("softmax", "cnn", "captions", "transfer"),
-            note="The files of the starter code have their names in `hw_numpy/` and `hw_transfer/`, except for three: "
+            note="The files in `hw_numpy/` and `hw_transfer/` have the names of the starter code, except for three: "
             "autograder.py is `hw_numpy/check.py`, digit_classification.py is `hw_numpy/train.py`, and "
             "image_captioning.py is `hw_numpy/caption.py`.",
         ),

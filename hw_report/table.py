@@ -80,16 +80,16 @@ def measured(answer: Answer, number: Number, records: Path = RECORDS) -> tuple[s
         seeds = len(summary.get("seeds", [0]))
         return number.title + (f", {seeds} seeds" if seeds > 1 else ""), number.read(summary), published
     except NotThere as error:
-        raise UserError(f"{error}; its RUN is what this makes: {command}") from error
+        raise UserError(f"{error}; this command makes RUN: {command}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not hold the number of question {answer.question}, {number.title} ({type(error).__name__}: "
-            f"{error}); make it anew with: python -m hw_common.record RUN (the run folder that this makes: {command})"
+            f"{error}); make it again with: python -m hw_common.record RUN (the run folder that this makes: {command})"
         ) from error
 
 
 def write(path: Path) -> bool:
-    """Renews the tables between their markers in a Markdown file; returns whether any of them was another one before.
+    """Renews the tables between their markers in a Markdown file; returns whether any table changed.
 
     Raises:
         UserError: the file cannot be read or has no markers; or as `measured`.

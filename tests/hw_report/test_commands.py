@@ -268,7 +268,7 @@ def test_a_source_that_does_not_compile_gives_one_line_and_no_pdf(toys, broken, 
     [
         (b'{"schema": 1, "data": "toys", "score": NaN}', r"is damaged: it contains NaN, which is not JSON"),
         (b'{"schema": 2, "data": "toys", "score": 1}', r"is damaged: expected an object of schema 1"),
-        (b'{"schema": 1, "score": 1}', r"is damaged: it does not name its data"),
+        (b'{"schema": 1, "score": 1}', r"is damaged: the name of its data is missing"),
         (b"[]", r"is damaged: expected an object of schema 1"),
         (b"\xff", r"is damaged"),
         (b"[" * 100_000, r"is damaged"),
@@ -277,7 +277,7 @@ def test_a_source_that_does_not_compile_gives_one_line_and_no_pdf(toys, broken, 
 def test_a_damaged_summary_names_the_command(toys, content, message):
     folder = toy_homework.make_run(toys, "sample-toy")
     (folder / "summary.json").write_bytes(content)
-    again = rf"make it anew with: rm -r '{re.escape(str(folder))}' && python -m toy_homework --profile sample"
+    again = rf"make it again with: rm -r '{re.escape(str(folder))}' && python -m toy_homework --profile sample"
     with pytest.raises(UserError, match=rf"{message}.*{again}") as caught:
         build(toys)
     assert "\n" not in str(caught.value) and calls(toys) == [] and not (toys / "reports").exists()
@@ -287,7 +287,7 @@ def test_a_run_of_another_schema_names_the_command(toys):
     folder = toy_homework.make_run(toys, "sample-toy")
     files.write_json(folder / "config.json", {**files.read_json(folder / "config.json"), "schema": 9})
     with pytest.raises(
-        UserError, match=r"has schema 9, expected 1; make it anew with: rm -r .* python -m toy_homework"
+        UserError, match=r"has schema 9, expected 1; make it again with: rm -r .* python -m toy_homework"
     ):
         build(toys)
 
@@ -295,7 +295,7 @@ def test_a_run_of_another_schema_names_the_command(toys):
 def test_a_run_without_a_date_names_the_command(toys):
     folder = toy_homework.make_run(toys, "sample-toy")
     files.write_json(folder / "config.json", {**files.read_json(folder / "config.json"), "started": "yesterday"})
-    with pytest.raises(UserError, match=r"does not say when the run was started; make it anew with: rm -r .* -m toy"):
+    with pytest.raises(UserError, match=r"the start time of the run is missing; make it again with: rm -r .* -m toy"):
         build(toys)
 
 

@@ -84,16 +84,16 @@ def test_a_file_that_is_none(tmp_path):
     [
         (
             None,
-            r"hw_toy-run\.json is missing; make it with: python -m hw_common\.record RUN .* makes: python -m toy --all",
+            r"hw_toy-run\.json is missing; make it with: python -m hw_common\.record RUN .* RUN: python -m toy --all",
         ),
         (
             '{"summary.json": {"schema": 2}}',
-            r"is damaged: expected a summary\.json of schema 1; make it anew with: python",
+            r"is damaged: expected a summary\.json of schema 1; make it again with: python",
         ),
         ("[]", r"is damaged: expected"),
         (
             '{"summary.json": {"schema": 1, "table": NaN}}',
-            r"is damaged: it contains NaN.*make it anew with: python -m hw_common",
+            r"is damaged: it contains NaN.*make it again with: python -m hw_common",
         ),
         (
             '{"summary.json": {"schema": 1}}',
