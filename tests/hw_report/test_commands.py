@@ -156,7 +156,7 @@ def test_a_submission_unpacks_installs_and_runs(toys, tmp_path, capsys):
     assert (tmp_path / "lib" / "hw_ocr" / "train.py").is_file()  # and comes before this repository's
     done = subprocess.run([sys.executable, *line], env=quiet, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "no run was made" in done.stdout
+    assert "no run folder was made" in done.stdout
 
 
 def test_a_submission_has_the_same_bytes_and_the_groups_name(toys):
