@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw_common.commands import cli
-from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import CONFIG, SUMMARY, Run
 
 _DESCRIPTION = """\
@@ -22,14 +20,8 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_common.record", _DESCRIPTION, usage="%(prog)s RUN [RUN …] [flags]")
     flags.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs or sweeps")
-    add_flag(
-        flags,
-        "into",
-        role=Role.PLACE,
-        type=Path,
-        default=Path("results/record"),
-        help="folder of the records (default: results/record)",
-    )
+    text = "folder of the records (default: results/record)"
+    cli.add_place(flags, "into", default=Path("results/record"), help=text)
     return flags
 
 
@@ -55,8 +47,8 @@ def record(folder: Path, into: Path) -> Path:
         raise UserError(f"{folder / CONFIG} is damaged: it names no homework")
     run = Run.open(folder, homework)
     path = into / f"{homework}-{folder.resolve().name}.json"
-    facts = {key: run.config.get(key) for key in ("command", "data", "versions", "git", "host", "started")}
-    files.write_json(path, {SUMMARY: run.summary(), "arguments": run.public_arguments(), **facts})
+    kept = {key: run.config.get(key) for key in ("command", "data", "versions", "git", "host", "started")}
+    files.write_json(path, {SUMMARY: run.summary(), "arguments": run.public_arguments(), **kept})
     return path
 
 

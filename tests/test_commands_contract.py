@@ -355,7 +355,7 @@ def test_a_comparison_goes_on_where_it_was_and_trains_nothing_twice(command, tra
 
     with interrupted("step 1", signal.SIGTERM):
         stopped = run_command(MAINS[command], *flags)
-    assert stopped.status == 143 and "the same command goes on where it was" in stopped.err
+    assert stopped.status == 143 and "the same command resumes it" in stopped.err
     MAINS[command](flags)
     folder, before = state()
     assert folder.is_finished and {row["seeds"] for row in folder.summary()["table"]} == {1}
@@ -379,6 +379,6 @@ def test_a_comparison_goes_on_where_it_was_and_trains_nothing_twice(command, tra
     assert "is being written by another process" in refusal(MAINS[command], *flags)
     writer.close()
     for flag in (["--seed", 1], ["--resume", first], ["--overwrite"], ["--dry_run"]):
-        assert f"{flag[0]} belongs to a single training" in refusal(MAINS[command], *flags, *flag)
+        assert f"{flag[0]} is a flag of single trainings" in refusal(MAINS[command], *flags, *flag)
     (first / "metrics.csv").write_bytes(b"\xff,\n")
     assert run_command(MAINS[command], *flags).status in (0, 2)  # some of them draw its curves

@@ -1,6 +1,6 @@
 """Command lines: the declaration of flags, the messages for wrong ones, and the end of a command.
 
-Nothing here imports torch, so that a wrong argument is reported before the slow imports begin.
+No module of this package imports torch before the arguments are checked, so that errors in them are reported at once.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         except argparse.ArgumentError:
             if action.choices is None:
                 raise
-            return arg_string  # is none of the choices, which argparse will list
+            return arg_string  # argparse will report that this is none of the choices
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError, so that the command ends with one line and status 2."""
@@ -67,8 +68,8 @@ def add_flag(parser: argparse._ActionsContainer, *names: str, role: Role = Role.
     Args:
         parser: the parser or one of its groups.
         names: names of the flag; the first one is the name of the argument.
-        role: what the argument decides.
-        kwargs: passed on to `add_argument`.
+        role: role of the argument.
+        kwargs: further arguments of `add_argument`.
     """
     options: dict[str, None] = {}
     for name in names:
@@ -78,6 +79,14 @@ def add_flag(parser: argparse._ActionsContainer, *names: str, role: Role = Role.
         options = {option: None for option in options if option.startswith("--")}
     parser.add_argument(*options, dest=names[0], **kwargs)
     parser.register("role", names[0], role)
+
+
+# `add_flag` with another role than TRAINED.
+add_input = partial(add_flag, role=Role.INPUT, type=Path)
+add_place = partial(add_flag, role=Role.PLACE, type=Path)
+add_running = partial(add_flag, role=Role.RUNNING)
+add_output = partial(add_flag, role=Role.OUTPUT)
+add_call = partial(add_flag, role=Role.CALL)
 
 
 def roles_of(parser: Parser) -> dict[str, Role]:
@@ -108,7 +117,7 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespac
 
 
 def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
-    """Parses the arguments of a config.json, checked as strictly as those of a command line.
+    """Parses the arguments of a config.json with the checks of a command line.
 
     Raises:
         UserError: an argument is unknown or its value is not allowed.
@@ -117,7 +126,7 @@ def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
 
 
 def flag(parser: Parser, name: str, value: Any) -> list[str]:
-    """Returns the words of a command line that set the argument `name` to `value`; an empty list if none are needed.
+    """Returns the words that set `name` to `value` on a command line; an empty list if the flag has to be left out.
 
     Raises:
         UserError: there is no such argument.
@@ -164,7 +173,7 @@ def run_name(text: str) -> str:
 
 
 def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str]) -> argparse._ArgumentGroup:
-    """Adds the flags of the optimization that all homeworks share. None stands for the homework's own default.
+    """Adds the flags of the optimization that all homeworks share; each homework fills in defaults of its own.
 
     Returns:
         The group, to which further flags can be added.
@@ -175,100 +184,48 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     add_flag(group, "lr", "learning_rate", type=positive_float, help="learning rate")
     add_flag(group, "optimizer", choices=optimizers, help="optimizer")
     add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
-    add_flag(
-        group,
-        "precision",
-        choices=("fp32", "bf16"),
-        help="bf16 is about twice as fast at large batches, at equal accuracy",
-    )
+    precision = "bf16 is about twice as fast at large batches, at equal accuracy"
+    add_flag(group, "precision", choices=("fp32", "bf16"), help=precision)
     return group
 
 
 def add_kernels_flag(group: argparse._ActionsContainer) -> None:
     """Adds the choice between the textbook's code and the faster code that computes the same."""
-    add_flag(
-        group,
-        "kernels",
-        choices=("plain", "fast"),
-        default="fast",
-        help="plain trains with the code that the report prints; fast computes the same numbers faster (default)",
-    )
+    text = "plain trains with the code that the report prints; fast computes the same numbers faster (default)"
+    add_flag(group, "kernels", choices=("plain", "fast"), default="fast", help=text)
 
 
 def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, shared evenly") -> None:
     """Adds the flags of a run that all homeworks share; `threads` describes the default number of threads."""
     group = parser.add_argument_group("run")
     add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
-    add_flag(
-        group,
-        "device",
-        role=Role.RUNNING,
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto uses a GPU if there is one",
-    )
-    add_flag(
-        group, "threads", role=Role.RUNNING, type=positive_int, help=f"CPU threads per process (default: {threads})"
-    )
-    add_flag(
-        group,
-        "data_dir",
-        role=Role.PLACE,
-        type=Path,
-        default=Path(os.environ.get("HW_DATA_DIR", "data")),
-        help="folder of the data sets, to which missing ones are downloaded (default: $HW_DATA_DIR, else data)",
-    )
+    devices = ("auto", "cpu", "cuda")
+    add_running(group, "device", choices=devices, default="auto", help="auto uses a GPU if there is one")
+    add_running(group, "threads", type=positive_int, help=f"CPU threads per process (default: {threads})")
+    data_dir, default = Path(os.environ.get("HW_DATA_DIR", "data")), "(default: $HW_DATA_DIR, else data)"
+    text = f"folder of the data sets, to which missing ones are downloaded {default}"
+    add_place(group, "data_dir", default=data_dir, help=text)
     add_results_dir_flag(group)
-    add_flag(
-        group, "name", role=Role.RUNNING, type=run_name, help="name of the run folder; a taken name gets -2, -3, …"
-    )
-    add_flag(
-        group,
-        "resume",
-        role=Role.PLACE,
-        type=Path,
-        metavar="RUN",
-        help="resume this interrupted run with its own arguments; the result has the same bits",
-    )
-    add_flag(group, "overwrite", role=Role.CALL, action="store_true", help="replace the run folder of that name")
-    add_flag(
-        group,
-        "tensorboard",
-        role=Role.OUTPUT,
-        action="store_true",
-        help="also write TensorBoard events into the run folder",
-    )
-    add_flag(
-        group,
-        "dry_run",
-        role=Role.CALL,
-        action="store_true",
-        help="check data and model with one training step, without a run folder",
-    )
+    add_running(group, "name", type=run_name, help="name of the run folder; a taken name gets -2, -3, …")
+    text = "resume this interrupted run with its own arguments; it ends with the same bits as without the interruption"
+    add_place(group, "resume", metavar="RUN", help=text)
+    add_call(group, "overwrite", action="store_true", help="replace the run folder of that name")
+    text = "also write TensorBoard events into the run folder"
+    add_output(group, "tensorboard", action="store_true", help=text)
+    text = "check data and model with one training step, without a run folder"
+    add_call(group, "dry_run", action="store_true", help=text)
 
 
 def add_results_dir_flag(group: argparse._ActionsContainer) -> None:
     """Adds the flag --results_dir."""
-    add_flag(
-        group,
-        "results_dir",
-        role=Role.PLACE,
-        type=Path,
-        default=Path("results"),
-        help="run folders go to RESULTS_DIR/<homework>/<name> (default: results)",
-    )
+    text = "run folders go to RESULTS_DIR/<homework>/<name> (default: results)"
+    add_place(group, "results_dir", default=Path("results"), help=text)
 
 
 def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of commands that use a finished run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    add_flag(
-        parser,
-        "data_dir",
-        role=Role.PLACE,
-        type=Path,
-        help="folder of its data set (default: the one at the time of the training)",
-    )
+    add_place(parser, "data_dir", help="folder of the data sets (default: the folder that the training used)")
     add_flag(parser, "seed", type=non_negative_int, default=0, help="seed of the choice of images (default: 0)")
 
 
@@ -276,17 +233,17 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs the `main` of a command; errors that a user can cause become one line and an exit status."""
     before = signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not closed; names of files may be invalid in its encoding
+        if isinstance(stream, io.TextIOWrapper):  # a closed stream is None; file names may be invalid in the encoding
             stream.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
-        print(end="", flush=True)  # unlike sys.stdout.flush, this works if it is closed
+        print(end="", flush=True)  # sys.stdout.flush would fail if the stream is closed
     except BrokenPipeError:  # `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except (Exception, KeyboardInterrupt) as error:
         status, message = _explain(error)
-        # Under torchrun, only the main process prints, except that another process alone may run out of memory.
+        # Under torchrun, the main process prints. Only a lack of memory can end another process alone.
         if os.environ.get("LOCAL_RANK", "0") == "0" or _is_out_of_memory(error):
             print(" ".join(message.split()), file=sys.stderr)
     finally:
@@ -310,7 +267,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
     if _is_out_of_memory(error):
         return 2, "error: out of memory; try a smaller --batch_size"
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # probably because the main process ended, which prints the reason
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # most likely, the main process failed and prints the reason
         return 2, ""
     raise error
 

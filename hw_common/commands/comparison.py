@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hw_common.commands import cli
-from hw_common.commands.cli import add_flag
 from hw_common.commands.train_all import TrainingsFailed, train_all
 from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import files
@@ -17,48 +16,32 @@ from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import CONFIG, Run
 
-# A comparison sets these arguments of its trainings by itself, together with those in which its rows differ.
+# A comparison sets these arguments of its trainings by itself.
 _SET_FOR_EACH_TRAINING = ("seed", "resume", "name", "threads")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison with checked arguments.
+    """A comparison with checked arguments."""
 
-    Attributes:
-        command: the command that trains.
-        rows: the flags of each row's trainings, by the row's name.
-        report: writes table, figures and summary, and returns the summary. Its arguments are the comparison's folder,
-            the finished runs of each row (one per seed), and the seeds.
-        seeds: seeds of the trainings of each row.
-        jobs: number of trainings at a time.
-        name: name of the comparison's folder.
-        trainings: first part of the names of the trainings' folders: <trainings>-<row>-seed<seed>.
-        flags: further flags of all trainings, as given.
-        common: arguments that all trainings share. With other values, a comparison needs another name.
-        results_dir: folder of all run folders.
-        may_change: arguments that may differ when the same comparison is continued, besides `seeds` and `jobs`.
-        kind: the word for it in messages.
-        module: name of the file with its command line.
-        reports_partly: whether a report is written of the finished trainings if others have failed.
-        own_roles: roles of those arguments in `may_change` that `command` does not have.
-    """
-
-    command: ResumableCommand
-    rows: Mapping[str, Sequence[str]]
+    command: ResumableCommand  # the command that trains
+    rows: Mapping[str, Sequence[str]]  # the flags of each row's trainings, by the row's name
+    # Writes table, figures and summary, and returns the summary. Its arguments are the comparison's folder, the
+    # finished runs of each row (one per seed), and the seeds.
     report: Callable[[Run, Mapping[str, Sequence[Run]], Sequence[int]], dict[str, Any]]
-    seeds: Sequence[int]
-    jobs: int
-    name: str
-    trainings: str
-    flags: Sequence[str]
-    common: Mapping[str, Any]
-    results_dir: Path
+    seeds: Sequence[int]  # seeds of the trainings of each row
+    jobs: int  # number of trainings at a time
+    name: str  # name of the comparison's folder
+    trainings: str  # first part of the names of the trainings' folders: <trainings>-<row>-seed<seed>
+    flags: Sequence[str]  # flags that all trainings share
+    common: Mapping[str, Any]  # arguments that all trainings share; the same whenever the comparison is continued
+    results_dir: Path  # folder of all run folders
+    # Arguments, besides `seeds` and `jobs`, that may differ when the comparison is continued.
     may_change: Mapping[str, Any] = field(default_factory=dict)
-    kind: str = "comparison"
-    module: str = "compare"
-    reports_partly: bool = False
-    own_roles: Mapping[str, Role] = field(default_factory=dict)
+    kind: str = "comparison"  # "comparison" or "sweep", for messages
+    module: str = "compare"  # python -m <homework>.<module> runs the comparison
+    reports_partly: bool = False  # whether the finished trainings are reported if others have failed
+    own_roles: Mapping[str, Role] = field(default_factory=dict)  # roles of arguments that `command` does not have
 
     @property
     def folder(self) -> Path:
@@ -76,21 +59,37 @@ class Comparison:
             UserError: another process is running it, a folder was made with other flags, or trainings failed.
             Stopped: on Ctrl-C or SIGTERM, after the running trainings have saved.
         """
-        made_by = f"{self.command.homework}.{self.module}"
-        may_change = {"seeds": self.seeds, "jobs": self.jobs, **self.may_change}
-        common = {**self.common, "name": self.name}
-        folder = open_folder(self.folder, self.kind, made_by, self.command, common, may_change, self.own_roles)
+        folder = self._open_folder()
         try:
             return self.train_and_report(folder)
         except (KeyboardInterrupt, Stopped) as stop:
             number = stop.signal_number if isinstance(stop, Stopped) else signal_of(stop)
-            message = f"the {self.kind} {self.name} was stopped; the same command goes on where it was"
+            message = f"the {self.kind} {self.name} was stopped; the same command resumes it"
             raise Stopped(number, message) from None
         finally:
             folder.close()
 
+    def _open_folder(self) -> Run:
+        """Creates the comparison's folder, or opens the existing one if it was made with the same `common`."""
+        homework, made_by = self.command.homework, f"{self.command.homework}.{self.module}"
+        roles, arguments = {**self.command.roles, **self.own_roles}, {**self.common, "name": self.name}
+        changing = {"seeds": self.seeds, "jobs": self.jobs, **self.may_change}
+        config = describe(homework, made_by, {**arguments, **changing}, roles, {}, {})
+        if not (self.folder / CONFIG).is_file():
+            return Run.create(self.results_dir, config, self.name, overwrite=True)
+        run = Run.reopen(self.folder, homework)
+        try:
+            if run.config.get("command") != made_by:
+                raise UserError(f"{self.folder} is not a {self.kind}; choose another --name")
+            check_same_arguments(run, arguments, roles, cli.defaults_of(self.command.parser()))
+            files.write_json(self.folder / CONFIG, config)
+        except UserError as error:
+            run.close()
+            raise UserError(f"{error}; a {self.kind} with other flags needs another --name") from error
+        return run
+
     def train_and_report(self, folder: Run) -> dict[str, Any]:
-        """Trains what is missing, writes the report into `folder`, which is open, and returns its summary."""
+        """Trains what is missing, writes the report into `folder` and returns its summary."""
         wanted = {  # seed by seed, so that an interrupted comparison has all rows with the first seeds
             self.run_name(row, seed): [*self.flags, *flags, "--seed", str(seed)]
             for seed in self.seeds
@@ -112,16 +111,10 @@ class Comparison:
 
 def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
     """Adds the flags of every comparison: --seeds, --jobs and --name; `name` is the help text of --name."""
-    add_flag(parser, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
-    add_flag(
-        parser,
-        "jobs",
-        role=Role.RUNNING,
-        type=cli.positive_int,
-        default=1,
-        help="number of trainings at a time; they share the cores",
-    )
-    add_flag(parser, "name", role=Role.RUNNING, type=cli.run_name, help=name)
+    cli.add_flag(parser, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
+    jobs = "number of trainings at a time; they share the cores"
+    cli.add_running(parser, "jobs", type=cli.positive_int, default=1, help=jobs)
+    cli.add_running(parser, "name", type=cli.run_name, help=name)
 
 
 def parse(
@@ -130,14 +123,14 @@ def parse(
     """Parses the comparison's own flags; all others are flags of the trainings.
 
     Args:
-        parser: parser of the comparison's own flags, those of `add_flags` included.
+        parser: parser of the comparison's own flags, including those of `add_flags`.
         command: the command that trains.
         argv: the command line; None for that of this process.
         of_a_row: arguments in which the rows differ.
 
     Returns:
         The comparison's own arguments, in which each seed occurs once; the flags of all trainings; and the arguments
-        that `command` parses from these, before it fills in the defaults that depend on others.
+        of the trainings before `command.resolve`.
 
     Raises:
         UserError: a flag is wrong, or the comparison sets it by itself.
@@ -148,7 +141,7 @@ def parse(
     calls = (name for name, role in command.roles.items() if role == Role.CALL)
     for name in (*of_a_row, "seed", "resume", *calls):
         if name in given:
-            raise UserError(f"--{name} belongs to a single training; the comparison sets it itself")
+            raise UserError(f"--{name} is a flag of single trainings; a comparison does not accept it")
     return own, flags, arguments
 
 
@@ -159,42 +152,3 @@ def common_arguments(
     kept = {name for name, role in command.roles.items() if role.decides_result or role == Role.RUNNING}
     kept -= {*of_a_row, *_SET_FOR_EACH_TRAINING}
     return {name: value for name, value in vars(arguments).items() if name in kept}
-
-
-def open_folder(
-    path: Path,
-    kind: str,
-    made_by: str,
-    command: ResumableCommand,
-    arguments: Mapping[str, Any],
-    may_change: Mapping[str, Any],
-    own_roles: Mapping[str, Role],
-) -> Run:
-    """Opens the folder of something that consists of several trainings: a new folder, or the one at `path`.
-
-    Args:
-        path: <results_dir>/<homework>/<name>.
-        kind: "comparison" or "sweep", for messages.
-        made_by: module that `python -m` runs to make the folder.
-        command: the command that trains.
-        arguments: arguments that must be the same as those of an existing folder.
-        may_change: further arguments, which may differ from those of an existing folder.
-        own_roles: roles of arguments that `command` does not have.
-
-    Raises:
-        UserError: another process uses the folder, or it was made by another command or with other arguments.
-    """
-    homework, roles = command.homework, {**command.roles, **own_roles}
-    config = describe(homework, made_by, {**arguments, **may_change}, roles, {}, {})
-    if not (path / CONFIG).is_file():
-        return Run.create(path.parent.parent, config, path.name, overwrite=True)
-    run = Run.reopen(path, homework)
-    try:
-        if run.config.get("command") != made_by:
-            raise UserError(f"{path} is not a {kind}; choose another --name")
-        check_same_arguments(run, arguments, roles, cli.defaults_of(command.parser()))
-        files.write_json(path / CONFIG, config)
-    except UserError as error:
-        run.close()
-        raise UserError(f"{error}; a {kind} with other flags needs another --name") from error
-    return run

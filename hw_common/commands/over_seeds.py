@@ -14,8 +14,8 @@ def over_seeds(summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -
     """Makes a row of a table: number of runs, training time, and mean and standard deviation of metrics.
 
     Args:
-        summaries: content of summary.json of the runs of one row, one per seed.
-        metrics: keys of metrics in their "final" and "best".
+        summaries: contents of summary.json of the runs of one row, one per seed.
+        metrics: keys in "final" and "best" of each summary.
 
     Returns:
         "seeds", "training_seconds", and <epoch>_<metric> and <epoch>_<metric>_std for the final and the best epoch.

@@ -15,11 +15,7 @@ _POLL_SECONDS = 0.1
 
 
 class TrainingsFailed(UserError):
-    """Some of several trainings failed.
-
-    Attributes:
-        finished: the finished runs, by name.
-    """
+    """Some of several trainings failed; `finished` holds the finished runs by name."""
 
     def __init__(self, message: str, finished: Mapping[str, Run]) -> None:
         super().__init__(message)
@@ -36,8 +32,8 @@ def train_all(
         wanted: the flags of each training, without --results_dir and --name, by the name of its run folder. Trainings
             whose flags do not contain --threads share the cores evenly.
         results_dir: folder of all run folders.
-        jobs: number of trainings at a time. A single one runs in this process, several in a process each.
-        logs: folder for the output of these processes, <name>.log.
+        jobs: number of trainings at a time. With 1, they run in this process; otherwise, each runs in a new process.
+        logs: folder for the output of the new processes, <name>.log.
 
     Raises:
         TrainingsFailed: some trainings failed; all others are finished.
@@ -99,7 +95,7 @@ def _train_in_processes(
 
 
 def _start(command: ResumableCommand, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    # In a session of its own, the training gets Ctrl-C only once: from this process, which passes it on.
+    # In a new session, the training gets Ctrl-C once: this process forwards it, and the terminal does not send it.
     with open(log, "a") as output:
         argv = [sys.executable, "-m", command.name, *argv]
         return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

@@ -1,4 +1,4 @@
-"""Opens finished runs: the one way from a run folder to a model with its best weights.
+"""Opens finished runs and loads their best weights.
 
 trained = open_trained(train.COMMAND, folder)
 settings = Settings.from_arguments(trained.arguments)
@@ -22,17 +22,11 @@ Model = TypeVar("Model", bound="nn.Module")
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run.
-
-    Attributes:
-        run: the run folder.
-        arguments: checked arguments of the training.
-        summary: the final metrics.
-    """
+    """A finished run."""
 
     run: Run
-    arguments: argparse.Namespace
-    summary: Mapping[str, Any]
+    arguments: argparse.Namespace  # checked arguments of the training
+    summary: Mapping[str, Any]  # content of summary.json
 
     def load(self, model: Model, metadata: Mapping[str, str]) -> Model:
         """Loads the weights of the best epoch into `model`, sets it to eval mode and returns it.

@@ -1,7 +1,4 @@
-"""What every training command does with its arguments: it starts a run, or resumes one with the run's own arguments.
-
-Nothing here imports torch before the arguments are checked, so that a wrong argument is answered at once.
-"""
+"""Training commands: they parse the arguments, start a run, or resume one with the arguments it was started with."""
 
 import argparse
 from abc import ABC, abstractmethod
@@ -32,17 +29,11 @@ def fill_in(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class ResumableCommand(ABC):
-    """A command that trains into a run folder and resumes an interrupted run.
+    """A command that trains into a run folder and resumes an interrupted run."""
 
-    Attributes:
-        homework: the package, for example "hw_cnn".
-        parser: makes the parser of all flags.
-        resolve: fills in the defaults that depend on other arguments. Raises UserError for arguments that exclude
-            one another.
-    """
-
-    homework: str
-    parser: Callable[[], cli.Parser]
+    homework: str  # the package, for example "hw_cnn"
+    parser: Callable[[], cli.Parser]  # makes the parser of all flags
+    # Fills in the defaults that depend on other arguments. Raises UserError for arguments that exclude one another.
     resolve: Callable[[argparse.Namespace], argparse.Namespace]
 
     @property
@@ -60,10 +51,10 @@ class ResumableCommand(ABC):
         """Trains with checked arguments."""
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Returns checked arguments with all defaults filled in; with `--resume`, those of the run to resume.
+        """Returns checked arguments with all defaults filled in. With `--resume`, they come from the run to resume.
 
         Raises:
-            UserError: an argument is wrong, excludes another one, or differs from that of the run to resume.
+            UserError: an argument is wrong, excludes another one, or differs from the run to resume.
         """
         arguments, given = cli.parse(self.parser(), argv)
         if arguments.resume is None:
@@ -74,26 +65,26 @@ class ResumableCommand(ABC):
         fixed = {name: value for name, value in given.items() if name not in new}
         check_same_arguments(run, fixed, roles, cli.defaults_of(self.parser()))
         own = argparse.Namespace(**{**vars(self.parse_saved(run)), **new})
-        own.threads = run.config.get("host", {}).get("threads")  # the same bits need the same number
+        own.threads = run.config.get("host", {}).get("threads")  # another number would change the rounding
         if own.threads is not None and (not isinstance(own.threads, int) or own.threads < 1):
             raise UserError(f"{run.folder / CONFIG} is damaged: threads {own.threads!r}, expected a whole number")
         return own
 
     def parse_saved(self, run: Run) -> argparse.Namespace:
-        """Returns the arguments that `run` was started with, checked as strictly as those of a command line.
+        """Returns the arguments that `run` was started with, after the checks of a command line.
 
         Raises:
-            UserError: another command made the run, or its config.json was tampered with or is of another version.
+            UserError: another command made the run, or its config.json is damaged or of another version.
         """
         if run.config.get("command") != self.name:
-            raise UserError(f"{run.folder} was made by {run.config.get('command')}; name one of its runs")
+            raise UserError(f"{run.folder} was made by {run.config.get('command')}, expected a run of {self.name}")
         try:
             return self.resolve(cli.parse_saved(self.parser(), {**run.arguments, "resume": None}))
         except UserError as error:
             raise UserError(f"{run.folder / CONFIG} is damaged: {error}") from error
 
     def flags_of(self, run: Run) -> list[str]:
-        """Returns the shortest command line that trains the same as `run` on any machine.
+        """Returns the shortest command line that repeats the training of `run` on any machine.
 
         Raises:
             UserError: as `parse_saved`.
@@ -124,7 +115,7 @@ class ResumableCommand(ABC):
             flags: flags of the training, without --results_dir and --name.
             results_dir: folder of all run folders.
             name: name of the run folder.
-            threads: threads of a new run whose flags name no number; None for the command's own default.
+            threads: threads of a new run if `flags` do not set them; None for the command's own default.
 
         Raises:
             UserError: a flag is wrong, or a run folder of that name was made with other flags.
@@ -133,15 +124,16 @@ class ResumableCommand(ABC):
         flags = [*flags, "--results_dir", str(results_dir), "--name", name]
         arguments = self.parse(flags)
         if not (folder / CONFIG).is_file():
-            share = [] if threads is None or arguments.threads else ["--threads", str(threads)]
-            return [*flags, *share, "--overwrite"]  # clears the leftovers of a run that was killed as it started
+            if threads is not None and not arguments.threads:
+                flags += ["--threads", str(threads)]
+            return [*flags, "--overwrite"]  # removes what is left of a run that was killed as it started
         run = Run.open(folder, self.homework)
         compared = {**vars(arguments), "threads": run.arguments.get("threads")}
         check_same_arguments(run, compared, self.roles, cli.defaults_of(self.parser()))
         return [] if run.is_finished else self._flags_to_resume(folder, arguments)
 
     def _flags_to_resume(self, folder: Path, arguments: argparse.Namespace) -> list[str]:
-        """Returns the command line that resumes the run in `folder` where data and results are now."""
+        """Returns the command line that resumes the run in `folder`, with the paths in `arguments`."""
         flags = ["--resume", str(folder)]
         for name, role in self.roles.items():
             if role.may_have_moved and name != "resume":
@@ -151,13 +143,7 @@ class ResumableCommand(ABC):
     def train_once(self, flags: Sequence[str], results_dir: Path, name: str) -> Run:
         """Returns the finished run called `name`; trains or resumes it first if necessary.
 
-        Args:
-            flags: flags of the training, without --results_dir and --name.
-            results_dir: folder of all run folders.
-            name: name of the run folder.
-
-        Raises:
-            UserError: as `main` and `flags_to_finish`.
+        Arguments and errors are those of `main` and `flags_to_finish`.
         """
         argv = self.flags_to_finish(flags, results_dir, name, threads=None)
         if argv:
@@ -167,13 +153,10 @@ class ResumableCommand(ABC):
 
 @dataclass(frozen=True)
 class TrainingCommand(ResumableCommand):
-    """`python -m <homework>.train` of a homework that trains with PyTorch.
+    """`python -m <homework>.train` of a homework that trains with PyTorch."""
 
-    Attributes:
-        prepare: makes the experiment from the checked arguments and the device that they name. It imports the
-            homework's experiment.py inside the function, so that arguments are checked before torch is imported.
-    """
-
+    # Makes the experiment from the checked arguments and the device that they name. It imports the homework's
+    # experiment.py inside the function, so that arguments are checked before torch is imported.
     prepare: Callable[[argparse.Namespace, "torch.device"], "Experiment"]
 
     def train(self, arguments: argparse.Namespace) -> None:

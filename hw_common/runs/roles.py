@@ -4,14 +4,14 @@ import enum
 
 
 class Role(enum.Enum):
-    """What an argument decides. Each flag declares its role once, in `hw_common.commands.cli.add_flag`."""
+    """The kind of a command-line argument, declared once for each flag by `hw_common.commands.cli.add_flag`."""
 
-    TRAINED = "trained"  # what is trained: the same value on resume
-    INPUT = "input"  # a file that is trained on, or a name in its place: on resume, the hash of its content is compared
-    PLACE = "place"  # where data and results are: a path or an address on one machine
-    RUNNING = "running"  # how it runs: no part of the question, but the same bits need the same value
-    OUTPUT = "output"  # what is written besides the results
-    CALL = "call"  # what a single call of the command does
+    TRAINED = "trained"  # a setting of the training; a resumed run has the same value
+    INPUT = "input"  # a data set or weights, by path or name; the path may change on resume, the content may not
+    PLACE = "place"  # a path or address of data or results, which may change on resume
+    RUNNING = "running"  # a setting of the machine, such as --device; a resumed run has the same value
+    OUTPUT = "output"  # additional output, which may change on resume
+    CALL = "call"  # an option of a single call of the command, such as --overwrite
 
     @property
     def decides_result(self) -> bool:
@@ -20,10 +20,10 @@ class Role(enum.Enum):
 
     @property
     def may_change_on_resume(self) -> bool:
-        """Whether a run may be resumed with another value than it was started with."""
+        """Whether a run may be resumed with a new value."""
         return self not in (Role.TRAINED, Role.RUNNING)
 
     @property
     def may_have_moved(self) -> bool:
-        """Whether the value is a path that may be another one when a run is resumed."""
+        """Whether the value is a path or address that may change on resume."""
         return self in (Role.INPUT, Role.PLACE)

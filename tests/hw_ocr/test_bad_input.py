@@ -84,8 +84,8 @@ def test_wrong_flags(tmp_path, flags, says):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--model", "cnn"], "--model belongs to a single training; the comparison sets it itself"),
-        (["--crf"], "--crf belongs to a single training"),
+        (["--model", "cnn"], "--model is a flag of single trainings; a comparison does not accept it"),
+        (["--crf"], "--crf is a flag of single trainings"),
     ],
 )
 def test_wrong_comparisons(tmp_path, flags, says):
