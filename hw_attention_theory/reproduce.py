@@ -7,9 +7,8 @@ they scale. Finished parts are kept, and interrupted ones are resumed.
   python -m hw_attention_theory.reproduce --profile full --data_dir …  on MNIST, about half an hour
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from hw_attention_theory import parameter_counts, scaling, train, verify
 from hw_attention_theory.presets import HOMEWORK, TITLES
@@ -18,17 +17,9 @@ from hw_common.commands.train_all import train_all
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, Run
 
-_CHECKS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType({
-    "parameter_counts": parameter_counts.main,
-    "verify": verify.main,
-})  # fmt: skip
-_TRAININGS: Mapping[str, list[str]] = MappingProxyType(
-    {"sample": ["--dataset", "sample", "--epochs", "15"], "full": []}
-)
-_SCALING: Mapping[str, list[str]] = MappingProxyType({
-    "sample": ["--max_length", "8192", "--dimensions", "8", "16", "--terms", "3"],
-    "full": [],
-})  # fmt: skip
+_CHECKS = {"parameter_counts": parameter_counts.main, "verify": verify.main}
+_TRAININGS = {"sample": ["--dataset", "sample", "--epochs", "15"], "full": []}
+_SCALING = {"sample": ["--max_length", "8192", "--dimensions", "8", "16", "--terms", "3"], "full": []}
 _COLUMNS = {
     "data": "{data}",
     "network": "{network}",

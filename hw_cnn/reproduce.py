@@ -60,15 +60,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         sets = _SAMPLE if made.profile == "sample" else _FULL
         networks = [arguments.only] if arguments.only else list(sets)
         sweep_flags = [*made.where, "--seeds", *_SEEDS[made.profile]]
-        flags_of = {network: [*sets[network], *_kernels(network), *made.given] for network in networks}
-        best = {
-            network: _best_of_sweep(network, [*flags_of[network], *sweep_flags, "--name", f"{made.profile}-{network}"])
-            for network in networks
-        }
+        training, best = {}, {}
+        for network in networks:
+            first, second = NETWORKS[network].convolutions  # their kernels are drawn
+            training[network] = [*sets[network], "-conv_1_name", first, "-conv_2_name", second, *made.given]
+            name = f"{made.profile}-{network}"
+            best[network] = _best_of_sweep(network, [*training[network], *sweep_flags, "--name", name])
         trained = dict(best)
         if "oct" in best:
             title = "oct without max-pooling, at the best learning rate (ist-2023-24-hw2 Q2.2)"
-            chosen = [*flags_of["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"])]
+            chosen = [*training["oct"], "-no_maxpool", "--lr", str(best["oct"].arguments["lr"])]
             trained["oct without max-pooling"] = made.train(title, train.COMMAND, chosen, "oct-no_maxpool")
         explanations = _explain(best, made.data)
         rows = [_row(title, run) for title, run in trained.items()]
@@ -76,12 +77,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         folders = [made.folder / f"{made.profile}-{network}" for network in networks]
         folders += [run.folder for run in trained.values()]
         made.results.extend([*explanations, *(folder / "*.png" for folder in folders)])
-
-
-def _kernels(network: str) -> list[str]:
-    """Returns the flags that draw the kernels of both convolutions."""
-    first, second = NETWORKS[network].convolutions
-    return ["-conv_1_name", first, "-conv_2_name", second]
 
 
 def _best_of_sweep(network: str, flags: Sequence[str]) -> Run:

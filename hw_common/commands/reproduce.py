@@ -33,25 +33,15 @@ def parser(homework: str, description: str | None, jobs: bool = True) -> cli.Par
 
 @dataclass(frozen=True)
 class Reproduction:
-    """One call of a `reproduce` command.
+    """One call of a `reproduce` command."""
 
-    Attributes:
-        profile: "sample" or "full", the first part of the names of run folders.
-        results_dir: folder of all run folders.
-        folder: folder of the homework's run folders.
-        data: --data_dir, if it was given.
-        given: the given flags that are passed on to the trainings; --data_dir is one of them.
-        where: flags of a comparison that say where and how it runs, without --name.
-        results: paths and patterns of tables and figures, listed at the end in this order.
-    """
-
-    profile: str
-    results_dir: Path
-    folder: Path
-    data: Sequence[str]
-    given: Sequence[str]
-    where: Sequence[str]
-    results: list[Path] = field(default_factory=list)
+    profile: str  # "sample" or "full", the first part of the names of run folders
+    results_dir: Path  # folder of all run folders
+    folder: Path  # folder of the homework's run folders
+    data: Sequence[str]  # --data_dir with its value, or nothing if it was not given
+    given: Sequence[str]  # the given flags that are passed on to the trainings; --data_dir is one of them
+    where: Sequence[str]  # flags of a comparison that say where and how it runs, without --name
+    results: list[Path] = field(default_factory=list)  # paths and patterns to list at the end, in this order
 
     def train(self, title: str, command: ResumableCommand, flags: Sequence[str], part: str) -> Run:
         """Prints `title` and returns the finished run <profile>-<part>; trains or resumes it first if necessary."""
