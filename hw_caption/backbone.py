@@ -1,7 +1,7 @@
 """The encoder's network, ResNet-18 without its last two layers, and its weights.
 
-The layers are torchvision's, in an nn.Sequential as in the course's code. A 224×224 image becomes 7×7 regions of 512
-features.
+The layers are torchvision's, in an nn.Sequential as in the course's code. They turn a 224×224 image into 7×7 regions of
+512 features.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from hw_common.training.pretrained import load_backbone, load_pretrained
 
-REGION_SIZE = 512  # features of a region
-STRIDE = 32  # pixels from one region to the next
-# torchvision's weights were trained with pixels between 0 and 1, minus this mean, divided by this standard deviation.
+REGION_SIZE = 512  # number of features of a region
+STRIDE = 32  # distance between neighbouring regions in pixels
+# torchvision's weights were trained on pixels scaled to [0, 1], from which this mean was subtracted before they were
+# divided by this standard deviation.
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -24,12 +25,12 @@ def load_trunk(weights: str, data_dir: Path, seed: int = 42) -> nn.Sequential:
 
     Args:
         weights: "imagenet" (torchvision's, downloaded on first use), "none" (initialized from `seed`), or the path of
-            a state dict of torchvision's ResNet-18 as .safetensors or as a PyTorch file, whose last layer is ignored.
-        data_dir: folder that downloaded weights are kept in.
+            a .safetensors or PyTorch file with a state dict of torchvision's ResNet-18; its last layer is ignored.
+        data_dir: folder for downloaded weights.
         seed: seed of the random weights "none".
 
     Raises:
-        UserError: the weights are not available, are damaged, or are those of another network.
+        UserError: the weights are not available, are damaged, or do not fit the network.
     """
     from torchvision.models import resnet18  # slow to import
 
@@ -46,7 +47,7 @@ def load_trunk(weights: str, data_dir: Path, seed: int = 42) -> nn.Sequential:
 
 
 def weights_sha256(trunk: nn.Module) -> str:
-    """Hash of the names and values of a network's weights, which does not depend on the file that they came from."""
+    """SHA-256 of the names and values of a network's weights; the format of their file does not matter."""
     digest = hashlib.sha256()
     for name, tensor in sorted(trunk.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -55,7 +56,7 @@ def weights_sha256(trunk: nn.Module) -> str:
 
 
 def to_input(pixels: np.ndarray | Tensor) -> Tensor:
-    """Images (B, H, W, 3) uint8 to the trunk's input: (B, 3, H, W) float32 in channels_last, normalized."""
+    """Converts images (B, H, W, 3) uint8 to the trunk's input: (B, 3, H, W) float32 in channels_last, normalized."""
     floats = torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div_(255)  # permuting makes it channels_last
     mean, std = (torch.tensor(values, device=floats.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     return floats.sub_(mean).div_(std)

@@ -1,7 +1,7 @@
-"""A canvas for aerial pictures: it draws ground, trees, houses, roads, boats and airplanes as seen from above.
+"""Draws aerial pictures: ground, trees, houses, roads, boats and airplanes as seen from above.
 
-Coordinates and sizes are in pixels of a canvas that is larger than the picture. Points within REACH of the middle stay
-in the picture however the canvas is rotated.
+Coordinates and sizes are in pixels of the canvas, which is larger than the finished picture. The finished picture is a
+square around the middle of the rotated canvas.
 """
 
 import math
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIDE = 368  # height and width of the canvas
+SIDE = 368  # height and width of the canvas, a little more than the diagonal of the square that is cut out of it
 MIDDLE = SIDE / 2
-REACH = 120
-_WINDOW = 256  # side of the square that is cut out of the rotated canvas; its diagonal, rounded up, is SIDE
-PICTURE = 128  # side of the picture, to which the cut-out is reduced for smooth edges
+REACH = 120  # points up to this distance from the middle are in the picture for every angle of rotation
+_WINDOW = 256  # height and width of the square that is cut out of the rotated canvas
+PICTURE = 128  # height and width of the finished picture; reducing the cut-out to this size smooths the edges
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -39,7 +39,7 @@ _SHADOW = (30, 34, 32)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """`colour` made lighter (factor above 1) or darker."""
+    """Returns a lighter (factor above 1) or darker colour."""
     red, green, blue = (min(255, max(0, round(part * factor))) for part in colour)
     return red, green, blue
 
@@ -48,7 +48,7 @@ class Canvas:
     """A picture that is being drawn.
 
     Args:
-        rng: source of random details such as the positions of trees and the shades of roofs.
+        rng: random generator for details such as the positions of trees and the shades of roofs.
         ground: colour of the ground.
     """
 
@@ -58,7 +58,7 @@ class Canvas:
         self.pen = ImageDraw.Draw(self.image)
 
     def _rough(self, colour: Colour) -> np.ndarray:
-        """A surface (SIDE, SIDE, 3) uint8 with patches and grain."""
+        """An uneven surface: an image (SIDE, SIDE, 3) uint8 with lighter and darker patches, and with noise."""
         patches = Image.fromarray(self.rng.standard_normal((14, 14), np.float32)).resize((SIDE, SIDE))
         grain = self.rng.integers(-10, 11, (SIDE, SIDE), np.int16)
         height = (7 * np.asarray(patches)).astype(np.int16) + grain
@@ -80,12 +80,12 @@ class Canvas:
         self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
     def shape(self, x: float, y: float, angle: float, points: Sequence[Point], colour: Colour) -> None:
-        """A polygon around (x, y), rotated by `angle` radians."""
+        """A polygon whose `points` are relative to (x, y), rotated by `angle` radians."""
         cos, sin = math.cos(angle), math.sin(angle)
         self.pen.polygon([(x + cos * u - sin * v, y + sin * u + cos * v) for u, v in points], fill=colour)
 
     def surface(self, top: float, bottom: float, colour: Colour) -> None:
-        """A strip of ground in another colour, from `top` to `bottom`."""
+        """A strip of ground in another colour, between the heights `top` and `bottom`, across the whole canvas."""
         mask = Image.new("L", self.image.size)
         ImageDraw.Draw(mask).rectangle((0, top, SIDE, bottom), fill=255)
         self.image.paste(Image.fromarray(self._rough(colour)), mask=mask)
@@ -143,10 +143,8 @@ class Canvas:
 
     def airplane(self, x: float, y: float, size: float, angle: float) -> None:
         """A white airplane with its shadow."""
-        wing, tail = (
-            [(0.1, 0), (-0.2, 0.55), (-0.3, 0.55), (-0.12, 0)],
-            [(-0.35, 0), (-0.5, 0.22), (-0.55, 0.2), (-0.48, 0)],
-        )
+        wing: list[Point] = [(0.1, 0), (-0.2, 0.55), (-0.3, 0.55), (-0.12, 0)]
+        tail: list[Point] = [(-0.35, 0), (-0.5, 0.22), (-0.55, 0.2), (-0.48, 0)]
         body = [(0.55, 0), (0.42, 0.07), (-0.5, 0.05), (-0.5, -0.05), (0.42, -0.07)]
         for offset, colour in ((4, _SHADOW), (0, (244, 244, 246))):
             for part in (wing, tail, [(u, -v) for u, v in wing], [(u, -v) for u, v in tail], body):
@@ -154,12 +152,12 @@ class Canvas:
                 self.shape(x + offset, y + offset, angle, scaled, colour)
 
     def curve(self, bend: float, waves: float) -> list[Point]:
-        """Points of a wavy line through the middle, from the left edge of the canvas to the right."""
+        """Points of a sine wave across the canvas, with an amplitude of `bend` pixels and `waves` periods."""
         phase = self.rng.uniform(0, 2 * math.pi)
         steps = np.linspace(-20, SIDE + 20, 200)
         return [(t, MIDDLE + bend * math.sin(phase + 2 * math.pi * waves * t / SIDE)) for t in steps]
 
     def ribbon(self, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """A broad line along `points`, which must be close together."""
+        """A line of the given width along `points`, which must be close together."""
         for x, y in points:
             self.disc(x, y, width / 2, colour)

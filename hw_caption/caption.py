@@ -5,10 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from hw_caption.presets import MAX_BEAM
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 
-_MAX_BEAM = 1000
 _DESCRIPTION = """\
 Prints a caption for each image file, generated with the weights of the best epoch of the run folder RUN.
 
@@ -22,21 +22,25 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_caption.caption", _DESCRIPTION, usage="%(prog)s RUN IMAGE [IMAGE …] [flags]")
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
-    add_flag(flags, "beam", type=_beam, help="beam search of this width (default: the run's own decoding)")
-    add_flag(flags, "json", action="store_true", help="print one JSON list in the format of the run's own caption file")
+    add_flag(flags, "beam", type=_beam, help="width of a beam search (default: the decoding of the run's own captions)")
+    add_flag(
+        flags,
+        "json",
+        action="store_true",
+        help='print one JSON list in the course\'s format: [{"image_name": …, "caption": [words]}, …]',
+    )
     cli.add_kernels_flag(flags)
     return flags
 
 
 def _beam(text: str) -> int:
-    width = cli.positive_int(text)
-    if width > _MAX_BEAM:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_MAX_BEAM}, got {text!r}")
+    if (width := int(cli.positive_int(text))) > MAX_BEAM:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_BEAM}, got {text!r}")
     return width
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints a line for each image, or one JSON list."""
+    """Prints a line with the caption of each image, or one JSON list."""
     arguments = parser().parse_args(argv)
     captions = caption(arguments.run, arguments.images, arguments.beam, arguments.kernels)
     if arguments.json:
@@ -50,12 +54,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def caption(
     folder: Path, paths: Sequence[Path], beam: int | None = None, kernels: str = "fast"
 ) -> list[tuple[Path, list[str]]]:
-    """Captions image files with a finished run.
+    """Generates a caption for each image file with a finished run.
 
     Args:
         folder: the run folder.
         paths: the image files.
-        beam: width of a beam search; None for the run's own decoding.
+        beam: width of a beam search; None for the decoding of the run's own captions.
         kernels: "plain" or "fast", see `experiment.build_model`.
 
     Returns:

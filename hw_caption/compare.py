@@ -14,9 +14,9 @@ from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 
 _DESCRIPTION = """\
-Trains the decoder without attention and the one with attention, each with every seed. For each decoding, tabulates mean
-and standard deviation of the metrics after the last and after the best epoch. All other flags are those of
-`python -m hw_caption.train`.
+Trains the decoder without attention and the decoder with attention, each with every seed. The table shows, for each
+decoding, mean and standard deviation of the metrics after the last and after the best epoch. The flags of
+`python -m hw_caption.train` that are not listed here are passed on to it.
 
   python -m hw_caption.compare --seeds 42 43 44 --jobs 2
   python -m hw_caption.compare --seeds 42 43 44 --only vanilla --recipe best
@@ -30,9 +30,9 @@ _METRICS = ("bleu4", "corpus_bleu4", "rouge_l", "cider_d")
 
 
 def parser() -> cli.Parser:
-    """The comparison's own flags; all other flags are passed on to `hw_caption.train`."""
+    """The comparison's own flags."""
     flags = cli.Parser("python -m hw_caption.compare", _DESCRIPTION)
-    add_flag(flags, "only", choices=tuple(TITLES), help="one of the two decoders (default: both)")
+    add_flag(flags, "only", choices=tuple(TITLES), help="train only this decoder (default: both)")
     comparison.add_flags(flags, "name of the comparison's folder (default: compare-<data>-<recipe>)")
     return flags
 
@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     """Checks all flags, including those for hw_caption.train.
 
     Raises:
-        UserError: a flag is wrong, or is one that the comparison sets itself.
+        UserError: a flag is wrong, or the comparison sets it itself.
     """
     own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _ROW_FLAGS)
     arguments = train.COMMAND.parse(flags)
@@ -63,12 +63,14 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the trainings that are not finished, then writes table and curves."""
+    """Runs the trainings that are not finished, then writes the table and the figure."""
     parse(argv).run()
 
 
 def _report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Writes table, curves and summary into the comparison's folder and prints the table; returns the summary."""
+    """Writes table, figure and summary into the comparison's folder, prints the table and returns the summary."""
+    from hw_caption import plots  # imports matplotlib
+
     summaries = {decoder: [run.summary() for run in runs] for decoder, runs in trained.items()}
     first = next(iter(summaries.values()))[0]
     table = [
@@ -84,7 +86,8 @@ def _report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[i
         "table": table,
     }
     text = f"{first['data']}, {in_words(len(seeds))}:\n\n{_markdown(table)}"
-    _draw(folder, trained, f"{first['data']}, {SOURCE}, {in_words(len(seeds))}")
+    rows = {TITLES[key]: [files.read_csv(run.folder / METRICS) for run in runs] for key, runs in trained.items()}
+    plots.training_curves(folder.folder, rows, f"{first['data']}, {SOURCE}, {in_words(len(seeds))}")
     files.write_csv(folder.folder / "table.csv", table)
     files.write_bytes(folder.folder / "table.md", text.encode())
     folder.write_summary(summary)
@@ -93,7 +96,7 @@ def _report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[i
 
 
 def _row(decoder: str, decoding: str, summaries: Sequence[Mapping[str, Any]], published: bool) -> dict[str, Any]:
-    """One line of the table: means and standard deviations over the seeds."""
+    """A row of the table: means and standard deviations over the seeds."""
     metrics = (f"validation_{decoding}_bleu4", *(f"test_{decoding}_{name}" for name in _METRICS))
     return {
         "decoder": decoder,
@@ -119,15 +122,6 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
         cells = [TITLES[row["decoder"]], row["way"], *(cell(row, name) for name in columns.values())]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _draw(folder: Run, trained: Mapping[str, Sequence[Run]], title: str) -> None:
-    from hw_caption import plots  # imports matplotlib
-
-    rows = {
-        TITLES[decoder]: [files.read_csv(run.folder / METRICS) for run in runs] for decoder, runs in trained.items()
-    }
-    plots.training_curves(folder.folder, rows, title)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""Consensus decoding: of many candidate captions, choose the one with the largest expected BLEU-4.
+"""Consensus decoding: chooses the candidate caption with the largest expected BLEU-4.
 
 Beam search ranks captions by their probability, but captions are judged by their BLEU-4 against human references.
 Consensus decoding (Devlin et al. 2015, "Exploring nearest neighbor approaches for image captioning") chooses the
-candidate that agrees most with the references of similar training images. For an image, it works in four steps:
+candidate that agrees most with the references of similar training images. For a new image, it works in four steps:
 
-1. Candidates: all captions that beam search returns, and the references of the 50 most similar training images.
-2. For each candidate, its BLEU-4 against the references of each of the N training images: a vector of N scores.
-3. For the image, a weight for each of the N training images. Kernel ridge regression predicts from the image's
-   descriptor the BLEU-4 that a candidate would have against the image's own, unknown references. Its prediction is a
-   weighted sum of the N scores, and the weights are the same for all candidates.
-4. The candidate with the largest prediction is the caption.
+1. Collect the candidates: all captions that beam search returns, and the references of the 50 most similar training
+   images.
+2. Score each candidate against each of the N training images: the score is the candidate's BLEU-4 against the
+   references of the training image.
+3. Predict each candidate's BLEU-4 against the unknown references of the new image, by kernel ridge regression from
+   image descriptors to scores. The prediction is a weighted sum of the candidate's N scores. The weights depend on the
+   new image alone, so they are the same for all candidates.
+4. Return the candidate with the largest prediction.
 
-Devlin et al. give equal weights to the nearest training images and none to the others.
+Devlin et al. instead give equal weights to the nearest training images and no weight to the others.
 """
 
 import functools
@@ -31,29 +33,26 @@ from hw_common.runs.errors import UserError
 
 Words = tuple[int, ...]  # ids of a caption's words, without START and END
 
-# Chosen by cross-validation in which each validation fold is a stretch of Sydney's training images in file order.
-# Images that are close in the data set show neighbouring ground, so folds of random images would favour a ridge that is
-# too small.
+# The ridge was chosen by cross-validation over Sydney's training images. Each fold was a block of consecutive images,
+# because consecutive images show neighbouring ground: random folds would favour a ridge that is too small.
 _RIDGE = 1.0
 _NEAREST = 50  # number of training images whose references are candidates
 _MAX_IMAGES = 20_000  # the kernel matrix then takes 3.2 GB
-_CACHED_CAPTIONS = 4096  # captions whose BLEU-4 against all training images is kept in memory
+_CACHED_CAPTIONS = 4096  # number of candidates whose N scores are kept in memory
 
 
 class Consensus:
     """Training images and their references, prepared for consensus decoding.
 
-    Attributes:
+    Args:
         descriptors: (N, C) float32, a vector for each training image; similar images have similar descriptors.
         references: the reference captions of each training image.
+
+    Raises:
+        UserError: there are no training images, or too many.
     """
 
     def __init__(self, descriptors: Tensor, references: Sequence[Sequence[Words]]) -> None:
-        """Factorizes the kernel matrix and indexes the references' n-grams.
-
-        Raises:
-            UserError: there are no training images, or too many.
-        """
         if not 1 <= len(references) <= _MAX_IMAGES:
             raise UserError(
                 f"--decoding consensus: expected 1 to {_MAX_IMAGES} training images, got {len(references)}; choose beam"
@@ -74,11 +73,11 @@ class Consensus:
         self._brevity = functools.cache(self._compute_brevity)
 
     def choose(self, descriptors: Tensor, found: Sequence[Sequence[Words]]) -> list[Words]:
-        """The candidate with the largest expected BLEU-4, for each image.
+        """Returns the candidate with the largest expected BLEU-4 for each image.
 
         Args:
-            descriptors: (B, C), of the images.
-            found: for each image, the captions that beam search found.
+            descriptors: (B, C), the images' descriptors.
+            found: for each image, the captions that beam search returned.
         """
         kernel = self._kernel(descriptors)
         nearest = kernel.topk(min(_NEAREST, len(self.references)), dim=1).indices.tolist()
@@ -91,7 +90,7 @@ class Consensus:
         return chosen
 
     def _kernel(self, descriptors: Tensor) -> Tensor:
-        """The kernel exp(-|x - y|²) of normalized descriptors with those of the training images: (B, N) float64."""
+        """The kernel exp(-|x - y|²) of normalized descriptors, x of images and y of training images: (B, N) float64."""
         return (2 * self._normalize(descriptors) @ self._directions.T - 2).exp()
 
     def _normalize(self, descriptors: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ class Consensus:
         return torch.nn.functional.normalize((descriptors.double() - self._mean) / self._std, dim=1)
 
     def _weights(self, kernel: Tensor) -> Tensor:
-        """The weight of each training image in the predictions for each image: (B, N), rows with the sum 1.
+        """The weights (B, N) of the training images in the predictions for each image; each row sums to 1.
 
         Kernel ridge regression is fitted to the scores minus their mean, and the mean is added to its predictions.
         """
@@ -107,7 +106,7 @@ class Consensus:
         return weights + (1 - weights.sum(dim=1, keepdim=True)) / len(self.references)
 
     def _index_ngrams(self) -> dict[tuple[Ngram, int], np.ndarray]:
-        """For each (n-gram, times), the training images with a reference that has the n-gram at least that often."""
+        """Maps (n-gram, k) to the training images that have the n-gram at least k times in one of their references."""
         index: dict[tuple[Ngram, int], list[int]] = {}
         for image, captions in enumerate(self.references):
             for n in range(1, metrics.MAX_N + 1):
@@ -119,7 +118,8 @@ class Consensus:
     def _compute_bleu(self, caption: Words) -> np.ndarray:
         """BLEU-4 of a caption, without smoothing, against the references of each training image: (N,) float64.
 
-        A reference that equals the caption is left out; otherwise the references of training images would all score 1.
+        A reference that equals the caption is left out, because a candidate that comes from a training image would
+        otherwise score 1 against this image.
         """
         score = np.zeros(len(self.references))
         for n in range(1, metrics.MAX_N + 1):
@@ -138,13 +138,13 @@ class Consensus:
         return score
 
     def _compute_brevity(self, length: int) -> np.ndarray:
-        """BLEU's brevity penalty of captions of `length` words against each training image: (N,)."""
+        """BLEU's brevity penalty of a caption with `length` words against each training image's references: (N,)."""
         lengths = ([len(caption) for caption in captions] for captions in self.references)
         closest = np.array([min(of_image, key=lambda other: (abs(other - length), other)) for of_image in lengths])
         return np.exp(np.minimum(0, 1 - closest / max(1, length)))
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
-        """Writes a safetensors file with `metadata`, which `load` compares."""
+        """Writes a safetensors file with `metadata`, which `load` checks."""
         captions = list(itertools.chain.from_iterable(self.references))
         words = np.full((len(captions), max(1, *map(len, captions))), PAD, dtype=np.int32)
         for row, caption in zip(words, captions, strict=True):
@@ -162,7 +162,7 @@ class Consensus:
 
         Args:
             path: the file.
-            metadata: the metadata that it must have.
+            metadata: the metadata that `save` was given.
             vocab_size: number of words in the vocabulary.
             descriptor_size: number of features in a descriptor.
 

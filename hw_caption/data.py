@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hw_caption import sample
+from hw_caption.images import VIEWS
 from hw_caption.presets import DATASETS
 from hw_caption.vocabulary import PAD, Vocabulary
 from hw_common.data import captioned_images
@@ -28,7 +29,7 @@ _SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 class Split:
     """Images and their reference captions."""
 
-    images: tuple[DatasetFile, ...]  # the image files
+    images: tuple[DatasetFile, ...]
     captions: tuple[Captions, ...]  # for each image, the lower-cased words of each of its captions
 
     def __len__(self) -> int:
@@ -45,12 +46,12 @@ class CaptionData:
     """A data set with its three splits."""
 
     name: str  # the data set's name, for figures
-    label: str  # a short name that can be part of a file name
-    train: Split  # images to train on
-    val: Split  # images that choose the best epoch
-    test: Split  # images that the reported numbers are measured on
+    label: str  # the data set's name, for file names
+    train: Split
+    val: Split  # the best epoch is chosen on it
+    test: Split  # the reported numbers are measured on it
     vocabulary: Vocabulary  # words of the training captions
-    hashes: Mapping[str, str]  # SHA-256 of the caption file, by <label>/<file name>
+    hashes: Mapping[str, str]  # <label>/<name of the caption file> -> SHA-256 of the caption file
 
     @property
     def images(self) -> list[DatasetFile]:
@@ -64,12 +65,12 @@ class CaptionData:
 
 
 def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_count: int = 1) -> CaptionData:
-    """Reads a data set's captions and finds its images, which are read later.
+    """Reads the captions of a data set and finds its images, whose pixels are read later.
 
     Args:
         dataset: a key of presets.DATASETS.
         data_dir: folder that holds the data sets.
-        dataset_dir: folder or tar archive with a data set in one of the two formats; it replaces `dataset`.
+        dataset_dir: folder or tar archive to read instead, in a format of `captioned_images`.
         min_count: the vocabulary has the words that occur at least this often in the training captions.
 
     Raises:
@@ -98,8 +99,8 @@ def _locate(dataset: str, data_dir: Path) -> Path:
             if path.exists():
                 return path
     raise UserError(
-        f"{data_dir / names[0]} is missing, and so is {names[0]}.tar: put the data set there by hand, name the folder "
-        "that has it with --data_dir, name its own folder with --dataset_dir, or use --dataset sample"
+        f"{data_dir} contains neither {names[0]} nor {names[0]}.tar: put the data set there, give its parent folder "
+        "with --data_dir or its own path with --dataset_dir, or use --dataset sample"
     )
 
 
@@ -112,7 +113,7 @@ def _select(images: Sequence[CaptionedImage], split: str, where: str) -> Split:
 
 
 def _with_splits(found: CaptionedImages, label: str) -> Sequence[CaptionedImage]:
-    """Splits a captions.txt 80/10/10 by a shuffle with a fixed seed, so that all runs share their test images."""
+    """Splits a data set without splits 80/10/10 by a shuffle with a fixed seed: all runs share the test images."""
     if found.images and found.images[0].split is not None:
         return found.images
     if len(found.images) < len(SPLITS):
@@ -127,20 +128,19 @@ def _with_splits(found: CaptionedImages, label: str) -> Sequence[CaptionedImage]
 
 
 class Inputs(Protocol):
-    """The captioner's inputs for images: features that were computed before, or pixels for an encoder.
-
-    Attributes:
-        views: 8 if flips and rotations are available, else 1.
-    """
-
-    views: int
+    """The captioner's inputs for images: features that were computed before, or pixels for an encoder."""
 
     def take(self, names: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
-        """Inputs (B, …) float32 of the images `names`, each in its view of `views` (see `images.turn`; default: 0)."""
+        """Returns the captioner's inputs, (B, …) float32.
+
+        Args:
+            names: names of the images, which may repeat.
+            views: for each image, the number of its flip or rotation (see `images.turn`); by default 0.
+        """
 
 
 class CaptionBatches:
-    """This process's share of mini-batches of captions and their images; see `caption_batches`."""
+    """Mini-batches as `caption_batches` describes them; under torchrun, each process gets its share of each."""
 
     def __init__(self, split: Split, examples: SequenceBatches, inputs: Inputs, device: torch.device) -> None:
         self._names = split.names
@@ -149,11 +149,11 @@ class CaptionBatches:
         self._device = device
 
     def __len__(self) -> int:
-        """Number of steps in an epoch; one of them may have fewer rows."""
+        """Number of batches in an epoch; one of them may have fewer rows."""
         return len(self._examples)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """The batches of `epoch` from step `start` on; they do not depend on which batches were drawn before."""
+        """The batches of `epoch` from step `start` on; they do not depend on earlier calls."""
         for captions, lengths, images, views in self._examples.epoch(epoch, start):
             inputs = self._inputs.take([self._names[image] for image in images.tolist()], views.tolist())
             yield inputs.to(self._device), captions.to(self._device), lengths.to(self._device)
@@ -172,16 +172,16 @@ def caption_batches(
     """Mini-batches (inputs (B, …) float32, captions (B, T) int64, lengths (B,) int64) with a row for each caption.
 
     A caption is START, its words, END, and PAD up to the longest caption of the batch; its length includes START and
-    END. A batch takes as long as its longest caption, so captions of similar length are batched together, and the
-    batches are shuffled.
+    END. The computing time of a batch grows with its longest caption, so each batch has captions of similar length.
+    The batches are shuffled.
 
     Args:
         split: images and captions.
         vocabulary: ids of the words.
-        inputs: the images' features or pixels.
+        inputs: the images' features or pixels; if `augment`, in all views.
         batch_size: captions in a batch, over all processes.
         device: device of the batches.
-        seed: fixes, together with the epoch, the order and the views.
+        seed: seed that, with the number of the epoch, determines the order and the views.
         augment: whether each image is flipped or rotated at random, differently in each epoch.
     """
     encoded = [vocabulary.encode(caption) for captions in split.captions for caption in captions]
@@ -193,7 +193,7 @@ def caption_batches(
 
     def collate(indices: list[int], generator: torch.Generator) -> Tensors:
         rows = torch.tensor(indices)
-        views = torch.randint(inputs.views if augment else 1, rows.shape, generator=generator)
+        views = torch.randint(VIEWS if augment else 1, rows.shape, generator=generator)
         return captions[rows, : lengths[rows].max()], lengths[rows], images[rows], views
 
     return CaptionBatches(split, SequenceBatches(lengths.tolist(), batch_size, collate, seed), inputs, device)

@@ -1,6 +1,6 @@
-"""From images to captions, by greedy search, beam search or consensus decoding.
+"""Generates captions by greedy search, beam search or consensus decoding.
 
-The decoders of a captioner decode together as an ensemble: before each word, their probabilities are averaged.
+The decoders of a captioner decode together as an ensemble: their probabilities of the next word are averaged.
 """
 
 import math
@@ -47,7 +47,7 @@ class _Ensemble:
 
 
 def greedy(decoders: Sequence[Decoder], regions: Tensor, max_length: int) -> list[Hypothesis]:
-    """Takes the most probable word after each word, until END.
+    """Generates captions word by word: each word is the most probable one, and END ends the caption.
 
     Args:
         decoders: an ensemble in eval mode.
@@ -75,7 +75,7 @@ def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, max_len
 
 
 def attention_weights(decoders: Sequence[Decoder], regions: Tensor, words: Sequence[int]) -> Tensor | None:
-    """The weights of the image's regions in the step that predicts each word of a given caption.
+    """The attention weights of the image's regions before each word of a given caption.
 
     Args:
         decoders: an ensemble in eval mode.
@@ -97,16 +97,16 @@ def attention_weights(decoders: Sequence[Decoder], regions: Tensor, words: Seque
 
 @dataclass(frozen=True)
 class CaptionGenerator:
-    """A captioner with everything that it needs to caption images."""
+    """A captioner with the settings of its decoding."""
 
-    model: Captioner  # the captioner, in eval mode while it generates
-    vocabulary: Vocabulary  # the vocabulary that it was trained with
+    model: Captioner  # the captioner, which must be in eval mode to generate
+    vocabulary: Vocabulary  # the vocabulary of its training captions
     max_length: int  # maximum number of words in a caption, END included
     beam: int  # width of the beam search
     consensus: Consensus | None = None  # needed for consensus decoding only
 
     def generate(self, inputs: Inputs, names: Sequence[str], method: str) -> list[list[str]]:
-        """The words of one caption for each image.
+        """Generates the words of one caption for each image.
 
         Args:
             inputs: the images' features or pixels.
@@ -128,7 +128,7 @@ class CaptionGenerator:
         if self.consensus is None:
             raise ValueError("consensus decoding needs training images")
         candidates: list[list[tuple[int, ...]]] = [[] for _ in names]
-        for decoder in decoders:  # each decoder searches alone, for more varied candidates
+        for decoder in decoders:  # one search for each decoder finds more varied candidates than the ensemble
             found = beam_search([decoder], regions, self.beam, self.max_length)
             for of_image, captions in zip(candidates, found, strict=True):
                 of_image += [tuple(caption.tokens) for caption in captions]
@@ -145,20 +145,20 @@ class CaptionGenerator:
 
 
 def describe(model: Captioner, inputs: Inputs, names: Sequence[str]) -> Tensor:
-    """A descriptor of each image for consensus decoding, (B, encoder_dim) float32: the mean of its regions.
+    """The descriptors of images for consensus decoding, (B, encoder_dim) float32: the mean of an image's regions.
 
     The mean includes all flips and rotations of the image, because aerial images have no upright orientation.
     """
-    batches = [names[first : first + _BATCH] for first in range(0, len(names), _BATCH)]
+    descriptors = []
     with torch.inference_mode():
-        views = [
-            [_encode(model, inputs, batch, view).float().mean(dim=1) for view in range(VIEWS)] for batch in batches
-        ]
-    return torch.cat([torch.stack(of_batch).mean(dim=0) for of_batch in views]).cpu()
+        for first in range(0, len(names), _BATCH):
+            views = (_encode(model, inputs, names[first : first + _BATCH], view) for view in range(VIEWS))
+            descriptors.append(torch.stack([regions.float().mean(dim=1) for regions in views]).mean(dim=0))
+    return torch.cat(descriptors).cpu()
 
 
 def _encode(model: Captioner, inputs: Inputs, names: Sequence[str], view: int = 0) -> Tensor:
-    """The regions of images, (B, R, encoder_dim), all flipped or rotated as `view` says (see `images.turn`)."""
+    """The regions (B, R, encoder_dim) of images after the flip or rotation `view` (see `images.turn`)."""
     device = next(model.parameters()).device
     regions: Tensor = model.encoder(inputs.take(names, [view] * len(names)).to(device))
     return regions

@@ -1,4 +1,4 @@
-"""What `hw_caption.train` trains: encoder, decoders, batches and loss, and the numbers of its summary."""
+"""The training of `hw_caption.train`: its model, batches and loss, its evaluation and its summary."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from hw_common.training.loop import Fitted, Row
 from hw_common.training.parameters import count_parameters
 
 VOCABULARY, CONSENSUS = "vocabulary.json", "consensus.safetensors"
-_WEIGHTS_SEED = 42  # for --weights none: all runs share one random encoder, whatever their seed
+_WEIGHTS_SEED = 42  # seed of --weights none; runs with different --seed share one random encoder
 _DECODERS: Mapping[tuple[str, str], type[Decoder]] = {
     ("vanilla", "plain"): Decoder,
     ("vanilla", "fast"): FastDecoder,
@@ -38,7 +38,7 @@ _DECODERS: Mapping[tuple[str, str], type[Decoder]] = {
 
 
 def build_model(settings: Settings, vocab_size: int, encoder: nn.Module) -> Captioner:
-    """A new captioner; `settings.kernels` chooses between `models` and `fast_attention`."""
+    """A new captioner with the decoders of `models` or `fast_attention`, chosen by `settings.kernels`."""
     decoder = _DECODERS[settings.decoder, settings.kernels]
     return Captioner(encoder, [decoder(vocab_size, dropout=settings.dropout) for _ in range(settings.ensemble_size)])
 
@@ -50,20 +50,20 @@ def load_encoder(weights: str, data_dir: Path) -> Encoder:
 
 @dataclass
 class _Task:
-    """A training and everything that its evaluation needs."""
+    """The data and the captioner of a training, which its evaluation needs."""
 
-    settings: Settings  # settings of model and training
+    settings: Settings
     found: CaptionData  # the captions and the image files
     inputs: Inputs  # the images' features, or their pixels if the encoder is trained
-    hashes: Mapping[str, str]  # of captions, images and encoder
+    hashes: Mapping[str, str]  # hashes of captions, images and encoder
     generator: CaptionGenerator  # generates captions with the model that is trained
     images: Sequence[ImageWithReferences]  # images to draw, with their references
-    # the test images' captions by decoding, as the latest call of `test` generated them
+    # decoding -> captions of the test images, from the latest call of `test`
     generated: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @property
     def decodings(self) -> list[str]:
-        """The decodings of the test images: greedy, beam search and the one of the settings."""
+        """The decodings to test: greedy search, beam search and the decoding of the settings."""
         return list(dict.fromkeys(["greedy", "beam", self.settings.decoding]))
 
     def validate(self, decodings: Sequence[str]) -> Row:
@@ -83,7 +83,7 @@ class _Task:
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Everything that the arguments of `hw_caption.train` describe.
+    """Builds the experiment that the arguments of `hw_caption.train` describe.
 
     Raises:
         UserError: the data or the encoder's weights cannot be used, or the batch is smaller than the number of
@@ -115,7 +115,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
         evaluate=lambda model: task.validate(list(dict.fromkeys(["greedy", settings.decoding]))),
         monitor=f"validation_{settings.decoding}_bleu4",
         hashes=task.hashes,
-        metadata=weights_metadata(settings.decoder, found.vocabulary),
+        metadata=file_metadata(found.vocabulary, decoder=settings.decoder),
         summarize=lambda fitted: _summarize(task, fitted),
         draw=lambda folder, fitted, summary: _draw(task, folder, fitted),
         report=_report,
@@ -123,25 +123,15 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     )
 
 
-def weights_metadata(decoder: str, vocabulary: Vocabulary) -> dict[str, str]:
-    """Metadata stored in the weights file and checked when the file is loaded; `decoder` is a key of TITLES."""
-    return {"homework": HOMEWORK, "decoder": decoder, "vocabulary": vocabulary.sha256}
-
-
-def consensus_metadata(vocabulary: Vocabulary) -> dict[str, str]:
-    """Metadata stored in the file of a `Consensus` and checked when the file is loaded."""
-    return {"homework": HOMEWORK, "vocabulary": vocabulary.sha256}
+def file_metadata(vocabulary: Vocabulary, **more: str) -> dict[str, str]:
+    """Metadata stored in the files of weights and of a `Consensus`, checked when such a file is loaded."""
+    return {"homework": HOMEWORK, **more, "vocabulary": vocabulary.sha256}
 
 
 def _open_inputs(
     settings: Settings, found: CaptionData, device: torch.device
 ) -> tuple[Inputs, nn.Module, dict[str, str]]:
-    """Opens the images for training.
-
-    Returns:
-        The captioner's inputs, its encoder (nn.Identity() if the inputs are features), and the hashes of images and
-        encoder.
-    """
+    """Returns the captioner's inputs, its encoder (nn.Identity() if the inputs are features), and their hashes."""
     if settings.finetune_encoder:
         encoder = load_encoder(settings.weights, settings.data_dir).requires_grad_(True)
         pixels = Pixels(found.images, settings.image_size)
@@ -169,7 +159,7 @@ def _make_optimizer(settings: Settings, model: Captioner) -> torch.optim.Optimiz
 
 
 def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """The loss for `fit`: the mean cross-entropy of each word after START, given the words before it."""
+    """The loss for `fit`: the mean cross-entropy over all words after START, given image and preceding words."""
     scores, words = model(*batch)
     return F.cross_entropy(scores.float(), words), len(words), {}
 
@@ -199,14 +189,14 @@ def _summarize(task: _Task, fitted: Fitted) -> dict[str, Any]:
 
 
 def _draw(task: _Task, folder: Path, fitted: Fitted) -> None:
-    """Writes vocabulary, captions and figures, all with the weights of the best epoch."""
+    """Writes vocabulary, captions and figures; captions are generated with the weights of the best epoch."""
     settings, found, generator = task.settings, task.found, task.generator
     title = f"{found.name}, {SOURCE}"
     found.vocabulary.save(folder / VOCABULARY)
     if generator.consensus is not None:
-        generator.consensus.save(folder / CONSENSUS, consensus_metadata(found.vocabulary))
+        generator.consensus.save(folder / CONSENSUS, file_metadata(found.vocabulary))
     results.draw_curves(folder, settings.decoder, fitted.rows, task.hashes, title)
-    # The latest call of `test` was for the best epoch.
+    # The latest call of `test` was the one with the weights of the best epoch.
     results.write_captions(
         folder / CAPTION_FILES[settings.decoder], found.test.names, task.generated[settings.decoding]
     )
@@ -225,11 +215,8 @@ def _report(summary: dict[str, Any]) -> list[str]:
             f"ROUGE-L {values[f'test_{method}_rouge_l']:.4f}, CIDEr-D {values[f'test_{method}_cider_d']:.4f}"
             for method in summary["ways"]
         ]
-    speed = summary["speed"]
-    return [
-        *lines,
-        f"{speed['training_seconds']:.1f} s of training, {speed['captions_per_second']:.0f} captions a second",
-    ]
+    seconds, per_second = (summary["speed"][name] for name in ("training_seconds", "captions_per_second"))
+    return [*lines, f"{seconds:.1f} s of training, {per_second:.0f} captions per second"]
 
 
 def _announce(settings: Settings, found: CaptionData, model: Captioner) -> None:

@@ -1,15 +1,16 @@
 """The decoders of `models.py`, computed faster: same parameters, same numbers up to rounding.
 
-The plain decoder runs whole captions through the kernel of nn.LSTM. The decoder with attention cannot, because each
-attention query comes from the previous hidden state. Left to autograd, one step costs some seventy small operations and
-a gradient as large as the weights, which together take longer than its matrix products when the batch is small.
-`AttentionLoop` therefore keeps only what depends on the previous state inside the loop, and computes gradients by hand.
+The decoder without attention runs whole captions through the kernel of nn.LSTM. The decoder with attention cannot,
+because each attention query is the previous hidden state. With autograd, a step runs about seventy small operations and
+adds a gradient of the size of all weights; in small batches, this takes longer than the step's matrix products.
+`AttentionLoop` therefore computes inside the loop only what depends on the previous state, and has a backward pass of
+its own, in which the weights' gradients are computed once for all steps.
 
-On a CPU, sigmoid is three times as fast as tanh, so tanh(x) = 2 sigmoid(2x) - 1 replaces it. In the attention the -1
-adds the same constant to the energies of all regions, which softmax cancels.
+On a CPU, sigmoid is three times as fast as tanh, so tanh(x) is computed as 2 sigmoid(2x) - 1. In the attention, the -1
+adds the same constant to the energies of all regions, and softmax cancels it.
 
 Shapes: B images, R regions, E = embed_dim, C = encoder_dim, A = attention_dim, D = decoder_dim. Captions are sorted by
-length, the longest first, and packed as in PackedSequence: the rows of step 1, then those of step 2, …; N rows in all.
+length, the longest first, and packed as in PackedSequence: the rows of step 1, then the rows of step 2, …; N in all.
 """
 
 from collections.abc import Sequence
@@ -26,17 +27,17 @@ from hw_common.training import lstm
 
 
 class FastDecoder(Decoder):
-    """`Decoder` with the fast LSTM kernel for given captions."""
+    """`Decoder`, with the kernel of nn.LSTM for given captions."""
 
     def hidden_states(self, regions: Tensor, words: Tensor, lengths: Tensor) -> Tensor:
-        """See `Decoder.hidden_states`; padding is read too, since packed sequences have no fast kernel on a CPU."""
+        """See `Decoder.hidden_states`; padding is computed too, since packed sequences have no fast kernel on a CPU."""
         start = self.init_hidden_state(regions)
         return lstm.all_steps(self.decode_step, self.embedding(words), start, self.training)
 
 
 @dataclass
 class FastState(State):
-    """A decoder's state with the part of the attention that is the same for every word of a caption."""
+    """A decoder's state with the attention's keys, which are the same for every word of a caption."""
 
     keys: Tensor = field(kw_only=True)  # (B, R, A), `Attention.encoder_att` of the regions
 
@@ -46,7 +47,7 @@ class FastState(State):
 
 
 class FastDecoderWithAttention(DecoderWithAttention):
-    """`DecoderWithAttention` with `AttentionLoop` for given captions, and with precomputed keys for generation."""
+    """`DecoderWithAttention`, with `AttentionLoop` for given captions and with precomputed keys for generation."""
 
     def begin(self, regions: Tensor) -> FastState:
         """See `Decoder.begin`."""
@@ -61,7 +62,7 @@ class FastDecoderWithAttention(DecoderWithAttention):
         return FastState(hidden, cell, state.regions, weights, keys=keys)
 
     def hidden_states(self, regions: Tensor, words: Tensor, lengths: Tensor) -> Tensor:
-        """See `Decoder.hidden_states`; captions that have ended are left out of the later steps."""
+        """See `Decoder.hidden_states`; a step computes only the captions that have not ended."""
         lengths, order = lengths.to(words.device).sort(descending=True, stable=True)
         steps, rows = (torch.arange(words.shape[1], device=words.device)[:, None] < lengths).nonzero(as_tuple=True)
         positions = order[rows] * words.shape[1] + steps  # (N,), packed rows to positions in the flattened captions
@@ -69,9 +70,9 @@ class FastDecoderWithAttention(DecoderWithAttention):
         hidden, cell = self.init_hidden_state(regions)
         attention, step = self.attention, self.decode_step
         keys = attention.encoder_att(regions) + attention.decoder_att.bias
-        # The bias of full_att is the same for all regions, so softmax cancels it; 0 · bias gives it its gradient, 0.
+        # Softmax cancels the bias of full_att, which all regions share. With 0 · bias, its gradient is 0, not None.
         score_weight = attention.full_att.weight[0] + 0 * attention.full_att.bias
-        matmul_dtype = hidden.dtype  # bfloat16 under autocast; sums over steps keep the precision of the weights
+        matmul_dtype = hidden.dtype  # bfloat16 under autocast; everything else has the dtype of the weights
         tensors = (
             self.embedding(words.flatten()[positions]), step.weight_ih, step.weight_hh, step.bias_ih + step.bias_hh,
             hidden, cell, regions, keys, attention.decoder_att.weight, score_weight,
@@ -105,47 +106,28 @@ class AttentionLoop(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        embedded: Tensor,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        bias: Tensor,
-        hidden: Tensor,
-        cell: Tensor,
-        regions: Tensor,
-        keys: Tensor,
-        query_weight: Tensor,
-        score_weight: Tensor,
-        batch_sizes: Sequence[int],
-        matmul_dtype: torch.dtype,
+        ctx: Any,  # autograd's context
+        embedded: Tensor,  # (N, E), the words' embeddings
+        weight_ih: Tensor,  # (4D, E + C), the LSTM's weight for embedding and context
+        weight_hh: Tensor,  # (4D, D), the LSTM's weight for the hidden state
+        bias: Tensor,  # (4D,), the sum of the LSTM's two biases
+        hidden: Tensor,  # (B, D), the hidden state before the first word
+        cell: Tensor,  # (B, D), the cell state before the first word
+        regions: Tensor,  # (B, R, C)
+        keys: Tensor,  # (B, R, A), `encoder_att` of the regions plus the bias of `decoder_att`
+        query_weight: Tensor,  # (A, D), the weight of `decoder_att`
+        score_weight: Tensor,  # (A,), the weight of `full_att`
+        batch_sizes: Sequence[int],  # the number of captions in each step
+        matmul_dtype: torch.dtype,  # dtype of the LSTM's matrix products
     ) -> Tensor:
-        """Runs all steps.
-
-        Args:
-            ctx: autograd's context.
-            embedded: (N, E), the words' embeddings.
-            weight_ih: (4D, E + C), the LSTM's weight for embedding and context.
-            weight_hh: (4D, D), the LSTM's weight for the hidden state.
-            bias: (4D,), the sum of the LSTM's two biases.
-            hidden: (B, D), the hidden state before the first word.
-            cell: (B, D), the cell state before the first word.
-            regions: (B, R, C).
-            keys: (B, R, A), `encoder_att` of the regions plus the bias of `decoder_att`.
-            query_weight: (A, D), the weight of `decoder_att`.
-            score_weight: (A,), the weight of `full_att`.
-            batch_sizes: for each step, the number of captions that have a word there.
-            matmul_dtype: dtype of the LSTM's matrix products.
-
-        Returns:
-            The hidden states after each word, (N, D).
-        """
+        """Runs all steps; returns the hidden states after each word, (N, D)."""
         (rows, embed_dim), encoder_dim, width = embedded.shape, regions.shape[2], hidden.shape[1]
         all_regions, initial_cell = regions, cell
         embedded, weight_ie = embedded.to(matmul_dtype), weight_ih[:, :embed_dim].to(matmul_dtype)
         weight = embedded.new_empty(len(weight_ih), encoder_dim + width)  # for context and hidden state
         weight[:, :encoder_dim], weight[:, encoder_dim:] = weight_ih[:, embed_dim:], weight_hh
         gates = F.linear(embedded, weight_ie) + bias
-        # Arguments of tanh are doubled for the sigmoid, here once for all steps.
+        # All arguments of tanh = 2 sigmoid(2x) - 1 are doubled here, once for all steps.
         keys, query_weight, score_weight = 2 * keys, 2 * query_weight, 2 * score_weight
         candidates = slice(2 * width, 3 * width)
         weight[candidates] *= 2
@@ -164,7 +146,7 @@ class AttentionLoop(torch.autograd.Function):
             lstm_input[:, :encoder_dim] = torch.bmm(attention_weights[:, None], regions).squeeze(1)
             lstm_input[:, encoder_dim:] = hidden
             gate += F.linear(lstm_input, weight)
-            gate.sigmoid_()  # all four gates; `candidate` stands for tanh = 2 candidate - 1
+            gate.sigmoid_()  # all four gates; the textbook's candidate is tanh = 2 candidate - 1
             new = torch.addcmul(input_gate, input_gate, candidate, value=-2)  # -input_gate · tanh
             cell = torch.sub(forget_gate * cell, new, out=cell_out)
             hidden = torch.mul(output_gate, torch.tanh(cell, out=tanh_cell), out=hidden_out)
@@ -180,22 +162,18 @@ class AttentionLoop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_hiddens: Tensor) -> tuple[Tensor | None, ...]:
-        """Computes the gradients of the loss with respect to forward's arguments.
+        """Computes the gradients of the loss with respect to forward's arguments from grad_hiddens (N, D).
 
         The loop runs from the last step to the first and carries grad_hidden and grad_cell, the gradients with respect
-        to a step's two states. The weights' gradients are matrix products over all steps, after the loop.
-
-        Args:
-            ctx: autograd's context.
-            grad_hiddens: (N, D), the gradient with respect to the hidden states.
+        to the two states of a step. The weights' gradients are matrix products over all steps, after the loop.
         """
         (weight_ie, weight, regions, query_weight, score_weight, embedded, inputs, gates, previous_cells,
          tanh_cells, activations, weights) = ctx.saved_tensors  # fmt: skip
         encoder_dim, width = regions.shape[2], grad_hiddens.shape[1]
         gate_derivatives, cell_derivatives = _lstm_derivatives(gates, previous_cells, tanh_cells)
         grad_gates, grad_energies = torch.empty_like(gates, dtype=weight.dtype), torch.empty_like(weights)
-        # Gradients with respect to the sigmoid's argument, summed over regions (queries) or over steps (keys). Their
-        # factor score_weight is the same everywhere and is multiplied in after the loop.
+        # The gradients with respect to the sigmoid's argument, summed over regions (grad_queries) or over steps
+        # (grad_keys), without their common factor score_weight, which is multiplied in after the loop.
         grad_queries = grad_hiddens.new_empty(len(gates), len(score_weight))
         grad_keys = activations.new_zeros(len(regions), *activations.shape[1:])
         grad_regions = torch.zeros_like(regions) if ctx.needs_input_grad[6] else None
@@ -218,7 +196,7 @@ class AttentionLoop(torch.autograd.Function):
             grad_cell *= forget_gate
             grad_input = (grad_gate @ weight).to(grad_hiddens.dtype)
             grad_context = grad_input[:, None, :encoder_dim]
-            # Row times matrix: on a CPU, matrix times column takes ten times as long.
+            # This is a row times a matrix, since on a CPU a matrix times a column takes ten times as long.
             grad_weights = torch.bmm(grad_context, regions[:count].transpose(1, 2)).squeeze(1)
             mean = (attention_weights * grad_weights).sum(dim=1, keepdim=True)
             torch.mul(attention_weights, grad_weights - mean, out=grad_energy)
@@ -253,8 +231,9 @@ def _lstm_derivatives(gates: Tensor, previous_cells: Tensor, tanh_cells: Tensor)
         tanh_cells: (N, D), tanh of the cell states after each step.
 
     Returns:
-        (N, 4D), with respect to the arguments of the sigmoids: the derivatives of the cell state for the first three,
-        of the hidden state for the output gate; and (N, D), the derivative of the hidden state by the cell state.
+        First (N, 4D): the derivative of the cell state with respect to the arguments of the first three sigmoids, and
+        of the hidden state with respect to the argument of the output gate's sigmoid. Second (N, D): the derivative of
+        the hidden state with respect to the cell state.
     """
     input_gate, _, candidate, output_gate = gates.chunk(4, dim=1)
     derivatives = torch.addcmul(gates, gates, gates, value=-1)

@@ -1,6 +1,6 @@
 """`python -m hw_caption.features`: computes the image features that a training needs.
 
-hw_caption.train does the same by itself when features are missing.
+hw_caption.train also computes missing features, so this command is optional.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from hw_common.runs.roles import Role
 
 _DESCRIPTION = """\
 Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a), ResNet-18 without its last two layers.
-An image of 224×224 pixels becomes 7×7 regions of 512 features.
+The encoder turns an image of 224×224 pixels into 7×7 regions of 512 features.
 
   python -m hw_caption.features                                  Sydney with torchvision's ImageNet weights
   python -m hw_caption.features --weights my_resnet18.safetensors
   python -m hw_caption.features --dataset sample --weights none  the built-in sample, no download
 
 Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{rows.bin,index.json}. Features that are up to date
-are kept, so an interrupted command continues where it stopped.
+are kept, so the same command continues an interrupted one.
 """
 _MIN_SIZE, _MAX_SIZE = 32, 1024  # pixels
 _SIZE, _SAMPLE_SIZE = 224, 128
@@ -34,7 +34,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_caption.features", _DESCRIPTION)
     group = flags.add_argument_group("features")
     add_data_flags(group)
-    add_flag(group, "views", type=int, choices=(1, 8), default=1, help="8: also all flips and rotations (default: 1)")
+    add_flag(group, "views", type=int, choices=(1, 8), default=1, help="8 adds all flips and rotations (default: 1)")
     add_flag(group, "seed", type=cli.non_negative_int, default=42, help="seed of --weights none (default: 42)")
     group = flags.add_argument_group("run")
     add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
@@ -53,21 +53,14 @@ def parser() -> cli.Parser:
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:
-    """The flags for images and encoder; `resolve` fills in the defaults that depend on the data set."""
+    """Adds the flags for images and encoder; `resolve` fills in their defaults that depend on the data set."""
     add_flag(group, "dataset", choices=tuple(DATASETS), default="sydney", help="default: sydney; sample needs no files")
-    add_flag(
-        group,
-        "dataset_dir",
-        role=Role.INPUT,
-        type=Path,
-        help="folder or .tar to read instead: images and dataset.json (as Sydney, RSICD) or captions.txt (as Flickr8k)",
+    dataset_help = (
+        "other data set: folder or .tar with images and dataset.json (like Sydney) or captions.txt (Flickr8k)"
     )
-    add_flag(
-        group,
-        "weights",
-        role=Role.INPUT,
-        help="encoder weights: imagenet (default), none (random; default for the sample) or a file",
-    )
+    add_flag(group, "dataset_dir", role=Role.INPUT, type=Path, help=dataset_help)
+    weights_help = "encoder weights: imagenet (default), none (random; default for the sample) or a file"
+    add_flag(group, "weights", role=Role.INPUT, help=weights_help)
     add_flag(group, "image_size", type=_image_size, help="in pixels, a multiple of 32 (default: 224; sample: 128)")
 
 
@@ -81,7 +74,7 @@ def resolve(arguments: argparse.Namespace) -> None:
     """Fills in the defaults that depend on the data set, in place.
 
     Raises:
-        UserError: the flags exclude one another.
+        UserError: two flags contradict each other.
     """
     sample = arguments.dataset == "sample"
     if sample and arguments.dataset_dir is not None:
@@ -91,27 +84,20 @@ def resolve(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Computes missing and outdated features, and prints their folder."""
+    """Computes missing and outdated features, then prints their folder."""
     arguments = parser().parse_args(argv)
     resolve(arguments)
-    from hw_caption import data, feature_store  # these import torch
+    from hw_caption import backbone, data, feature_store  # these import torch
     from hw_common.training import determinism
 
     device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
     found = data.load(arguments.dataset, arguments.data_dir, arguments.dataset_dir)
     store = feature_store.ensure(
-        found.images,
-        found.label,
-        arguments.weights,
-        results_dir=arguments.results_dir,
-        data_dir=arguments.data_dir,
-        size=arguments.image_size,
-        views=arguments.views,
-        seed=arguments.seed,
-        device=device,
-    )
-    rows, columns = store.grid
-    print(f"{found.name}: {len(found.images)} images with {rows}×{columns} regions are in {store.folder}")
+        found.images, found.label, arguments.weights, results_dir=arguments.results_dir, data_dir=arguments.data_dir,
+        size=arguments.image_size, views=arguments.views, seed=arguments.seed, device=device,
+    )  # fmt: skip
+    side = arguments.image_size // backbone.STRIDE
+    print(f"{found.name}: {len(found.images)} images with {side}×{side} regions are in {store.folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Opens a finished run to caption image files."""
+"""Opens a finished run for captioning image files."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,14 +11,7 @@ from torch import Tensor
 from hw_caption import backbone, train
 from hw_caption.consensus import Consensus
 from hw_caption.decoding import CaptionGenerator
-from hw_caption.experiment import (
-    CONSENSUS,
-    VOCABULARY,
-    build_model,
-    consensus_metadata,
-    load_encoder,
-    weights_metadata,
-)
+from hw_caption.experiment import CONSENSUS, VOCABULARY, build_model, file_metadata, load_encoder
 from hw_caption.feature_store import Pixels
 from hw_caption.models import Encoder
 from hw_caption.presets import Settings
@@ -28,14 +21,13 @@ from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, Run
 
-_MAX_LENGTH = 1000  # words; a manipulated run folder must not keep the machine busy for hours
+_MAX_LENGTH = 1000  # words; a manipulated run folder must not make the search run for hours
 
 
 class _FileInputs:
-    """Image files as `data.Inputs`: their features, or their pixels if the encoder belongs to the model."""
+    """Image files as `data.Inputs`: their features, or their pixels if the model contains the encoder."""
 
     def __init__(self, pixels: Pixels, encoder: Encoder | None) -> None:
-        self.views = pixels.views
         self._pixels = pixels
         self._encoder = encoder
 
@@ -52,7 +44,7 @@ class _FileInputs:
 class Finished:
     """A finished run with the weights of its best epoch."""
 
-    run: Run  # the run folder
+    run: Run
     generator: CaptionGenerator  # generates captions with the run's model
     decoding: str  # the decoding of the run's own captions
     image_size: int  # height and width of the encoder's input, in pixels
@@ -70,16 +62,16 @@ class Finished:
 
 
 def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") -> Finished:
-    """Opens a run folder for use.
+    """Opens the folder of a finished run.
 
     Args:
         folder: the run folder.
-        beam: width of the beam search; None for the run's own.
+        beam: width of the beam search; None for the width that the run used.
         kernels: "plain" or "fast", see `experiment.build_model`.
 
     Raises:
-        UserError: the folder is not a run, or is unfinished or damaged; its weights are those of another decoder or
-            vocabulary; or the encoder's weights are not the ones that it was trained with.
+        UserError: the folder is not a finished run or is damaged, its weights do not fit its decoder or vocabulary, or
+            the encoder's weights have changed since the training.
     """
     trained = open_trained(train.COMMAND, folder)
     run, settings = trained.run, Settings.from_arguments(trained.arguments)
@@ -94,14 +86,15 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
     else:
         encoder = load_encoder(settings.weights, settings.data_dir)
         model = build_model(settings, len(vocabulary), torch.nn.Identity())
-    trained.load(model, weights_metadata(settings.decoder, vocabulary))
+    trained.load(model, file_metadata(vocabulary, decoder=settings.decoder))
     digest = run.config.get("data", {}).get("encoder")
     if not settings.finetune_encoder and backbone.weights_sha256(encoder.trunk) != digest:
-        raise UserError(f"--weights {settings.weights} in {run.folder / CONFIG} are not those that it was trained with")
+        raise UserError(f"--weights {settings.weights} in {run.folder / CONFIG} have changed since the training")
     consensus = None
     if settings.decoding == "consensus":
-        metadata = consensus_metadata(vocabulary)
-        consensus = Consensus.load(run.folder / CONSENSUS, metadata, len(vocabulary), backbone.REGION_SIZE)
+        consensus = Consensus.load(
+            run.folder / CONSENSUS, file_metadata(vocabulary), len(vocabulary), backbone.REGION_SIZE
+        )
     generator = CaptionGenerator(model, vocabulary, max_length, settings.beam, consensus)
     frozen = None if settings.finetune_encoder else encoder
     return Finished(run, generator, settings.decoding, settings.image_size, frozen)

@@ -1,4 +1,4 @@
-"""Image files as the square arrays that the encoder takes."""
+"""Decodes image files to the square arrays that the encoder takes."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ VIEWS = 8
 
 
 def decode(image: DatasetFile, size: int) -> np.ndarray:
-    """An image as (size, size, 3) uint8 in RGB.
+    """Returns an image as (size, size, 3) uint8 in RGB.
 
-    Grey images get three equal channels, transparent pixels become black. Resizing is bilinear with antialiasing and
-    does not keep the proportions.
+    Grey images get three equal channels, and transparent pixels become black. Resizing is bilinear with antialiasing
+    and does not keep the proportions.
 
     Raises:
         UserError: the file is not an image, is damaged, or has more than 50 million pixels.
@@ -25,9 +25,9 @@ def decode(image: DatasetFile, size: int) -> np.ndarray:
 
 
 def decode_bytes(content: bytes, where: str, size: int) -> np.ndarray:
-    """Like `decode`, for the content of a file that has been read already; `where` names it in messages."""
+    """Decodes the content of an image file like `decode`; `where` names the file in messages."""
     with image_files.opened(content, where) as picture:
-        # Transparency is resized too, so that the hidden colour of transparent pixels does not bleed into others.
+        # The alpha channel is resized too, so that hidden colours of transparent pixels do not bleed into others.
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
         if picture.size != (size, size):
             picture = picture.resize((size, size), Image.Resampling.BILINEAR)
@@ -35,7 +35,7 @@ def decode_bytes(content: bytes, where: str, size: int) -> np.ndarray:
 
 
 def decode_all(images: Sequence[DatasetFile], size: int, title: str) -> np.ndarray:
-    """Many images as (images, size, size, 3) uint8, with a progress bar called `title`."""
+    """Decodes many images to (images, size, size, 3) uint8, with a progress bar called `title`."""
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
     decoded = thread_map(lambda image: decode(image, size), images)
     for row, image in enumerate(with_progress_bar(decoded, len(images), title)):
@@ -44,7 +44,7 @@ def decode_all(images: Sequence[DatasetFile], size: int, title: str) -> np.ndarr
 
 
 def turn(pixels: np.ndarray, view: int) -> np.ndarray:
-    """One of the VIEWS = 8 flips and rotations of an image (H, H, 3), for aerial images, which have no upright side.
+    """Returns one of the VIEWS = 8 flips and rotations of a square image (H, H, 3). Aerial images have no upright side.
 
     Views 0 to 3 are rotations by 0, 90, 180 and 270 degrees; views 4 to 7 are their mirror images.
     """

@@ -1,8 +1,8 @@
 """Metrics of generated captions: the course's BLEU-4, corpus BLEU, ROUGE-L and CIDEr-D.
 
 In all functions, `captions` holds the words of one generated caption for each image, and `references` holds, for each
-image, the words of its reference captions. Words may be text or ids. All metrics lie between 0 and 1, except that
-CIDEr-D lies between 0 and 10, as is usual.
+image, the words of its reference captions. Words may be text or ids. CIDEr-D lies between 0 and 10,
+all other metrics between 0 and 1.
 """
 
 import math
@@ -23,7 +23,9 @@ def evaluate(references: References, captions: Sequence[Caption]) -> dict[str, f
         ValueError: the numbers of captions and reference lists differ, or there are no captions or no references.
     """
     if len(references) != len(captions) or not captions or not all(references):
-        raise ValueError(f"{len(captions)} captions with {len(references)} lists of references, one of each is needed")
+        raise ValueError(
+            f"expected a list of references for each caption, got {len(references)} lists, {len(captions)} captions"
+        )
     corpus = corpus_bleu(references, captions)
     return {
         "bleu4": course_bleu(references, captions),
@@ -47,12 +49,12 @@ def course_bleu(references: References, captions: Sequence[Caption]) -> float:
 
 
 def count_ngrams(caption: Caption, n: int) -> Counter[Ngram]:
-    """How often each sequence of `n` words occurs in `caption`."""
+    """Counts the occurrences of each sequence of `n` words in `caption`."""
     return Counter(zip(*(caption[start:] for start in range(n)), strict=False))
 
 
 def max_ngram_counts(references: Sequence[Caption], n: int) -> Counter[Ngram]:
-    """For each sequence of `n` words, the largest number of times that it occurs in one of `references`."""
+    """For each sequence of `n` words, the maximum over `references` of its number of occurrences."""
     most: Counter[Ngram] = Counter()
     for reference in references:
         most |= count_ngrams(reference, n)
@@ -82,8 +84,8 @@ def corpus_bleu(references: References, captions: Sequence[Caption]) -> tuple[fl
 def rouge_l(references: References, captions: Sequence[Caption]) -> float:
     """The mean over images of ROUGE-L (Lin 2004) in the form that captioning uses.
 
-    ROUGE-L is the F-measure, with beta = 1.2, of the longest common subsequence. Precision and recall are each the best
-    over the references.
+    ROUGE-L is the F-measure, with beta = 1.2, of the longest common subsequence. Precision and recall are each the
+    maximum over the references.
     """
     beta = 1.2
     scores = []

@@ -19,7 +19,7 @@ class Encoder(nn.Module):
     """A pretrained convolutional network without its last layers: it turns an image into a vector for each region.
 
     It stays in eval mode: with batch normalization in training mode, an image's features would depend on the other
-    images of the batch (REFERENCE.md, trap 7).
+    images of the batch.
 
     Args:
         trunk: network from images (B, 3, H, W) to feature maps (B, encoder_dim, h, w).
@@ -47,18 +47,18 @@ class State:
     hidden: Tensor  # (B, D), the LSTM's hidden state
     cell: Tensor  # (B, D), the LSTM's cell state
     regions: Tensor  # (B, R, encoder_dim), the images
-    attention_weights: Tensor | None = None  # (B, R), of the latest step; None before it and without attention
+    attention_weights: Tensor | None = None  # (B, R), from the latest step of a decoder with attention
 
     def select(self, rows: Tensor) -> "State":
-        """The states of the captions `rows` (an index tensor, which may repeat rows), without attention weights."""
+        """The states of the captions `rows` (an index tensor, which may repeat them), without attention weights."""
         return State(self.hidden[rows], self.cell[rows], self.regions[rows])
 
 
 class Decoder(nn.Module):
-    """Q3.1(a): an LSTM that starts from the image and reads the caption's words; 697 078 parameters for Sydney.
+    """Q3.1(a): an LSTM that starts from the image and reads the caption; 697 078 parameters with Sydney's words.
 
     Args:
-        vocab_size: number of words, the special ones included.
+        vocab_size: number of words, with the special ones.
         embed_dim: dimension of a word's embedding.
         decoder_dim: dimension of the LSTM's states.
         encoder_dim: dimension of a region's features.
@@ -128,22 +128,22 @@ class Decoder(nn.Module):
         return torch.stack(hidden, dim=1)
 
     def teacher_forced(self, regions: Tensor, captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of every next word in given captions: teacher forcing, which is what training does.
+        """Scores every next word of given captions (teacher forcing), as training does.
 
-        Dropout and the last layer are applied to all steps at once, which computes the same as `forward` step by step.
+        Dropout and the last layer are applied to all steps at once, with the same result as `forward` step by step.
 
         Args:
             regions: (B, R, encoder_dim).
-            captions: (B, T) int64, each START, words, END, padding.
+            captions: (B, T) int64; a row is START, words, END, padding.
             lengths: (B,) int64, the captions' lengths without padding.
 
         Returns:
-            Scores (N, V) and the words themselves (N,), for all N words after START.
+            Scores (N, V) and the words themselves (N,), for the N words after START in all captions.
         """
         hidden = self.hidden_states(regions, captions[:, :-1], lengths - 1)
-        hidden = self.dropout(hidden)  # before padding is removed: under torchrun, all processes share this mask
+        hidden = self.dropout(hidden)  # while padded: the processes of torchrun share one dropout mask
         is_word = torch.arange(captions.shape[1] - 1, device=captions.device) < (lengths - 1)[:, None]
-        positions = is_word.flatten().nonzero().squeeze(1)  # (N,) of the B · (T-1) positions, those that are no padding
+        positions = is_word.flatten().nonzero().squeeze(1)  # (N,), the words among the B · (T-1) positions
         return self.fc(hidden.flatten(0, 1).index_select(0, positions)), captions[:, 1:].flatten()[positions]
 
 
@@ -163,7 +163,7 @@ class Attention(nn.Module):
         self.full_att = nn.Linear(attention_dim, 1)
 
     def forward(self, regions: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes the attention vector, which is a weighted sum of the regions, and its weights, which sum to 1.
+        """Computes the attention vector: a weighted sum of the regions whose weights sum to 1.
 
         Args:
             regions: (B, R, encoder_dim).
@@ -180,15 +180,9 @@ class Attention(nn.Module):
 
 
 class DecoderWithAttention(Decoder):
-    """Q3.1(b): before each word, the decoder attends to the image; 1 298 467 parameters for Sydney.
+    """Q3.1(b): before each word, the decoder attends to the image; 1 298 467 parameters with Sydney's words.
 
-    Args:
-        vocab_size: see `Decoder`, as for the next four.
-        embed_dim: see `Decoder`.
-        decoder_dim: see `Decoder`.
-        encoder_dim: see `Decoder`.
-        dropout: see `Decoder`.
-        attention_dim: see `Attention`.
+    The arguments are those of `Decoder`, and the attention_dim of `Attention`.
     """
 
     def __init__(
@@ -213,11 +207,11 @@ class DecoderWithAttention(Decoder):
 
 
 class Captioner(nn.Module):
-    """An encoder with a decoder, or with several decoders that are trained side by side.
+    """An encoder with one decoder, or with several decoders that are trained together.
 
     Args:
         encoder: network from inputs to regions (B, R, encoder_dim); nn.Identity() if the inputs are regions already.
-        decoders: they share the encoder and no weights; `decoding` combines their predictions.
+        decoders: the decoders, each with weights of its own; `decoding` combines their predictions.
     """
 
     def __init__(self, encoder: nn.Module, decoders: Sequence[Decoder]) -> None:
@@ -231,7 +225,7 @@ class Captioner(nn.Module):
         return [decoder for decoder in self.decoders if isinstance(decoder, Decoder)]
 
     def forward(self, inputs: Tensor, captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """`Decoder.teacher_forced` of all decoders: scores (decoders · N, V), and the words that they predict."""
+        """Applies `Decoder.teacher_forced` of each decoder: scores (decoders · N, V), and words (decoders · N,)."""
         regions = self.encoder(inputs)
         pairs = [decoder.teacher_forced(regions, captions, lengths) for decoder in self.ensemble]
         scores, words = zip(*pairs, strict=True)

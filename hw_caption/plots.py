@@ -15,8 +15,8 @@ from hw_common.runs import figures
 from hw_common.runs.figures import Series
 
 _COLUMNS = 7  # pictures in a row of an attention figure
-_LINE = 88  # characters
-_MAX_STEM = 60  # characters of an image's name, of at most four bytes each, in the name of its attention figure
+_LINE = 88  # characters in a line of text
+_MAX_STEM = 60  # characters of an image's name in a file name; a character has at most four bytes
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,20 @@ class CaptionedPicture:
     caption: Sequence[str]  # words of the generated caption
     references: Sequence[Sequence[str]]  # words of the reference captions
     bleu: float  # the course's BLEU-4 of the caption
-    # (words, rows, columns), the attention weights before each word; None without attention
-    attention_maps: np.ndarray | None
+    attention_maps: np.ndarray | None  # (words, rows, columns), the attention weights before each word, if any
 
 
 def training_curves(
     folder: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], title: str, stem: str = "curves"
 ) -> None:
-    """Training loss and validation BLEU-4 against the epoch (ist-2021-22-hw2 Q3.1a and b).
+    """Draws training loss and validation BLEU-4 against the epoch (ist-2021-22-hw2 Q3.1a and b).
+
+    The training loss is the mean over the epoch, with dropout.
 
     Args:
         folder: folder for <stem>.png and <stem>.pdf.
-        runs: for each decoder's title, its runs, each with the metrics of every epoch. For several runs, mean and
-            standard deviation are drawn. The training loss is the mean over the epoch, with dropout.
+        runs: maps a decoder's title to its runs; a run is a list of metrics by epoch. Of several runs, the mean and the
+            standard deviation are drawn.
         title: data and sheet, for the figure's title.
         stem: name of the figure.
     """
@@ -59,7 +60,7 @@ def training_curves(
 
 
 def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> None:
-    """Each image beside its generated caption and its references (ist-2021-22-hw2 Q3.1c), as captions.png and .pdf."""
+    """Draws each image beside its generated caption and its references (ist-2021-22-hw2 Q3.1c)."""
     with mpl.rc_context(figures.AS_WRITTEN):
         figures.save(_captions(pictures, title), folder, "captions")
 
@@ -85,7 +86,7 @@ def _captions(pictures: Sequence[CaptionedPicture], title: str) -> Figure:
 
 
 def stems(names: Sequence[str]) -> list[str]:
-    """File names, without suffix, for the attention figures of these images: all different, and of limited length."""
+    """Unique file names, without suffix, for the attention figures of the images `names`."""
     found: list[str] = []
     for name in names:
         stem = "attention-" + re.sub(r"[^\w.+-]", "_", name)[:_MAX_STEM]
@@ -95,7 +96,7 @@ def stems(names: Sequence[str]) -> list[str]:
 
 
 def attention(folder: Path, stem: str, picture: CaptionedPicture, maps: np.ndarray, title: str) -> None:
-    """The image once for each word, with regions as bright as their attention weights.
+    """Draws the image once for each word; regions with larger attention weights are brighter.
 
     Args:
         folder: folder for the figure, as .png and .pdf.
@@ -113,7 +114,7 @@ def attention(folder: Path, stem: str, picture: CaptionedPicture, maps: np.ndarr
 
 
 def _highlight(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`pixels` (H, H, 3), darkened and greyed except where `weights` (rows, columns) are large."""
+    """Darkens and greys the image `pixels` (H, H, 3) where `weights` (rows, columns) are small."""
     scaled = Image.fromarray((255 * weights / weights.max()).astype(np.uint8))
     height, width = pixels.shape[:2]
     light = np.asarray(scaled.resize((width, height), Image.Resampling.BICUBIC), dtype=float)[..., None] / 255

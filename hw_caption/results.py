@@ -1,4 +1,4 @@
-"""The files that a training run writes beside its weights: captions in the course's format, and figures."""
+"""Writes a run's captions in the course's format, and its figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,32 +20,32 @@ ImageWithReferences = tuple[DatasetFile, Sequence[Sequence[str]]]
 
 
 def images_to_show(found: CaptionData, names: Sequence[str] | None) -> list[ImageWithReferences]:
-    """The images to draw, with their references.
+    """Returns the images to draw, with their references.
 
     Args:
         found: the data set.
-        names: names of the images; by default, those of Q3.1(c), or the first test images if the data set lacks them.
+        names: names of the images; None for the images of Q3.1(c), or for the first test images of other data sets.
 
     Raises:
-        UserError: the data set has no image of that name.
+        UserError: the data set has no image with one of the names.
     """
     known = {
         image.name: (image, references)
         for split in (found.test, found.val, found.train)
         for image, references in zip(split.images, split.captions, strict=True)
     }
-    for name in names or ():
-        if name not in known:
-            raise UserError(
-                f"--show: {found.name} has no image {name!r}; its test images begin with {found.test.names[0]}"
-            )
+    if unknown := [name for name in names or () if name not in known]:
+        first = found.test.names[0]
+        raise UserError(
+            f"--show: {found.name} has no image {unknown[0]!r}; the name of its first test image is {first}"
+        )
     if names is None:
         names = SHOWN if all(name in known for name in SHOWN) else found.test.names[: len(SHOWN)]
     return [known[name] for name in names]
 
 
 def write_captions(path: Path, names: Sequence[str], captions: Sequence[Sequence[str]]) -> None:
-    """Writes generated captions in the course's format: a list of {"image_name": name, "caption": tokens}."""
+    """Writes generated captions in the course's format: a list of {"image_name": name, "caption": words}."""
     rows = [{"image_name": name, "caption": list(caption)} for name, caption in zip(names, captions, strict=True)]
     files.write_json(path, rows)
 
@@ -63,7 +63,7 @@ def draw_images(
     Args:
         folder: the run folder.
         images: the images to draw, see `images_to_show`.
-        generator: a generator with the weights to draw for.
+        generator: the model's caption generator.
         inputs: the images' features or pixels.
         decoding: "greedy", "beam" or "consensus".
         title: title of the figures.
@@ -89,13 +89,14 @@ def draw_images(
 def draw_curves(
     folder: Path, decoder: str, rows: Sequence[Mapping[str, float]], hashes: Mapping[str, str], title: str
 ) -> None:
-    """Draws a run's curves and, if a finished run of the other decoder lies beside it, both runs in one figure.
+    """Draws a run's curves, and draws both decoders in one figure if the other decoder was trained too.
 
     Args:
-        folder: the run folder. The other run has the same name with the other decoder in it.
+        folder: the run folder. The run of the other decoder is expected beside it, with the other decoder's name in
+            place of `decoder` in the folder's name.
         decoder: the run's decoder, a key of TITLES.
         rows: metrics of each epoch.
-        hashes: hashes of the run's data. A run on other data is not drawn.
+        hashes: hashes of the run's data; a run on other data is not drawn.
         title: data and sheet, for the titles.
     """
     plots.training_curves(folder, {TITLES[decoder]: [rows]}, f"{TITLES[decoder]}, {title}")
@@ -105,7 +106,7 @@ def draw_curves(
         return
     try:
         run = Run.open(sibling, HOMEWORK)
-    except UserError:  # a damaged folder beside it must not stop this run from finishing
+    except UserError:  # this run must finish even if the other run's folder is damaged
         return
     if run.is_finished and run.config.get("data") == dict(hashes):
         by_decoder = {decoder: rows, other: files.read_csv(sibling / METRICS)}

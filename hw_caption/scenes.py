@@ -1,4 +1,4 @@
-"""Draws aerial scenes from their attributes, which their captions mention too."""
+"""Draws aerial scenes. A scene's attributes determine the picture and appear in its captions."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -7,34 +7,22 @@ from types import MappingProxyType
 
 import numpy as np
 
-from hw_caption.canvas import (
-    ASPHALT,
-    COLOURS,
-    CONCRETE,
-    GRASS,
-    LEAVES,
-    MIDDLE,
-    REACH,
-    SAND,
-    SIDE,
-    Canvas,
-    shade,
-)
+from hw_caption.canvas import ASPHALT, COLOURS, CONCRETE, GRASS, LEAVES, MIDDLE, REACH, SAND, SIDE, Canvas, shade
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a scene."""
+    """The attributes of a scene; an attribute that its kind does not have is empty."""
 
     kind: str  # a key of `PAINTERS`
     colour: str = ""  # colour of roofs, water, grass or courts
     number: str = ""  # number of runways or courts, in words
     ground: str = ""  # the ground around rivers and crossroads, "meadow" or "forest"
-    extra: str = ""  # further objects; "" for none
+    extra: str = ""  # further objects, such as "trees"
 
 
 def render(scene: Scene, seed: int) -> bytes:
-    """The scene as a PNG file of PICTURE×PICTURE pixels; `seed` fixes all random details."""
+    """Returns the scene as a PNG file of PICTURE×PICTURE pixels; `seed` determines all random details."""
     rng = np.random.default_rng(seed)
     canvas = PAINTERS[scene.kind](scene, rng)
     buffer = io.BytesIO()
@@ -43,7 +31,7 @@ def render(scene: Scene, seed: int) -> bytes:
 
 
 def _ground(rng: np.random.Generator, name: str) -> Canvas:
-    """A canvas covered by meadow or forest."""
+    """Returns a canvas with the ground of `Scene.ground`."""
     canvas = Canvas(rng, LEAVES if name == "forest" else GRASS)
     if name == "forest":
         canvas.trees(700)
@@ -51,13 +39,13 @@ def _ground(rng: np.random.Generator, name: str) -> Canvas:
 
 
 def _positions(start: float, stop: float, step: float) -> list[float]:
-    """Equally spaced coordinates from `start` to before `stop`."""
+    """Equally spaced coordinates from `start` up to, but not including, `stop`."""
     positions: list[float] = np.arange(start, stop, step).tolist()
     return positions
 
 
 def _spots(rng: np.random.Generator, count: int, apart: float, reach: float = REACH) -> list[tuple[float, float]]:
-    """`count` random points in the picture with distances of at least `apart`."""
+    """`count` random points in the picture, at least `apart` pixels from one another."""
     found: list[tuple[float, float]] = []
     while len(found) < count:
         x, y = MIDDLE + rng.uniform(-reach, reach, 2) * 0.7  # a square inside the circle
@@ -156,10 +144,8 @@ def _harbour(scene: Scene, rng: np.random.Generator) -> Canvas:
 
 def _tennis(scene: Scene, rng: np.random.Generator) -> Canvas:
     canvas = Canvas(rng, GRASS)
-    columns: tuple[float, ...] = (-58, 58)
-    rows: tuple[float, ...] = (0,) if scene.number == "two" else (-62, 62)
-    for x in columns:
-        for y in rows:
+    for x in (-58.0, 58.0):
+        for y in (0.0,) if scene.number == "two" else (-62.0, 62.0):
             _court(canvas, MIDDLE + x, MIDDLE + y, scene.colour)
     if scene.extra == "trees":
         for y in _positions(10, SIDE, 19):
@@ -226,15 +212,7 @@ def _crossroad(scene: Scene, rng: np.random.Generator) -> Canvas:
     return canvas
 
 
+_PAINTERS = (_houses, _river, _runway, _forest, _meadow, _harbour, _tennis, _factory, _beach, _crossroad)
 PAINTERS: Mapping[str, Callable[[Scene, np.random.Generator], Canvas]] = MappingProxyType({
-    "houses": _houses,
-    "river": _river,
-    "runway": _runway,
-    "forest": _forest,
-    "meadow": _meadow,
-    "harbour": _harbour,
-    "tennis": _tennis,
-    "factory": _factory,
-    "beach": _beach,
-    "crossroad": _crossroad,
+    painter.__name__.removeprefix("_"): painter for painter in _PAINTERS
 })  # fmt: skip

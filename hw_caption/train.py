@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from hw_caption import features
-from hw_caption.presets import HOMEWORK, RECIPES, decoder_kind
+from hw_caption.presets import HOMEWORK, MAX_BEAM, RECIPES, decoder_kind
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
@@ -16,37 +16,39 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_MAX = {"beam": 1000, "members": 100}  # a manipulated run folder must not fill the memory
+_MAX = {"beam": MAX_BEAM, "members": 100}
 _DESCRIPTION = """\
 Trains an image captioner of ist-2021-22-hw2 Question 3: a frozen ResNet-18 as encoder and an LSTM, with or without
 attention, as decoder.
 
-  python -m hw_caption.train --dataset sample        half a minute, needs no download
-  python -m hw_caption.train                         on Sydney: Q3.1(a)
-  python -m hw_caption.train -use_attention          on Sydney: Q3.1(b) and (c)
-  python -m hw_caption.train --recipe best           the settings that we recommend
+  python -m hw_caption.train --dataset sample        takes half a minute, needs no download
+  python -m hw_caption.train                         Q3.1(a) on Sydney
+  python -m hw_caption.train -use_attention          Q3.1(b) and (c) on Sydney
+  python -m hw_caption.train --recipe best           our recommended settings
   python -m hw_caption.train --dataset flickr
   python -m hw_caption.train --dataset_dir RSICD     images and dataset.json, or captions.txt
 
 Writes a run folder with the configuration, metrics of each epoch, curves, weights, final metrics, the generated
 captions of the test images, and figures of some of these images. Missing image features are computed first.
-Ctrl-C finishes the step and saves; --resume continues from there.
+Ctrl-C finishes the current step and saves the run; --resume continues it.
 """
 
 
 def parser() -> cli.Parser:
-    """All flags; None stands for a default that depends on the recipe or the data set."""
+    """All flags. A default of None depends on the recipe or the data set; `_resolve` replaces it."""
     flags = cli.Parser("python -m hw_caption.train", _DESCRIPTION)
     group = flags.add_argument_group("what to train")
     add_flag(group, "use_attention", action="store_true", help="train the decoder of Q3.1(b) instead of Q3.1(a)")
     features.add_data_flags(group)
     add_flag(
-        group, "min_count", type=cli.positive_int, default=1, help="rarer training words become <unk> (default: 1)"
+        group, "min_count", type=cli.positive_int, default=1, help="words that occur less often are <unk> (default: 1)"
     )
-    add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help="plain: the course's (default); best: ours")
+    add_flag(
+        group, "recipe", choices=tuple(RECIPES), default="plain", help="settings: of the course (default) or our best"
+    )
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "dropout", type=cli.fraction, help="between the LSTM and the last layer (default: 0.5)")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="cosine: warm up, then fall to 0")
+    add_flag(training, "dropout", type=cli.fraction, help="dropout before the last layer (default: 0.5)")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine rises, then falls to 0")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
     add_flag(training, "members", type=cli.positive_int, help="number of decoders that decode together")
     add_flag(training, "finetune_encoder", action="store_true", help="train the encoder too, from pixels (slow)")
@@ -57,7 +59,7 @@ def parser() -> cli.Parser:
         captioning,
         "decoding",
         choices=("greedy", "beam", "consensus"),
-        help="of the captions that the run writes; consensus: agrees most with the captions of similar images",
+        help="for the captions that the run writes; consensus chooses by the captions of similar training images",
     )
     add_flag(captioning, "beam", type=cli.positive_int, help="width of the beam search (default: 5; best: 20)")
     add_flag(captioning, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")
@@ -66,7 +68,7 @@ def parser() -> cli.Parser:
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the defaults of recipe and data set; raises UserError for flags that exclude one another."""
+    """Fills in the defaults of recipe and data set; raises UserError if flags contradict each other."""
     features.resolve(arguments)
     fill_in(arguments, RECIPES[arguments.recipe])
     for name, limit in _MAX.items():
@@ -74,11 +76,11 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
             raise UserError(f"--{name}: expected a whole number from 1 to {limit}, got {getattr(arguments, name)}")
     if arguments.finetune_encoder and arguments.decoding == "consensus":
         raise UserError(
-            "--finetune_encoder does not go with --decoding consensus, which compares images by the frozen encoder's "
-            "features; choose greedy or beam"
+            "--finetune_encoder and --decoding consensus exclude each other, because consensus decoding needs the "
+            "frozen encoder's features; choose greedy or beam"
         )
     if arguments.encoder_lr is not None and not arguments.finetune_encoder:
-        raise UserError("--encoder_lr belongs to --finetune_encoder")
+        raise UserError("--encoder_lr is used only with --finetune_encoder")
     if arguments.finetune_encoder and arguments.encoder_lr is None:
         arguments.encoder_lr = arguments.lr / 10
     if arguments.name is None:

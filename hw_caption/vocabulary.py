@@ -1,4 +1,4 @@
-"""The words that a decoder reads and writes, and their ids."""
+"""The vocabulary: the words that a decoder knows, and their ids."""
 
 import hashlib
 import itertools
@@ -45,13 +45,13 @@ class Vocabulary:
         return [START, *(self._ids[token] if token in self else UNKNOWN for token in tokens), END]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """The words up to END, without padding and START."""
+        """The words before END, without padding and START."""
         before_end = itertools.takewhile(lambda index: index != END, ids)
         return [self.words[index] for index in before_end if index not in (PAD, START)]
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the words in their order."""
+        """SHA-256 of the words in their order."""
         return hashlib.sha256(json.dumps(self.words).encode()).hexdigest()
 
     def save(self, path: Path) -> None:

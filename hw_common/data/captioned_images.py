@@ -32,17 +32,17 @@ class CaptionedImage:
 
     file: DatasetFile  # the image file; its name is the one in the caption file
     captions: Captions  # the lower-cased words of each caption
-    split: str | None  # one of SPLITS; None in a captions.txt, which does not split its images
+    split: str | None  # one of SPLITS; None for captions.txt, which has no splits
 
 
 @dataclass(frozen=True)
 class CaptionedImages:
     """The content of a data set."""
 
-    title: str | None  # the data set's name in its own file; None if the file gives none
+    title: str | None  # the data set's name, if the caption file gives one
     images: tuple[CaptionedImage, ...]  # in the order of the caption file
     captions_file: str  # name of the caption file
-    content: bytes  # bytes of the caption file
+    content: bytes  # content of the caption file
 
 
 def read(path: Path) -> CaptionedImages:
@@ -55,7 +55,7 @@ def read(path: Path) -> CaptionedImages:
 
 
 def read_from(find: FindFile, where: Path) -> CaptionedImages:
-    """Reads a data set like `read`; `find` returns its files by their paths, and `where` names it in messages."""
+    """Reads a data set like `read`; `find` returns the file at a path, and `where` names the data set in messages."""
     for name in (*_JSON_FILES, _TEXT_FILE):
         if (file := find(name)) is None:
             continue
@@ -66,8 +66,8 @@ def read_from(find: FindFile, where: Path) -> CaptionedImages:
             raise UserError(f"{file.where} is damaged: {error}") from error
         return CaptionedImages(title, _find_images(rows, find, file.where, where), name, content)
     raise UserError(
-        f"{where} holds no captions: expected {_JSON_FILES[0]} (the format of Sydney, UCM and RSICD) or {_TEXT_FILE} "
-        f"(Flickr8k's) beside the folder {_IMAGE_FOLDERS[0]}"
+        f"{where} has no captions: expected {_JSON_FILES[0]} (the format of Sydney, UCM and RSICD) or {_TEXT_FILE} "
+        f"(the format of Flickr8k) beside the folder {_IMAGE_FOLDERS[0]}"
     )
 
 
@@ -87,7 +87,7 @@ def _find_images(rows: Sequence[_Row], find: FindFile, captions_file: str, where
     for row in rows:
         file = find(str(Path(folder, row.name)))
         if file is None:
-            raise UserError(f"{where / folder / row.name} is missing: {captions_file} names it")
+            raise UserError(f"{where / folder / row.name} is missing: {captions_file} lists it")
         images.append(CaptionedImage(dataclasses.replace(file, name=row.name), row.captions, row.split))
     return tuple(images)
 
@@ -99,7 +99,7 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
         The data set's name, if the file gives one, and its images.
 
     Raises:
-        ValueError: the message says what is wrong with the file.
+        ValueError: the file is damaged.
     """
     found = json.loads(content)
     images = found.get("images") if isinstance(found, dict) else None
@@ -112,7 +112,7 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
             raise ValueError(f"image {number} has no filename of at most {_MAX_NAME} characters")
         if name in rows:
             raise ValueError(f"image {name!r} occurs twice")
-        # COCO's "restval" images come from its validation set, and everybody trains on them.
+        # "restval" images come from COCO's validation set; by convention they are used for training.
         split = "train" if image.get("split") == "restval" else image.get("split")
         if split not in SPLITS:
             raise ValueError(f"image {name!r} has the split {reprlib.repr(split)}, expected {', '.join(SPLITS)}")
@@ -126,7 +126,7 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
 
 
 def _words_of(sentence: Any, name: str) -> tuple[str, ...]:
-    """The words of a sentence: its tokens without punctuation or, if it has none, its raw text split into words."""
+    """The words of a sentence: its tokens without punctuation or, if it has no tokens, the words of its raw text."""
     tokens = sentence.get("tokens") if isinstance(sentence, dict) else None
     if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
         parts = [part for token in tokens for part in token.lower().split()]
@@ -156,11 +156,11 @@ def _parse_text(content: bytes) -> list[_Row]:
     """Reads Flickr8k's format: a line `image,caption` for each caption.
 
     Raises:
-        ValueError: the message says what is wrong with the file.
+        ValueError: the file is damaged.
     """
     captions: dict[str, list[tuple[str, ...]]] = {}
     for number, line in enumerate(content.decode("utf-8-sig").split("\n"), 1):
-        name, comma, text = line.strip().partition(",")  # further commas and quotation marks belong to the caption
+        name, comma, text = line.strip().partition(",")  # further commas and quotation marks are part of the caption
         if not line.strip() or (number == 1 and (name, text) == ("image", "caption")):
             continue
         if not comma or not 0 < len(name) <= _MAX_NAME:

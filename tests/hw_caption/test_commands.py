@@ -211,8 +211,8 @@ def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--encoder_lr", "0.1"], "--encoder_lr belongs to --finetune_encoder"),
-        (["--recipe", "best", "--finetune_encoder"], "--finetune_encoder does not go with --decoding consensus"),
+        (["--encoder_lr", "0.1"], "--encoder_lr is used only with --finetune_encoder"),
+        (["--recipe", "best", "--finetune_encoder"], "--finetune_encoder and --decoding consensus exclude each other"),
         (["--members", "101"], "--members: expected a whole number from 1 to 100, got 101"),
         (["--beam", "100000"], "--beam: expected a whole number from 1 to 1000"),
         (["--show"], "--show: expected at least one argument"),
@@ -227,7 +227,7 @@ def test_wrong_flags_are_one_line(scenes, tmp_path, flags, message):
 
 
 def test_an_image_to_show_that_is_not_there_is_named_before_anything_is_done(scenes, tmp_path):
-    with pytest.raises(UserError, match=r"--show: Tiny has no image '219.tif'; its test images begin with 4.tif"):
+    with pytest.raises(UserError, match=r"--show: Tiny has no image '219.tif'; the name of its first test image is 4.tif"):
         train.main(flags_of(scenes, tmp_path, "--show", "4.tif", "219.tif"))
     assert list(tmp_path.iterdir()) == []
 
@@ -297,7 +297,7 @@ def other_words(run):
         ),
         (
             lambda run: change_json(run / "config.json", lambda c: c["data"].update(encoder="other")),
-            "--weights none in .*config.json are not those that it was trained with",
+            "--weights none in .*config.json have changed since the training",
         ),
         (
             lambda run: change_json(run / "config.json", lambda c: c["arguments"].update(members=10**9)),

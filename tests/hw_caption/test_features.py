@@ -96,7 +96,7 @@ def count(monkeypatch) -> list[str]:
 
 
 def ensure(found: data.CaptionData, results: Path, weights: str = "none", **options) -> feature_store.FeatureStore:
-    options = {"size": SIZE, "data_dir": results, **options}
+    options = {"size": SIZE, "data_dir": results, "device": torch.device("cpu"), **options}
     return feature_store.ensure(found.images, found.label, weights, results_dir=results / "results", **options)
 
 
@@ -112,7 +112,7 @@ def test_features_are_those_of_each_image_by_itself(tmp_path, tiny):
     store = ensure(tiny, tmp_path, size=96)
     names = [image.name for image in tiny.images]
     found = store.take(names)
-    assert (found.shape, found.dtype, store.grid, store.views) == ((6, 9, 512), torch.float32, (3, 3), 1)
+    assert (found.shape, found.dtype, len(store.caches)) == ((6, 9, 512), torch.float32, 1)
     assert torch.allclose(found, expected(tiny, size=96), rtol=1e-3, atol=1e-3)  # float16
     assert torch.equal(store.take(["4.tif", "1.tif", "4.tif"]), found[[4, 1, 4]])
     rows = np.memmap(store.folder / ROWS, np.float16, "r", shape=(6, 9, 512))
@@ -225,13 +225,13 @@ def test_an_image_that_is_there_twice_is_computed_once(tmp_path, tiny, count):
 
 def test_an_image_that_changes_meanwhile_is_not_mistaken_for_itself(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(feature_store, "_sha256", lambda image: "of what it was before " + image.name)
-    with pytest.raises(feature_store.UserError, match="0.tif was changed while it was read"):
+    with pytest.raises(feature_store.UserError, match="0.tif was changed while the features were computed"):
         ensure(tiny, tmp_path)
 
 
 def test_views_are_kept_beside_each_other(tmp_path, tiny, count):
     store = ensure(tiny, tmp_path, views=8)
-    assert store.views == 8 and len(count) == 48
+    assert len(store.caches) == 8 and len(count) == 48
     names, views = ["0.tif", "3.tif", "0.tif"], [5, 0, 2]
     rows = {"0.tif": 0, "3.tif": 3}
     wanted = torch.stack([expected(tiny, view)[rows[name]] for name, view in zip(names, views, strict=True)])

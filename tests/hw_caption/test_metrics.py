@@ -192,5 +192,5 @@ def test_empty_captions_get_nothing():
 
 @pytest.mark.parametrize(("references", "generated"), [([[CAT]], []), ([], []), ([[]], [CAT]), ([[CAT]], [CAT, CAT])])
 def test_captions_without_references_are_refused(references, generated):
-    with pytest.raises(ValueError, match="one of each"):
+    with pytest.raises(ValueError, match="a list of references for each caption"):
         metrics.evaluate(references, generated)

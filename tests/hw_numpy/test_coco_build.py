@@ -129,7 +129,7 @@ def entry(filename="0.png", split="train", sentences=({"tokens": ["a"]},)):
 
 
 BAD_SOURCES = {
-    "nothing": ({"x.txt": b""}, "holds no captions"),
+    "nothing": ({"x.txt": b""}, "has no captions"),
     "no JSON": ({**karpathy(), "dataset.json": b"{"}, "is damaged"),
     "image missing": ({**karpathy(), "images/1.png": None}, "images/1.png is missing"),
     "image damaged": ({**karpathy(), "images/1.png": picture(1)[:60]}, "images/1.png"),
