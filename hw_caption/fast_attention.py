@@ -1,8 +1,8 @@
 """The decoders of `models.py`, computed faster: same parameters, same numbers up to rounding.
 
 The decoder without attention runs whole captions through the kernel of nn.LSTM. The decoder with attention cannot,
-because each attention query is the previous hidden state. With autograd, a step runs about seventy small operations and
-adds a gradient of the size of all weights; in small batches, this takes longer than the step's matrix products.
+because each attention query is computed from the previous hidden state. With autograd, a step runs about seventy small
+operations and adds gradients as large as the weights; in small batches, this takes longer than its matrix products.
 `AttentionLoop` therefore computes inside the loop only what depends on the previous state, and has a backward pass of
 its own, in which the weights' gradients are computed once for all steps.
 
@@ -120,7 +120,7 @@ class AttentionLoop(torch.autograd.Function):
         batch_sizes: Sequence[int],  # the number of captions in each step
         matmul_dtype: torch.dtype,  # dtype of the LSTM's matrix products
     ) -> Tensor:
-        """Runs all steps; returns the hidden states after each word, (N, D)."""
+        """Runs all steps; returns the hidden state after each word, (N, D)."""
         (rows, embed_dim), encoder_dim, width = embedded.shape, regions.shape[2], hidden.shape[1]
         all_regions, initial_cell = regions, cell
         embedded, weight_ie = embedded.to(matmul_dtype), weight_ih[:, :embed_dim].to(matmul_dtype)

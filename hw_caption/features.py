@@ -4,7 +4,6 @@ hw_caption.train also computes missing features, so this command is optional.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,18 +36,7 @@ def parser() -> cli.Parser:
     add_flag(group, "views", type=int, choices=(1, 8), default=1, help="8 adds all flips and rotations (default: 1)")
     add_flag(group, "seed", type=cli.non_negative_int, default=42, help="seed of --weights none (default: 42)")
     group = flags.add_argument_group("run")
-    add_flag(group, "device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
-    add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
-    data_dir = Path(os.environ.get("HW_DATA_DIR", "data"))
-    add_flag(
-        group,
-        "data_dir",
-        role=Role.PLACE,
-        type=Path,
-        default=data_dir,
-        help="folder of data sets (default: $HW_DATA_DIR, else data)",
-    )
-    cli.add_results_dir_flag(group)
+    cli.add_machine_flags(group, threads="all cores")
     return flags
 
 

@@ -199,13 +199,7 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
     """Adds the flags of a run that all homeworks share; `threads` describes the default number of threads."""
     group = parser.add_argument_group("run")
     add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
-    devices = ("auto", "cpu", "cuda")
-    add_running(group, "device", choices=devices, default="auto", help="auto uses a GPU if there is one")
-    add_running(group, "threads", type=positive_int, help=f"CPU threads per process (default: {threads})")
-    data_dir, default = Path(os.environ.get("HW_DATA_DIR", "data")), "(default: $HW_DATA_DIR, else data)"
-    text = f"folder of the data sets, to which missing ones are downloaded {default}"
-    add_place(group, "data_dir", default=data_dir, help=text)
-    add_results_dir_flag(group)
+    add_machine_flags(group, threads)
     add_running(group, "name", type=run_name, help="name of the run folder; a taken name gets -2, -3, …")
     text = "resume this interrupted run with its own arguments; it ends with the same bits as without the interruption"
     add_place(group, "resume", metavar="RUN", help=text)
@@ -214,6 +208,17 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, sh
     add_output(group, "tensorboard", action="store_true", help=text)
     text = "check data and model with one training step, without a run folder"
     add_call(group, "dry_run", action="store_true", help=text)
+
+
+def add_machine_flags(group: argparse._ActionsContainer, threads: str) -> None:
+    """Adds the flags for device, threads and folders; `threads` describes the default number of threads."""
+    devices = ("auto", "cpu", "cuda")
+    add_running(group, "device", choices=devices, default="auto", help="auto uses a GPU if there is one")
+    add_running(group, "threads", type=positive_int, help=f"CPU threads per process (default: {threads})")
+    data_dir, default = Path(os.environ.get("HW_DATA_DIR", "data")), "(default: $HW_DATA_DIR, else data)"
+    text = f"folder of the data sets, to which missing ones are downloaded {default}"
+    add_place(group, "data_dir", default=data_dir, help=text)
+    add_results_dir_flag(group)
 
 
 def add_results_dir_flag(group: argparse._ActionsContainer) -> None:

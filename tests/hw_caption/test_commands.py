@@ -227,7 +227,9 @@ def test_wrong_flags_are_one_line(scenes, tmp_path, flags, message):
 
 
 def test_an_image_to_show_that_is_not_there_is_named_before_anything_is_done(scenes, tmp_path):
-    with pytest.raises(UserError, match=r"--show: Tiny has no image '219.tif'; the name of its first test image is 4.tif"):
+    with pytest.raises(
+        UserError, match=r"--show: Tiny has no image '219.tif'; the name of its first test image is 4.tif"
+    ):
         train.main(flags_of(scenes, tmp_path, "--show", "4.tif", "219.tif"))
     assert list(tmp_path.iterdir()) == []
 
