@@ -18,7 +18,7 @@ from typing import Any
 from hw_attention_theory.presets import count_features
 from hw_common.runs.errors import UserError
 
-_MAX_SECONDS = 1.0  # no further call is timed after this total time of all calls
+_MAX_SECONDS = 1.0  # when all calls together have taken this long, no further call is timed
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ _SIDE, _CHANNELS, _CLASSES = 28, 3, 10  # images of 28×28×3
 _KERNELS, _KERNEL = 8, 5
 _POOL, _STRIDE = 4, 2
 _HIDDEN = 100
-_BIAS = 1  # for each kernel and each unit
+_BIAS = 1  # number of parameters of each kernel's bias
 _DESCRIPTION = """\
 Counts the parameters of the two networks of ist-2021-22-hw2 Q1.1 and Q1.2, by formula and by building them in torch.
 
@@ -86,7 +86,7 @@ def build() -> dict[str, "nn.Sequential"]:
 
 
 def count() -> list[dict[str, Any]]:
-    """Both networks, with the parameters of each layer by formula and in torch, and whether these and shapes agree."""
+    """Both networks, with the parameters of each layer by formula and in torch; compares output shapes too."""
     import torch
 
     from hw_common.training.parameters import count_parameters
