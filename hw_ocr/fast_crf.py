@@ -42,7 +42,7 @@ class FastLinearChainCRF(LinearChainCRF):
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """The tag sequence with the highest score of each word, (B, T) int64, 0 in the padding.
 
-        The textbook computes a backpointer for each of the K tags of each letter and then uses only one of them. Here δ is
+        The textbook computes a backpointer for each of the K tags of each letter and then uses one of them. Here δ is
         stored, and only the backpointer of the best tag is computed, from the last letter to the first.
         """
         delta = self._check(emissions, mask).permute(1, 2, 0).contiguous()  # (T, K, B), the emissions at first
