@@ -35,7 +35,7 @@ class ImageFile:
             return images.opened(self.content, self.name)
         try:
             return images.opened(self.content(), self.name)
-        # What zipfile raises for a damaged or encrypted file.
+        # The exceptions that zipfile raises for damaged and encrypted files.
         except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{self.name} is damaged: {error}") from error
 
@@ -92,11 +92,7 @@ def list_archive(
 ) -> ClassFolders:
     """Lists the image files `<folder>/<split>/<class>/*` in a zip or tar archive without unpacking it.
 
-    Args:
-        path: the archive; its name ends in .zip, .tar or .tar.gz.
-        splits: as in `list_folder`.
-        smallest_class: as in `list_folder`.
-        suffixes: as in `list_folder`.
+    The name of the archive `path` ends in .zip, .tar or .tar.gz. The other arguments are explained in `list_folder`.
 
     Raises:
         UserError: the archive is damaged or claims to be larger than a gigabyte unpacked; or as `list_folder`.

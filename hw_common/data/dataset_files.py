@@ -31,23 +31,17 @@ _DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, Recurs
 
 
 def label_of(path: Path) -> str:
-    """Returns the name of a data set as a part of file names, the same for its folder and its archive."""
+    """Returns a name of the data set for use in file names; the folder `x` and the archive `x.tar.gz` both give `x`."""
     return re.sub(r"[^\w.+-]+", "_", re.sub(r"\.tar(\.\w+)?$", "", path.resolve().name)).strip(".-")[:60] or "dataset"
 
 
 @dataclass(frozen=True)
 class DatasetFile:
-    """A file of a data set, before it is read.
+    """A file of a data set, before it is read."""
 
-    Attributes:
-        name: name of the file in the data set.
-        where: its path, for messages.
-        read: reads its bytes; raises UserError if that fails.
-    """
-
-    name: str
-    where: str
-    read: Callable[[], bytes]
+    name: str  # name of the file in the data set
+    where: str  # its path, for messages
+    read: Callable[[], bytes]  # reads its bytes; raises UserError if that fails
 
     @classmethod
     def from_path(cls, path: Path, name: str | None = None) -> "DatasetFile":
@@ -72,7 +66,7 @@ def file_finder(path: Path, root_files: tuple[str, ...]) -> FindFile:
 
     Args:
         path: folder or tar archive.
-        root_files: names of files at the root of the data set; the folder of an archive that contains one is its root.
+        root_files: names of files that mark the root of the data set in an archive.
 
     Raises:
         UserError: `path` does not exist, is neither a folder nor a tar archive, is damaged, or is too large.
@@ -89,7 +83,7 @@ def file_finder(path: Path, root_files: tuple[str, ...]) -> FindFile:
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged or not a tar archive: {error}") from error
     parents = [PurePosixPath(name).parent for name in readers if PurePosixPath(name).name in root_files]
-    # The folder with the shortest path.
+    # If several folders hold such a file, the one with the shortest path is the root.
     root = min(parents, key=lambda parent: (len(parent.parts), str(parent)), default=PurePosixPath())
     return partial(_find_in_archive, path, readers, root)
 
@@ -121,7 +115,7 @@ def _packed_members(path: Path, unpack: _Open) -> Mapping[str, Callable[[], byte
         archive = file.read(LARGEST_PACKED + 1)  # to the end, where gzip checks its checksum
     if len(archive) > LARGEST_PACKED:
         raise UserError(f"{path} holds more than {LARGEST_PACKED} bytes; unpack it and name its folder")
-    contents = list(_contents(io.BytesIO(archive)))  # without a copy of the bytes
+    contents = list(_contents(io.BytesIO(archive)))  # BytesIO shares the bytes instead of copying them
     if any(offset + size > len(archive) for _, offset, size in contents):
         raise UserError(f"{path} is cut short")
     view = memoryview(archive)
@@ -142,7 +136,7 @@ def _read(path: Path, offset: int = 0, size: int | None = None) -> bytes:
     """Reads the bytes of `path`, or `size` bytes from `offset` on."""
     try:
         with open(path, "rb") as file:
-            # At most the rest of the file: Python allocates as many bytes as read() is asked for.
+            # Python allocates as many bytes as read() is asked for, so a size beyond the end of the file is refused.
             there = max(0, os.fstat(file.fileno()).st_size - offset)
             wanted = there if size is None else size
             if wanted > LARGEST_FILE:

@@ -14,27 +14,18 @@ from hw_common.data import idx
 CLASSES = 10
 Part = TypeVar("Part")
 Converted = TypeVar("Converted")
-Arrays = tuple[ndarray, ndarray]
-"""Images (N, H, W) and labels (N,) int64."""
+Arrays = tuple[ndarray, ndarray]  # images (N, H, W) and labels (N,) int64
 
 
 @dataclass(frozen=True)
 class Digits(Generic[Part]):
-    """A data set of digits.
+    """A data set of digits."""
 
-    Attributes:
-        name: name of the data set, for figures and messages.
-        train: part for training.
-        val: part for choosing between networks.
-        test: part for the final result.
-        hashes: SHA-256 of each data file; for the sample, of the images and labels.
-    """
-
-    name: str
-    train: Part
-    val: Part
-    test: Part
-    hashes: Mapping[str, str]
+    name: str  # name of the data set, for figures and messages
+    train: Part  # part for training
+    val: Part  # part for choosing between networks
+    test: Part  # part for the final result
+    hashes: Mapping[str, str]  # SHA-256 of each data file; for the sample, of the images and labels
 
     def convert(self, change: Callable[[Part], Converted]) -> "Digits[Converted]":
         """The same digits in another form: `change` converts a part."""
@@ -42,7 +33,7 @@ class Digits(Generic[Part]):
 
 
 def mnist(data_dir: Path, side: int = 28) -> Digits[Arrays]:
-    """Reads MNIST, images (N, 28, 28) uint8, after a download on first use. The last 5 000 training images validate.
+    """Reads MNIST, images (N, 28, 28) uint8; downloads missing files. The last 5 000 training images are its val part.
 
     Args:
         data_dir: folder with the four files in MNIST/raw, gzipped or not, as torchvision stores them.

@@ -19,17 +19,11 @@ from hw_common.runs.errors import UserError
 
 @dataclass(frozen=True)
 class Download:
-    """One file of a data set.
+    """One file of a data set."""
 
-    Attributes:
-        name: name of the file in the data set's folder.
-        urls: addresses, tried in this order.
-        md5: published MD5; None if none was published, so that the reader of the file has to check it.
-    """
-
-    name: str
-    urls: Sequence[str]
-    md5: str | None
+    name: str  # name of the file in the data set's folder
+    urls: Sequence[str]  # addresses, tried in this order
+    md5: str | None  # published MD5; None if none was published, so that the content has to be checked when it is read
 
 
 def place(folder: Path, wanted: Iterable[Download]) -> list[Path]:
@@ -69,7 +63,7 @@ def _download(path: Path, download: Download) -> None:
             if check_integrity(f"{folder}/{download.name}", download.md5):
                 (Path(folder) / download.name).replace(path)
                 return
-            reason = f"what {url} sent has another hash than the published MD5 {download.md5}"
+            reason = f"the file at {url} does not have the published MD5 {download.md5}"
         raise UserError(f"{path} is missing and could not be downloaded ({reason}); {by_hand}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -32,13 +32,10 @@ Location = tuple[int, int, int]  # first row, number of rows, CRC-32 of the rows
 
 
 class FeatureCache:
-    """The cache in one folder.
+    """The cache in the folder `folder`.
 
-    Attributes:
-        folder: the folder.
-        recipe: all settings that change the features, as JSON.
-        width: number of features in a row.
-        damaged: keys of the items found damaged so far.
+    `recipe` contains all settings that change the features, as JSON; `width` is the number of features in a row;
+    `damaged` holds the keys of the items found damaged so far.
     """
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any], width: int) -> None:
@@ -77,7 +74,7 @@ class FeatureCache:
             lock.release()
 
     def holds(self, key: str) -> bool:
-        """Whether the cache has the item, undamaged. Several threads may call this at the same time."""
+        """Whether the cache has the item and it is undamaged. Several threads may call this at the same time."""
         if key not in self._locations:
             return False
         first, count, checksum = self._locations[key]

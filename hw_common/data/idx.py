@@ -25,19 +25,12 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) uint8, labels (N,) int6
 
 @dataclass(frozen=True)
 class IdxFiles:
-    """The content of the four files.
+    """The content of the four files."""
 
-    Attributes:
-        folder: folder of the files, for messages.
-        train: all training images with their labels, in the order of the files.
-        test: all test images with their labels.
-        hashes: SHA-256 of each file.
-    """
-
-    folder: Path
-    train: Part
-    test: Part
-    hashes: Mapping[str, str]
+    folder: Path  # folder of the files, for messages
+    train: Part  # all training images with their labels, in the order of the files
+    test: Part  # all test images with their labels
+    hashes: Mapping[str, str]  # SHA-256 of each file
 
 
 def load(dataset: str, data_dir: Path, side: int | None = None) -> IdxFiles:

@@ -18,7 +18,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # `opened
 
 @contextlib.contextmanager
 def opened(source: Path | bytes, name: str | Path | None = None) -> Iterator[Image.Image]:
-    """Opens an image. Pillow's errors in the block, while it decodes the pixels, become UserErrors too.
+    """Opens an image for a with block. If Pillow fails to decode it in the block, its error becomes a UserError, too.
 
     Args:
         source: path or content of the file.

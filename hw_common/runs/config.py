@@ -1,7 +1,4 @@
-"""The content of config.json: made for a new run, compared when a run is resumed.
-
-Nothing here imports torch, so that a wrong run folder is refused at once.
-"""
+"""The content of config.json: made for a new run, compared when a run is resumed."""
 
 import datetime
 import os
@@ -35,9 +32,9 @@ def describe(
         homework: name of the package.
         command: module that `python -m` runs.
         arguments: arguments of the command.
-        roles: role of each argument; arguments without one have the role TRAINED.
+        roles: role of each argument; TRAINED for arguments without a role.
         data_hashes: SHA-256 of each data file.
-        host: facts about the machine that the same bits depend on.
+        host: device, threads and number of processes, on which rounding depends.
     """
     kept = {name: roles[name].value for name in arguments if roles.get(name, Role.TRAINED) != Role.TRAINED}
     return {
@@ -61,14 +58,13 @@ def check_same_arguments(
     roles: Mapping[str, Role] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Refuses arguments that differ from those that a run was started with.
-
-    Arguments that may change on resume are ignored. Only the last part of an input's path is compared.
+    """Refuses arguments that differ from the arguments that a run was started with, unless their roles allow it.
 
     Args:
         run: the run to resume.
         given: arguments for the rest of the run.
-        roles: role of each argument; arguments without one have the role TRAINED.
+        roles: role of each argument; TRAINED for arguments without a role. Of an INPUT, the last part of the path is
+            compared.
         defaults: values for arguments that the command did not have yet when the run was started.
 
     Raises:
@@ -95,12 +91,12 @@ def _last_part(value: Any) -> Any:
 
 
 def check_same_data(run: Run, hashes: Mapping[str, str]) -> None:
-    """Refuses data that differ from those that a run was started with.
+    """Refuses data that differ from the data that a run was started with.
 
     Args:
         run: the run to resume.
-        hashes: SHA-256 of each data file. The folder's name before the first slash may differ, since the data set may
-            have moved.
+        hashes: SHA-256 of each data file. The name before the first slash is not compared, because the folder of the
+            data set may have another name now.
 
     Raises:
         UserError: a data file differs; the message names the first one.
@@ -112,7 +108,7 @@ def check_same_data(run: Run, hashes: Mapping[str, str]) -> None:
         if before != current:
             raise UserError(
                 f"cannot resume {run.folder}: the data file {path} is not the one it was started with "
-                f"(SHA-256 {current[:16]}, then {before[:16]})"
+                f"(SHA-256 {current[:16]}, expected {before[:16]})"
             )
 
 
@@ -122,10 +118,10 @@ def _without_folder(hashes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def check_same_host(run: Run, host: Mapping[str, Any]) -> None:
-    """Refuses a machine on which the run would not get the same bits: another device or number of processes.
+    """Refuses another device or number of processes or threads, with which the results would differ by rounding.
 
     Raises:
-        UserError: names the difference.
+        UserError: an entry of `host` differs; the message names it.
     """
     own = run.config.get("host", {})
     for name, value in host.items():

@@ -60,7 +60,7 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
     """Draws line plots, one panel beside the other.
 
     Args:
-        panels: the lines of each panel by its y label; the (x values, y values) of each line by its label.
+        panels: panels by y label. A panel consists of lines, (x values, y values), by label.
         xlabel: label of all x axes.
         title: title of the whole figure; names the data.
         spread: standard deviations of lines, with the same keys; drawn as bands.
@@ -68,9 +68,8 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
     with mpl.rc_context(_STYLE):
         figure = _figure(4.6 * len(panels), 3.4)
         figure.suptitle(title, fontsize=11, parse_math=False)
-        for axes, (ylabel, series) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-        ):
+        grid = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (ylabel, series) in zip(grid, panels.items(), strict=True):
             for i, (label, (x, y)) in enumerate(series.items()):
                 colour = _COLOURS[i % len(_COLOURS)]
                 axes.plot(
@@ -103,8 +102,8 @@ def curves_over_seeds(
     """Draws metrics against the epoch: the mean over the seeds as a line, one standard deviation as a band.
 
     Args:
-        runs: for each line's label, the runs with different seeds; a run is its metrics, one row for each epoch.
-        panels: name of the metric in these rows, by the y label of its panel.
+        runs: the runs of each line, one per seed, by the line's label. A run is a list of metrics, one row per epoch.
+        panels: y label of each panel, with the key of its metric in the rows.
         title: title of the whole figure; names the data.
     """
     means: dict[str, Series] = {}
@@ -227,7 +226,7 @@ def heatmap_grid(
         return figure
 
 
-def kernels(folder: Path, name: str, weights: np.ndarray, what: str) -> None:
+def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
     """Draws the kernels of a convolution in grey and as a heat map with a colour bar.
 
     The courses draw input channel 0 only. For layers with several input channels, the mean over the channels is drawn
@@ -237,7 +236,7 @@ def kernels(folder: Path, name: str, weights: np.ndarray, what: str) -> None:
         folder: folder for kernels-<name>-grey and kernels-<name>-heat, each as .png and .pdf.
         name: name of the layer.
         weights: kernels (output channels, input channels, height, width).
-        what: network and data, for the title.
+        network: name of the network and its data, for the title.
     """
     columns = max(n for n in range(1, 9) if len(weights) % n == 0)
     maps, shown = [*weights[:, 0]], "input channel 0"
@@ -249,7 +248,7 @@ def kernels(folder: Path, name: str, weights: np.ndarray, what: str) -> None:
         figure = heatmap_grid(
             maps,
             columns,
-            title=f"{len(weights)} kernels of {name}: {shown}\n{what}",
+            title=f"{len(weights)} kernels of {name}: {shown}\n{network}",
             colours=colours,
             limits=(-largest, largest),
             colour_bar=bar,

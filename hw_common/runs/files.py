@@ -37,7 +37,7 @@ def write_bytes(path: Path, data: "ReadableBuffer") -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(temporary, path)  # while the lock keeps other processes from writing it
+                os.replace(temporary, path)  # other processes cannot write `temporary`, because it is still locked
             except BaseException:  # including Ctrl-C during a write
                 _remove(temporary)
                 raise
@@ -77,7 +77,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises OSError if `folder` is not writable, before hours of work."""
+    """Raises OSError if `folder` is not writable. A run calls this before it trains for hours."""
     probe = folder / f".probe{TEMPORARY_SUFFIX}"
     probe.touch()
     probe.unlink()

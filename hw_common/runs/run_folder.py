@@ -29,12 +29,7 @@ _LOCK = ".lock"
 
 
 class Run:
-    """A run folder.
-
-    Attributes:
-        folder: path of the folder.
-        config: content of config.json.
-    """
+    """A run folder: its path `folder` and the content of its config.json, `config`."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -54,7 +49,7 @@ class Run:
             folder = parent / name
             if overwrite and folder.exists():
                 run = cls(folder, config)
-                run._check_is_one()
+                run._check_is_run_folder()
                 run._claim()
                 run._clear()
             else:
@@ -115,8 +110,8 @@ class Run:
         files.remove_stale(self.folder)
         files.check_writable(self.folder)
 
-    def _check_is_one(self) -> None:
-        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # the only file if a process was killed at the start
+    def _check_is_run_folder(self) -> None:
+        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # nothing else is there if the run was killed as it started
         if any(e.name != begun for e in self._entries()) and not (self.folder / CONFIG).is_file():
             raise UserError(f"{self.folder} is not replaced because it is not a run folder: it has no {CONFIG}")
 
@@ -124,10 +119,8 @@ class Run:
         return [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
 
     def _clear(self) -> None:
-        entries = self._entries()
-        for entry in sorted(
-            entries, key=lambda entry: entry.name == CONFIG
-        ):  # last, so that a kill leaves a run folder
+        # config.json is removed last, so that the folder remains a run folder if the process is killed.
+        for entry in sorted(self._entries(), key=lambda entry: entry.name == CONFIG):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
@@ -149,7 +142,7 @@ class Run:
         return self.config["arguments"]
 
     def public_arguments(self) -> dict[str, Any]:
-        """The command's arguments without paths and addresses; of an input's path, the last part is kept."""
+        """The arguments without paths and addresses of this machine; the last part of an input's path is kept."""
         roles = self.config.get("roles")
         if roles is None:  # a folder of an earlier version
             is_place = {name: name.endswith("_dir") or name == "resume" for name in self.arguments}

@@ -1,8 +1,7 @@
 """Mini-batches in memory, in an order that depends on (seed, epoch) alone.
 
 The sheets' data sets fit into memory, so a batch is a slice of tensors. Rows are gathered and prepared (uint8 to float,
-augmentation) in chunks of many batches. This makes small batches fast, because thousands of images instead of eight
-share the cost of a Python call.
+augmentation) in chunks of about 2048 rows, because separate calls for each small batch would take longer than the work.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,13 +38,13 @@ class EpochBatches(Protocol):
 
 
 class Batches:
-    """Mini-batches over rows of tensors, this process's share of each.
+    """Mini-batches of rows of tensors. Each process gets its share of every batch.
 
     Args:
         tensors: tensors (rows, …), for example images as uint8 and labels.
         batch_size: number of rows per step, over all processes.
         seed: fixes the order and the random numbers of `prepare`.
-        prepare: turns the gathered rows of a chunk into the model's inputs, with random numbers of the given generator.
+        prepare: converts the rows of a chunk to the inputs of the model; draws random numbers from the given generator.
         shuffle: whether the order changes from epoch to epoch.
     """
 
@@ -70,7 +69,7 @@ class Batches:
         return -(-self.rows // self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """Yields the batches of `epoch` from step `start` on, the same as without a start."""
+        """Yields the batches of `epoch` from step `start` on. The batches do not depend on `start`."""
         order = torch.randperm(self.rows, generator=generator_for(self.seed, epoch)) if self.shuffle else None
         chunk_rows = self._batches_per_chunk * self.batch_size
         for chunk in range(start // self._batches_per_chunk, -(-len(self) // self._batches_per_chunk)):
@@ -111,12 +110,12 @@ def batches_of_similar_length(lengths: Sequence[int], batch_size: int, seed: int
 
 
 class SequenceBatches:
-    """Mini-batches of sequences of similar length, this process's share of each.
+    """Mini-batches of sequences of similar length. Each process gets its share of every batch.
 
     Args:
         lengths: length of each sequence.
         batch_size: number of sequences per step, over all processes.
-        collate: turns the indices of a batch into padded tensors (rows, …), with random numbers of the given generator.
+        collate: makes padded tensors (rows, …) from the indices of a batch; draws random numbers from the generator.
         seed: fixes the order and the random numbers of `collate`.
         shuffle: whether batches differ from epoch to epoch; otherwise they are sorted from short to long sequences.
     """
@@ -140,7 +139,7 @@ class SequenceBatches:
         return -(-len(self.lengths) // self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensors]:
-        """Yields the batches of `epoch` from step `start` on, the same as without a start."""
+        """Yields the batches of `epoch` from step `start` on. The batches do not depend on `start`."""
         if self.shuffle:
             groups = batches_of_similar_length(self.lengths, self.batch_size, self.seed, epoch)
         else:
@@ -148,5 +147,5 @@ class SequenceBatches:
             groups = [group.tolist() for group in order.split(self.batch_size)]
         for step, indices in enumerate(groups[start:], start):
             batch = self.collate(indices, generator_for(self.seed, epoch, step + 1))
-            own = distributed.share(len(indices))  # with the padding of the whole batch, so that dropout masks agree
+            own = distributed.share(len(indices))  # keeps the batch's padding, on which dropout masks depend
             yield tuple(tensor[own] for tensor in batch) if distributed.world_size() > 1 else batch

@@ -31,32 +31,20 @@ class Ensemble(Protocol):
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The tokens that mark where a sequence begins and ends.
+    """The tokens that mark where a sequence begins and ends."""
 
-    Attributes:
-        start: token before every sequence.
-        end: token after every sequence.
-        pad: token that fills the rest of a row; the models never predict it.
-    """
-
-    start: int
-    end: int
-    pad: int
+    start: int  # token before every sequence
+    end: int  # token after every sequence
+    pad: int  # token that fills the rest of a row; the models never predict it
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A decoded sequence.
+    """A decoded sequence."""
 
-    Attributes:
-        tokens: the tokens, without start and end.
-        score: mean log-probability of the tokens and the end token.
-        has_ended: whether the end token was reached; False if the sequence was cut off at the maximum length.
-    """
-
-    tokens: list[int]
-    score: float
-    has_ended: bool
+    tokens: list[int]  # without start and end
+    score: float  # mean log-probability of the tokens and the end token
+    has_ended: bool  # whether the end token was reached; False if the sequence was cut off at the maximum length
 
 
 def greedy(
@@ -64,12 +52,7 @@ def greedy(
 ) -> list[Hypothesis]:
     """Appends the most probable token to each sequence until all sequences have ended.
 
-    Args:
-        ensemble: the models, at the beginning of `count` sequences.
-        count: number of sequences.
-        special: the special tokens.
-        max_length: maximum number of tokens in a sequence, the end token included.
-        device: device of the ensemble's tensors.
+    The arguments are explained in `beam_search`.
     """
     token = torch.full((count,), special.start, device=device)
     tokens = token.new_full((count, max_length), special.pad)
@@ -97,7 +80,7 @@ def beam_search(
     would prefer short sequences.
 
     Args:
-        ensemble: the models, at the beginning of `count` sequences.
+        ensemble: the models, before their first step.
         count: number of sequences.
         special: the special tokens.
         beam: number of hypotheses per sequence; with 1, the result is that of `greedy`.

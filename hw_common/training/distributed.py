@@ -26,7 +26,7 @@ def stop() -> None:
     """Leaves the group of processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
-        gc.collect()  # objects that refer to the group keep gloo's threads alive, which abort the process when it ends
+        gc.collect()  # frees objects that refer to the group: with them, gloo's threads would abort the ending process
 
 
 def world_size() -> int:
@@ -50,12 +50,9 @@ def local_world_size() -> int:
 
 
 def share(count: int) -> slice:
-    """Returns the rows of a batch that this process computes, which are contiguous.
+    """Returns the rows of a batch of `count` rows that this process computes; `weight` and `latest_rows` refer to them.
 
-    Every process computes all rows of a batch that has fewer rows than there are processes; see `weight`.
-
-    Args:
-        count: number of rows in the batch.
+    Every process computes all rows of a batch that has fewer rows than there are processes.
     """
     global _rows
     size = world_size()
@@ -73,7 +70,7 @@ def latest_rows() -> tuple[int, int, int]:
 
 
 def weight() -> float:
-    """Weight of each row of the latest `share` in a sum over processes, with which each row counts once in total."""
+    """Weight of the rows of the latest `share` in a sum over processes: less than 1 if all processes compute them."""
     first, last, count = _rows
     return 1 / world_size() if count and last - first == count else 1.0
 

@@ -7,10 +7,10 @@ from hw_common.training import distributed
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` for the rows of a batch.
+    """`nn.Dropout` whose masks do not depend on the number of processes.
 
-    Under torchrun, every process draws the mask of the whole batch and uses its own rows of the mask. The mask of each
-    example and the final state of the generator therefore do not depend on the number of processes.
+    Under torchrun, every process draws the mask of the whole batch and uses its own rows of the mask. The state of the
+    generator therefore does not depend on the number of processes either.
 
     The mask is drawn from uniform numbers. torch's `bernoulli_` draws one double at a time on a CPU, which takes four
     times as long: a tenth of a small network's training step.

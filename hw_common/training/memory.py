@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as <malloc.h> of glibc numbers them
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of mallopt in glibc's <malloc.h>
 _NEVER = -1
 
 

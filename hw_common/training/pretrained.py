@@ -21,17 +21,11 @@ _LARGEST_FILE = 2**30  # bytes; a ResNet-18 has 45 million
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Pretrained weights.
+    """Pretrained weights."""
 
-    Attributes:
-        path: path of the file.
-        tensors: weights by their names in torchvision's ResNet-18; those of its last layer are not used.
-        sha256: SHA-256 of the file.
-    """
-
-    path: Path
-    tensors: Mapping[str, Tensor]
-    sha256: str
+    path: Path  # path of the file
+    tensors: Mapping[str, Tensor]  # weights by their names in torchvision's ResNet-18; the weights of `fc` are not used
+    sha256: str  # SHA-256 of the file
 
 
 def load_pretrained(source: str, data_dir: Path) -> Pretrained | None:
@@ -62,7 +56,7 @@ def load_backbone(model: nn.Module, pretrained: Pretrained) -> None:
         UserError: names or shapes differ, or a weight is not finite; the message names the layers.
     """
     own = model.state_dict()
-    # Files from before PyTorch 0.4.1 lack the counts of batches, which are not used here.
+    # The counters num_batches_tracked are not used here, and files from before PyTorch 0.4.1 lack them.
     counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
     theirs = {name: tensor for name, tensor in pretrained.tensors.items() if not name.startswith("fc.")}
     fc = {name: tensor for name, tensor in own.items() if name.startswith("fc.")}

@@ -44,7 +44,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
-        """Lets a signal raise StopNow in the block; with several processes, which must stop together, it does not."""
+        """Lets a signal raise StopNow in the block, but not with several processes, which must stop together."""
         if distributed.world_size() > 1:
             yield
             return

@@ -60,9 +60,7 @@ def test_the_next_address_is_tried_where_one_fails(tmp_path, mirror, first):
     assert path.read_bytes() == DATA
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("missing.npz", "404"), ("other.npz", "another hash than the published MD5")]
-)
+@pytest.mark.parametrize(("name", "reason"), [("missing.npz", "404"), ("other.npz", "does not have the published MD5")])
 def test_what_cannot_be_had_is_the_users_error_and_leaves_nothing(tmp_path, mirror, name, reason):
     folder = tmp_path / "data"
     with pytest.raises(UserError, match=reason) as refused:
