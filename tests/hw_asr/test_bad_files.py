@@ -1,4 +1,4 @@
-"""Bad sound files and datasets: one line that names the file, no hang, no huge allocation."""
+"""Bad sound files and datasets: the message is one line that names the file; nothing hangs or fills the memory."""
 
 import os
 import struct
@@ -46,7 +46,7 @@ SOUNDS = [
     (encoded(CLIP, 16_000, "OGG", "OPUS")[:300], "is damaged"),
 ]
 NO_NAME = "is not the name of a file in the folder wavs"
-ROWS = [  # in place of row 4
+ROWS = [  # replacements of row 4, and messages
     ("clip-3", "row 4: found 1 fields, expected id|transcript|normalized transcript"),
     ("clip-3|one", "row 4: found 2 fields"),
     ("clip-3|one|two|three", "row 4: found 4 fields"),
@@ -75,7 +75,7 @@ def folder(tmp_path):
 
 
 def refusal(path, read, *arguments):
-    """The message of `read`: one line that names `path`."""
+    """The message of the error that `read` raises, after a check that it is one line and names `path`."""
     with pytest.raises(UserError) as caught:
         read(*arguments)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
@@ -91,29 +91,29 @@ def refused_dataset(folder):
     return refusal(folder, load, folder, "ljspeech", folder)
 
 
-def test_the_hand_written_file_is_right(tmp_path):
+def test_the_hand_written_file_is_valid(tmp_path):
     (tmp_path / "good.wav").write_bytes(GOOD)
     assert len(audio.read(tmp_path / "good.wav", 22_050)) == len(CLIP)
 
 
-@pytest.mark.parametrize(("content", "says"), SOUNDS)
-def test_bad_sound_files(tmp_path, content, says):
+@pytest.mark.parametrize(("content", "messages"), SOUNDS)
+def test_bad_sound_files(tmp_path, content, messages):
     path = tmp_path / "bad file.wav"
     path.write_bytes(content)
     tracemalloc.start()
     message = refusal(path, audio.read, path, 22_050)
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
-    assert any(part in message for part in says.split("|")), message
+    assert any(part in message for part in messages.split("|")), message
 
 
-def test_paths_that_are_no_files(tmp_path):
+def test_paths_that_are_not_files(tmp_path):
     assert "cannot read" in refusal(tmp_path, audio.read, tmp_path, 22_050)
     assert "No such file or directory" in refusal(tmp_path, audio.read, tmp_path / "gone.wav", 22_050)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_damaged_bytes_never_get_further_than_a_line(seed):
+def test_damaged_bytes_are_decoded_or_reported(seed):
     generator = np.random.default_rng(seed)
     kind, subtype = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("WAV", "IMA_ADPCM")][seed % 4]
     content = bytearray(encoded(CLIP, kind=kind, subtype=subtype))
@@ -127,12 +127,12 @@ def test_damaged_bytes_never_get_further_than_a_line(seed):
         assert samples.dtype == np.float32 and np.isfinite(samples).all() and rate > 0
 
 
-@pytest.mark.parametrize(("row", "says"), ROWS)
-def test_bad_rows(folder, row, says):
+@pytest.mark.parametrize(("row", "message"), ROWS)
+def test_bad_rows(folder, row, message):
     lines = asr_files.rows(8)
     lines[3] = row
     (folder / "metadata.csv").write_text("\n".join(lines), errors="surrogateescape")
-    assert says in refused_dataset(folder)
+    assert message in refused_dataset(folder)
     assert not (folder / "results").exists()
 
 
@@ -143,7 +143,7 @@ def test_too_few_clips(folder, count):
         load(folder, dataset_dir=folder)
 
 
-def test_datasets_that_are_not_there(tmp_path):
+def test_missing_datasets(tmp_path):
     assert "does not exist; expected a folder or a tar archive" in refused_dataset(tmp_path / "gone")
     assert "contains no metadata.csv: expected LJSpeech's layout" in refused_dataset(tmp_path)
     message = refusal(tmp_path, load, tmp_path, "digits")

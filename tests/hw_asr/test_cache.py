@@ -1,4 +1,4 @@
-"""Spectrograms are computed once, and again where something changed."""
+"""Spectrograms are computed once, and only changed or damaged ones again."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The clips that a spectrogram was computed of, each as what messages call it."""
+    """The paths of the sound files that were decoded."""
     seen = []
     decode = audio.decode
     monkeypatch.setattr(audio, "decode", lambda *arguments: (seen.append(arguments[1]), decode(*arguments))[1])
@@ -35,12 +35,12 @@ def ensure(folder, results=None, settings=SHEET):
     return spectrograms.ensure(clips, "tiny", settings, results or folder.parent / "results")
 
 
-def where(folder, settings=SHEET):
+def cache_of(folder, settings=SHEET):
     return folder.parent / "results" / "hw_asr" / "spectrograms" / f"tiny-{settings.label}"
 
 
 def check(folder, found, settings=SHEET):
-    """The spectrograms are those of the clips in `folder`."""
+    """Checks that `found` are the spectrograms of the clips in `folder`; decodes all eight clips."""
     for number, clip in enumerate(readers.read(folder, "tiny", "tiny").clips):
         expected = audio.log_mel(audio.read(folder / "wavs" / f"{clip.name}.wav", 22_050), settings)
         assert found.take(number).dtype == np.float16 and len(found.take(number)) == found.frames[number]
@@ -51,19 +51,15 @@ def test_spectrograms_are_computed_once(folder, computed, capsys):
     first = ensure(folder)
     assert len(computed) == 8
     check(folder, first)
-    assert sorted(asr_files.snapshot(where(folder))) == [INDEX, ROWS]
-    before = asr_files.snapshot(where(folder))
-    computed.clear()
-    second = ensure(folder)
-    assert computed == [] and asr_files.snapshot(where(folder)) == before and second.sha256 == first.sha256
-    assert capsys.readouterr().out == ""
-
-
-def test_the_index_says_what_is_there(folder):
-    ensure(folder)
-    index = json.loads((where(folder) / INDEX).read_text())
+    before = asr_files.snapshot(cache_of(folder))
+    assert sorted(before) == [INDEX, ROWS]
+    index = json.loads(before[INDEX])
     assert index["settings"] == dataclasses.asdict(SHEET)
     assert len(index["items"]) == 8 and all(len(key) == 64 for key in index["items"])
+    computed.clear()
+    second = ensure(folder)
+    assert computed == [] and asr_files.snapshot(cache_of(folder)) == before and second.sha256 == first.sha256
+    assert capsys.readouterr().out == ""
 
 
 def test_only_what_changed_is_computed_again(folder, computed):
@@ -76,7 +72,7 @@ def test_only_what_changed_is_computed_again(folder, computed):
     assert len(computed) == 1 and "clip-3" in computed[0]
     check(folder, second)
     assert first.sha256 != second.sha256
-    assert all(np.array_equal(first.take(clip), old[clip]) for clip in range(8))  # who has them open, keeps them
+    assert all(np.array_equal(first.take(clip), old[clip]) for clip in range(8))  # as before, since they are mapped
 
 
 def test_the_order_and_the_names_may_change(folder, computed):
@@ -91,26 +87,27 @@ def test_the_order_and_the_names_may_change(folder, computed):
     check(folder, found)
 
 
-def test_the_same_sound_twice_is_kept_once(folder):
+def test_equal_sounds_are_stored_once(folder):
     (folder / "wavs" / "clip-5.wav").write_bytes((folder / "wavs" / "clip-0.wav").read_bytes())
     found = ensure(folder)
     check(folder, found)
-    rows = len((where(folder) / ROWS).read_bytes()) // 160
+    rows = len((cache_of(folder) / ROWS).read_bytes()) // 160
     assert rows == sum(found.frames) - found.frames[0]
 
 
 def test_settings_have_their_own_folders(folder, computed):
     ensure(folder)
-    check(folder, ensure(folder, settings=SPECTROGRAMS["notebook"]), SPECTROGRAMS["notebook"])
-    assert len(computed) == 24 and where(folder) != where(folder, SPECTROGRAMS["notebook"])  # eight by check
+    notebook = SPECTROGRAMS["notebook"]
+    check(folder, ensure(folder, settings=notebook), notebook)
+    assert len(computed) == 24 and cache_of(folder) != cache_of(folder, notebook)  # 8 of the 24 by `check`
 
 
 @pytest.mark.parametrize("place", [0, 100, -1])
 def test_a_flipped_bit_is_noticed(folder, computed, capsys, place):
     ensure(folder)
-    content = bytearray((where(folder) / ROWS).read_bytes())
+    content = bytearray((cache_of(folder) / ROWS).read_bytes())
     content[place] ^= 1
-    (where(folder) / ROWS).write_bytes(content)
+    (cache_of(folder) / ROWS).write_bytes(content)
     computed.clear()
     check(folder, ensure(folder))
     assert len(computed) == 1 + 8
@@ -122,8 +119,8 @@ def test_a_flipped_bit_is_noticed(folder, computed, capsys, place):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])
 @pytest.mark.parametrize("number", [0, 3, 7])
-def test_an_interrupted_computation_goes_on(folder, monkeypatch, number, error):
-    undisturbed = asr_files.snapshot((ensure(folder, folder.parent / "other"), folder.parent / "other")[1])
+def test_an_interrupted_computation_resumes(folder, monkeypatch, number, error):
+    ensure(folder, folder.parent / "other")
     monkeypatch.setattr(spectrograms, "thread_map", lambda work, items: (work(item) for item in items))
     decode, calls = audio.decode, []
 
@@ -133,21 +130,17 @@ def test_an_interrupted_computation_goes_on(folder, monkeypatch, number, error):
             raise error
         return decode(*arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(audio, "decode", interrupted)
-        with pytest.raises(
-            Stopped, match=f"stopped after the spectrograms of {number} of 8 clips; they are saved"
-        ) as stopped:
-            ensure(folder)
-        assert stopped.value.signal_number == (15 if error is Terminated else 2)
-        calls.clear()
-        patch.setattr(audio, "decode", lambda *arguments: (calls.append(arguments), decode(*arguments))[1])
+    monkeypatch.setattr(audio, "decode", interrupted)
+    message = f"stopped after the spectrograms of {number} of 8 clips; they are saved"
+    with pytest.raises(Stopped, match=message) as stopped:
         ensure(folder)
-    assert len(calls) == 8 - number
-    assert asr_files.snapshot(folder.parent / "results") == undisturbed
+    assert stopped.value.signal_number == (15 if error is Terminated else 2)
+    ensure(folder)
+    assert len(calls) == number + 1 + (8 - number)
+    assert asr_files.snapshot(folder.parent / "results") == asr_files.snapshot(folder.parent / "other")
 
 
-def test_a_damaged_clip_costs_nothing_that_was_done(folder, computed):
+def test_finished_spectrograms_survive_a_damaged_clip(folder, computed):
     (folder / "wavs" / "clip-6.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match="clip-6.wav is damaged or not a sound file"):
         ensure(folder)

@@ -1,4 +1,4 @@
-"""Data sets in LJSpeech's layout, their splits, and mini-batches of them."""
+"""Datasets in LJSpeech's layout, their splits, and mini-batches."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hw_asr import audio, data, readers, text
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A data set of eight clips: six for training, one for validation, one for testing."""
+    """A dataset of eight clips: six for training, one for validation, one for testing."""
     return asr_files.write(tmp_path_factory.mktemp("data") / "tiny set")
 
 
@@ -32,27 +32,23 @@ def load(folder, results, **options):
 
 @pytest.fixture(scope="module")
 def tiny(folder, tmp_path_factory):
-    """The same, loaded."""
+    """The dataset of `folder`, loaded."""
     return load(folder, tmp_path_factory.mktemp("results"))
 
 
-# Data sets
-
-
-def test_splits_go_by_the_order_of_the_file():
-    parts = data.split(13_100)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 9825, "val": 655, "test": 2620}
-    assert [*parts["train"], *parts["val"], *parts["test"]] == list(range(13_100))
+def test_the_splits_of_ljspeech():
+    assert [len(part) for part in data.split(13_100).values()] == [9825, 655, 2620]
 
 
 @given(st.integers(5, 500))
-def test_every_clip_is_in_one_split(count):
+@example(13_100)
+def test_splits_follow_the_order_of_the_file(count):
     parts = data.split(count)
     assert list(parts) == ["train", "val", "test"] and min(map(len, parts.values())) > 0
     assert [*parts["train"], *parts["val"], *parts["test"]] == list(range(count))
 
 
-def test_a_data_set(tiny, folder):
+def test_a_dataset(tiny, folder):
     assert (tiny.name, tiny.label) == ("tiny_set", "tiny_set")
     assert [len(part) for part in (tiny.train, tiny.val, tiny.test)] == [6, 1, 1]
     assert tiny.val.names == ("clip-6",) and tiny.train.names[:2] == ("clip-0", "clip-1")
@@ -65,18 +61,17 @@ def test_a_data_set(tiny, folder):
         assert np.abs(part.spectrogram(clip) - expected).max() < 1e-3  # float16
 
 
-def test_transcripts_can_be_cut(folder, tmp_path):
-    cut = load(folder, tmp_path, max_text=3)
-    assert cut.train.texts[:3] == ("pri", "one", "no.")
+def test_transcripts_are_truncated(folder, tmp_path):
+    assert load(folder, tmp_path, max_text=3).train.texts[:3] == ("pri", "one", "no.")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_archives_hold_the_same(tiny, folder, tmp_path, mode):
+def test_archives_contain_the_same(tiny, folder, tmp_path, mode):
     found = load(asr_files.pack(folder, tmp_path / "tiny set.tar.gz", mode), tmp_path)
     assert found.label == "tiny_set" and found.hashes == tiny.hashes and found.train.texts == tiny.train.texts
 
 
-def test_the_folder_around_it_will_do(tiny, folder, tmp_path):
+def test_the_outer_folder_is_accepted(tiny, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "LJSpeech-1.1")
     assert load(tmp_path, tmp_path).hashes.values() != tiny.hashes.values()  # another label
     found = data.load("ljspeech", tmp_path, None, results_dir=tmp_path, settings=audio.SPECTROGRAMS["sheet"])
@@ -93,24 +88,17 @@ def test_spoken_digits(folder, tmp_path, name):
     assert (found.name, found.label, len(found.clips)) == ("spoken digits", "digits", 8)
 
 
-def test_flac_files_will_do(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "copy")
-    (tmp_path / "copy" / "wavs" / "clip-2.wav").unlink()
-    (tmp_path / "copy" / "wavs" / "clip-2.flac").write_bytes(asr_files.encoded(asr_files.sound(2), kind="FLAC"))
-    assert load(tmp_path / "copy", tmp_path).train.frames[2] == 1 + 2205 // 160
-
-
-def test_rows_may_end_as_windows_ends_them(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "copy")
+def test_flac_files_and_the_line_ends_of_windows_are_accepted(tiny, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "wavs" / "clip-2.wav").unlink()
+    (copy / "wavs" / "clip-2.flac").write_bytes(asr_files.encoded(asr_files.sound(2), kind="FLAC"))
     content = (folder / "metadata.csv").read_text()
-    (tmp_path / "copy" / "metadata.csv").write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode() + b"\r\n")
-    assert readers.read(tmp_path / "copy", "x", "x").clips[0].name == "clip-0"
+    (copy / "metadata.csv").write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode() + b"\r\n")
+    found = load(copy, tmp_path).train
+    assert found.names == tiny.train.names and found.frames[2] == 1 + 2205 // 160
 
 
-# LJSpeech
-
-
-def test_ljspeech_is_downloaded_whole(folder, tmp_path, monkeypatch, capsys):
+def test_ljspeech_is_downloaded_once(folder, tmp_path, monkeypatch, capsys):
     roots = []
 
     def downloader(root, download):
@@ -125,7 +113,7 @@ def test_ljspeech_is_downloaded_whole(folder, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), RuntimeError('invalid hash value (expected "be1")')])
-def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch, error):
+def test_a_failed_download_leaves_nothing(tmp_path, monkeypatch, error):
     def downloader(root, download):
         (tmp_path / "data").joinpath(root, "LJSpeech-1.1.tar.bz2").write_bytes(b"half of it")
         raise error
@@ -136,7 +124,7 @@ def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch, error):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_archive_put_there_by_hand_is_unpacked(folder, tmp_path):
+def test_an_archive_in_the_data_folder_is_unpacked(folder, tmp_path):
     asr_files.pack(shutil.copytree(folder, tmp_path / "LJSpeech-1.1"), tmp_path / "LJSpeech-1.1.tar.bz2", "w:bz2")
     shutil.rmtree(tmp_path / "LJSpeech-1.1")
     assert len(readers.read_dataset("ljspeech", tmp_path, None).clips) == 8
@@ -152,11 +140,8 @@ def test_flags():
     readers.check("ljspeech", Path("x"))
 
 
-# Mini-batches
-
-
 def rows_of(batches, epoch=0):
-    """Every clip of an epoch without its padding, which is checked."""
+    """The clips of an epoch without their padding, which is checked."""
     for pictures, frames, tokens, lengths in batches.epoch(epoch):
         assert pictures.shape[2] == frames.max() and tokens.shape[1] == lengths.max()
         for picture, count, numbers, length in zip(pictures, frames, tokens, lengths, strict=True):
@@ -165,7 +150,7 @@ def rows_of(batches, epoch=0):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 99])
-def test_every_clip_once_padded_no_more_than_needed(tiny, batch_size):
+def test_an_epoch_contains_every_clip_once_with_minimal_padding(tiny, batch_size):
     part = tiny.train
     batches = data.speech_batches(part, batch_size, CPU, seed=3)
     found = list(rows_of(batches))
@@ -190,7 +175,7 @@ def test_the_notebook_s_padding(tiny):
         assert tokens[clip].tolist() == (tiny.train.tokens[clip] + [text.EMPTY] * 12)[:12]
 
 
-def test_augmentation_depends_on_seed_epoch_and_step_alone(tiny):
+def test_augmentation_depends_only_on_seed_epoch_and_step(tiny):
     def drawn(seed, epoch):
         batches = data.speech_batches(tiny.train, 3, CPU, seed=seed, augment=True)
         return torch.cat([batch[0].flatten() for batch in batches.epoch(epoch)])
@@ -200,9 +185,6 @@ def test_augmentation_depends_on_seed_epoch_and_step_alone(tiny):
     second = list(data.speech_batches(tiny.train, 3, CPU, seed=1, augment=True).epoch(2))[1]
     resumed = next(data.speech_batches(tiny.train, 3, CPU, seed=1, augment=True).epoch(2, start=1))
     assert all(torch.equal(a, b) for a, b in zip(second, resumed, strict=True))
-
-
-# SpecAugment
 
 
 @settings(deadline=None, max_examples=30)
@@ -229,11 +211,10 @@ def test_masks_are_as_large_as_torchaudio_s():
     generator = torch.Generator().manual_seed(0)
     ones = torch.ones(600, 80, 400)
     found = spec_augment(ones, torch.full((600,), 400), generator)
-    time = torchaudio.transforms.TimeMasking(80, iid_masks=True)(ones[:, None])[:, 0]
-    band = torchaudio.transforms.FrequencyMasking(27, iid_masks=True)(ones[:, None])[:, 0]
-    expected = time * band
+    time, band = torchaudio.transforms.TimeMasking(80, True), torchaudio.transforms.FrequencyMasking(27, True)
+    expected = (time(ones[:, None]) * band(ones[:, None]))[:, 0]
     assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.02)
     assert torch.allclose(found.mean((0, 1)), expected.mean((0, 1)), atol=0.06)
     assert torch.allclose(found.mean((0, 2)), expected.mean((0, 2)), atol=0.06)
     widths = torch.stack([1 - found.amax(1).mean(1), 1 - found.amax(2).mean(1)])
-    assert abs(torch.corrcoef(widths)[0, 1].item()) < 0.2  # bands and spans are drawn each by themselves
+    assert abs(torch.corrcoef(widths)[0, 1].item()) < 0.2  # bands and spans are independent

@@ -1,4 +1,4 @@
-"""The networks of hw_asr: sizes, order of operations, padding without influence, and no look into the future."""
+"""The networks of hw_asr: sizes, order of operations, and outputs that do not depend on padding or later tokens."""
 
 import dataclasses
 import math
@@ -24,6 +24,7 @@ TINY = {
     "notebook": Sizes(encoder_blocks=2, outer_norm=False, mels=3, width=8, vocabulary=9, text_positions=9),
 }
 GREEDY = InferenceSettings(None, max_length=8)
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 FILLERS = (0.0, 1e4, 1e30, math.inf, math.nan)
 every_preset = pytest.mark.parametrize("preset", TINY)
 every_decoder = pytest.mark.parametrize("decoder", ["lstm", "transformer"])
@@ -35,7 +36,7 @@ def _same_numbers_every_time():
 
 
 def tiny(preset, decoder, **changes):
-    """A small network that is surer of itself than new ones are."""
+    """A small network with larger weights than new networks, so that its logits differ more."""
     model = build_model(decoder=decoder, sizes=dataclasses.replace(TINY[preset], **changes)).eval()
     for parameter in model.parameters():
         parameter.data.mul_(1.5)
@@ -47,7 +48,7 @@ def clips(lengths, mels=3):
 
 
 def batch(spectrograms, filler=0.0):
-    """One batch of clips with `filler` behind their ends, and how many frames each has."""
+    """One batch of clips, padded with `filler`, and the number of frames of each."""
     frames = torch.tensor([clip.shape[1] for clip in spectrograms])
     rows = [F.pad(clip, (0, int(frames.max()) - clip.shape[1]), value=filler) for clip in spectrograms]
     return torch.stack(rows), frames
@@ -57,23 +58,20 @@ def parameters(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-# Sizes
-
-
 @every_decoder
 @every_preset
-def test_parameters_are_as_many_as_the_layers_say(preset, decoder):
+def test_the_parameters_are_those_of_the_layers(preset, decoder):
     sizes = PRESETS[preset]
     d, vocabulary = 200, 35
     sub_block = 4 * d * d + 3 * d + 2 * d * (2 if sizes.outer_norm else 1)  # attention without key bias, or the MLP
     convolutions = d * 80 * 3 + d + d * d * 3 + d
     encoder = convolutions + 2 * sizes.encoder_blocks * sub_block + (0 if sizes.outer_norm else 2 * d)
-    reader = {"lstm": 2 * d + 8 * d * d + 8 * d, "transformer": sizes.text_positions * d + sub_block}[decoder]
-    both = vocabulary * d + 2 * sub_block + 2 * d + d * vocabulary + vocabulary
-    assert parameters(build_model(preset, decoder)) == encoder + reader + both
+    text = {"lstm": 2 * d + 8 * d * d + 8 * d, "transformer": sizes.text_positions * d + sub_block}[decoder]
+    both_decoders = vocabulary * d + 2 * sub_block + 2 * d + d * vocabulary + vocabulary
+    assert parameters(build_model(preset, decoder)) == encoder + text + both_decoders
 
 
-def test_the_notebook_has_its_published_numbers_of_parameters():
+def test_the_notebook_has_the_published_numbers_of_parameters():
     assert parameters(build_model("notebook", "lstm")) == 1_471_235
     assert parameters(build_model("notebook", "transformer")) == 1_329_835
 
@@ -86,31 +84,20 @@ def test_the_sheet_has_four_blocks_of_two_sub_blocks(decoder):
     assert model.encoder.blocks[0].mlp.module[0].out_features == 400
 
 
-# Order of operations
-
-
 @every_decoder
-def test_the_notebooks_network_with_its_padding_is_the_plain_one(decoder):
-    model = build_model("notebook", decoder).double()
-    spectrograms = asr_notebook.padded([torch.randn(80, 900, dtype=torch.float64)])
-    assert spectrograms.shape == (1, 80, 2754)
-    tokens = torch.randint(35, (1, 98))
+@pytest.mark.parametrize(
+    ("preset", "frames", "padded", "tokens"), [("sheet", 31, 31, (2, 7)), ("notebook", 900, 2754, (1, 98))]
+)
+def test_the_logits_equal_those_of_the_oracle(decoder, preset, frames, padded, tokens):
+    model = build_model(preset, decoder).double()
+    rows = torch.randn(tokens[0], 80, frames, dtype=torch.float64)
+    spectrograms, tokens = asr_notebook.padded([*rows], padded), torch.randint(35, tokens)
     with torch.inference_mode():
         w = model.state_dict()
         expected = asr_notebook.decode(w, tokens, asr_notebook.encode(w, spectrograms), asr_notebook.lstm_of(w))
-        scores = model(spectrograms, None, tokens)
-    assert scores.shape == (1, 98, 35)
-    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)  # the sinusoids are float32
-
-
-@every_decoder
-def test_the_sheets_network_is_the_plain_one(decoder):
-    model = build_model("sheet", decoder).double()
-    spectrograms, tokens = torch.randn(2, 80, 31, dtype=torch.float64), torch.randint(35, (2, 7))
-    with torch.inference_mode():
-        w = model.state_dict()
-        expected = asr_notebook.decode(w, tokens, asr_notebook.encode(w, spectrograms), asr_notebook.lstm_of(w))
-        torch.testing.assert_close(model(spectrograms, None, tokens), expected, atol=1e-5, rtol=0)
+        logits = model(spectrograms, None, tokens)
+    assert logits.shape == (*tokens.shape, 35)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)  # the sinusoids are float32
 
 
 def test_a_sub_block_of_the_sheet_is_as_printed():
@@ -126,18 +113,15 @@ def test_a_sub_block_of_the_sheet_is_as_printed():
 @pytest.mark.parametrize("length", [1, 2, 9])
 def test_positions_are_sines_and_cosines(length):
     table = sinusoids(length, 10, torch.device("cpu"))
-    for place in range(length):
+    for position in range(length):
         for i in range(5):
-            angle = place * math.exp(-i * math.log(3000) / 4)
-            assert table[place, i].item() == pytest.approx(math.sin(angle), abs=1e-6)
-            assert table[place, 5 + i].item() == pytest.approx(math.cos(angle), abs=1e-6)
-
-
-# Attention
+            angle = position * math.exp(-i * math.log(3000) / 4)
+            assert table[position, i].item() == pytest.approx(math.sin(angle), abs=1e-6)
+            assert table[position, 5 + i].item() == pytest.approx(math.cos(angle), abs=1e-6)
 
 
 def torchs(ours):
-    """torch's attention with the weights of ours, and 0 as the bias of the keys."""
+    """torch's attention layer with the weights of our layer `ours`, and 0 as the bias of the keys."""
     width = ours.out.in_features
     theirs = nn.MultiheadAttention(width, ours.heads, batch_first=True)
     theirs.in_proj_weight.data = torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]).detach()
@@ -148,13 +132,8 @@ def torchs(ours):
 
 @pytest.mark.parametrize("kernels", ["plain", "fast"])
 @settings(max_examples=20, deadline=None)
-@given(
-    heads=st.integers(1, 3),
-    width=st.integers(1, 4),
-    queries=st.integers(1, 5),
-    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
-)
-def test_attention_is_torchs(kernels, heads, width, queries, lengths):
+@given(heads=st.integers(1, 3), width=st.integers(1, 4), queries=st.integers(1, 5), lengths=LENGTHS)
+def test_attention_equals_torchs(kernels, heads, width, queries, lengths):
     ours = MultiHeadAttention(heads * width, heads)
     theirs = torchs(ours)
     ours = FastMultiHeadAttention(ours) if kernels == "fast" else ours
@@ -170,32 +149,25 @@ def test_attention_is_torchs(kernels, heads, width, queries, lengths):
 
 
 @every_decoder
-def test_an_alignment_is_where_the_decoder_looks(decoder):
+def test_an_alignment_has_the_weights_of_the_cross_attention(decoder):
     model = tiny("sheet", decoder)
     spectrograms, frames = batch(clips([9, 4]))
     tokens = torch.tensor([[START, 4, 5], [START, 6, 6]])
     audio, mask = model.encoder(spectrograms, frames)
-    looks = model.decoder.alignment(tokens, audio, mask)
-    assert looks.shape == (2, 3, 5)
-    torch.testing.assert_close(looks.sum(dim=2), torch.ones(2, 3))
-    assert not looks[1, :, 2:].any() and (looks[1, :, :2] > 0).all()
-    # Keys that are all alike are looked at alike.
+    weights = model.decoder.alignment(tokens, audio, mask)
+    assert weights.shape == (2, 3, 5)
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(2, 3))
+    assert not weights[1, :, 2:].any() and (weights[1, :, :2] > 0).all()
+    # Equal keys get equal weights.
     torch.testing.assert_close(model.decoder.alignment(tokens, torch.ones(2, 4, 8), None), torch.full((2, 3, 4), 0.25))
-
-
-# Padding
 
 
 @every_decoder
 @every_preset
 @settings(max_examples=8, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
-    characters=st.integers(1, 5),
-    filler=st.sampled_from(FILLERS),
-)
-def test_a_clip_says_the_same_whatever_it_is_batched_with(preset, decoder, lengths, characters, filler):
-    # In double precision, since these weights make rounding errors larger; at full size, single precision will do.
+@given(lengths=LENGTHS, characters=st.integers(1, 5), filler=st.sampled_from(FILLERS))
+def test_the_output_for_a_clip_does_not_depend_on_its_batch(preset, decoder, lengths, characters, filler):
+    # In double precision, since these large weights amplify rounding errors.
     model, spectrograms = tiny(preset, decoder).double(), [clip.double() for clip in clips(lengths)]
     tokens = torch.randint(4, 9, (len(lengths), characters))
     tokens[:, 0] = START
@@ -212,7 +184,7 @@ def test_a_clip_says_the_same_whatever_it_is_batched_with(preset, decoder, lengt
 
 @every_decoder
 @every_preset
-def test_a_clip_says_the_same_at_full_size(preset, decoder):
+def test_the_output_for_a_clip_does_not_depend_on_its_batch_at_full_size(preset, decoder):
     model, spectrograms = build_model(preset, decoder).eval(), clips([50, 1, 36, 23], mels=80)
     tokens = torch.randint(35, (4, 6))
     with torch.inference_mode():
@@ -222,7 +194,7 @@ def test_a_clip_says_the_same_at_full_size(preset, decoder):
 
 
 @every_decoder
-def test_without_the_mask_the_padding_would_be_heard(decoder):
+def test_without_the_mask_padding_would_influence_the_output(decoder):
     model, (spectrograms, frames) = tiny("notebook", decoder), batch(clips([9, 3]))
     tokens = torch.tensor([[START, 4]] * 2)
     difference = (model(spectrograms, frames, tokens) - model(spectrograms, None, tokens)).abs().amax(dim=(1, 2))
@@ -230,7 +202,7 @@ def test_without_the_mask_the_padding_would_be_heard(decoder):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
-def test_convolutions_see_silence_beyond_the_end(length):
+def test_convolutions_pad_a_clip_in_a_batch_with_zeros(length):
     encoder = tiny("sheet", "lstm", encoder_blocks=0).encoder
     [clip] = clips([length])
     spectrograms, frames = batch([clip, *clips([9])], filler=7.0)
@@ -243,23 +215,17 @@ def test_convolutions_see_silence_beyond_the_end(length):
     torch.testing.assert_close(x[0, :half], expected, atol=1e-6, rtol=0)
 
 
-# The future
-
-
 @every_decoder
 @every_preset
-@pytest.mark.parametrize("place", [1, 2, 4])
-def test_a_later_character_changes_no_earlier_score(preset, decoder, place):
+@pytest.mark.parametrize("position", [1, 2, 4])
+def test_a_token_changes_no_earlier_logits(preset, decoder, position):
     model, (spectrograms, frames) = tiny(preset, decoder), batch(clips([9, 5]))
     tokens = torch.randint(4, 9, (2, 6))
     changed = tokens.clone()
-    changed[:, place] = 4 + (tokens[:, place] - 3) % 5  # another one of 4 to 8
+    changed[:, position] = 4 + (tokens[:, position] - 3) % 5  # another one of 4 to 8
     difference = (model(spectrograms, frames, tokens) - model(spectrograms, frames, changed)).abs().amax(dim=2)
-    assert not difference[:, :place].any()
-    assert (difference[:, place] > 1e-6).all()
-
-
-# Learning
+    assert not difference[:, :position].any()
+    assert (difference[:, position] > 1e-6).all()
 
 
 @every_decoder
@@ -274,11 +240,11 @@ def test_gradients_reach_every_parameter(preset, decoder, filler):
         assert parameter.grad.any(), name
 
 
-def test_dropout_stands_behind_every_module():
+def test_every_sub_block_has_dropout():
     model = tiny("sheet", "transformer", dropout=0.5)
     assert sum(isinstance(module, nn.Dropout) for module in model.modules()) == 2 * 2 + 2 + 1
     spectrograms, frames = batch(clips([9, 4]))
-    tokens = torch.tensor([[START, 4]] * 2)
-    assert torch.equal(model(spectrograms, frames, tokens), model(spectrograms, frames, tokens))
+    inputs = spectrograms, frames, torch.tensor([[START, 4]] * 2)
+    assert torch.equal(model(*inputs), model(*inputs))
     model.train()
-    assert not torch.equal(model(spectrograms, frames, tokens), model(spectrograms, frames, tokens))
+    assert not torch.equal(model(*inputs), model(*inputs))

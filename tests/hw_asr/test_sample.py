@@ -1,4 +1,4 @@
-"""The sample that comes with the project, and the command that made it."""
+"""The built-in sample, and the command that made it."""
 
 import io
 import tarfile
@@ -14,18 +14,18 @@ from hw_common.runs.errors import UserError
 
 @pytest.fixture(scope="module")
 def sample():
-    """The sample as it is."""
+    """The built-in sample."""
     return readers.read_dataset("sample", None, None)
 
 
-def test_the_sample_is_small_and_speaks_the_grammar(sample):
+def test_the_sample_is_small_and_consists_of_the_grammars_sentences(sample):
     assert readers.SAMPLE.stat().st_size < 3e6
     assert (sample.name, sample.label, len(sample.clips)) == ("sample", "sample", 320)
     spoken = {clip.text for clip in sample.clips}
     assert spoken <= set(synthesize.sentences()) and len(spoken) > 150
 
 
-def test_its_clips_can_be_heard(sample):
+def test_clips_of_the_sample_are_loud_enough(sample):
     for clip in sample.clips[::40]:
         samples, rate = audio.decode(clip.audio.read(), clip.name)
         assert 0.5 < len(samples) / rate < 3 and 0.1 < np.abs(samples).max() <= 1
@@ -39,7 +39,7 @@ def test_the_sentences():
 
 @pytest.fixture
 def voice(monkeypatch):
-    """Stands for espeak-ng: noise, a second for each ten characters, faster at a higher speed."""
+    """Replaces espeak-ng by one second of noise per ten characters, or less at a higher speed."""
     said = []
 
     def run(command, input, **options):
@@ -55,7 +55,7 @@ def voice(monkeypatch):
     return said
 
 
-def test_transcripts_are_spoken(tmp_path, voice, capsys):
+def test_synthesizing_transcripts(tmp_path, voice, capsys):
     lines = [f"LJ-{i}|{'a' * 6}|{'a' * (12 * i + 6)}" for i in range(12)]
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     synthesize.main([str(tmp_path / "out"), "--transcripts", str(tmp_path / "metadata.csv"), "--count", "6"])
@@ -68,7 +68,7 @@ def test_transcripts_are_spoken(tmp_path, voice, capsys):
     assert "6 clips" in capsys.readouterr().out
 
 
-def test_the_sample_is_made(tmp_path, voice, monkeypatch):
+def test_writing_a_sample(tmp_path, voice, monkeypatch):
     monkeypatch.setattr(synthesize, "_SAMPLE_CLIPS", 7)
     synthesize.main([str(tmp_path / "new.tar")])
     found = readers.read(tmp_path / "new.tar", "x", "x")
@@ -80,23 +80,23 @@ def test_the_sample_is_made(tmp_path, voice, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "flags", "says"),
+    ("content", "count", "message"),
     [
-        ("a|b|c\n", ["--count", "2"], "has 1 transcripts, fewer than --count 2"),
-        ("a|b|c\nd|e\n", ["--count", "2"], "row 2: found 2 fields"),
-        ("../a|b|c\n", ["--count", "1"], "row 1: the id '../a' is not the name of a file"),
-        ("a|b|boom\n", ["--count", "1"], "espeak-ng failed: no such voice"),
-        ("a|b|c\n", ["--count", "0"], "--count: expected a whole number from 1"),
+        ("a|b|c\n", 2, "has 1 transcripts, fewer than --count 2"),
+        ("a|b|c\nd|e\n", 2, "row 2: found 2 fields"),
+        ("../a|b|c\n", 1, "row 1: the id '../a' is not the name of a file"),
+        ("a|b|boom\n", 1, "espeak-ng failed: no such voice"),
+        ("a|b|c\n", 0, "--count: expected a whole number from 1"),
     ],
 )
-def test_bad_transcripts(tmp_path, voice, content, flags, says):
+def test_bad_transcripts(tmp_path, voice, content, count, message):
     (tmp_path / "metadata.csv").write_text(content)
-    with pytest.raises(UserError, match=says):
-        synthesize.main([str(tmp_path / "out"), "--transcripts", str(tmp_path / "metadata.csv"), *flags])
+    with pytest.raises(UserError, match=message):
+        synthesize.main([str(tmp_path / "out"), f"--transcripts={tmp_path / 'metadata.csv'}", f"--count={count}"])
     assert not (tmp_path / "out" / "metadata.csv").exists()
 
 
-def test_nothing_is_overwritten(tmp_path, voice):
+def test_existing_files_are_not_overwritten(tmp_path, voice):
     with pytest.raises(UserError, match="exists; choose a new name"):
         synthesize.main([str(tmp_path)])
 

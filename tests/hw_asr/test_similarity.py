@@ -1,4 +1,4 @@
-"""Similarities against the course's library, error rates against a table filled by hand, and the command about them."""
+"""Similarities against the course's library, error rates against an edit distance, and the command that compares."""
 
 import json
 import subprocess
@@ -31,42 +31,39 @@ def test_similarities_are_textdistances(name, one, other):
 
 
 @pytest.mark.parametrize("name", similarity.SIMILARITIES)
-def test_what_is_equal_has_1_and_what_has_nothing_in_common_0(name):
+def test_equal_lists_have_1_and_disjoint_lists_0(name):
     like = similarity.SIMILARITIES[name]
     assert like([], []) == like([3, 3, 4], [3, 3, 4]) == 1
     assert like([3, 4], [5]) == like([], [5]) == 0
 
 
 def edits(one, other):
-    """Levenshtein's distance by its table."""
+    """The Levenshtein distance by dynamic programming."""
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
-        before, row = row, [i]
+        previous, row = row, [i]
         for j, b in enumerate(other, 1):
-            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b)))
+            row.append(min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (a != b)))
     return row[-1]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(ids, ids), min_size=1, max_size=4).filter(lambda pairs: any(one for one, _ in pairs)))
-def test_an_error_rate_is_all_edits_over_all_that_is_true(pairs):
+def test_an_error_rate_is_the_number_of_edits_over_the_length_of_the_references(pairs):
     expected = sum(edits(one, other) for one, other in pairs) / sum(len(one) for one, _ in pairs)
     assert similarity.error_rate(pairs) == pytest.approx(expected)
 
 
-def test_an_error_rate_may_exceed_1_and_takes_words_too():
+def test_an_error_rate_can_exceed_1_and_works_on_words():
     assert similarity.error_rate([("a", "bcd")]) == 3
     assert similarity.error_rate([(["the", "end"], ["the", "the", "end"]), (["no"], ["no"])]) == pytest.approx(1 / 3)
-
-
-# The command
 
 
 def by_name():
     return {pair.name: compare_similarities.compare(pair) for pair in compare_similarities.PAIRS}
 
 
-def test_the_chosen_pairs_show_what_their_lines_say():
+def test_the_explanations_of_the_chosen_pairs_are_true():
     rows = by_name()
     for name in ("anagram", "words reordered", "two letters swapped"):
         assert rows[name]["jaccard"] == rows[name]["cosine"] == 1 > rows[name]["damerau_levenshtein"]
@@ -89,7 +86,7 @@ def test_the_chosen_pairs_show_what_their_lines_say():
     assert all(rows["nothing"][name] == 1 for name in THEIRS) and rows["nothing"]["cer"] == 0
 
 
-def test_the_command_prints_a_table_with_a_reason_for_each_pair(capsys):
+def test_the_command_prints_a_table_with_an_explanation_of_each_pair(capsys):
     compare_similarities.main([])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 2 * len(compare_similarities.PAIRS)
@@ -100,7 +97,7 @@ def test_the_command_prints_a_table_with_a_reason_for_each_pair(capsys):
         assert why.strip() == pair.why
 
 
-def test_own_pairs_are_compared_as_the_alphabet_has_them(capsys):
+def test_own_pairs_are_compared_in_the_networks_alphabet(capsys):
     compare_similarities.main(["Nine", "9", "a b", "", "--json"])
     first, second = json.loads(capsys.readouterr().out)
     assert (first["one"], first["other"], first["cer"]) == ("nine", "#", 1.0)
@@ -108,7 +105,7 @@ def test_own_pairs_are_compared_as_the_alphabet_has_them(capsys):
     assert (second["cer"], second["wer"]) == (1.0, 1.0)
 
 
-def test_a_run_folder_is_written_only_if_asked_for_and_replaced(tmp_path, capsys, monkeypatch):
+def test_a_run_folder_is_written_only_with_results_dir_and_replaced(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compare_similarities.main([])
     assert not list(tmp_path.iterdir())
@@ -123,7 +120,7 @@ def test_a_run_folder_is_written_only_if_asked_for_and_replaced(tmp_path, capsys
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["one"], "'one' has no second one"),
         (["a", "b", "c d"], "'c d' has no second one"),
@@ -132,12 +129,12 @@ def test_a_run_folder_is_written_only_if_asked_for_and_replaced(tmp_path, capsys
         (["--jsom"], "--jsom"),
     ],
 )
-def test_bad_input_gets_one_line(argv, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_messages_about_bad_input_are_one_line(argv, message):
+    with pytest.raises(UserError, match=message) as error:
         compare_similarities.main(argv)
     assert "\n" not in str(error.value)
 
 
-def test_the_command_runs_without_torch(tmp_path):
+def test_the_command_runs_without_torch():
     code = "import sys; from hw_asr import compare_similarities as c; c.main([]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
