@@ -65,7 +65,7 @@ def dry_run(settings: CaptionSettings) -> None:
     features, captions = next(solver.batches())
     loss, _ = solver.model.loss(features, captions)
     solver.model.sample(features, max_length=2)
-    print(f"dry run: one step on {len(captions)} captions, loss {loss:.4f}; everything fits, no run was made")
+    print(f"dry run: one step on {len(captions)} captions, loss {loss:.4f}; everything fits; no run folder was made")
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ def dry_run(settings: DigitSettings) -> None:
         X, y = next(candidate.solver.batches())
         loss, _ = candidate.solver.model.loss(X, y)
         print(f"dry run, {candidate.title}: loss {loss:.4f} on a batch of {len(y)} images")
-    print("everything fits, no run was made")
+    print("everything fits; no run folder was made")
 
 
 def _threads(settings: DigitSettings) -> int:

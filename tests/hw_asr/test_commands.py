@@ -132,7 +132,7 @@ def test_a_summary_has_the_final_numbers(runs, name):
 def test_a_dry_run_writes_only_spectrograms(clips, tmp_path, capsys):
     train_tiny(clips, tmp_path, "--recipe", "best", "--dry_run")
     assert [path.name for path in (tmp_path / "hw_asr").iterdir()] == ["spectrograms"]
-    assert "no run was made" in capsys.readouterr().out
+    assert "no run folder was made" in capsys.readouterr().out
 
 
 def test_the_sheets_defaults():

@@ -171,7 +171,7 @@ def test_the_sheets_images_are_shown_where_there_are_any(tmp_path):
 def test_a_dry_run_leaves_nothing_but_features(scenes, tmp_path, capsys):
     train.main(flags_of(scenes, tmp_path, "--dry_run"))
     assert run_folders(tmp_path) == {}
-    assert "everything fits, no run was made" in capsys.readouterr().out
+    assert "everything fits; no run folder was made" in capsys.readouterr().out
 
 
 def test_resuming_on_other_images_is_refused(scenes, tmp_path, undrawn):

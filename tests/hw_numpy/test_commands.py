@@ -204,7 +204,7 @@ def test_a_dry_run_writes_nothing(mnist, tmp_path, capsys):
     train_tiny(mnist, tmp_path, "--dry_run")
     assert list(tmp_path.iterdir()) == []
     output = capsys.readouterr().out
-    assert output.count("on a batch of 8 images") == 4 and "everything fits, no run was made" in output
+    assert output.count("on a batch of 8 images") == 4 and "everything fits; no run folder was made" in output
 
 
 @pytest.mark.parametrize(

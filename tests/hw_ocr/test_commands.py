@@ -107,7 +107,7 @@ def test_a_dry_run_writes_nothing(data_dir, tmp_path, capsys):
     train_tiny(data_dir, tmp_path, "--recipe", "best", "--hidden", "4", "--dry_run")
     assert list(tmp_path.iterdir()) == []
     printed = capsys.readouterr().out
-    assert "conv-BiLSTM-CRF" in printed and "no run was made" in printed
+    assert "conv-BiLSTM-CRF" in printed and "no run folder was made" in printed
 
 
 def test_the_reports_defaults():
