@@ -128,7 +128,7 @@ def test_an_interrupted_training_is_resumed_to_the_same_bits(command, variant, p
         ended = run_command(run.main, *run.flags_into(tmp_path))
     folder = tmp_path / run.parent.name / "run"
     assert ended.status == 128 + number
-    assert f"o on with: python -m {command} --resume" in ended.err and ended.err.endswith(f"{folder}\n")
+    assert f"esume with: python -m {command} --resume" in ended.err and ended.err.endswith(f"{folder}\n")
     assert not (folder / "summary.json").exists()
     moved = []  # where the data are may change
     if point == "metrics 1" and run.flags[0].endswith("_dir"):
