@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cnn_files
 import commands
 import pytest
 import torch
@@ -237,16 +238,6 @@ def test_a_run_is_not_resumed_on_other_data_or_another_kind_of_machine(command, 
 # ── damaged run folders ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Attack:
-    """Unpickled, it would create a file."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
-
-
 def changed_config(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
     config["arguments"].update(changes.pop("arguments", {}))
@@ -286,7 +277,7 @@ def test_a_wrong_checkpoint_is_refused_and_no_code_in_it_is_run(command, trained
     whole = (folder / "last.pt").read_bytes()
     foreign = (trained("hw_cnn.train" if command != "hw_cnn.train" else "hw_ocr.train").folder / "last.pt").read_bytes()
     attack = io.BytesIO()
-    torch.save({"progress": Attack(tmp_path / "marker")}, attack)
+    torch.save({"progress": cnn_files.Trap(tmp_path / "marker")}, attack)
     damaged = [b"", b"no checkpoint", whole[: len(whole) // 2], attack.getvalue()]
     for content in (foreign, *damaged):
         (folder / "last.pt").write_bytes(content)
@@ -331,11 +322,13 @@ def test_a_damaged_run_is_one_line_to_the_commands_that_use_it(command, trained,
         folder = shutil.copytree(trained(training, variant).folder, tmp_path / f"{number}")
         damage(folder)
         assert message in use(folder).refusal
-    for other in TINY[training].variants:
-        if other != variant:
-            shutil.copytree(trained(training, variant).folder, folder, dirs_exist_ok=True)
-            shutil.copy(trained(training, other).folder / "best.safetensors", folder)
-            assert re.search("holds weights for|do not fit this network", use(folder).refusal), other
+    messages = []
+    for other in [each for each in TINY[training].variants if each != variant]:
+        shutil.copytree(trained(training, variant).folder, folder, dirs_exist_ok=True)
+        shutil.copy(trained(training, other).folder / "best.safetensors", folder)
+        messages.append(use(folder).refusal)
+    assert all(re.search("holds weights for|do not fit this network", message) for message in messages)
+    assert "holds weights for" in messages[0]  # before it is read any further
 
 
 # ── comparisons ──────────────────────────────────────────────────────────────────────────────────────────────────────

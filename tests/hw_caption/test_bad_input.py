@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import caption_files
+import cnn_files
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -147,10 +148,10 @@ def test_the_sample_reads_no_folder():
         (caption_files.picture()[:60], "is damaged"),
         (caption_files.picture(suffix="JPEG")[:400], "is damaged"),
         (caption_files.picture(suffix="TIFF")[:60], "is"),
-        (caption_files.png_claiming(30_000, 30_000), "pixels"),
-        (caption_files.png_claiming(10_000, 6_000), "more than the limit of 50 million"),
-        (caption_files.png_claiming(2**31 - 1, 2**31 - 1), "x"),
-        (caption_files.png_claiming(0, 5), "x"),
+        (cnn_files.png_claiming(30_000, 30_000), "pixels"),
+        (cnn_files.png_claiming(10_000, 6_000), "more than the limit of 50 million"),
+        (cnn_files.png_claiming(2**31 - 1, 2**31 - 1), "x"),
+        (cnn_files.png_claiming(0, 5), "x"),
     ],
     ids=["empty", "html", "cut short", "JPEG cut short", "TIFF cut short", "bomb", "small bomb", "huge", "no width"],
 )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import caption_files
+import cnn_files
 import pytest
 import torch
 from PIL import Image
@@ -263,7 +264,7 @@ def test_a_line_for_each_file_whatever_they_are_called(runs, tmp_path, capsys):
         (None, "cannot read .*image.png: No such file"),
         (b"no image", "image.png is not an image"),
         (caption_files.picture()[:-50], "image.png is damaged"),
-        (caption_files.png_claiming(100_000, 100_000), "image.png (has|claims)"),
+        (cnn_files.png_claiming(100_000, 100_000), "image.png (has|claims)"),
     ],
     ids=["missing", "no image", "cut short", "bomb"],
 )

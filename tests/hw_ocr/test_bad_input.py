@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import struct
-import zlib
 from pathlib import Path
 
+import cnn_files
 import numpy as np
 import ocr_files
 import pytest
@@ -169,25 +168,15 @@ def test_invariance_on_data_that_is_gone(runs, tmp_path, monkeypatch):
 # Images
 
 
-def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png_claiming(width, height):
-    """A PNG file of a few bytes whose header claims a large grey image."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (None, "cannot read .*No such file or directory"),
         (b"", "is not an image that Pillow can read"),
         (b"a text that calls itself an image", "is not an image that Pillow can read"),
-        (png_claiming(20, 30), "is damaged"),
-        (png_claiming(60_000, 60_000), "pixels"),
-        (png_claiming(9_000, 9_000), "9000×9000 pixels, more than the limit of 50 million"),
+        (cnn_files.png_claiming(20, 30), "is damaged"),
+        (cnn_files.png_claiming(60_000, 60_000), "pixels"),
+        (cnn_files.png_claiming(9_000, 9_000), "9000×9000 pixels, more than the limit of 50 million"),
     ],
     ids=["missing", "empty", "text", "cut short", "bomb", "small bomb"],
 )

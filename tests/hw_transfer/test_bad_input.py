@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import cnn_files
 import numpy as np
 import pytest
 import safetensors.torch
@@ -221,7 +222,7 @@ def test_a_damaged_weights_file_is_named(tmp_path, weights, name, damage):
 
 def test_code_in_a_weights_file_is_not_run(tmp_path):
     marker = tmp_path / "sprung"
-    for content in (transfer_files.Trap(marker), {"conv1.weight": transfer_files.Trap(marker)}):
+    for content in (cnn_files.Trap(marker), {"conv1.weight": cnn_files.Trap(marker)}):
         torch.save(content, tmp_path / "weights.pt")
         torch.load(tmp_path / "weights.pt", weights_only=False)
         marker.unlink()  # the trap works

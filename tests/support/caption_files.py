@@ -2,23 +2,16 @@
 
 import io
 import json
-import struct
 import tarfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from cnn_files import pixels
 from PIL import Image
 
 SPLITS = {"train": 3, "val": 1, "test": 2}
 CAPTIONS = ("A red House .", "some houses", "many T-junctions , and a road")
-
-
-def pixels(*shape: int, seed: int = 0) -> np.ndarray:
-    """Random uint8 of that shape."""
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 def picture(seed: int = 0, mode: str = "RGB", suffix: str = "PNG", size: tuple[int, int] = (9, 7)) -> bytes:
@@ -26,16 +19,6 @@ def picture(seed: int = 0, mode: str = "RGB", suffix: str = "PNG", size: tuple[i
     buffer = io.BytesIO()
     Image.fromarray(pixels(*size, 3, seed=seed)).convert(mode).save(buffer, suffix)
     return buffer.getvalue()
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    """A PNG file of a few bytes whose header claims a large grey image."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
 def sentence(text: str) -> dict[str, Any]:

@@ -94,14 +94,3 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> Path:
     else:
         torch.save(dict(weights), path)
     return path
-
-
-class Trap:
-    """Pickled, it is code that creates the file `marker` as soon as someone unpickles it."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """What pickle calls when it reads the object."""
-        return Path.touch, (self.marker,)
