@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import asr_files
+import commands
 import numpy as np
 import pytest
 import torch
@@ -18,9 +19,6 @@ from hw_asr import (
     data,
     evaluation,
     experiment,
-    generation,
-    plots,
-    presets,
     reproduce,
     similarity,
     text,
@@ -28,7 +26,7 @@ from hw_asr import (
     transcribe,
 )  # fmt: skip
 from hw_asr.generation import InferenceSettings
-from hw_asr.presets import Settings, Sizes
+from hw_asr.presets import Settings
 from hw_asr.segments import split
 from hw_common.runs import checkpoints, figures
 from hw_common.runs.errors import UserError
@@ -38,10 +36,6 @@ from hw_common.training.experiment import make_schedule
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt"}
 STEMS = ("curves", "similarities", "predictions", "alignment")
 FIGURES = {f"{stem}.{suffix}" for stem in STEMS for suffix in ("png", "pdf")}
-TINY = {
-    "sheet": Sizes(encoder_blocks=1, width=4, text_positions=100),
-    "notebook": Sizes(encoder_blocks=1, outer_norm=False, width=4, text_positions=98),
-}
 NETWORKS = {
     "lstm": ["--recipe", "best", "--dropout", "0.1"],
     "transformer": ["--decoder", "transformer", "--join", "--beam", "2"],
@@ -55,8 +49,7 @@ NUMBERS = ("loss", "loss_without_padding", "jaccard", "cosine", "damerau_levensh
 def tiny():
     """Networks of four numbers a character, and the notebook's padding shorter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(presets, "PRESETS", TINY)
-        patch.setattr(generation, "NOTEBOOK_FRAMES", 40)
+        commands.narrow_speech_networks(patch)
         yield
 
 
@@ -64,17 +57,6 @@ def tiny():
 def clips(tmp_path_factory):
     """Eight clips in LJSpeech's layout."""
     return asr_files.write(tmp_path_factory.mktemp("my clips"))
-
-
-def draw_nothing(patch):
-    """For tests of everything else."""
-    for name in ("training_curves", "similarities", "predictions", "alignment"):
-        patch.setattr(plots, name, lambda *arguments: None)
-
-
-@pytest.fixture
-def quick_figures(monkeypatch):
-    draw_nothing(monkeypatch)
 
 
 def tiny_flags(clips, results):
@@ -94,7 +76,7 @@ def runs(clips, tmp_path_factory):
     for name, flags in NETWORKS.items():
         with pytest.MonkeyPatch.context() as patch:
             if name != WITH_FIGURES:
-                draw_nothing(patch)
+                patch.setattr(figures, "save", commands.save_nothing)
             train_tiny(clips, results, *flags, "--name", name)
     return {name: results / "hw_asr" / name for name in NETWORKS}
 
@@ -103,8 +85,8 @@ def runs(clips, tmp_path_factory):
 
 
 def test_a_run_folder_holds_what_was_promised(runs):
-    for name, folder in runs.items():
-        assert {path.name for path in folder.iterdir()} == RUN_FILES | (FIGURES if name == WITH_FIGURES else set())
+    for folder in runs.values():
+        assert {path.name for path in folder.iterdir()} == RUN_FILES | FIGURES
     for path in runs[WITH_FIGURES].glob("*.png"):
         assert Image.open(path).size[0] > 500
     for path in runs[WITH_FIGURES].glob("*.pdf"):
@@ -127,12 +109,6 @@ def test_a_summary_has_the_final_numbers(runs, name):
     chosen = max(rows, key=lambda row: float(row["validation_damerau_levenshtein"]))
     assert summary["best"]["epoch"] == int(chosen["epoch"])
     assert float(rows[1]["training_loss"]) < float(rows[0]["training_loss"])
-
-
-def test_a_dry_run_writes_only_spectrograms(clips, tmp_path, capsys):
-    train_tiny(clips, tmp_path, "--recipe", "best", "--dry_run")
-    assert [path.name for path in (tmp_path / "hw_asr").iterdir()] == ["spectrograms"]
-    assert "no run folder was made" in capsys.readouterr().out
 
 
 def test_the_sheets_defaults():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hw_attention_theory import claims, experiment, measure, parameter_counts, plots, reproduce, scaling, train, verify
+from hw_attention_theory import claims, experiment, measure, parameter_counts, reproduce, scaling, train, verify
 from hw_attention_theory.presets import Settings
 from hw_common.commands import cli
 from hw_common.runs.errors import Stopped, UserError
@@ -32,13 +32,6 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     cnn_files.write_idx(folder)
     return folder
-
-
-@pytest.fixture
-def quick_figures(monkeypatch):
-    """Draws nothing: for tests of everything else."""
-    for name in ("training_curves", "approximation", "scaling"):
-        monkeypatch.setattr(plots, name, lambda *arguments: None)
 
 
 @pytest.fixture
@@ -176,7 +169,7 @@ def test_verify(tmp_path, capsys):
     assert len((folder / "claims.md").read_text().splitlines()) == 2 + len(claims.CLAIMS)
 
 
-def test_verify_ends_with_status_1_where_a_claim_fails(tmp_path, capsys, monkeypatch, quick_figures, quick_claims):
+def test_verify_ends_with_status_1_where_a_claim_fails(tmp_path, capsys, monkeypatch, undrawn, quick_claims):
     wrong = claims.Claim("wrong", "none", "1 is 0", lambda rng: ({"L": 1}, float("nan")), 0.0, draws=1)
     monkeypatch.setattr(claims, "CLAIMS", (*claims.CLAIMS, wrong))
     monkeypatch.setattr(sys, "argv", ["verify", "--draws", "1", "--results_dir", str(tmp_path)])
@@ -188,7 +181,7 @@ def test_verify_ends_with_status_1_where_a_claim_fails(tmp_path, capsys, monkeyp
     assert not summary["holds"] and summary["claims"][-1]["largest_error"] is None
 
 
-def test_verify_replaces_its_own_folder_and_no_other(data_dir, tmp_path, quick_figures, quick_claims):
+def test_verify_replaces_its_own_folder_and_no_other(data_dir, tmp_path, undrawn, quick_claims):
     flags = ["--draws", "1", "--results_dir", tmp_path]
     train_tiny(data_dir, tmp_path, "--name", "mine")
     message = refusal(verify.main, *flags, "--name", "mine")
@@ -223,7 +216,7 @@ def test_scaling_measures_in_processes_of_its_own(tmp_path, capsys):
     assert "| linear | 2 | 3 | 6 |" in capsys.readouterr().out
 
 
-def test_scaling_knows_exponents_and_crossovers(tmp_path, meter, quick_figures, capsys):
+def test_scaling_knows_exponents_and_crossovers(tmp_path, meter, undrawn, capsys):
     flags = ["--max_length", "16384", "--dimensions", "8", "16", "16", "--terms", "5", "3", "--max_gigabytes", "0.5",
              "--results_dir", str(tmp_path)]  # fmt: skip
     scaling.main(flags)
@@ -243,7 +236,7 @@ def test_scaling_knows_exponents_and_crossovers(tmp_path, meter, quick_figures, 
     assert len(meter.measured) == 2 * before
 
 
-def test_a_stopped_measurement_goes_on(tmp_path, meter, quick_figures, monkeypatch):
+def test_a_stopped_measurement_goes_on(tmp_path, meter, undrawn, monkeypatch):
     flags = ["--max_length", "512", "--dimensions", "8", "--terms", "3", "--results_dir", str(tmp_path)]
     own = Meter.measure
 
@@ -265,7 +258,7 @@ def test_a_stopped_measurement_goes_on(tmp_path, meter, quick_figures, monkeypat
     assert len(summary_of(folder)["points"]) == 6
 
 
-def test_what_would_take_too_long_is_left_out(tmp_path, meter, quick_figures):
+def test_what_would_take_too_long_is_left_out(tmp_path, meter, undrawn):
     scaling.main(["--max_length", "4096", "--dimensions", "8", "--terms", "3", "--max_seconds", "0.001",
                   "--results_dir", str(tmp_path)])  # fmt: skip
     points = summary_of(tmp_path / FOLDER / "scaling")["points"]
@@ -288,7 +281,7 @@ def test_wrong_measurements(tmp_path, meter, flags, says):
 
 
 @pytest.mark.parametrize("content", ["[", '{"a": 1}', '[{"L": 1}]', '[{"attention": "softmax", "L": NaN}]', "[1]"])
-def test_damaged_points_are_refused(tmp_path, meter, quick_figures, content):
+def test_damaged_points_are_refused(tmp_path, meter, undrawn, content):
     flags = ["--max_length", "256", "--dimensions", "8", "--terms", "3", "--results_dir", str(tmp_path)]
     scaling.main(flags)
     folder = tmp_path / FOLDER / "scaling"
@@ -313,7 +306,7 @@ def test_a_killed_measurement_is_one_line(monkeypatch):
 
 
 def test_reproduce_does_everything_and_the_second_time_nothing(
-    data_dir, tmp_path, meter, quick_figures, quick_claims, monkeypatch, capsys
+    data_dir, tmp_path, meter, undrawn, quick_claims, monkeypatch, capsys
 ):
     monkeypatch.setattr(reproduce, "_TRAININGS", {"sample": TINY})
     flags = ["--results_dir", str(tmp_path), "--data_dir", str(data_dir), "--jobs", "1"]
@@ -333,7 +326,7 @@ def test_reproduce_does_everything_and_the_second_time_nothing(
     assert {path.parent.name for path in before if after[path] != before[path]} == {"sample-taylor"}
 
 
-def test_reproduce_stops_where_a_claim_fails(tmp_path, quick_figures, quick_claims, monkeypatch):
+def test_reproduce_stops_where_a_claim_fails(tmp_path, undrawn, quick_claims, monkeypatch):
     wrong = claims.Claim("wrong", "none", "1 is 0", lambda rng: ({"L": 1}, 1.0), 0.0, draws=1)
     monkeypatch.setattr(claims, "CLAIMS", (wrong,))
     message = refusal(reproduce.main, "--results_dir", tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import caption_files
 import cnn_files
+import commands
 import pytest
 import torch
 from PIL import Image
@@ -48,20 +49,10 @@ def runs(scenes, tmp_path_factory):
     train.main(flags_of(scenes, results_dir, "--name", "vanilla"))
     train.main(flags_of(scenes, results_dir, "--name", "attention", "-use_attention"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", promise)
+        patch.setattr(figures, "save", commands.save_nothing)
         train.main(flags_of(scenes, results_dir, "--name", "best", "--recipe", "best", "--members", "2"))
         train.main(flags_of(scenes, results_dir, "--name", "finetuned", "--finetune_encoder", "--augment"))
     return run_folders(results_dir)
-
-
-def promise(figure, folder, stem):
-    """In place of `figures.save`, for tests that look at other things."""
-    (folder / f"{stem}.png").touch()
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    monkeypatch.setattr(figures, "save", promise)
 
 
 @pytest.fixture
@@ -136,7 +127,7 @@ def test_curves_of_other_data_are_not_laid_over(runs, tmp_path, undrawn):
     folder = Path(shutil.copytree(runs["vanilla"], tmp_path / "hw_caption" / "vanilla")).with_name("attention")
     folder.mkdir()
     results.draw_curves(folder, "attention", rows, {"other": "data"}, "title")
-    assert set(os.listdir(folder)) == {"curves.png"}
+    assert set(os.listdir(folder)) == {"curves.png", "curves.pdf"}
     results.draw_curves(folder, "attention", rows, files.read_json(runs["vanilla"] / "config.json")["data"], "title")
     assert "curves-both.png" in os.listdir(folder)
 
@@ -146,7 +137,7 @@ def test_a_damaged_run_beside_it_stops_no_run_at_its_end(runs, tmp_path, undrawn
     folder.mkdir()
     (folder.with_name("vanilla") / "config.json").write_text("{")
     results.draw_curves(folder, "attention", files.read_csv(runs["attention"] / "metrics.csv"), {}, "title")
-    assert set(os.listdir(folder)) == {"curves.png"}
+    assert set(os.listdir(folder)) == {"curves.png", "curves.pdf"}
 
 
 def test_attention_figures_have_names_of_their_own():
@@ -167,12 +158,6 @@ def test_the_sheets_images_are_shown_where_there_are_any(tmp_path):
         image["filename"] = name
     found = experiment.data.load("sydney", tmp_path, caption_files.write_json(tmp_path / "sheet", content))
     assert [image.name for image, _ in results.images_to_show(found, None)] == ["219.tif", "540.tif", "357.tif"]
-
-
-def test_a_dry_run_leaves_nothing_but_features(scenes, tmp_path, capsys):
-    train.main(flags_of(scenes, tmp_path, "--dry_run"))
-    assert run_folders(tmp_path) == {}
-    assert "everything fits; no run folder was made" in capsys.readouterr().out
 
 
 def test_resuming_on_other_images_is_refused(scenes, tmp_path, undrawn):
@@ -328,7 +313,7 @@ def test_a_comparison_has_the_means_over_the_seeds(scenes, tmp_path, capsys, und
     names = {f"both-{decoder}-seed{seed}" for decoder in ("vanilla", "attention") for seed in (42, 43)}
     assert run_folders(tmp_path).keys() == {"both", *names}
     folder = tmp_path / "hw_caption" / "both"
-    table = {"table.csv", "table.md", "curves.png"}
+    table = {"table.csv", "table.md", "curves.png", "curves.pdf"}
     assert set(os.listdir(folder)) == {".lock", "config.json", "summary.json"} | table
     assert "without attention | greedy" in capsys.readouterr().out
     summary = files.read_json(folder / "summary.json")

@@ -5,13 +5,14 @@ import os
 import shutil
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from finished_runs import numbers_of
 from numpy_files import WORDS, write_course_files
 from PIL import Image
 
-from hw_common.runs import files
+from hw_common.runs import figures, files
 from hw_common.runs.errors import Stopped, UserError
 from hw_numpy import arrays, caption, caption_experiment
 from hw_numpy.rnn import CaptioningRNN
@@ -49,21 +50,10 @@ def finished(course, tmp_path_factory):
         results = tmp_path_factory.mktemp(f"results of {cell}")
         with pytest.MonkeyPatch.context() as patch:
             if cell == "lstm":
-                leave_figures_out(patch)
+                patch.setattr(figures, "save", commands.save_nothing)
             train_tiny(course, results, "--cell_type", cell)
         folders[cell] = only_run(results)
     return folders
-
-
-def leave_figures_out(patch):
-    """Replaces the drawing of figures, which takes most of the time of a tiny run."""
-    for name in ("learning_curve", "captions"):
-        patch.setattr(caption_experiment.plots, name, lambda *arguments: None)
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    leave_figures_out(monkeypatch)
 
 
 def test_a_run_folder_holds_what_was_promised(finished):
@@ -108,7 +98,7 @@ def test_the_share_counts_only_what_comes_back_word_for_word():
     assert caption_experiment.Evaluation(0.0, generated, true, np.arange(3)).share_reproduced() == pytest.approx(1 / 3)
 
 
-def test_captions_of_one_image_do_not_all_come_back(course, tmp_path, no_figures):
+def test_captions_of_one_image_do_not_all_come_back(course, tmp_path, undrawn):
     """Of five captions of three images, at most three can be reproduced; the summary gives the number of images."""
     train_tiny(course, tmp_path, "--max_train", "50")
     summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
@@ -116,7 +106,7 @@ def test_captions_of_one_image_do_not_all_come_back(course, tmp_path, no_figures
     assert summary["training"]["word_for_word"] <= 3 / 5
 
 
-def test_the_sample_is_learned_by_heart(tmp_path, capsys, no_figures):
+def test_the_sample_is_learned_by_heart(tmp_path, capsys, undrawn):
     caption.main(["--dataset", "sample", "--results_dir", str(tmp_path), "--threads", "1", "--hidden_dim", "128",
                   "--wordvec_dim", "32", "--max_train", "20", "--batch_size", "10", "--epochs", "80"])  # fmt: skip
     folder = tmp_path / "hw_numpy" / "caption-sample-rnn"
@@ -141,7 +131,7 @@ def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):
     monkeypatch.setattr(caption_experiment.CaptioningSolver, "step", step_then_interrupt)
 
 
-def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, tmp_path, monkeypatch, no_figures):
+def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, tmp_path, monkeypatch, undrawn):
     plain = caption_experiment.CaptioningSolver.state
 
     def state_then_interrupt(self):
@@ -159,7 +149,7 @@ def test_an_interruption_between_an_epoch_and_its_bookkeeping(course, finished, 
     assert numbers_of(folder) == numbers_of(finished["rnn"])
 
 
-def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_path, monkeypatch, no_figures):
+def test_a_killed_run_goes_on_from_what_was_saved_last(course, finished, tmp_path, monkeypatch, undrawn):
     """A killed process saves nothing more, so the run resumes from the state that it saved some seconds before."""
     with monkeypatch.context() as patch:
         patch.setattr(caption_experiment, "_SAVE_EVERY", 0)

@@ -95,12 +95,6 @@ def test_the_best_candidate_on_validation_is_the_one_that_is_tested(finished, mn
     assert summary["best"]["parameters"] == sum(tensor.numel() for tensor in weights.values())
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Replaces the drawing of figures, which takes longer than the rest of a tiny run."""
-    monkeypatch.setattr(experiment, "plots", mock.Mock())
-
-
 @pytest.mark.usefixtures("undrawn")
 def test_the_sample_is_learned(tmp_path, capsys):
     train.main(["--dataset", "sample", "--hidden_dims", "60", "20", "20", "--epochs", "8",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
-from hw_ocr import compare, invariance, plots, read, reproduce, train
+from hw_ocr import compare, invariance, read, reproduce, train
 
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors", "last.pt", "confusion.csv"}
 FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "confusion", "misread") for suffix in ("png", "pdf")}
@@ -33,14 +33,6 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     ocr_files.write(folder)
     return folder
-
-
-@pytest.fixture
-def quick_figures(monkeypatch):
-    """Draws nothing: for tests of everything else."""
-    for name in ("training_curves", "confusion_matrix", "misread_words", "transitions", "comparison"):
-        monkeypatch.setattr(plots, name, lambda *arguments: None)
-    monkeypatch.setattr(figures, "kernels", lambda *arguments: None)
 
 
 def train_tiny(data_dir, results, *flags):
@@ -103,13 +95,6 @@ def test_the_confusion_table_counts_every_test_letter_once(runs):
     assert {letter: sum(row.values()) for letter, row in table.items() if sum(row.values())} == {"a": 1, "b": 1, "c": 1}
 
 
-def test_a_dry_run_writes_nothing(data_dir, tmp_path, capsys):
-    train_tiny(data_dir, tmp_path, "--recipe", "best", "--hidden", "4", "--dry_run")
-    assert list(tmp_path.iterdir()) == []
-    printed = capsys.readouterr().out
-    assert "conv-BiLSTM-CRF" in printed and "no run folder was made" in printed
-
-
 def test_the_reports_defaults():
     cnn = train.COMMAND.parse([])
     assert (cnn.model, cnn.conv_layers, cnn.crf, cnn.optimizer, cnn.lr, cnn.epochs, cnn.batch_size) == (
@@ -128,12 +113,12 @@ def compare_tiny(data_dir, results, *flags):
     return {what: comparison.run() for what, comparison in comparisons.items()}
 
 
-def test_a_comparison_of_layers(data_dir, tmp_path, quick_figures):
+def test_a_comparison_of_layers(data_dir, tmp_path, undrawn):
     summary = compare_tiny(data_dir, tmp_path, "--only", "layers", "--seeds", "1")["layers"]
     folder = tmp_path / "hw_ocr"
     trained = {f"compare-ocr-cnn{layers}-seed{seed}" for layers in (2, 3, 4, 5) for seed in (1,)}
     assert {path.name for path in folder.iterdir()} == {"compare-ocr-layers", *trained}
-    files = {".lock", "config.json", "summary.json", "table.csv", "table.md"}
+    files = {".lock", "config.json", "summary.json", "table.csv", "table.md", "comparison.png", "comparison.pdf"}
     assert {path.name for path in (folder / "compare-ocr-layers").iterdir()} == files
     assert [row["parameters"] for row in summary["table"]] == [32_218, 38_634, 45_050, 51_466]
     assert [row["published_test_accuracy"] for row in summary["table"]] == [0.9012, 0.9053, 0.9135, 0.9088]
@@ -216,7 +201,7 @@ def test_a_word_image_reads_as_its_letters(runs, tmp_path, capsys):
 # ── reproduce ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_reproduce_does_everything_and_the_second_time_nothing(data_dir, tmp_path, monkeypatch, quick_figures, capsys):
+def test_reproduce_does_everything_and_the_second_time_nothing(data_dir, tmp_path, monkeypatch, undrawn, capsys):
     quick = ["--dataset", "ocr", "--epochs", "1", "--batch_size", "4", "--seeds", "1", "--threads", "1"]
     monkeypatch.setattr(reproduce, "_FLAGS", {"sample": quick})
     monkeypatch.setattr(reproduce, "_WITH_INVARIANCE", ("cnn2",))

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import commands
 import pytest
 import safetensors.torch
 import torch
@@ -25,25 +26,9 @@ FC = {"fc.weight", "fc.bias"}
 @pytest.fixture(autouse=True, scope="module")
 def tiny():
     """Three training and two validation pictures of each kind, and a sixteenth of the network's channels."""
-    make_layer, features = ResNet18._make_layer, ResNet18.features
-
-    def make_thin_layer(model, block, planes, *args, **kwargs):
-        return make_layer(model, block, planes // 16, *args, **kwargs)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_INSECTS", {"train": 3, "val": 2})
-        patch.setattr(data, "_SHAPES", {"train": 2, "val": 1})
-        patch.setattr(ResNet18, "_make_layer", make_thin_layer)
-        patch.setattr(ResNet18, "features", lambda model, images: features(model, images).repeat(1, 16))  # 512 again
+        commands.thin_resnet(patch)
         yield
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Drawing takes longer than everything else."""
-    monkeypatch.setattr(plots.figures, "save", lambda figure, folder, stem: [])
-    monkeypatch.setattr(experiment.plots, "predictions", lambda *_: None)
-    monkeypatch.setattr(experiment.plots, "confusion_matrix", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +80,7 @@ def test_a_run_folder_holds_what_was_promised(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_freeze_keeps_every_bit_but_the_last_layers(tmp_path, weights, cached, no_figures):
+def test_freeze_keeps_every_bit_but_the_last_layers(tmp_path, weights, cached, undrawn):
     flags = ["--mode", "freeze", "--weights", weights, "--lr", "0.1", "--l2_decay", "0.1"]
     folder = train_tiny(tmp_path, *flags, *(["--cache_features"] if cached else []))
     source = safetensors.torch.load_file(weights)
@@ -111,7 +96,7 @@ def test_freeze_keeps_every_bit_but_the_last_layers(tmp_path, weights, cached, n
     assert len(json.loads((folder / "config.json").read_text())["data"]["weights"]) == 64
 
 
-def test_a_runs_weights_are_weights_to_start_from(tmp_path, no_figures):
+def test_a_runs_weights_are_weights_to_start_from(tmp_path, undrawn):
     first = train_tiny(tmp_path, "--dataset", "sample-source", "--epochs", "1", name="source")
     assert len(summary_of(first)["classes"]) == 10
     second = train_tiny(tmp_path, "--mode", "freeze", "--weights", first / "best.safetensors", "--epochs", "1")
@@ -119,7 +104,7 @@ def test_a_runs_weights_are_weights_to_start_from(tmp_path, no_figures):
     assert {name for name in ours if ours[name] != theirs[name]} == FC
 
 
-def test_resuming_with_other_weights_is_refused(tmp_path, weights, monkeypatch, no_figures):
+def test_resuming_with_other_weights_is_refused(tmp_path, weights, monkeypatch, undrawn):
     own = Path(shutil.copy(weights, tmp_path / "own.safetensors"))
     folder = train_tiny(tmp_path, "--mode", "freeze", "--weights", own, "--epochs", "1")
     (folder / "summary.json").unlink()
@@ -133,7 +118,7 @@ def test_resuming_with_other_weights_is_refused(tmp_path, weights, monkeypatch, 
     assert (folder / "summary.json").exists()
 
 
-def test_a_picture_folder_through_the_command(tmp_path, no_figures, monkeypatch):
+def test_a_picture_folder_through_the_command(tmp_path, undrawn, monkeypatch):
     folder = transfer_files.write_folder(tmp_path / "my pictures", classes=("a", "b", "c"))
     monkeypatch.setattr(data, "DATASETS", {"folder": data.DATASETS["sample"]})  # at 64 pixels
     run = train_tiny(tmp_path, "--dataset", "folder", "--data_dir", folder, "--weights", "none", "--epochs", "1")
@@ -168,13 +153,15 @@ def compare_tiny(results, *flags):
     return compare.parse(flags).run()
 
 
-def test_a_comparison_trains_what_is_missing_and_puts_it_side_by_side(tmp_path, weights, no_figures, capsys):
+def test_a_comparison_trains_what_is_missing_and_puts_it_side_by_side(tmp_path, weights, undrawn, capsys):
     flags = ["--weights", weights, "--seeds", "1", "2", "--scenarios", "cached", "freeze"]
     summary = compare_tiny(tmp_path, *flags)
     folder = tmp_path / "hw_transfer"
     runs = {f"sample-{scenario}-seed{seed}" for scenario in ("cached", "freeze") for seed in (1, 2)}
     assert {path.name for path in folder.iterdir()} == runs | {"sample"}
-    assert {path.name for path in (folder / "sample").iterdir()} == {".lock", "config.json", "summary.json", "table.md"}
+    assert {path.name for path in (folder / "sample").iterdir()} == {
+        ".lock", "config.json", "summary.json", "table.md", "curves.png", "curves.pdf"
+    }  # fmt: skip
     assert [row["scenario"] for row in summary["table"]] == ["cached", "freeze"]
     accuracies = [summary_of(folder / f"sample-freeze-seed{seed}")["best"]["validation_accuracy"] for seed in (1, 2)]
     assert summary["table"][1]["best_validation_accuracy"] == sum(accuracies) / 2
