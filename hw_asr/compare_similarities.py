@@ -12,7 +12,6 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.config import describe
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 
 COMMAND = "hw_asr.compare_similarities"
@@ -67,7 +66,7 @@ def parser() -> cli.Parser:
     flags.add_argument("texts", nargs="*", metavar="ONE OTHER", help="pairs of texts (default: nine examples)")
     add_flag(flags, "json", action="store_true", help="print JSON instead of a table")
     meaning = f"also write the run folder RESULTS_DIR/{HOMEWORK}/{NAME}, replacing it"
-    add_flag(flags, "results_dir", role=Role.PLACE, type=Path, help=meaning)
+    cli.add_place(flags, "results_dir", help=meaning)
     return flags
 
 

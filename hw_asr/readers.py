@@ -10,11 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hw_asr import text
-from hw_common.commands.cli import add_flag
+from hw_common.commands.cli import add_flag, add_input
 from hw_common.data import download
 from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside, label_of
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 
 # The name of each dataset in figures and messages.
 DATASETS: Mapping[str, str] = MappingProxyType({"ljspeech": "LJSpeech", "digits": "spoken digits", "sample": "sample"})
@@ -50,7 +49,7 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
     """Adds the flags that choose the dataset; `check` checks their combination."""
     add_flag(group, "dataset", choices=tuple(DATASETS), default="ljspeech", help="which dataset (default: ljspeech)")
     meaning = f"another dataset: folder or tar archive with {_METADATA} and WAV or FLAC files in wavs/, as in LJSpeech"
-    add_flag(group, "dataset_dir", role=Role.INPUT, type=Path, help=meaning)
+    add_input(group, "dataset_dir", help=meaning)
 
 
 def check(dataset: str, dataset_dir: Path | None) -> None:

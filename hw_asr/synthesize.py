@@ -23,7 +23,6 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 
 _DESCRIPTION = """\
 Synthesizes speech with espeak-ng (on Debian: apt install espeak-ng) and writes a dataset in LJSpeech's layout.
@@ -53,7 +52,7 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_asr.synthesize", _DESCRIPTION)
     flags.add_argument("target", type=Path, metavar="TARGET", help="new folder, or new tar file for the sample")
-    add_flag(flags, "transcripts", role=Role.INPUT, type=Path, help="LJSpeech's metadata.csv, which may be gzipped")
+    cli.add_input(flags, "transcripts", help="LJSpeech's metadata.csv, which may be gzipped")
     add_flag(flags, "count", type=cli.positive_int, default=1000, help="number of transcripts (default: 1000)")
     add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="seed of the sample's sentences (default: 42)")
     return flags

@@ -5,13 +5,11 @@ hw_caption.train also computes missing features, so this command is optional.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from hw_caption.presets import DATASETS
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 
 _DESCRIPTION = """\
 Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a), ResNet-18 without its last two layers.
@@ -46,9 +44,9 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
     dataset_help = (
         "other data set: folder or .tar with images and dataset.json (like Sydney) or captions.txt (Flickr8k)"
     )
-    add_flag(group, "dataset_dir", role=Role.INPUT, type=Path, help=dataset_help)
+    cli.add_input(group, "dataset_dir", help=dataset_help)
     weights_help = "encoder weights: imagenet (default), none (random; default for the sample) or a file"
-    add_flag(group, "weights", role=Role.INPUT, help=weights_help)
+    cli.add_input(group, "weights", type=str, help=weights_help)
     add_flag(group, "image_size", type=_image_size, help="in pixels, a multiple of 32 (default: 224; sample: 128)")
 
 

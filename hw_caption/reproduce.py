@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from hw_caption import compare, train
 from hw_caption.presets import HOMEWORK
 from hw_common.commands import cli, reproduce
-from hw_common.runs.roles import Role
 
 # The sample has a sixth of Sydney's captions, too few for the course's number of epochs.
 _DATA = {
@@ -26,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains what is missing, then lists tables, figures and captions."""
     flags = reproduce.parser(HOMEWORK, __doc__)
     weights = "the encoder's weights (default: ImageNet's; random for the sample)"
-    cli.add_flag(flags, "weights", role=Role.INPUT, help=weights)
+    cli.add_input(flags, "weights", type=str, help=weights)
     cli.add_kernels_flag(flags)
     with reproduce.start(HOMEWORK, flags.parse_args(argv)) as made:
         training = [*_DATA[made.profile], *made.given]

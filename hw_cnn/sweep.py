@@ -10,7 +10,6 @@ from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 
 _DESCRIPTION = """\
@@ -33,12 +32,8 @@ def parser() -> cli.Parser:
     """Declares the sweep's own flags; all others are passed on to `hw_cnn.train`."""
     flags = cli.Parser("python -m hw_cnn.sweep", _DESCRIPTION)
     add_flag(flags, "lrs", type=cli.positive_float, nargs="+", default=[0.001, 0.01, 0.1], help="learning rates")
-    add_flag(
-        flags,
-        "storage",
-        role=Role.PLACE,
-        help="Optuna storage that machines share: an address, or the path of a journal file",
-    )
+    storage = "Optuna storage that machines share: an address, or the path of a journal file"
+    cli.add_place(flags, "storage", type=str, help=storage)
     add_flag(
         flags,
         "choose_by",

@@ -19,7 +19,6 @@ from hw_common.data.captioned_images import CaptionedImage
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 from hw_numpy import coco_files
 from hw_numpy.coco_files import PARTS, Example
 from hw_numpy.image_utils import decode
@@ -50,10 +49,10 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_numpy.coco_build", _DESCRIPTION, usage="%(prog)s SOURCE FOLDER [flags]")
     flags.add_argument("source", type=Path, metavar="SOURCE", help="folder or tar archive")
     flags.add_argument("folder", type=Path, metavar="FOLDER", help="new folder for the caption files")
-    add_flag(
+    cli.add_input(
         flags,
         "weights",
-        role=Role.INPUT,
+        type=str,
         default="imagenet",
         help="imagenet: torchvision's weights, downloaded on first use; none: random weights; or the path of a "
         "safetensors file or plain state dict (default: imagenet)",
@@ -72,14 +71,8 @@ def parser() -> cli.Parser:
         default=1,
         help="words that occur less often in the training captions become <UNK> (default: 1, keeps all words)",
     )
-    add_flag(
-        flags,
-        "data_dir",
-        role=Role.PLACE,
-        type=Path,
-        default=Path(os.environ.get("HW_DATA_DIR", "data")),
-        help="folder of ImageNet's weights, downloaded if they are missing (default: $HW_DATA_DIR, else data)",
-    )
+    text = "folder of ImageNet's weights, downloaded if they are missing (default: $HW_DATA_DIR, else data)"
+    cli.add_place(flags, "data_dir", default=Path(os.environ.get("HW_DATA_DIR", "data")), help=text)
     add_flag(flags, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
     return flags
 

@@ -8,12 +8,10 @@ Finished trainings are kept, and interrupted ones are resumed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hw_common.commands import cli, reproduce
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 from hw_numpy import caption, train
 from hw_numpy.presets import HOMEWORK
@@ -50,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains the networks that are not trained yet, then lists tables and figures."""
     flags = reproduce.parser(HOMEWORK, __doc__, jobs=False)
     captions_help = "caption files for --profile full: the course's coco_captioning, or a folder made by coco_build"
-    cli.add_flag(flags, "captions_dir", role=Role.PLACE, type=Path, help=captions_help)
+    cli.add_place(flags, "captions_dir", help=captions_help)
     arguments = flags.parse_args(argv)
     full, captions_dir = arguments.profile == "full", arguments.captions_dir
     if full and (captions_dir is None or not captions_dir.is_dir()):

@@ -7,7 +7,6 @@ from pathlib import Path
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 from hw_report import document, table
 from hw_report.build import Settings, build, duration
 from hw_report.experiments import EXPERIMENTS
@@ -62,9 +61,8 @@ def parser() -> cli.Parser:
     builds.add_argument("sheets", nargs="*", metavar="SHEET", help="default: all sheets")
     submits.add_argument("sheet", metavar="SHEET", help="the sheet to turn in")
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
-    add_flag(
-        submits, "data_dir", role=Role.PLACE, help="folder with the data for the notebook (default: that of the run)"
-    )
+    data_dir = "folder with the data for the notebook (default: the folder that the training used)"
+    cli.add_place(submits, "data_dir", type=str, help=data_dir)
     for command in (shown, builds, submits):
         cli.add_results_dir_flag(command)
     for command in (builds, submits):
@@ -75,13 +73,11 @@ def parser() -> cli.Parser:
             f"(experiments: {', '.join(EXPERIMENTS)})",
         )  # fmt: skip
     full = "with --profile full:"
-    add_flag(builds, "data_dir", role=Role.PLACE, help=f"{full} folder with the data sets, or to download them to")
-    add_flag(builds, "captions_dir", role=Role.PLACE, help=f"{full} caption files for eecs545 4 (hw_numpy.coco_build)")
-    add_flag(builds, "weights", role=Role.INPUT, help=f"{full} pretrained weights, imagenet (default) or a path")
+    cli.add_place(builds, "data_dir", type=str, help=f"{full} folder with the data sets, or to download them to")
+    cli.add_place(builds, "captions_dir", type=str, help=f"{full} caption files for eecs545 4 (hw_numpy.coco_build)")
+    cli.add_input(builds, "weights", type=str, help=f"{full} pretrained weights, imagenet (default) or a path")
     add_flag(builds, "jobs", type=cli.positive_int, help="trainings side by side (default: 2)")
-    add_flag(
-        tables, "write", role=Role.PLACE, type=Path, nargs="*", metavar="FILE", help="renew the tables in these files"
-    )
+    cli.add_place(tables, "write", nargs="*", metavar="FILE", help="renew the tables in these files")
     return flags
 
 

@@ -12,7 +12,6 @@ On the sample, the pretrained weights come from a network that is first trained 
 from collections.abc import Sequence
 
 from hw_common.commands import cli, reproduce
-from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import BEST
 from hw_transfer import compare, train
 from hw_transfer.presets import HOMEWORK
@@ -27,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains what is missing, then lists tables and figures."""
     flags = reproduce.parser(HOMEWORK, __doc__)
     weights = "weights of --profile full: imagenet (default), or a path"
-    cli.add_flag(flags, "weights", role=Role.INPUT, type=train.weights_source, help=weights)
+    cli.add_input(flags, "weights", type=train.weights_source, help=weights)
     with reproduce.start(HOMEWORK, flags.parse_args(argv)) as made:
         if made.profile == "sample":
             source = made.train("weights for the sample: ten shapes", train.COMMAND, _SAMPLE_SOURCE, "source")

@@ -9,7 +9,6 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.runs.errors import UserError
-from hw_common.runs.roles import Role
 from hw_transfer.presets import DATASETS, HOMEWORK, Recipe
 
 if TYPE_CHECKING:
@@ -51,10 +50,9 @@ def parser() -> cli.Parser:
         default="finetune",
         help="finetune (default): trains the whole network; freeze: only the new last layer",
     )
-    add_flag(
+    cli.add_input(
         group,
         "weights",
-        role=Role.INPUT,
         type=weights_source,
         metavar="imagenet|none|PATH",
         help="weights to start from: ImageNet's (default), a ResNet-18 in a safetensors file or state dict, "

@@ -5,6 +5,7 @@ augmentation) in chunks of about 2048 rows, because separate calls for each smal
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -109,30 +110,16 @@ def batches_of_similar_length(lengths: Sequence[int], batch_size: int, seed: int
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+@dataclass
 class SequenceBatches:
-    """Mini-batches of sequences of similar length. Each process gets its share of every batch.
+    """Mini-batches of sequences of similar length. Each process gets its share of every batch."""
 
-    Args:
-        lengths: length of each sequence.
-        batch_size: number of sequences per step, over all processes.
-        collate: makes padded tensors (rows, …) from the indices of a batch; draws random numbers from the generator.
-        seed: fixes the order and the random numbers of `collate`.
-        shuffle: whether batches differ from epoch to epoch; otherwise they are sorted from short to long sequences.
-    """
-
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        batch_size: int,
-        collate: Callable[[list[int], torch.Generator], Tensors],
-        seed: int = 0,
-        shuffle: bool = True,
-    ) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.collate = collate
-        self.seed = seed
-        self.shuffle = shuffle
+    lengths: Sequence[int]  # length of each sequence
+    batch_size: int  # number of sequences per step, over all processes
+    # Makes padded tensors (rows, …) from the indices of a batch; draws random numbers from the generator.
+    collate: Callable[[list[int], torch.Generator], Tensors]
+    seed: int = 0  # fixes the order and the random numbers of `collate`
+    shuffle: bool = True  # whether batches differ from epoch to epoch; otherwise, short sequences come first
 
     def __len__(self) -> int:
         """Number of steps in an epoch."""
