@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from hw_cnn.finished import Finished
 
 _DESCRIPTION = """\
-Compares MyLinear and MyConv2d with nn.Linear and nn.Conv2d: mean absolute difference of the outputs before and after
-copying the parameters, accuracy of the trained network built from either, and time for inference.
+Compares MyLinear and MyConv2d with nn.Linear and nn.Conv2d: the mean absolute difference of their outputs before and
+after the parameters are copied, and the accuracy and inference time of the trained network with our and torch's layers.
 
 RUN is a finished run of the network cifar, for example:
 
@@ -31,7 +31,7 @@ def parser() -> cli.Parser:
     """Declares the flags."""
     flags = cli.Parser("python -m hw_cnn.compare_layers", _DESCRIPTION, usage="%(prog)s RUN [flags]")
     cli.add_finished_run_flags(flags)
-    add_flag(flags, "images", type=cli.positive_int, default=20, help="test images to compare on (default: 20)")
+    add_flag(flags, "images", type=cli.positive_int, default=20, help="number of test images (default: 20)")
     add_flag(
         flags, "rounds", type=cli.positive_int, default=200, help="timed forward passes of each network (default: 200)"
     )
@@ -55,14 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, seed: int) -> dict[str, Any]:
-    """Computes all numbers of Tasks 2.1, 3.1 and 3.2.
+    """Computes all numbers of Tasks 2.1, 3.1 and 3.2 on `images` random test images, in `rounds` timed forward passes.
 
-    Args:
-        finished: trained network.
-        test: test images to choose from.
-        images: number of images to compare on.
-        rounds: timed forward passes of each network.
-        seed: random seed of that choice and of the new layers' parameters.
+    `seed` is the random seed of the chosen images and of the new layers' parameters.
     """
     import torch  # slow, hence after the arguments are checked
     from torch import nn

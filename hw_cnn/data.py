@@ -49,8 +49,8 @@ def load(dataset: str, data_dir: Path, network: Network, seed: int) -> ImageData
     Args:
         dataset: one of presets.DATASETS.
         data_dir: folder of the data sets; for "folder", the folder with train, val and test.
-        network: network to whose input size and channels the images are brought.
-        seed: random seed for splitting validation images off a folder without `val`; all other splits are fixed.
+        network: network, which determines the size and colours (grey or RGB) of the images.
+        seed: random seed of the validation split of a folder without `val`; all other splits are fixed.
 
     Raises:
         UserError: a file is missing and cannot be downloaded, is damaged, or has unexpected content.
@@ -112,7 +112,7 @@ def batches(
 
     Args:
         split: images and labels; all of them are moved to `device`, since these data sets are small.
-        network: network for which pixels are scaled.
+        network: network, which determines how pixels are scaled.
         batch_size: examples per step, over all processes.
         device: device of the batches.
         seed: random seed; together with the epoch's number it fixes the order and the augmentation.
@@ -136,7 +136,7 @@ def to_input(images: Tensor, network: Network) -> Tensor:
 
 
 def flip_and_shift(images: Tensor, generator: torch.Generator, reach: int = 2) -> Tensor:
-    """Mirrors half of `images` (B, C, H, W) and shifts each by up to `reach` pixels; the gap at the edge is black."""
+    """Mirrors `images` (B, C, H, W) with probability 1/2 and shifts them by up to `reach` pixels, padded with zeros."""
     count, _, height, width = images.shape
     flipped = torch.rand(count, generator=generator) < 0.5
     offsets = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)

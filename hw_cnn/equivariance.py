@@ -20,14 +20,8 @@ from hw_common.runs import figures, files
 def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int = 200) -> list[Path]:
     """Shifts images one pixel to the right, measures the change of the feature maps, and draws some of them.
 
-    Args:
-        finished: trained network; the figure goes into its run folder.
-        test: test images to choose from.
-        seed: random seed of that choice.
-        images: number of images to measure on.
-
-    Returns:
-        The paths of the figure's files and of equivariance.json, which holds the result of `relative_changes`.
+    The images are `images` test images, chosen at random with `seed`. Returns the paths of the new files in the run's
+    folder: the figure, and equivariance.json with the result of `relative_changes`.
     """
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
     pixels = test.images[chosen]
@@ -36,15 +30,15 @@ def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int
         [(layer, F.relu(maps)) for layer, maps in collect_maps(finished.model, to_input(x, finished.network))]
         for x in (pixels, shifted)
     )
-    # A convolution of stride 2 halves the shift of one pixel, so that its maps cannot be compared pixel by pixel.
-    shifts_along = convolutions(finished.model)[before[0][0]].stride in (1, (1, 1))
-    rows = relative_changes(before, after, shifts_along)
+    # With stride 2, the feature maps would move by half a pixel, so they cannot be compared pixel by pixel.
+    is_stride_one = convolutions(finished.model)[before[0][0]].stride in (1, (1, 1))
+    rows = relative_changes(before, after, is_stride_one)
     for row in rows:
-        along = row.get("change_when_shifted_along")
-        text = f", shifted along {along:.2e}" if along is not None else ""
-        print(f"{row['layer']}: change {row['change']:.4f}{text}")
+        aligned = row.get("change_when_shifted_along")
+        text = f", difference from the shifted maps {aligned:.2e}" if aligned is not None else ""
+        print(f"{row['layer']}: relative change {row['change']:.4f}{text}")
     folder, stem = finished.run.folder, finished.run.free_stem("equivariance")
-    figure = _draw_shift(finished.title, (pixels[0], shifted[0]), before[:2], after[:2], shifts_along)
+    figure = _draw_shift(finished.title, (pixels[0], shifted[0]), before[:2], after[:2], is_stride_one)
     paths = figures.save(figure, folder, stem)
     files.write_json(
         folder / f"{stem}.json", {"images": len(chosen), "shift": "one pixel to the right", "layers": rows}
@@ -52,24 +46,24 @@ def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int
     return [*paths, folder / f"{stem}.json"]
 
 
-def relative_changes(before: NamedMaps, after: NamedMaps, shifts_along: bool) -> list[dict[str, Any]]:
+def relative_changes(before: NamedMaps, after: NamedMaps, is_stride_one: bool) -> list[dict[str, Any]]:
     """Compares the feature maps of images with those of the same images shifted one pixel to the right.
 
     Args:
-        before: feature maps of the images; those of convolutions after the ReLU.
+        before: feature maps of the images; for convolutions, the output of the ReLU.
         after: feature maps of the shifted images.
-        shifts_along: whether the first convolution has stride 1.
+        is_stride_one: whether the first convolution has stride 1.
 
     Returns:
-        A row for each layer. "change" is ‖after − before‖ / ‖before‖, averaged over the images; pooling makes it
-        smaller. For the first layer, "change_when_shifted_along" is the same quantity with `before` shifted by one
-        pixel too; it is zero up to rounding, since the convolution of a shifted image is the shifted convolution.
-        Pixels at the edges are left out, because the shift moves pixels into and out of the image there.
+        A row for each layer. "change" is ‖after − before‖ / ‖before‖, averaged over the images; pooling reduces the
+        change. For a first layer of stride 1, "change_when_shifted_along" is the same quantity with `before` shifted
+        by one pixel too. This number is zero up to rounding, since convolution commutes with shifts. Pixels at the
+        edges are left out, because the shift moves pixels into and out of the image there.
     """
     rows = []
     for i, ((layer, first), (_, second)) in enumerate(zip(before, after, strict=True)):
         row: dict[str, Any] = {"layer": layer, "change": _relative_change(first, second)}
-        if i == 0 and shifts_along:
+        if i == 0 and is_stride_one:
             row["change_when_shifted_along"] = _relative_change(first[..., 2:-3], second[..., 3:-2])
         rows.append(row)
     return rows
@@ -82,9 +76,9 @@ def _relative_change(first: Tensor, second: Tensor) -> float:
 
 
 def _draw_shift(
-    title: str, images: tuple[Tensor, Tensor], before: NamedMaps, after: NamedMaps, shifts_along: bool
+    title: str, images: tuple[Tensor, Tensor], before: NamedMaps, after: NamedMaps, is_stride_one: bool
 ) -> Figure:
-    """Draws an image and one channel of each map: before the shift, after it, and their difference."""
+    """Draws an image and one feature map of each layer: before the shift, after the shift, and their difference."""
     grey = [image.permute(1, 2, 0).float().mean(dim=2) for image in images]
     rows: list[tuple[str, Tensor, Tensor]] = [("image", grey[0], grey[1])]
     for (layer, first), (_, second) in zip(before, after, strict=True):
@@ -95,10 +89,10 @@ def _draw_shift(
     for number, (_, one, other) in enumerate(rows):
         cells += [one.numpy(), other.numpy(), _on_common_scale(other - one, one)]
         titles += ["before", "after the shift", "difference"]
-        # The image and the first convolution, if its stride is 1, shift by one pixel; pooling moves in steps of two.
-        if number == 0 or (number == 1 and shifts_along):
+        # Only the image and the maps of a first convolution of stride 1 move by exactly one pixel.
+        if number == 0 or (number == 1 and is_stride_one):
             cells.append(_on_common_scale(other[:, 1:] - one[:, :-1], one))
-            titles.append("difference when\nshifted along")
+            titles.append("difference from\nthe shifted map")
         else:
             cells.append(np.full((1, 1), np.nan))
             titles.append("")
@@ -114,6 +108,6 @@ def _draw_shift(
 
 
 def _on_common_scale(difference: Tensor, values: Tensor) -> np.ndarray:
-    """Returns colours (H, W, 3) for a difference: white at zero, purple and orange at the span of `values`."""
+    """Returns colours (H, W, 3): white at zero; the ends of the map are ± the span of `values` (max − min)."""
     span = float(values.max() - values.min()) or 1.0
     return mpl.colormaps[figures.SIGNED]((difference / span / 2 + 0.5).clamp(0, 1).numpy())[:, :, :3]

@@ -1,4 +1,4 @@
-"""A training of `hw_cnn.train`: network, batches and loss, and the numbers and figures of its summary."""
+"""A training of `hw_cnn.train`: its network, batches, loss, test numbers, summary and figures."""
 
 import argparse
 from pathlib import Path
@@ -101,13 +101,9 @@ def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def evaluate(model: SheetCNN, split: Split, network: Network, prefix: str = "") -> Row:
-    """Computes the mean loss and the accuracy of `model`, in eval mode, on `split`; each process takes its share.
+    """Computes the mean loss and the accuracy of `model`, in eval mode, on `split`, shared among the processes.
 
-    Args:
-        model: the network.
-        split: images to evaluate on.
-        network: facts about the network, such as how pixels are scaled.
-        prefix: beginning of the keys "loss" and "accuracy" in the result.
+    `network` gives the scale of the pixels. The keys of the result are "loss" and "accuracy" after `prefix`.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(3, dtype=torch.float64, device=device)

@@ -11,7 +11,7 @@ from hw_common.commands.cli import add_flag
 _DESCRIPTION = """\
 Draws what the network of a finished run computes; figures (and numbers, as JSON) go into its run folder RUN.
 
-  python -m hw_cnn.explain feature_maps RUN   the first channels after every convolution and pooling layer
+  python -m hw_cnn.explain feature_maps RUN   the first feature maps of every convolution and pooling layer
   python -m hw_cnn.explain grad_cam RUN       the image regions that raise the score of the predicted class
   python -m hw_cnn.explain equivariance RUN   the change of the feature maps when images are shifted by one pixel
 """
@@ -24,7 +24,7 @@ def parser() -> cli.Parser:
     )
     commands = flags.add_subparsers(dest="what", required=True, metavar="WHAT", prog="python -m hw_cnn.explain")
     for name, description in (
-        ("feature_maps", "The first channels of every feature map for a few test images (convnets-2024-a2 Task 3.3)."),
+        ("feature_maps", "The first feature maps of every layer for a few test images (convnets-2024-a2 Task 3.3)."),
         ("grad_cam", "Grad-CAM of correctly and wrongly classified test images (convnets-2024-a2 Task 3.4)."),
         ("equivariance", "Feature maps before and after a shift by one pixel (ist-2021-22-hw2 Q2.1)."),
     ):
@@ -32,15 +32,12 @@ def parser() -> cli.Parser:
         cli.add_finished_run_flags(command)
         if name == "feature_maps":
             add_flag(command, "images", type=cli.positive_int, default=3, help="number of images (default: 3)")
-            add_flag(command, "channels", type=cli.positive_int, default=5, help="number of channels (default: 5)")
-        if name == "grad_cam":
             add_flag(
-                command,
-                "each",
-                type=cli.positive_int,
-                default=10,
-                help="right and wrong predictions (default: 10 each)",
+                command, "channels", type=cli.positive_int, default=5, help="feature maps of each layer (default: 5)"
             )
+        if name == "grad_cam":
+            number = "number of right and number of wrong predictions (default: 10)"
+            add_flag(command, "each", type=cli.positive_int, default=10, help=number)
     return flags
 
 

@@ -15,14 +15,10 @@ NamedMaps = list[tuple[str, Tensor]]  # name of the layer, output (B, channels, 
 
 
 def collect_maps(model: nn.Module, images: Tensor) -> NamedMaps:
-    """Returns the output of every convolution (before its ReLU) and pooling layer, in the order of computation.
+    """Returns the name and output of every convolution (before its ReLU) and pooling layer, in order of computation.
 
-    Args:
-        model: one of the sheets' networks.
-        images: input of the network, (B, C, H, W) float.
-
-    Returns:
-        The name and the output of each layer; a layer that is used twice appears twice.
+    `model` is one of the sheets' networks, `images` its input, (B, C, H, W) float. A layer that is used twice appears
+    twice.
     """
     outputs: NamedMaps = []
     names: dict[nn.Module, str] = {module: name for name, module in convolutions(model).items()}
@@ -47,17 +43,9 @@ def scale_to_unit(values: Tensor) -> Tensor:
 
 
 def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int = 3, channels: int = 5) -> list[Path]:
-    """Draws the first channels of every feature map, each channel scaled to [0, 1], for a few test images.
+    """Draws the first `channels` feature maps of every layer, each scaled to [0, 1].
 
-    Args:
-        finished: trained network; the figure goes into its run folder.
-        test: test images to choose from.
-        seed: random seed of that choice.
-        images: number of images.
-        channels: number of channels of each layer.
-
-    Returns:
-        The paths of the figure's files.
+    The inputs are `images` random test images, drawn with `seed`. Returns the paths of the figure in the run's folder.
     """
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
     maps = collect_maps(finished.model, to_input(test.images[chosen], finished.network))
@@ -87,5 +75,5 @@ def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int
 
 
 def to_rgb(image: Tensor) -> np.ndarray:
-    """Turns an image (C, H, W) uint8 into (H, W, 3), so that a grey image is drawn in grey beside coloured maps."""
+    """Turns an image (C, H, W) uint8, grey or RGB, into RGB (H, W, 3); a colour map would colour a grey image."""
     return image.permute(1, 2, 0).expand(-1, -1, 3).numpy()

@@ -23,9 +23,9 @@ class Finished:
     run: Run  # run folder
     settings: Settings  # settings of the training
     data_dir: Path  # folder of the data sets at the time of the training
-    network: Network  # input of the network
+    network: Network  # facts about the network, such as its input size
     model: SheetCNN  # network, in eval mode
-    classes: tuple[str, ...]  # names of the outputs
+    classes: tuple[str, ...]  # names of the classes, one for each output
 
     @property
     def title(self) -> str:
@@ -39,18 +39,17 @@ class Finished:
             return torch.cat(chunks).softmax(dim=1)
 
     def load_images(self, data_dir: Path | None) -> ImageData:
-        """Loads the data set that the run was trained on.
-
-        Args:
-            data_dir: folder of the data sets; None for the one at the time of the training.
+        """Loads the run's data set from `data_dir`, or from the same folder as the training if that is None.
 
         Raises:
-            UserError: the data set cannot be read, or has other classes.
+            UserError: the data set cannot be read, or its classes are not those of the training.
         """
         where = data_dir or self.data_dir
         images = data.load(self.settings.dataset, where, self.network, self.settings.seed)
         if images.classes != self.classes:
-            raise UserError(f"the data in {where} have other classes than those that {self.run.folder} was trained on")
+            raise UserError(
+                f"the classes of the data in {where} differ from those of the training in {self.run.folder}"
+            )
         return images
 
 
@@ -58,12 +57,12 @@ def open_finished(folder: Path) -> Finished:
     """Opens a finished run with its best weights.
 
     Raises:
-        UserError: `folder` is no run folder, is unfinished or damaged, or holds the weights of another network.
+        UserError: `folder` is not a run folder, is unfinished or damaged, or has the weights of another network.
     """
     trained = open_trained(train.COMMAND, folder)
     classes = trained.summary.get("classes")
     if not isinstance(classes, list) or not 2 <= len(classes) <= 10_000:
-        raise UserError(f"{folder} is damaged: its summary names no classes")
+        raise UserError(f"{folder} is damaged: its summary.json lists no classes")
     settings = Settings.from_arguments(trained.arguments)
     model = trained.load(build_model(settings, len(classes)), weights_metadata(settings))
     network = NETWORKS[settings.network]

@@ -19,8 +19,9 @@ from hw_common.runs import figures, files
 def grad_cam(model: SheetCNN, images: Tensor, classes: Tensor) -> np.ndarray:
     """Computes the Grad-CAM maps of the last convolution (Selvaraju et al. 2017).
 
-    Each channel of the convolution's output is weighted with the mean gradient of the class score, before the softmax,
-    with respect to it. The map is the ReLU of the weighted sum, enlarged to the size of the images.
+    The weight of a channel is the gradient of the class score (before the softmax) with respect to that channel of the
+    convolution's output, averaged over the pixels. The map is the ReLU of the weighted sum of the channels, enlarged
+    to the size of the images.
 
     Args:
         model: trained network.
@@ -39,16 +40,10 @@ def grad_cam(model: SheetCNN, images: Tensor, classes: Tensor) -> np.ndarray:
 
 
 def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10) -> list[Path]:
-    """Draws the Grad-CAM maps of the predicted classes, for some right and some wrong predictions.
+    """Draws the Grad-CAM maps of the predicted classes for up to `each` right and up to `each` wrong predictions.
 
-    Args:
-        finished: trained network; the figure goes into its run folder.
-        test: test images to choose from.
-        seed: random seed of that choice.
-        each: number of right and of wrong predictions; fewer are drawn if there are fewer.
-
-    Returns:
-        The paths of the figure's files and of grad_cam.json, which lists the images.
+    They are chosen at random from `test` with `seed`. Returns the paths of the new files in the run's folder: the
+    figure, and grad_cam.json, which lists the images.
     """
     probabilities = finished.probabilities(test.images)
     predicted = probabilities.argmax(1)
@@ -74,7 +69,7 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
 
 
 def _choose(is_right: Tensor, each: int, seed: int) -> dict[str, list[int]]:
-    """Chooses `each` right and `each` wrong predictions at random; returns their positions."""
+    """Returns the positions of up to `each` right and up to `each` wrong predictions, chosen at random."""
     generator = torch.Generator().manual_seed(seed)
     chosen: dict[str, list[int]] = {}
     for kind, found in (("right", is_right), ("wrong", ~is_right)):
@@ -86,7 +81,7 @@ def _choose(is_right: Tensor, each: int, seed: int) -> dict[str, list[int]]:
 
 
 def _overlay(image: Tensor, heat: np.ndarray) -> np.ndarray:
-    """Lays the map's colours over the image in grey; returns the image in grey alone if the map is zero everywhere."""
+    """Lays the map's colours over the grey image; returns only the grey image if the map is zero everywhere."""
     grey = np.repeat(to_rgb(image).mean(axis=2, keepdims=True), 3, axis=2) / 255
     if not heat.any():
         return grey

@@ -13,7 +13,7 @@ def decode(file: ImageFile, channels: int, size: int) -> np.ndarray:
     """Reads one image as (size, size, channels) uint8, in grey or RGB.
 
     Raises:
-        UserError: the file is no image, is damaged, or has more than 50 million pixels.
+        UserError: the file is not an image, is damaged, or has more than 50 million pixels.
     """
     with file.opened() as opened:
         image = opened.convert("L" if channels == 1 else "RGB")

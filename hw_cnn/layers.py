@@ -1,6 +1,6 @@
 """A fully connected and a convolutional layer written from their equations (convnets-2024-a2, Tasks 2.1 and 3.1).
 
-The parameters have the names, shapes and initialization of torch's layers, so that a state dict fits either.
+The parameters have the names, shapes and initialization of torch's layers, so each can load the other's state dict.
 """
 
 import math
@@ -20,8 +20,8 @@ class MyLinear(nn.Module):
     """Equation 2, y_s = W x_s + b for every sample s of a batch.
 
     Args:
-        in_features: number of inputs of a sample.
-        out_features: number of its outputs.
+        in_features: size of each input sample.
+        out_features: size of each output sample.
         device: device of the parameters; None for torch's default.
     """
 
@@ -38,15 +38,15 @@ class MyLinear(nn.Module):
 class MyConv2d(nn.Module):
     """Equation 4: every output pixel is the sum over channels c and kernel offsets (n, m) of x · W, plus a bias.
 
-    `Tensor.unfold` is a view of the kernel-sized patch of the input that belongs to each output pixel. With the patches
-    as columns of a matrix, the three sums of the equation become one matrix product per sample.
+    Each output pixel depends on one kernel-sized patch of the input. `Tensor.unfold` returns a view of these patches.
+    With the patches as columns of a matrix, the three sums of the equation become one matrix product per sample.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, one for each kernel.
         kernel_size: height and width of the kernels, in pixels.
         stride: distance in the input between neighbouring output pixels.
-        padding: zeros around the image: kernel_size // 2 centres the kernel as in Equation 4; 0 as in Task 1.
+        padding: width of the border of zeros: kernel_size // 2 centres the kernel as in Equation 4; Task 1 has 0.
     """
 
     def __init__(

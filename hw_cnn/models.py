@@ -86,8 +86,8 @@ class CifarCNN(nn.Module):
     It has 64 058 parameters for ten classes and no padding.
 
     Args:
-        padding: zeros around the input of each convolution: 0 as in Task 1; 2, which keeps the image's size, as in
-            Equation 4 (143 930 parameters).
+        padding: width of the border of zeros around each convolution's input. Task 1 has 0; Equation 4 has 2, which
+            keeps the size of the image (143 930 parameters).
         classes: number of outputs.
         convolution: class of the convolutions; `MyConv2d` in Task 3.2.
         linear: class of the fully connected layers; `MyLinear` in Task 3.2.

@@ -45,7 +45,7 @@ def predict(folder: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
         For each file, the most probable class, its probability, and the probabilities of all classes.
 
     Raises:
-        UserError: `folder` is no finished run, or one of the files is no image.
+        UserError: `folder` is not a finished run, or a file is not an image.
     """
     import torch  # slow, hence after the arguments are checked
 

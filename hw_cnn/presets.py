@@ -11,14 +11,13 @@ HOMEWORK = "hw_cnn"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that decide on the result of a training; each is a flag of `hw_cnn.train`."""
+    """Settings that determine the result of a training; each is a flag of `hw_cnn.train`."""
 
     dataset: str  # key of DATASETS
     network: str  # key of NETWORKS
     dropout: float  # probability of the dropout layer
     no_maxpool: bool  # whether strides replace pooling (network oct)
-    # zeros around the input of each convolution (network cifar), 0 or 2; None for the other networks
-    padding: int | None
+    padding: int | None  # border of zeros around each convolution's input: 0 or 2 (cifar), None (other networks)
     epochs: int  # passes over the training images
     batch_size: int  # images per step, over all processes
     lr: float  # learning rate
@@ -38,17 +37,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Network:
-    """A network's input, and the settings that its sheet asks for."""
+    """Facts about a network: its input and the settings of its sheet."""
 
     name: str  # value of --network
     citation: str  # sheet and question
     channels: int  # channels of the input images
     size: int  # height and width of the input images, in pixels
-    scale: float  # first, pixels from 0 to 255 are divided by this (256 in the course's code, 255 elsewhere)
-    mean: float  # next, this is subtracted
-    std: float  # last, the difference is divided by this
-    convolutions: tuple[str, ...]  # names of the first and the second convolution, as the sheet writes them
-    defaults: Mapping[str, Any]  # values of the flags that the command line leaves out
+    scale: float  # divisor of the pixels (0 to 255), applied first: 256 in the course's code, 255 elsewhere
+    mean: float  # mean, subtracted next
+    std: float  # standard deviation, divisor of the difference
+    convolutions: tuple[str, ...]  # names of the two convolutions in the sheet
+    defaults: Mapping[str, Any]  # default values of the flags
     best: Mapping[str, Any] = field(default_factory=dict)  # changes that `--recipe best` makes to the defaults
 
 

@@ -32,18 +32,18 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) or (N, H, W, C) uint8, 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set as it is in its files."""
+    """A data set as read from its files, before resizing."""
 
     name: str  # name in messages and figures
     train: Part  # training images and labels
     val: Part  # validation images and labels
     test: Part  # test images and labels
     classes: tuple[str, ...]  # names of the classes
-    hashes: Mapping[str, str]  # SHA-256 of each data file; of the decoded pixels for image folders and the sample
+    hashes: Mapping[str, str]  # hash of each data file; for image folders and the sample, of the arrays
 
 
 def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:
-    """Splits `count` images off as the course does: with scikit-learn and random_state 42 by default."""
+    """Splits `count` images off like the course's code: with scikit-learn and, by default, random_state 42."""
     from sklearn.model_selection import train_test_split  # slow to import
 
     images, labels = part
@@ -71,19 +71,19 @@ def _load_octmnist(data_dir: Path) -> RawDataset:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > _LARGEST_NPZ:
-            raise UserError(f"{path} claims {unpacked} bytes when unpacked, more than the limit of {_LARGEST_NPZ}")
+            raise UserError(f"{path} would unpack to {unpacked} bytes, more than the limit of {_LARGEST_NPZ}")
         with np.load(path, allow_pickle=False) as arrays:
             for split in ("train", "val", "test"):
                 images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
                 if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
-                    raise ValueError(f"{split} images or labels are no array")
+                    raise ValueError(f"{split}_images or {split}_labels is not an array")
                 if labels.dtype.kind not in "iu":
-                    raise ValueError(f"{split}_labels are not whole numbers")
+                    raise ValueError(f"{split}_labels are not integers")
                 parts.append((images, labels.reshape(-1).astype(np.int64)))
     except KeyError as error:
         raise UserError(f"{path} is not OCTMNIST: {error.args[0]}") from error
     except _NPZ_ERRORS as error:
-        raise UserError(f"{path} is damaged or holds more than plain arrays (nothing was run): {error}") from error
+        raise UserError(f"{path} is damaged or contains Python objects, which are not loaded: {error}") from error
     for images, labels in parts:
         if images.dtype != np.uint8 or images.ndim != 3 or len(images) != len(labels) or 0 in images.shape[1:]:
             raise UserError(
@@ -100,20 +100,19 @@ def _load_cifar10(data_dir: Path) -> RawDataset:
         [archive] = download.place(data_dir, [download.Download(CIFAR10.filename, [CIFAR10.url], CIFAR10.tgz_md5)])
         download.unpack(archive, CIFAR10.base_folder)
     try:
-        # The files are pickles; torchvision compares the hash of each with the published one before it opens any.
+        # The files are pickles; torchvision checks their published hashes before it unpickles any of them.
         published, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
     except (RuntimeError, OSError, pickle.UnpicklingError) as error:
         folder = data_dir / CIFAR10.base_folder
-        raise UserError(f"{folder} is not the published CIFAR-10; remove it, and it is downloaded again") from error
+        raise UserError(f"{folder} is not the published CIFAR-10; remove it to download it again") from error
     train, val = _split_off((published.data, np.array(published.targets)), count=len(published.data) // 10)
     hashes = {f"cifar10/{name}": f"md5:{md5}" for name, md5 in CIFAR10.train_list + CIFAR10.test_list}
     return RawDataset("CIFAR-10", train, val, (test.data, np.array(test.targets)), tuple(published.classes), hashes)
 
 
 def _load_sample(data_dir: Path) -> RawDataset:
-    from sklearn.datasets import (
-        load_digits,
-    )  # slow to import; scikit-learn brings the images, so `data_dir` is not used
+    """Returns the digits that are part of scikit-learn; `data_dir` is not used."""
+    from sklearn.datasets import load_digits  # slow to import
 
     digits = load_digits()
     images, labels = (digits.images * (255 / 16)).round().astype(np.uint8), digits.target.astype(np.int64)
@@ -133,15 +132,12 @@ READERS: Mapping[str, Callable[[Path], RawDataset]] = MappingProxyType({
 
 
 def read_folder(data_dir: Path, network: Network, seed: int) -> RawDataset:
-    """Reads `<data_dir>/{train,val,test}/<class>/*` at the input size of `network`.
+    """Reads `<data_dir>/{train,val,test}/<class>/*`, resized and converted (grey or RGB) for `network`.
 
-    Args:
-        data_dir: the folder with the splits; without `val`, a tenth of `train` is split off for validation.
-        network: network to whose input size and channels the images are brought.
-        seed: random seed of that split.
+    If there is no folder `val`, a random tenth of `train`, drawn with `seed`, is used for validation.
 
     Raises:
-        UserError: a folder is missing or empty, the class folders differ, or a file is no image.
+        UserError: a folder is missing or empty, the class folders differ, or a file is not an image.
     """
     has_val = (data_dir / "val").is_dir()
     listed = class_folders.list_folder(data_dir, ("train", "val", "test") if has_val else ("train", "test"))

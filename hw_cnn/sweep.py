@@ -19,12 +19,12 @@ Trains at every learning rate with every seed and chooses the rate with the best
   python -m hw_cnn.sweep --lrs 0.001 0.01 0.1 --seeds 42 43 44 --jobs 2
   python -m hw_cnn.sweep --dataset sample --epochs 5
 
-Each training is an ordinary run folder, <name>-lr<rate>-seed<seed>; table and curves go to the folder <name>. The same
-command again resumes an interrupted sweep.
+Each training is an ordinary run folder, <name>-lr<rate>-seed<seed>; table and curves go to the folder <name>. Give the
+same command again to resume an interrupted sweep.
 
-Several machines share a sweep through --storage: the path of a journal file on a shared disk, or postgresql://…,
-mysql://…, redis://…, which need their drivers (pip install psycopg2-binary, pymysql or redis). Each machine needs a
---results_dir of its own.
+Several machines can share a sweep: give all of them the same --storage and each its own --results_dir. The storage is a
+journal file on a shared disk or the address of a database (postgresql://…, mysql://…, redis://…). A database needs its
+driver: pip install psycopg2-binary, pymysql or redis.
 """
 
 
@@ -32,15 +32,10 @@ def parser() -> cli.Parser:
     """Declares the sweep's own flags; all others are passed on to `hw_cnn.train`."""
     flags = cli.Parser("python -m hw_cnn.sweep", _DESCRIPTION)
     add_flag(flags, "lrs", type=cli.positive_float, nargs="+", default=[0.001, 0.01, 0.1], help="learning rates")
-    storage = "Optuna storage that machines share: an address, or the path of a journal file"
+    storage = "Optuna storage that machines share: the address of a database, or the path of a journal file"
     cli.add_place(flags, "storage", type=str, help=storage)
-    add_flag(
-        flags,
-        "choose_by",
-        choices=("last", "best"),
-        default="last",
-        help="compare the accuracies of the last epoch, as the sheets do, or of each run's best (default: last)",
-    )
+    choose_by = "epoch whose accuracies are compared: the last, as in the sheets (default), or each run's best"
+    add_flag(flags, "choose_by", choices=("last", "best"), default="last", help=choose_by)
     comparison.add_flags(flags, "name of the sweep's folder; a sweep of that name is resumed")
     return flags
 
@@ -49,16 +44,14 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     """Checks all flags, including those of hw_cnn.train.
 
     Raises:
-        UserError: a flag is wrong, or the sweep sets it by itself.
+        UserError: a flag is invalid, or is one that the sweep sets.
     """
     own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, ("lr",))
     arguments = train.COMMAND.parse(flags)
     lrs = sorted(set(own.lrs))
     for one, other in itertools.pairwise(lrs):
         if row_name(one) == row_name(other):
-            raise UserError(
-                f"--lrs: {one} and {other} are the same to six digits, and so would be their folders' names"
-            )
+            raise UserError(f"--lrs: {one} and {other} agree to six digits, so their run folders would have one name")
     name = own.name or f"sweep-{arguments.name.rpartition('-lr')[0]}"
 
     def report_runs(folder: Run, runs: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
@@ -90,7 +83,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains what is missing, then writes table, curves and choice."""
+    """Runs the missing trainings, then writes the table, the curves and the chosen learning rate."""
     parse(argv).run()
 
 

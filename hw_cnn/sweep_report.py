@@ -18,11 +18,11 @@ class Trial:
 
     summary: Mapping[str, Any]  # content of its summary.json
     rows: Sequence[Mapping[str, float]]  # content of its metrics.csv, a row for each epoch
-    hashes: Mapping[str, str]  # hash of each of its data files
+    hashes: Mapping[str, str]  # hashes of its data files
 
 
 def row_name(lr: float) -> str:
-    """Returns the name of a learning rate's row, which is part of its trainings' names: <sweep>-lr<rate>-seed<seed>."""
+    """Returns the part of a run's name for a learning rate; the whole name is <sweep>-lr<rate>-seed<seed>."""
     return f"lr{lr:g}"
 
 
@@ -32,24 +32,21 @@ def trial_of(run: Run) -> Trial:
 
 
 def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[int], choose_by: str) -> dict[str, Any]:
-    """Writes table, figure and summary.json into the sweep's folder and prints the table; returns the summary.
+    """Writes table, figure and summary.json into the folder `run`, prints the table, and returns the summary.
 
-    Args:
-        run: the sweep's folder.
-        trials: finished trials of each learning rate.
-        seeds: seeds of the sweep.
-        choose_by: "last" or "best", the epoch whose validation accuracy is compared.
+    `trials` are the finished trials of each learning rate. `choose_by` is the epoch whose validation accuracy is
+    compared: "last" or "best".
 
     Raises:
         UserError: the trials were trained on different data.
     """
-    found = {lr: of_lr for lr, of_lr in trials.items() if of_lr}
+    found = {lr: lr_trials for lr, lr_trials in trials.items() if lr_trials}
     first = next(iter(found.values()))[0]
-    for of_lr in found.values():
-        for trial in of_lr:
+    for lr_trials in found.values():
+        for trial in lr_trials:
             if trial.hashes != first.hashes:
                 raise UserError(f"{trial.summary['name']} was trained on other data files than {first.summary['name']}")
-    table = [_row(lr, [trial.summary for trial in of_lr]) for lr, of_lr in found.items()]
+    table = [_row(lr, [trial.summary for trial in lr_trials]) for lr, lr_trials in found.items()]
     summary = {
         "name": run.folder.name,
         "homework": run.config["homework"],
@@ -65,20 +62,20 @@ def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[in
     run.write_summary(summary)
     print(f"\n{_markdown(table)}\n{summary['choice']['reason']}")
     if missing := len(trials) * len(seeds) - sum(map(len, found.values())):
-        print(f"{missing} trainings are not finished: they failed, or are running on another machine")
-    print(f"all of it is in {run.folder}")
+        print(f"{missing} trainings are not finished: they failed, or another machine is running them")
+    print(f"table, curves and summary are in {run.folder}")
     return summary
 
 
 def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Returns a row of the table: means and standard deviations over the seeds, of the last and of the best epoch."""
-    # Only OCTMNIST has a further test set, the course's.
+    # Only OCTMNIST has a second test set: the course's subset.
     metrics = [metric for metric in _METRICS if metric in summaries[0]["final"]]
     return {"lr": lr, **over_seeds(summaries, metrics)}
 
 
 def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
-    """Chooses the learning rate with the best mean validation accuracy, of the last or the best epoch, and says why."""
+    """Returns the learning rate with the best mean validation accuracy (of the last or best epoch) and the reason."""
     metric = f"{'final' if epoch == 'last' else 'best'}_validation_accuracy"
     best, *others = sorted(table, key=lambda row: -row[metric])
     reason = (
@@ -108,7 +105,7 @@ def _markdown(table: Sequence[Mapping[str, float]]) -> str:
 def _draw(run: Run, summary: Mapping[str, Any], trials: Mapping[float, Sequence[Trial]]) -> None:
     from hw_common.runs import figures  # slow to import
 
-    rows = {f"lr {lr:g}": [trial.rows for trial in of_lr] for lr, of_lr in trials.items()}
+    rows = {f"lr {lr:g}": [trial.rows for trial in lr_trials] for lr, lr_trials in trials.items()}
     panels = {"training loss": "training_loss", "validation accuracy": "validation_accuracy"}
     title = f"{summary['data']}, network {summary['network']}: mean and spread over {len(summary['seeds'])} seed(s)"
     figures.save(figures.curves_over_seeds(rows, panels, title), run.folder, "curves")

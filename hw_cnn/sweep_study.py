@@ -1,4 +1,4 @@
-"""A sweep that several machines share: an Optuna study holds its trials and hands each of them out once."""
+"""A sweep that several machines share through an Optuna study; each trial is run by one machine."""
 
 import contextlib
 import socket
@@ -36,7 +36,7 @@ class SharedSweep(Comparison):
     choose_by: str = "last"  # "last" or "best", the epoch whose validation accuracy is compared
 
     def train_and_report(self, folder: Run) -> dict[str, Any]:
-        """Trains what no machine has trained or is training; reports the finished trainings of all machines."""
+        """Runs the trainings that no machine has finished or is running; reports the finished ones of all machines."""
         grid = [(lr, seed) for seed in self.seeds for lr in self.lrs]
         study = SharedStudy(self.name, self.storage, folder.folder, self.common)
         study.enqueue_missing(grid)
@@ -59,7 +59,9 @@ class SharedSweep(Comparison):
         if failures:
             raise UserError("; ".join(failures))
         if not any(trials.values()):
-            raise UserError(f"no training of the sweep {self.name} is finished; others are running on other machines")
+            raise UserError(
+                f"no training of the sweep {self.name} is finished; other machines are running its trainings"
+            )
         return summary
 
 
@@ -73,7 +75,7 @@ class SharedStudy:
         flags: arguments that all trials share; the machines must agree on them.
 
     Raises:
-        UserError: the storage cannot be opened, or its sweep of that name has other flags.
+        UserError: the storage cannot be opened, or contains a sweep with this name and other flags.
     """
 
     def __init__(self, name: str, storage: str, folder: Path, flags: Mapping[str, Any]) -> None:
@@ -82,7 +84,7 @@ class SharedStudy:
         self._storage = _open_storage(storage)
         self._study = optuna.create_study(
             storage=self._storage,
-            sampler=optuna.samplers.RandomSampler(seed=0),  # never needed, since every trial is enqueued
+            sampler=optuna.samplers.RandomSampler(seed=0),  # not used: trials are enqueued with their values
             study_name=name,
             direction="maximize",
             load_if_exists=True,
@@ -101,14 +103,15 @@ class SharedStudy:
         self._study.set_user_attr("flags", {**ours, **theirs})
 
     def enqueue_missing(self, grid: Sequence[Key]) -> None:
-        """Puts the trials of `grid` into the queue, except those that are finished, running or in it already.
+        """Puts the trials of `grid` that are not queued, running or finished into the queue.
 
-        A running trial whose process is dead is started again.
+        A trial counts as failed, and is queued again, if its process is dead.
         """
         with _no_warnings():
             storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("worker") == self._worker:  # the folder's lock is ours, so that process is dead
+            # This process holds the lock of the folder, so an earlier one that ran a trial there is dead.
+            if trial.user_attrs.get("worker") == self._worker:
                 self._study.tell(trial.number, state=TrialState.FAIL)
         states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
         known = [t.params or t.system_attrs.get("fixed_params", {}) for t in self._study.get_trials(states=states)]
@@ -135,13 +138,13 @@ class SharedStudy:
         return claimed
 
     def _queue(self) -> list[Key]:
-        """Returns all trials in the queue, those of other grids included."""
+        """Returns all trials in the queue, including trials of other grids."""
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         fixed = [trial.system_attrs["fixed_params"] for trial in waiting if "fixed_params" in trial.system_attrs]
         return [(parameters["lr"], parameters["seed"]) for parameters in fixed]
 
     def _is_taken(self, trial: optuna.Trial) -> bool:
-        """Whether the same trial runs or is finished; two machines that start at the same moment enqueue it twice."""
+        """Returns whether a duplicate runs or is finished; machines that start at the same time enqueue duplicates."""
         return any(
             other.number < trial.number
             and other.params == trial.params
@@ -151,7 +154,7 @@ class SharedStudy:
 
     @contextlib.contextmanager
     def heartbeat(self) -> Iterator[None]:
-        """Writes regularly to a database that the claimed trials still run, so that no other machine starts them."""
+        """Records heartbeats of the claimed trials in the database, so that no other machine restarts these trials."""
         storage, stop = self._storage, threading.Event()
 
         def beat() -> None:
@@ -179,7 +182,7 @@ class SharedStudy:
         self._study.tell(trial, finished.summary["final"]["validation_accuracy"])
 
     def finished(self, grid: Sequence[Key]) -> dict[float, list[Trial]]:
-        """Returns the finished trials of `grid` by learning rate, whichever machine ran them."""
+        """Returns the finished trials of `grid` by learning rate, from all machines."""
         found: dict[Key, Trial] = {}
         for trial in self._study.get_trials(states=(TrialState.COMPLETE,)):
             kept = {name: trial.user_attrs[name] for name in ("summary", "rows", "hashes")}
@@ -189,7 +192,7 @@ class SharedStudy:
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Hides Optuna's warnings that heartbeats are experimental and that it does not send them itself here."""
+    """Hides two warnings of Optuna: heartbeats are experimental, and without Study.optimize it does not send them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
@@ -203,14 +206,14 @@ def _open_storage(address: str) -> storages.BaseStorage:
         UserError: the storage cannot be opened, or is SQLite, which sometimes hands one trial to two machines.
     """
     if address.startswith("sqlite"):
-        raise UserError("--storage: SQLite does not lock its trials; use a file's path (a journal) or postgresql://…")
+        raise UserError("--storage: SQLite does not lock its trials; use the path of a journal file or postgresql://…")
     try:
         if "://" not in address:
             return storages.JournalStorage(JournalFileBackend(address))
         if address.startswith("redis"):
             return storages.get_storage(address)
-        grace = 4 * _HEARTBEAT_SECONDS  # after that, the trials of a machine that died can be started again
+        grace = 4 * _HEARTBEAT_SECONDS  # a trial without a heartbeat for this long can be started again
         with _no_warnings():
             return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
-    except Exception as error:  # whatever the storage's driver raises
+    except Exception as error:  # drivers raise exceptions of many types
         raise UserError(f"cannot open the storage {without_password(address)}: {str(error).splitlines()[0]}") from error

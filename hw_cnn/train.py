@@ -41,13 +41,14 @@ def parser() -> cli.Parser:
         help="default: fashion-mnist; folder reads DATA_DIR/{train,val,test}/<class>/*; sample needs no files",
     )
     add_flag(group, "network", choices=tuple(NETWORKS), help="default: the one that the sheet trains on the data set")
-    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help="settings: the sheet's (plain) or ours")
+    recipe = "settings of the sheet (plain, default) or better ones (best)"
+    add_flag(group, "recipe", choices=("plain", "best"), default="plain", help=recipe)
     add_flag(group, "dropout", type=cli.fraction, help="probability of the dropout layer (fashion 0.3, oct 0.7)")
     add_flag(group, "no_maxpool", action="store_true", help="oct: strides instead of pooling (ist-2023-24 Q2.2)")
     add_flag(group, "padding", type=int, choices=(0, 2), help="cifar: 0 as in Task 1.1 (default), 2 as in Equation 4")
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
     add_flag(training, "momentum", type=cli.fraction, help="Nesterov momentum of sgd")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine warms up, falls to 0")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine starts with a warm-up")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
     kernels = flags.add_argument_group("kernel figures (ist-2021-22 Q2.3)")
     layers = "; ".join(f"{n.name}: {' '.join(n.convolutions)}" for n in NETWORKS.values())
@@ -58,7 +59,7 @@ def parser() -> cli.Parser:
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the defaults of the network and the recipe, and refuses flags that exclude one another."""
+    """Fills in the defaults of the network and the recipe, and rejects conflicting flags."""
     arguments.network = arguments.network or DATASETS[arguments.dataset]
     network = NETWORKS[arguments.network]
     recipe: dict[str, Any] = {**network.defaults, **(network.best if arguments.recipe == "best" else {})}

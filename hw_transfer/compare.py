@@ -15,16 +15,15 @@ from hw_transfer import train
 from hw_transfer.presets import CITATION, HOMEWORK
 
 _DESCRIPTION = """\
-Trains a network that starts from pretrained weights, once as a whole (finetune) and once its last layer alone (freeze),
-and reports the validation accuracies of both (eecs545-w20-hw4 Q5e). All other flags are those of
-`python -m hw_transfer.train`.
+Starts from pretrained weights, trains the whole network (finetune) and, separately, only its last layer (freeze), and
+reports both validation accuracies (eecs545-w20-hw4 Q5e). All other flags are those of `python -m hw_transfer.train`.
 
   python -m hw_transfer.compare                                             ants and bees
   python -m hw_transfer.compare --seeds 42 43 44                            mean and deviation over three seeds
   python -m hw_transfer.compare --scenarios finetune freeze cached scratch  two more scenarios
 
-Each training is an ordinary run folder, <name>-<scenario>-seed<seed>; table and curves go to the folder <name>. The
-same command again resumes an interrupted comparison and does not repeat finished trainings.
+Each training is an ordinary run folder, <name>-<scenario>-seed<seed>; table and curves go to the folder <name>. Give
+the same command again to resume an interrupted comparison; finished trainings are kept.
 """
 
 
@@ -33,7 +32,7 @@ class Scenario:
     """A row of the comparison."""
 
     title: str  # name in the table and in the figure
-    flags: Sequence[str]  # its flags of `hw_transfer.train`
+    flags: Sequence[str]  # flags of `hw_transfer.train` that select the scenario
 
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({
@@ -42,20 +41,15 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType({
     "cached": Scenario("freeze, cached features", ["--mode", "freeze", "--cache_features"]),
     "scratch": Scenario("from random weights", ["--mode", "finetune", "--weights", "none"]),
 })  # fmt: skip
-_OF_A_ROW = ("mode", "cache_features")  # arguments in which scenarios differ
+_SCENARIO_ARGUMENTS = ("mode", "cache_features")  # arguments in which scenarios differ
 
 
 def parser() -> cli.Parser:
     """Declares the comparison's own flags; all others are passed on to `hw_transfer.train`."""
     flags = cli.Parser("python -m hw_transfer.compare", _DESCRIPTION)
-    add_flag(
-        flags,
-        "scenarios",
-        nargs="+",
-        choices=tuple(SCENARIOS),
-        default=["finetune", "freeze"],
-        help="cached: freeze with --cache_features; scratch: finetune from random weights (default: finetune freeze)",
-    )
+    scenarios = "cached: freeze with --cache_features; scratch: finetune from random weights (default: finetune freeze)"
+    default = ["finetune", "freeze"]
+    add_flag(flags, "scenarios", nargs="+", choices=tuple(SCENARIOS), default=default, help=scenarios)
     comparison.add_flags(flags, "name of the comparison's folder (default: the data set's)")
     return flags
 
@@ -64,9 +58,9 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     """Checks all flags, including those of hw_transfer.train.
 
     Raises:
-        UserError: a flag is wrong, or the comparison sets it by itself.
+        UserError: a flag is invalid, or is one that the comparison sets.
     """
-    own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _OF_A_ROW)
+    own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _SCENARIO_ARGUMENTS)
     arguments = train.COMMAND.parse(flags)
     name = own.name or arguments.dataset
     scenarios = list(dict.fromkeys(own.scenarios))
@@ -79,24 +73,21 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
         name=name,
         trainings=name,
         flags=flags,
-        common=comparison.common_arguments(train.COMMAND, arguments, _OF_A_ROW),
+        common=comparison.common_arguments(train.COMMAND, arguments, _SCENARIO_ARGUMENTS),
         results_dir=arguments.results_dir,
         may_change={"scenarios": scenarios},
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains what is missing, then writes table, curves and summary."""
+    """Runs the missing trainings, then writes the table, the curves and the summary."""
     parse(argv).run()
 
 
 def _report(run: Run, finished: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Writes table, figure and summary into the comparison's folder and prints the table; returns the summary.
+    """Writes table, figure and summary into the folder `run`, prints the table, and returns the summary.
 
-    Args:
-        run: the comparison's folder.
-        finished: finished runs of each scenario, one for each seed.
-        seeds: seeds of the comparison.
+    `finished` contains the runs of each scenario, one for each seed.
     """
     first = next(iter(finished.values()))[0].summary()
     hashes = {name: value for runs in finished.values() for name, value in runs[0].config["data"].items()}
@@ -112,7 +103,7 @@ def _report(run: Run, finished: Mapping[str, Sequence[Run]], seeds: Sequence[int
     files.write_bytes(run.folder / "table.md", table.encode())
     _draw(run, summary, finished)
     run.write_summary(summary)
-    print(f"\n{table}\nall of it is in {run.folder}")
+    print(f"\n{table}\ntable, curves and summary are in {run.folder}")
     return summary
 
 

@@ -25,7 +25,7 @@ _NAME = "hymenoptera_data"
 _DOWNLOAD = download.Download(
     f"{_NAME}.zip", [f"https://download.pytorch.org/tutorial/{_NAME}.zip"], "5f8c32a6554f6acb4d649776e7735e48"
 )
-# Pictures of each class in the samples: few insects, as in the sheet's data, and more shapes to pretrain on.
+# Number of pictures of each class in the samples; there are few training pictures of insects, as in the sheet's data.
 _INSECTS, _SHAPES = {"train": 32, "val": 50}, {"train": 50, "val": 10}
 _EVALUATION_BATCH = 32
 
@@ -48,7 +48,7 @@ class PictureData:
     name: str  # name in messages and figures
     size: int  # height and width of the network's input, in pixels
     train: Split  # training pictures
-    val: Split  # validation pictures; results are reported on them, since the sheet has no test set
+    val: Split  # validation pictures, also used for the reported results, since the sheet has no test set
     classes: tuple[str, ...]  # names of the classes
     hashes: Mapping[str, str]  # SHA-256 of the decoded pictures of each split
 
@@ -80,8 +80,8 @@ def load(dataset: str, data_dir: Path) -> PictureData:
 def _list_files(dataset: str, data_dir: Path) -> ClassFolders:
     """Lists the image files of "hymenoptera" or "folder"; like torchvision's ImageFolder, it skips other files.
 
-    hymenoptera is `hymenoptera_data/{train,val}/{ants,bees}/*`: a folder in `data_dir`, or a zip or tar archive there,
-    which stays packed, so that `data_dir` may be read-only. If there is neither, the zip archive is downloaded.
+    hymenoptera is `hymenoptera_data/{train,val}/{ants,bees}/*`, in a folder or a zip or tar archive in `data_dir`. An
+    archive is not unpacked, so `data_dir` may be read-only. If there is neither, the zip archive is downloaded.
     """
     folder = data_dir if dataset == "folder" else data_dir / _NAME
     archives = [data_dir / f"{_NAME}{suffix}" for suffix in (".zip", ".tar", ".tar.gz")]
@@ -102,8 +102,8 @@ def _hash(split: Split) -> str:
 def training_batches(split: Split, size: int, batch_size: int, seed: int) -> Batches:
     """Returns shuffled mini-batches (images (B, 3, size, size) uint8, labels (B,)) of random crops.
 
-    The crops are the sheet's, torchvision's RandomResizedCrop and RandomHorizontalFlip. They are drawn anew for each
-    epoch and depend on (seed, epoch) alone. Up to 2048 of them are in memory at a time: 300 MB at size 224.
+    As in the sheet, torchvision's RandomResizedCrop and RandomHorizontalFlip make the crops. Each epoch has new crops,
+    which depend only on the seed and the epoch. Up to 2048 crops are in memory at a time: 300 MB at size 224.
     """
 
     def prepare(rows: Tensors, generator: torch.Generator) -> Tensors:
@@ -119,7 +119,7 @@ def evaluation_batches(split: Split, size: int) -> Batches:
 
 
 def random_crops(pictures: Sequence[np.ndarray], size: int, generator: torch.Generator) -> Tensor:
-    """Returns a random part of each picture, mirrored or not, as (N, 3, size, size) uint8 in channels_last."""
+    """Returns a random crop of each picture, randomly mirrored, as (N, 3, size, size) uint8 in channels_last."""
     crop = transforms.Compose([transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()])
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
@@ -130,7 +130,7 @@ def random_crops(pictures: Sequence[np.ndarray], size: int, generator: torch.Gen
 def central_crops(pictures: Sequence[np.ndarray], size: int) -> Tensor:
     """Returns the middle of each picture as (N, 3, size, size) uint8.
 
-    The shorter side is first reduced to 8/7 of `size`, which is 256 for 224.
+    Before cropping, the shorter side is resized to 8/7 of `size`: to 256 pixels if `size` is 224.
     """
     crop = transforms.Compose([transforms.Resize(size * 8 // 7), transforms.CenterCrop(size)])
     return _stack([crop(Image.fromarray(picture)) for picture in pictures])

@@ -1,4 +1,4 @@
-"""A training of `hw_transfer.train`: network, batches and loss, and the numbers and figures of its summary."""
+"""A training of `hw_transfer.train`: its network, batches, summary and figures."""
 
 import argparse
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     """Prepares the training that the command line describes.
 
     Raises:
-        UserError: the data or the weights cannot be used, or the training cannot run in so many processes.
+        UserError: the data or the weights are unusable, or the number of processes does not suit the settings.
     """
     settings = Settings.from_arguments(arguments)
     _check_processes(settings)
@@ -56,13 +56,8 @@ def _check_processes(settings: Settings) -> None:
 class _Training:
     """Data and network of one training, from its first batch to its figures.
 
-    With cached features, the last layer alone is trained, on features; otherwise the whole network, on pictures.
-
-    Args:
-        settings: settings of the training.
-        pictures: data set.
-        pretrained: weights that the network was built with; None for random weights.
-        model: network, on its device.
+    `learner` is the module that is trained: the last layer, with features as inputs, if features are cached; otherwise
+    the network, with pictures as inputs. `pretrained` is None if the network starts from random weights.
     """
 
     def __init__(
@@ -77,7 +72,7 @@ class _Training:
         self.val_pictures = data.evaluation_batches(pictures.val, pictures.size)
         self.train, self.val = self._batches()
         self.title = f"{pictures.name}, {settings.mode}{' on cached features' if settings.cache_features else ''}"
-        self.probabilities = torch.empty(0)  # of the validation pictures, computed with the best weights at the end
+        self.probabilities = torch.empty(0)  # predictions for `val` with the best weights; set by _summarize
 
     def _batches(self) -> tuple[Batches, Batches]:
         size, seed = self.pictures.size, self.settings.seed
@@ -117,19 +112,20 @@ class _Training:
         return (
             f"{self.title}: {len(self.pictures.train)} training and {len(self.pictures.val)} validation pictures of "
             f"{', '.join(self.pictures.classes)}\n"
-            f"ResNet-18 from {self._origin()}, of which {count_parameters(self.learner)} parameters learn; "
+            f"ResNet-18 from {self._origin()}, {count_parameters(self.learner)} trainable parameters; "
             f"{recipe.epochs} epochs of {recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, "
             f"seed {self.settings.seed}"
         )
 
     def _origin(self) -> str:
-        """Names the weights that training starts from."""
+        """Returns a name for the weights that training starts from."""
         if self.pretrained is None:
             return "random weights"
         if self.settings.weights == "imagenet":
             return "ImageNet"
         path = self.pretrained.path
-        return f"{path.parent.name}/{path.name}" if path.name == BEST else path.name  # with the name of a run's folder
+        # All runs call their weights file BEST, so the name of the run's folder is put before it.
+        return f"{path.parent.name}/{path.name}" if path.name == BEST else path.name
 
     def _summarize(self, fitted: Fitted) -> dict[str, Any]:
         with self._best_weights(fitted), autocast(self.device, self.recipe.precision):
@@ -168,7 +164,7 @@ class _Training:
         images, labels = self.val_pictures.tensors
         predictions = plots.predictions(images, labels, self.probabilities, self.pictures.classes, best)
         figures.save(predictions, folder, "predictions")
-        if self.learner is not self.model:  # training has saved the last layer alone
+        if self.learner is not self.model:  # BEST contains only the last layer; replace it by the whole network
             with self._best_weights(fitted):
                 checkpoints.save_weights(folder / BEST, self.model.state_dict(), _METADATA)
 

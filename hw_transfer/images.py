@@ -11,7 +11,7 @@ from hw_common.runs.errors import UserError
 
 # The sheet's photos are about 500×375 pixels and keep their size. A random crop covers half of a photo on average.
 SHORTER_SIDE = 384
-_LONGEST = 20  # times the shorter side; otherwise resizing the shorter side to 256 would make the longer one huge
+_MAX_ASPECT_RATIO = 20  # without a limit, resizing the shorter side to 256 could make the longer side huge
 _LARGEST_TOTAL = 8 * 2**30  # bytes of all pictures together
 
 
@@ -19,13 +19,13 @@ def decode(file: ImageFile) -> np.ndarray:
     """Reads one picture as (height, width, 3) uint8, reduced so that its shorter side has at most SHORTER_SIDE pixels.
 
     Raises:
-        UserError: the file is no image, is damaged, has more than 50 million pixels, or one side is more than 20 times
-            as long as the other.
+        UserError: the file is not an image, is damaged, has more than 50 million pixels, or has one side that is more
+            than 20 times as long as the other.
     """
     with file.opened() as image:
         shorter, longer = sorted(image.size)
-        if longer > _LONGEST * shorter:
-            raise UserError(f"{file.name} has {image.width}×{image.height} pixels: too long to be a picture")
+        if longer > _MAX_ASPECT_RATIO * shorter:
+            raise UserError(f"{file.name} has {image.width}×{image.height} pixels, expected a side ratio of at most 20")
         size = image.size
         if shorter > SHORTER_SIDE:
             width, height = (max(1, round(side * SHORTER_SIDE / shorter)) for side in image.size)

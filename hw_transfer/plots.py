@@ -18,7 +18,7 @@ def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Seq
     share = matrix / matrix.sum(axis=1, keepdims=True)  # every class has validation pictures
     cell = 1.0 if len(classes) <= 5 else 0.6
     figure = figures.heatmap_grid(
-        [share], 1, title=title, limits=(0, 1), colour_bar="part of the class", cell=max(3.0, cell * len(classes))
+        [share], 1, title=title, limits=(0, 1), colour_bar="share of the class", cell=max(3.0, cell * len(classes))
     )
     axes = figure.axes[0]
     axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 5 else 90, parse_math=False)
@@ -41,7 +41,7 @@ def predictions(
     num_images: int = 6,
     seed: int = 0,
 ) -> Figure:
-    """Draws pictures with predicted class and probability: random ones, then the mistakes of highest probability.
+    """Draws a row of random pictures and a row of the most confident mistakes, with predicted class and probability.
 
     Args:
         pictures: pictures, (N, 3, H, W) uint8.
@@ -49,19 +49,19 @@ def predictions(
         probabilities: predicted probabilities, (N, classes).
         classes: names of the classes.
         title: title of the figure.
-        num_images: pictures in a row.
-        seed: random seed that chooses the random pictures.
+        num_images: number of pictures in a row.
+        seed: random seed of the first row.
     """
-    sure, predicted = probabilities.max(dim=1)
+    confidence, predicted = probabilities.max(dim=1)
     columns = min(num_images, len(labels))
     random = torch.randperm(len(labels), generator=generator_for(seed))[:columns]
     wrong = torch.nonzero(predicted != labels).flatten()
-    wrong = wrong[sure[wrong].argsort(descending=True)][:columns]
+    wrong = wrong[confidence[wrong].argsort(descending=True)][:columns]
     chosen = [*random.tolist(), *wrong.tolist()]
     titles = []
     for i in chosen:
         guess, true = int(predicted[i]), int(labels[i])
-        titles.append(f"{classes[guess]} {sure[i]:.2f}" + ("" if guess == true else f", is {classes[true]}"))
+        titles.append(f"{classes[guess]} {confidence[i]:.2f}" + ("" if guess == true else f", is {classes[true]}"))
     rows = ["random", "surest mistakes"] if len(wrong) else ["random"]
     images = [pictures[i].permute(1, 2, 0).numpy() for i in chosen]
     return figures.image_grid(images, columns, title=title, titles=titles, row_labels=rows, cell=1.5)

@@ -16,17 +16,16 @@ class Recipe:
     batch_size: int = 4  # pictures per step, over all processes
     lr: float = 1e-3  # learning rate of the first `step_size` epochs
     optimizer: str = "sgd"  # "sgd" or "adam"
-    momentum: float = 0.9  # momentum of sgd; plain, not Nesterov's
+    momentum: float = 0.9  # classical (not Nesterov) momentum of sgd
     l2_decay: float = 0.0  # weight decay
-    # the learning rate is multiplied by `gamma` every so many epochs (StepLR)
-    step_size: int = 7
+    step_size: int = 7  # number of epochs between multiplications of the learning rate by `gamma` (StepLR)
     gamma: float = 0.1  # factor for the learning rate
     precision: str = "fp32"  # "fp32", or "bf16" for automatic mixed precision
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that decide on the result of a training; all of them are flags of `hw_transfer.train`."""
+    """Settings that determine the result of a training; all of them are flags of `hw_transfer.train`."""
 
     dataset: str  # key of DATASETS
     mode: str  # "finetune" or "freeze"

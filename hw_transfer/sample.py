@@ -1,7 +1,7 @@
 """The built-in sample: small painted pictures, drawn at random from a fixed seed, which need no download.
 
-There are two data sets, so that learning can be transferred: ten shapes to pretrain on, and a few pictures of two kinds
-of insects. Colours, backgrounds, sizes and angles are random; only the form depends on the class.
+There are two data sets: ten shapes for pretraining, and a few pictures of two kinds of insects for transfer learning.
+Colours, backgrounds, sizes and angles are random; only the form depends on the class.
 """
 
 import math
@@ -18,12 +18,13 @@ Point = tuple[float, float]
 
 
 class _Canvas:
-    """A picture to paint on, in coordinates that are turned, scaled and moved at random; 1 is about half a picture."""
+    """A picture to paint on. Coordinates are randomly rotated, scaled and shifted; length 1 is about 0.4 sides."""
 
     def __init__(self, random: np.random.Generator) -> None:
         side = _SIDE * _SCALE
         self.random = random
-        chequer = random.uniform(80, 175, 3) + random.uniform(-30, 30, (3, 3, 3))  # random colours, blurred below
+        # The background is 3×3 random colours, enlarged smoothly.
+        chequer = random.uniform(80, 175, 3) + random.uniform(-30, 30, (3, 3, 3))
         self.image = Image.fromarray(chequer.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
         self.draw = ImageDraw.Draw(self.image)
         self._angle = random.uniform(0, 2 * math.pi)
@@ -62,7 +63,7 @@ class _Canvas:
 
 
 def _ant(canvas: _Canvas) -> None:
-    """Paints an ant: thin waist, bent feelers, long legs."""
+    """Paints an ant: thin waist, bent antennae, long legs."""
     body, dark = canvas.colour(), canvas.colour()
     for x, reach in ((-0.12, -0.45), (0.05, 0.05), (0.2, 0.5)):
         for side in (-1, 1):
@@ -94,7 +95,7 @@ def _stripes(canvas: _Canvas, fill: tuple[int, ...], x: float, a: float, b: floa
 
 
 def _corners(count: int, inner: float = 1.0) -> list[Point]:
-    """Returns the corners of a regular polygon; if `inner` is not 1, of a star with inner corners at that radius."""
+    """Returns the corners of a regular polygon, or of a star with inner corners at radius `inner` if that is not 1."""
     radii = [1.0, inner] if inner != 1 else [1.0]
     total = count * len(radii)
     angles = [2 * math.pi * i / total for i in range(total)]
@@ -156,7 +157,7 @@ SHAPES: Kinds = {
 
 
 def paint(kinds: Kinds, counts: dict[str, int]) -> dict[str, list[np.ndarray]]:
-    """Paints pictures (80, 80, 3) uint8 for each split: `counts[split]` of each kind, one kind after the other."""
+    """Paints `counts[split]` pictures (80, 80, 3) uint8 of each kind for each split, one kind after the other."""
     random = np.random.default_rng(_SEED)
     pictures: dict[str, list[np.ndarray]] = {}
     for split, count in counts.items():

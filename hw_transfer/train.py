@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hw_common.training.experiment import Experiment
 
 _DESCRIPTION = """\
-Trains a ResNet-18 that starts from pretrained weights, as in eecs545-w20-hw4 Q5, with the sheet's own settings.
+Trains a ResNet-18 from pretrained weights with the settings of the sheet (eecs545-w20-hw4 Q5).
 
   python -m hw_transfer.train --dataset sample                  a few seconds, needs no download
   python -m hw_transfer.train                                   ants and bees, the whole network is trained
@@ -43,13 +43,8 @@ def parser() -> cli.Parser:
         help="default: hymenoptera (ants and bees); folder reads DATA_DIR/{train,val}/<class>/*; sample needs no "
         "files; sample-source: shapes on which weights for the sample are pretrained",
     )
-    add_flag(
-        group,
-        "mode",
-        choices=("finetune", "freeze"),
-        default="finetune",
-        help="finetune (default): trains the whole network; freeze: only the new last layer",
-    )
+    mode = "finetune (default): trains the whole network; freeze: only the new last layer"
+    add_flag(group, "mode", choices=("finetune", "freeze"), default="finetune", help=mode)
     cli.add_input(
         group,
         "weights",
@@ -58,31 +53,26 @@ def parser() -> cli.Parser:
         help="weights to start from: ImageNet's (default), a ResNet-18 in a safetensors file or state dict, "
         "or random ones (default for the sample)",
     )
-    add_flag(
-        group,
-        "cache_features",
-        action="store_true",
-        help="freeze: compute the input of the last layer once, from the middle of each picture (no augmentation)",
-    )
+    cache = "freeze: compute the input of the last layer once, from the middle of each picture (no augmentation)"
+    add_flag(group, "cache_features", action="store_true", help=cache)
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
     add_flag(training, "momentum", type=cli.fraction, help="momentum of sgd (default: 0.9)")
-    add_flag(
-        training, "step_size", type=cli.positive_int, help="multiply lr by gamma every so many epochs (default: 7)"
-    )
+    step_size = "number of epochs between multiplications of lr by gamma (default: 7)"
+    add_flag(training, "step_size", type=cli.positive_int, help=step_size)
     add_flag(training, "gamma", type=cli.positive_float, help="factor for the learning rate (default: 0.1)")
     cli.add_run_flags(flags)
     return flags
 
 
 def weights_source(text: str) -> str:
-    """Argument type: imagenet, none, or a path; a path becomes absolute, so that a run resumes from any folder."""
+    """Argument type: imagenet, none, or a path. Paths become absolute, so that a run can be resumed from any folder."""
     if not text:
         raise argparse.ArgumentTypeError("expected imagenet, none, or the path of a file, got ''")
     return text if text in ("imagenet", "none") else str(Path(text).expanduser().absolute())
 
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the sheet's values and refuses flags that exclude one another."""
+    """Fills in the sheet's values and rejects conflicting flags."""
     if arguments.cache_features and arguments.mode != "freeze":
         raise UserError("--cache_features needs --mode freeze: in finetune, the features change with every step")
     if arguments.momentum and arguments.optimizer == "adam":

@@ -1,6 +1,6 @@
-"""The sheet's four functions (eecs545-w20-hw4 Q5) under its names; the command line calls them, and so can you.
+"""The four functions of eecs545-w20-hw4 Q5 under the sheet's names. In the example, data.py reads the data.
 
->>> images = load("hymenoptera", Path("data"))  # of data.py
+>>> images = load("hymenoptera", Path("data"))
 >>> train, val = training_batches(images.train, 224, 4, seed=42), evaluation_batches(images.val, 224)
 >>> model = finetune(load_pretrained("imagenet", Path("data")), classes=2)  # or freeze(…)
 >>> fitted = train_model(model, train, val, Recipe())
@@ -34,21 +34,13 @@ def finetune(pretrained: Pretrained | None, classes: int) -> ResNet18:
         classes: number of outputs.
 
     Raises:
-        UserError: the weights belong to another network.
+        UserError: the weights are not those of a ResNet-18.
     """
     return _start_from(pretrained, ResNet18(classes))
 
 
 def freeze(pretrained: Pretrained | None, classes: int) -> FrozenResNet18:
-    """Builds a network with pretrained weights and a new last layer, which alone is trained (Q5d).
-
-    Args:
-        pretrained: weights of a ResNet-18; None for random weights.
-        classes: number of outputs.
-
-    Raises:
-        UserError: the weights belong to another network.
-    """
+    """Builds a network like `finetune`, but only its new last layer is trained (Q5d)."""
     return _start_from(pretrained, FrozenResNet18(classes))
 
 
@@ -62,8 +54,8 @@ def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) 
     """Trains `model`, validates after each epoch, and leaves it with the best epoch's weights (Q5a).
 
     Args:
-        model: a network whose inputs are pictures, or its last layer, whose inputs are the features of
-            `cache_features`; its outputs are the scores of the classes.
+        model: network with pictures as inputs, or its last layer with features of `cache_features` as inputs; the
+            outputs are the scores of the classes.
         train: training batches (inputs, labels).
         val: validation batches (inputs, labels).
         recipe: settings of the optimization.
@@ -91,13 +83,10 @@ def make_optimizer_and_schedule(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Returns the optimizer of the trainable parameters of `model`, and the sheet's StepLR.
 
-    Args:
-        model: network to be trained.
-        steps: optimizer steps in an epoch; the scheduler counts steps, not epochs.
-        recipe: settings of the optimization.
+    `steps` is the number of optimizer steps in an epoch, since the scheduler counts steps, not epochs.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if recipe.optimizer == "sgd":  # the sheet's momentum is the plain one; make_optimizer's is Nesterov's
+    if recipe.optimizer == "sgd":  # the sheet uses classical momentum, make_optimizer uses Nesterov's
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
             parameters, recipe.lr, recipe.momentum, weight_decay=recipe.l2_decay, fused=True
         )
@@ -114,7 +103,7 @@ def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def evaluate(model: nn.Module, val: Batches) -> Row:
-    """Computes the mean loss and the accuracy of `model`, in eval mode, on `val`; each process takes its share."""
+    """Computes the mean loss and the accuracy of `model`, in eval mode, on `val`, shared among the processes."""
     sums = torch.zeros(3, dtype=torch.float64, device=_device(model))
     for batch in val.epoch(0):
         loss, count, right = loss_function(model, batch)
@@ -130,7 +119,7 @@ def cache_features(model: ResNet18, batches: Batches) -> Tensor:
     inputs = batches.tensors[0].split(batches.batch_size)
     with torch.inference_mode():
         features = [model.features(images.to(_device(model))).float().cpu() for images in inputs]
-    return torch.cat(features)  # outside of inference_mode, so that it can be trained on
+    return torch.cat(features)  # outside of inference_mode, because inference tensors cannot be inputs of a training
 
 
 def predict(model: nn.Module, batches: Batches) -> Tensor:
@@ -144,15 +133,9 @@ def predict(model: nn.Module, batches: Batches) -> Tensor:
 def visualize_model(
     model: nn.Module, val: Batches, classes: Sequence[str], title: str = "", num_images: int = 6, seed: int = 0
 ) -> Figure:
-    """Draws validation pictures with their predicted classes (Q5b): random ones, then the surest mistakes.
+    """Draws random validation pictures and the most confident mistakes, with their predicted classes (Q5b).
 
-    Args:
-        model: network whose inputs are pictures.
-        val: validation batches (pictures, labels).
-        classes: names of the classes.
-        title: title of the figure; names the data.
-        num_images: pictures in a row.
-        seed: random seed that chooses the random pictures.
+    `val` has batches (pictures, labels). The other arguments are those of `plots.predictions`.
     """
     pictures, labels = val.tensors
     return plots.predictions(pictures, labels, predict(model, val), classes, title, num_images, seed)

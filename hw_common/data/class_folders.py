@@ -1,4 +1,4 @@
-"""Class folders, `<folder>/<split>/<class>/*`: one reader for folders on disk and for archives that stay packed."""
+"""Image files in class folders, `<folder>/<split>/<class>/*`, on disk or in an archive, which is not unpacked."""
 
 import tarfile
 import zipfile
@@ -26,10 +26,10 @@ class ImageFile:
     content: Path | bytes | Callable[[], bytes]
 
     def opened(self) -> AbstractContextManager[Image.Image]:
-        """Opens the image as `hw_common.data.images.opened` does.
+        """Opens the image with `hw_common.data.images.opened`, which lists the files that it rejects.
 
         Raises:
-            UserError: the archive is damaged at this file; or as `hw_common.data.images.opened`.
+            UserError: the file in the archive is damaged, or `hw_common.data.images.opened` rejects it.
         """
         if isinstance(self.content, (Path, bytes)):
             return images.opened(self.content, self.name)
@@ -58,15 +58,15 @@ def list_folder(
     """Lists the image files `<folder>/<split>/<class>/*`.
 
     Args:
-        folder: the folder with a folder for each split.
+        folder: folder that contains a folder for each split.
         splits: names of the splits; all must have the same classes.
-        smallest_class: images that each class needs in each split.
+        smallest_class: smallest allowed number of images of a class in a split.
         suffixes: endings, in lower case, of the file names to list; all files by default. Hidden files and folders are
-            left out.
+            skipped.
 
     Raises:
-        UserError: a split is missing, there are fewer than two classes, or the splits differ in their classes; or a
-            class has too few images.
+        UserError: a split is missing, there are fewer than two classes, the splits differ in their classes, or a class
+            has too few images.
     """
     found: Listed = {}
     for split in splits:
@@ -95,7 +95,7 @@ def list_archive(
     The name of the archive `path` ends in .zip, .tar or .tar.gz. The other arguments are explained in `list_folder`.
 
     Raises:
-        UserError: the archive is damaged or claims to be larger than a gigabyte unpacked; or as `list_folder`.
+        UserError: the archive is damaged or would unpack to more than a gigabyte, or for the reasons of `list_folder`.
     """
     members = _zip_members(path) if path.suffix == ".zip" else _tar_members(path)
     found: Listed = {split: {} for split in splits}
@@ -134,21 +134,21 @@ def _check(where: Path, found: Listed, smallest_class: int) -> ClassFolders:
 
 def _check_size(path: Path, size: int) -> None:
     if size > _LARGEST_ARCHIVE:
-        raise UserError(f"{path} claims more than {_LARGEST_ARCHIVE} bytes when unpacked")
+        raise UserError(f"{path} would unpack to more than {_LARGEST_ARCHIVE} bytes")
 
 
 def _zip_members(path: Path) -> list[ImageFile]:
     try:
         archive = zipfile.ZipFile(path)  # stays open, because the files are read later, by several threads
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path} is damaged or no zip archive: {error}") from error
+        raise UserError(f"{path} is damaged or not a zip archive: {error}") from error
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     _check_size(path, sum(entry.file_size for entry in entries))
     return [ImageFile(entry.filename, partial(archive.read, entry)) for entry in entries]
 
 
 def _tar_members(path: Path) -> list[ImageFile]:
-    """Reads the plain files of a tar archive; skips links, which could lead anywhere."""
+    """Reads the plain files of a tar archive; skips links, which could point outside the archive."""
     members, total = [], 0
     try:
         with tarfile.open(path) as archive:
