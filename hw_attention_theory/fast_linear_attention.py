@@ -62,7 +62,7 @@ class FastTaylorLinearAttention(TaylorLinearAttention):
     def _sum_keys(self, keys: Tensor, values: Tensor) -> Tensor:
         """Φ(K)ᵀ [V, 1] of a chunk, (…, M, D'+1), times the factors 1/√α! of Φ(Q).
 
-        Φ(Q) and Φ(K) are larger than this matrix, so it alone is multiplied by the factors of both, 1/α!.
+        The factors of Φ(Q) and Φ(K), together 1/α!, are applied to this matrix because it is smaller than both.
         """
         weights = (1 / self.phi.factorials).to(keys)[:, None]  # (M, 1)
         return (monomials(keys, self.order).mT @ _append_ones(values)) * weights

@@ -27,7 +27,7 @@ _COLUMNS = {
     "validation accuracy": "{final[validation_accuracy]:.4f}",
     "test accuracy": "{final[test_accuracy]:.4f}",
     "training": "{speed[training_seconds]:.0f} s",
-    "memory for it": "{speed[training_memory_mb]:.0f} MB",
+    "memory for training": "{speed[training_memory_mb]:.0f} MB",
 }
 
 

@@ -107,7 +107,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """Exponents and crossovers as two tables."""
     lines = [
         "| attention | D | terms | M | exponent of time | of CPU time | of memory "
-        "| longest | takes | beyond the inputs | process |",
+        "| longest L | its time | its memory beyond the inputs | of the process |",
         "|" + "---|" * 11,
     ]
     for row in summary["fits"]:

@@ -84,7 +84,7 @@ def _sizes(result: dict[str, Any]) -> str:
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """The table in Markdown."""
     lines = [
-        "| question | claim | sizes tried | cases | largest error | at most | holds |",
+        "| question | claim | sizes tried | cases | largest error | tolerance | holds |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
@@ -98,7 +98,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
 def _text(results: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in results:
-        error = f"largest error {row['largest_error']:.1e}, at most {row['tolerance']:g}"
+        error = f"largest error {row['largest_error']:.1e}, tolerance {row['tolerance']:g}"
         lines.append(f"{'holds' if row['holds'] else 'FAILS'}  {row['question']}: {row['claim']}")
         lines.append(f"       {row['draws']} cases, {_sizes(row)}: {error}")
     return "\n".join(lines)

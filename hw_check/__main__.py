@@ -18,8 +18,8 @@ Grades layers.py, softmax.py, cnn.py, rnn_layers.py and rnn.py in FOLDER (defaul
 Every function is called with random shapes and numbers. The results are compared with ours, and the gradients with
 centred differences of the student's own function.
 Full points: everything is right. Three quarters: the numbers are right, but an argument is changed in place or float32
-is lost. Half: only special cases are wrong. A function that fails only because it uses a wrong function gets full
-points and a note.
+does not stay float32. Half: only special cases are wrong. A function that fails only because it uses a wrong function
+gets full points and a note.
 
 The files run in separate processes with limits on time and memory. If a function crashes or never ends, only that
 function fails. This is no sandbox: check code that you do not trust in a container.

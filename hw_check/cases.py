@@ -27,7 +27,7 @@ class Case:
     basic: bool  # whether a function that fails this case gets no points at all
     right: Mapping[str, ndarray]  # right answer by name, in float64
     request: Mapping[str, Any]  # inputs for `child.py`
-    inputs: tuple[Any, ...]  # arguments of the forward function, then the backward function's gradients of the outputs
+    inputs: tuple[Any, ...]  # arguments of the forward function; in a backward case, then the gradients of its outputs
     sizes: Mapping[str, int] = field(default_factory=dict)  # value of each letter in the shapes, such as N
     dtype: str = "float64"  # type of the inputs, and of the arrays in a right answer
     alternatives: tuple[Mapping[str, ndarray], ...] = ()  # other right answers, if mathematics allows several
@@ -57,11 +57,11 @@ class Layer:
     inputs: tuple[str, ...]  # names of the forward function's arguments; x is differentiable if there is a gradient dx
     outputs: tuple[str, ...]  # names of the forward function's results, without the cache
     gradients: tuple[str, ...]  # names of the backward function's results
-    # Letters of the sizes, with their lowest and highest value. Random sizes in a group are all different.
+    # Each group: letters of sizes, and their lowest and highest value. Random sizes of a group are all different.
     groups: tuple[tuple[str, int, int], ...]
     make: Callable[..., tuple[Any, ...]]  # draws the arguments; takes a random generator and the sizes as keywords
     specials: tuple[Special, ...] = ()  # further kinds of cases
-    # For each letter here, a case in which this size is 1: the letter, and the title of the case.
+    # Further cases in which one size is 1: the letter of this size → the title of the case.
     one: Mapping[str, str] = field(default_factory=lambda: {"N": "batch of one"})
     replace: tuple[str, ...] = ()  # functions of the same file that the forward or backward function calls
 
@@ -155,7 +155,7 @@ class Layer:
         )
 
     def _move(self, arguments: tuple[Any, ...], rng: Generator) -> tuple[Directions, list[Any]]:
-        """A random direction for each differentiable argument, and all arguments with that one moved to both sides."""
+        """For each differentiable argument: a random direction and all arguments with that one moved ±STEP along it."""
         directions, moved = [], []
         for number, name in enumerate(self.inputs):
             if f"d{name}" in (*self.gradients, *self.outputs):

@@ -1,7 +1,7 @@
 """The process in which a student's file runs: loads the file, calls its functions, and sends back the results.
 
-`process.py` starts it. It gets inputs but no right answers, so that nothing in the student's code can turn a wrong
-answer into a right one, and it may end at any moment. Imports the standard library and NumPy alone.
+`process.py` starts this process, which may end at any moment. It gets inputs but no right answers, so that nothing in
+the student's code can turn a wrong answer into a right one. Imports the standard library and NumPy alone.
 """
 
 import contextlib

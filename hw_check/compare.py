@@ -26,7 +26,7 @@ class Result:
     case: Case
     problem: str = ""  # the error that was raised, or a message that the answer has the wrong form
     stub: bool = False  # whether the function is not written yet
-    right: Mapping[str, ndarray] = field(default_factory=dict)  # right answer by name; of several, the nearest one
+    right: Mapping[str, ndarray] = field(default_factory=dict)  # right answer by name, or the nearest of several
     values: dict[str, ndarray] = field(default_factory=dict)  # the student's arrays by name
     not_arrays: dict[str, str] = field(default_factory=dict)  # messages about values that are no arrays, by name
     # Largest error of each array, divided by the largest element of the right array.
@@ -90,7 +90,7 @@ def _compare_with_differences(result: Result, moved: Any) -> None:
     """Fills in `difference_errors` and `unused` from the outputs for moved arguments.
 
     The gradient's component along the direction, ⟨gradient, direction⟩, must equal (L(x + h·d) − L(x − h·d)) / 2h,
-    where the loss L is the outputs' sum weighted with the gradients that the backward function got.
+    where the loss L is the sum of all outputs, each multiplied by the gradient that the backward function got for it.
     """
     weights = result.case.request.get("douts") or [np.asarray(1.0)]
     if not isinstance(moved, list) or len(moved) != len(result.case.directions):
@@ -125,7 +125,7 @@ def right_for_own_forward(results: Sequence[Result]) -> set[str]:
     """Names of the wrong gradients that are right derivatives of the student's own forward function.
 
     Gradients of arguments that the forward function does not use cannot be compared with anything. They are included if
-    all other wrong gradients, at least one, are such derivatives.
+    there are other wrong gradients and all of these are such derivatives.
     """
     smooth = [result for result in results if result.case.directions]
     wrong = {name for result in results for name in result.wrong}

@@ -66,7 +66,7 @@ def _numbers(result: Result, name: str) -> str:
 
 
 def _specific_guess(function: Function, name: str, results: Sequence[Result]) -> str:
-    """The function's own guess that gives the student's output `name` in every case in double precision."""
+    """The text of the first guess for this function that equals the output `name` in all cases in double precision."""
     fitting: dict[str, None] = {}
     refuted: set[str] = set()
     for result in results:
@@ -81,7 +81,7 @@ def _specific_guess(function: Function, name: str, results: Sequence[Result]) ->
 
 
 def _guesses(function: Function, name: str, result: Result) -> Iterator[tuple[str, np.ndarray]]:
-    """The function's own guesses for the output `name`: the mistake as text, and the output that it would give."""
+    """The guesses for this function's output `name`: each mistake as text, and the output that it would give."""
     if function.guesses is None:
         return
     for output, text, compute in function.guesses(*result.case.inputs):

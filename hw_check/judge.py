@@ -3,7 +3,7 @@
 | what the cases show                                                  | status  | share of the points |
 |----------------------------------------------------------------------|---------|---------------------|
 | everything is right                                                  | passed  | 1                   |
-| the numbers are right, but an argument is changed or float32 is lost | failed  | 3/4                 |
+| the numbers are right, but an argument or the float type is changed  | failed  | 3/4                 |
 | the basic cases are right, a special case is not                     | failed  | 1/2                 |
 | a basic case is wrong                                                | failed  | 0                   |
 | the function is not in the file, or is not written yet               | missing | 0                   |
@@ -100,7 +100,7 @@ def _judge_after_wrong_forward(function: Function, cases: Sequence[Case], result
     share, hint = _share(results), "; ".join(complaints(function, results))
     if share < RIGHT_NUMBERS:
         stopped = hint.startswith(f"{function.needs} ")
-        hint = f"not tested: {hint}" if stopped else f"cannot be told from the mistake in {function.needs}: {hint}"
+        hint = f"not tested: {hint}" if stopped else f"may follow from the mistake in {function.needs}: {hint}"
         return dataclasses.replace(_row(function, cases, 0, hint), status="unclear")
     if share == 1 and following:
         hint = f"right for the student's own {function.needs}, whose mistake it follows"

@@ -70,7 +70,7 @@ def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
     flipped = layers.conv_forward(x, w[:, :, ::-1, ::-1])[1]
     text = "the kernel is flipped, or not flipped, by mistake: dx is the full convolution of dout with the kernel"
     yield "dx", text, lambda: layers.conv_backward(dout, flipped)[0]
-    overwritten = "= where += was meant: the gradients from all filters and output pixels add up"
+    overwritten = "= where += was meant: expected the sum over all filters and output pixels"
     yield "dx", overwritten, lambda: _last_patch(x, w, dout)
     yield "dx", overwritten, lambda: _last_patch(x, w[-1:], dout[:, -1:])
     text = "only one filter's part: expected the sum over filters"
@@ -118,9 +118,9 @@ def _average(x: ndarray, pool_param: Mapping[str, int]) -> ndarray:
 
 def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray) -> Iterator[Guess]:
     for share in ("first", "all"):
-        text = "windows overwrite one another (= where += was meant): overlapping windows add up"
+        text = "windows overwrite one another (= where += was meant): expected their sum"
         yield "dx", text, known(_overwritten(x, pool_param, dout, share, whole_windows=True))
-        text = "where windows overlap, only one counts (= where += was meant): they add up"
+        text = "where windows overlap, only one counts (= where += was meant): expected their sum"
         yield "dx", text, known(_overwritten(x, pool_param, dout, share, whole_windows=False))
     text = "every one of several equal maxima gets the whole gradient: it must be shared or go to one"
     yield "dx", text, lambda: spread_over_ties(x, pool_param, dout, "all")
@@ -134,7 +134,7 @@ def _max_pool_backward(x: ndarray, pool_param: Mapping[str, int], dout: ndarray)
 
 
 def _overwritten(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share: str, whole_windows: bool) -> ndarray:
-    """The gradient if each window overwrites the earlier ones: all its pixels (`whole_windows`), or its largest one."""
+    """The gradient if each window overwrites the earlier ones, entirely (`whole_windows`) or at its largest pixel."""
     dx = np.zeros_like(x)
     for i, j, window in windows(x, pool_param):
         size = dict(zip(("pool_height", "pool_width", "stride"), (*x[window].shape[2:], 1), strict=True))

@@ -145,7 +145,7 @@ class _Child:
         try:
             self._receive(_SECONDS_TO_START, "")
         except _ProcessFailed as reason:
-            raise UserError(f"cannot start {sys.executable} with NumPy to check in: it {reason}") from reason
+            raise UserError(f"cannot start {sys.executable} with NumPy for the check: it {reason}") from reason
         answer = self._receive(seconds, "importing the file ")
         if isinstance(answer, dict):
             raise _ProcessFailed(f"importing the file {explain(answer)}")
@@ -186,7 +186,7 @@ class _Child:
         return taken
 
     def _end(self) -> str:
-        """Describes the end of the process after it closed the pipe. WNOWAIT reserves its id until it is killed."""
+        """Describes how the process closed the pipe. WNOWAIT keeps an ended process's id reserved until the kill."""
         for _ in range(100):
             ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:

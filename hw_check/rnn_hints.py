@@ -87,7 +87,7 @@ def _rnn_backward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray,
     steps = by_step(da)
     for number, name in ((2, "dWx"), (3, "dWh"), (4, "db")):
         for t, which in ((0, "first"), (-1, "last")):
-            text = f"only the {which} step's part (= where += was meant): the steps add up"
+            text = f"only the {which} step's part (= where += was meant): expected the sum over the steps"
             yield name, text, known(steps[t][number])
     yield "dh0", "the last step's dprev_h: expected the first step's", lambda: steps[-1][1]
     yield "dh0", "the derivative at the first step is missing", lambda: dh[0] @ Wh.T
@@ -119,7 +119,7 @@ def _temporal_fc_backward(x: ndarray, w: ndarray, b: ndarray, dout: ndarray) -> 
     yield "db", "not summed over the batch", lambda: dout.sum(axis=1)
     yield "db", "summed over the batch alone: expected over the steps as well", lambda: dout.sum(axis=0)
     for t, which in ((0, "first"), (-1, "last")):
-        text = f"only the {which} step's part: the steps add up"
+        text = f"only the {which} step's part: expected the sum over the steps"
         yield "dw", text, known(x[:, t].T @ dout[:, t])
         yield "db", text, known(dout[:, t].sum(axis=0))
 

@@ -23,7 +23,7 @@ def save(path: Path, arrays: Mapping[str, ndarray], metadata: Mapping[str, str])
         UserError: the disk is full, or the folder cannot be written.
     """
     entry = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
-    # safetensors writes the bytes in the order of memory, which would transpose an array that is not stored row by row.
+    # safetensors writes the bytes in memory order, so an array that is not row-major would be read in the wrong order.
     by_rows = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     files.write_bytes(path, safetensors.numpy.save(by_rows, metadata=entry))
 

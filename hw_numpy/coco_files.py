@@ -30,7 +30,7 @@ _LARGEST_ARRAY = 2**31  # bytes; the course's largest array, the features withou
 _LARGEST_CHUNK = 2**27  # bytes
 _LARGEST_TEXT = 2**27  # bytes
 _LARGEST_RATIO = 1100  # gzip packs no data to less than 1/1032 of its size
-# HDF5 would load a plug-in, which may run any code, for a filter that is not among these.
+# For any other filter, HDF5 would load a plug-in, which may run any code.
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 _MOST_DIRECTIONS = 512
 _COPY_SIZE = 256  # pixels

@@ -31,9 +31,9 @@ def load_coco_data(
 
     Returns:
         train_captions and val_captions (captions, T): word numbers from <START> on, padded with <NULL>;
-        train_image_idxs and val_image_idxs (captions,): the row of each caption's image in train_features and
-        val_features (images, D) float32, and in the lists train_urls and val_urls; the list idx_to_word and the
-        dictionary word_to_idx.
+        train_features and val_features (images, D) float32; train_urls and val_urls, lists of the images' addresses;
+        train_image_idxs and val_image_idxs (captions,): the index of each caption's image in the features and urls;
+        the list idx_to_word and the dictionary word_to_idx.
 
     Raises:
         UserError: a file is missing or damaged, or the files do not fit one another.

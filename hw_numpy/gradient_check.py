@@ -12,8 +12,8 @@ def eval_numerical_gradient(
     """Gradient of f with respect to x: (f(x + h) − f(x − h)) / 2h, element by element.
 
     Args:
-        f: function of x that returns a number. It may ignore its argument and read the array x itself, as a network's
-            loss reads its parameters: x is changed in place for each call of f, and restored bit for bit afterwards.
+        f: function of x that returns a number. x is changed in place for each call of f, and restored bit for bit
+            afterwards, so f may ignore its argument and read the array x itself, as a network's loss does.
         x: floating-point array of any shape; should be float64, since rounding would swamp h otherwise.
         verbose: whether to print every partial derivative.
         h: step of the differences.

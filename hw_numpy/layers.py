@@ -1,8 +1,8 @@
 """Layers with hand-written gradients (eecs545-w20-hw4 Q1, Q2a and Q3a). Imports only NumPy.
 
-Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the gradient of the loss with
-respect to that output and the cache, and returns the gradients with respect to the arguments. No argument is changed
-in place, and single precision stays single precision. H'' and W'' are the height and width of an output.
+Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the output's gradient and the
+cache, and returns the arguments' gradients. All gradients are derivatives of the loss. No argument is changed in place,
+and single precision stays single precision. H'' and W'' are the height and width of an output.
 
 Memory layout. NumPy is fast when its innermost loop runs along neighbouring elements. A row of a feature map has a
 couple of dozen pixels, a batch has a hundred images; so `conv_forward` returns its (N, F, H'', W'') output as a view of
@@ -17,8 +17,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
 
-# Number of elements of the matrix of patches that are multiplied at once: two megabytes of float32 fit into the
-# processor's cache. The matrix for a whole batch would be as many times larger than the images as a kernel has pixels.
+# Elements of each block of the matrix of patches: two megabytes of float32, which fit into the processor's cache. For a
+# whole batch, the matrix would be about H'·W' times as large as the images, because the patches overlap.
 _BLOCK_SIZE = 2**19
 
 

@@ -23,7 +23,7 @@ def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, tit
         folder: folder for the figure.
         loss_history: loss of every step.
         rows: metrics of every epoch.
-        title: data set and question of the sheet, with which the figure's title begins.
+        title: beginning of the figure's title: data set and question of the sheet.
     """
     epochs = [row["epoch"] for row in rows]
     accuracies: Series = {
@@ -45,7 +45,7 @@ def selection(folder: Path, candidates: Rows, title: str) -> None:
     Args:
         folder: folder for the figure.
         candidates: metrics of each candidate's best epoch, with hidden_dim and, for the CNN, filter_size.
-        title: data set and question of the sheet, with which the figure's title begins.
+        title: beginning of the figure's title: data set and question of the sheet.
     """
     lines: dict[str, tuple[list[float], list[float]]] = {}
     for row in sorted(candidates, key=lambda row: row["hidden_dim"]):
@@ -64,7 +64,7 @@ def learning_curve(folder: Path, loss_history: Sequence[float], epoch_losses: Se
         folder: folder for the figure.
         loss_history: loss of every step.
         epoch_losses: mean loss of every epoch.
-        title: data set and question of the sheet, with which the figure's title begins.
+        title: beginning of the figure's title: data set and question of the sheet.
     """
     losses = _losses(loss_history, epoch_losses)
     figure = figures.curves({"training loss": losses, "training loss, logarithmic": losses}, "epoch", title)
@@ -85,7 +85,7 @@ def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], titl
     Args:
         folder: folder for the figure.
         panels: for each image its part, its pixels (height, width, 3) uint8, and its generated and true caption.
-        title: data set and question of the sheet, with which the figure's title begins.
+        title: beginning of the figure's title: data set and question of the sheet.
     """
     texts = [f"{_wrapped('generated', generated)}\n{_wrapped('true', true)}" for _, _, generated, true in panels]
     pictures, parts = [picture for _, picture, _, _ in panels], [part for part, *_ in panels]

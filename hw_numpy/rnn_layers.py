@@ -1,8 +1,8 @@
 """Recurrent layers and layers over time with hand-written gradients (eecs545-w20-hw4 Q4). Imports only NumPy.
 
-Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the gradient of the loss with
-respect to that output and the cache, and returns the gradients with respect to the arguments, in their order. No
-argument is changed in place. Shapes that do not fit raise a ValueError that names them.
+Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the output's gradient and the
+cache, and returns the arguments' gradients in their order. All gradients are derivatives of the loss. No argument is
+changed in place. Shapes that do not fit raise a ValueError that names them.
 
 Letters in shapes: N sequences in a batch, T steps, D input features per step, H hidden units, V words, M outputs.
 As in the course's files, the recurrent layers have time first, (T, N, D), and the others the batch first, (N, T, D).

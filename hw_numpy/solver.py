@@ -19,8 +19,8 @@ UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
 def keep_freed_memory() -> None:
     """Makes the GNU C library keep up to 64 MB of freed memory for the next step; has no effect on other libraries.
 
-    The library returns freed memory beyond twice the largest block freed so far. A step of ConvNet frees 30 MB, and the
-    page faults of getting them back take a third of its time. Freeing an untouched block of 31 MiB raises the limit.
+    The library returns free memory to the system beyond a limit, twice the largest block freed so far. Page faults in
+    allocating the 30 MB of a ConvNet step again take a third of its time. Freeing a block of 31 MiB raises the limit.
     """
     np.empty(31 * 2**20, dtype=np.uint8)
 
@@ -96,7 +96,7 @@ class BaseSolver:
         return -(-self.num_train // self.batch_size)
 
     def epoch_losses(self) -> list[float]:
-        """Mean loss of each finished epoch: every sample's loss is that of the step which trained on it."""
+        """Mean loss over the samples in each finished epoch, each with its loss in the step that trained on it."""
         begins = np.arange(0, self.num_train, self.batch_size)
         sizes = np.minimum(self.batch_size, self.num_train - begins)
         losses = np.reshape(self.loss_history[: self.epoch * len(sizes)], (self.epoch, len(sizes)))

@@ -148,8 +148,8 @@ def _fault(numbered: tuple[int, list[bytes]]) -> tuple[int, str] | None:
 def _columns(rows: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Id, next_id and fold, (3, n) int64; labels, (n,) int64; images, (n, 16, 8) uint8.
 
-    All rows are converted at once, which is much faster than one by one. If any row is wrong, a ValueError is raised
-    whose message is right only if there is one row; `_fault` passes one row at a time.
+    All rows are converted at once, which is much faster than one by one. A wrong row raises ValueError, whose
+    message is right only if `rows` has no other row; so `_fault` passes one row at a time.
     """
     for row in rows:
         if len(row) <= len(_FIELDS):

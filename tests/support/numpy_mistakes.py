@@ -122,7 +122,7 @@ LAYERS = (
     _layer("max_pool_backward", _DX_POOL, f"{_DX_POOL_TIES} += dout[n, c, i, j] * (window == window.max())",
            "every one of several equal maxima", share=0.5),
     _layer("max_pool_backward", _DX_POOL, f"{_DX_POOL_TIES} = dout[n, c, i, j] * (window == window.max())",
-           "windows overwrite one another", "add up", share=0.5),
+           "windows overwrite one another", "expected their sum", share=0.5),
     _layer("max_pool_backward", "window.argmax()", "window.argmin()", "the smallest number of a window"),
     _layer("max_pool_backward", "dx = np.zeros_like(x)\n    for n in range(dout.shape[0])",
            "dx = np.zeros(x.shape)\n    for n in range(dout.shape[0])", "dx: not of the input's type", share=0.75),
