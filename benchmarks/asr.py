@@ -126,7 +126,7 @@ def course_lstm(model: SpeechToText) -> asr_notebook.LSTM | None:
 
 
 def course_training(model: SpeechToText, batch: tuple[Tensor, Tensor]) -> None:
-    """One step."""
+    """One training step of the course's code."""
     spectrograms, tokens = batch
     w, optimizer = dict(model.named_parameters()), torch.optim.AdamW(model.parameters(), lr=1e-3)
     logits = asr_notebook.decode(w, tokens[:, :-1], asr_notebook.encode(w, spectrograms), course_lstm(model))

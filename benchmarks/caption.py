@@ -34,7 +34,7 @@ VOCABULARY, REGIONS, MAX_LENGTH, TEST_IMAGES, CAPTIONS = 190, 49, 22, 58, 512
 COUNTS = (1, 0, 87, 119, 277, 225, 271, 313, 331, 428, 210, 128, 46, 27, 10, 12)
 USUAL_LENGTH = 11  # words in a typical caption of Sydney
 GOALS = {("attention", 8): 3.0, ("attention", 64): 4.5, ("vanilla", 8): 3.0}
-PLAIN = {"vanilla": Decoder, "attention": DecoderWithAttention}  # a step of these is a step of the course's code
+PLAIN = {"vanilla": Decoder, "attention": DecoderWithAttention}  # the course's code calls these for every word
 FAST = {"vanilla": FastDecoder, "attention": FastDecoderWithAttention}
 
 Batch = tuple[Tensor, Tensor, Tensor]

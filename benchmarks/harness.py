@@ -1,4 +1,4 @@
-"""The parts that the benchmarks share: flags, timing in turns, trainings without output, and printed verdicts."""
+"""The parts that the benchmarks share: flags, alternating timing, trainings without output, and printed verdicts."""
 
 import argparse
 import contextlib
@@ -16,7 +16,7 @@ from hw_common.training.batches import EpochBatches
 from hw_common.training.loop import LossFunction, Training, fit
 from hw_common.training.timing import Worker, time_interleaved
 
-Seconds = Mapping[str, list[float]]  # name of what was timed to the seconds of each round
+Seconds = Mapping[str, list[float]]  # for each name: the seconds of each round
 
 
 def parser(description: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
@@ -92,7 +92,7 @@ def time_trainings(
 def print_ratio(
     title: str, seconds: Seconds, of: str, to: str, per_call: tuple[float, float] = (1, 1), **goal: float | None
 ) -> None:
-    """Prints the time `of` one thing divided by the time `to` another, with the goal as in `verdict`.
+    """Prints the time of `of` divided by the time of `to`; see `verdict` for the goal.
 
     per_call: number of examples in a call of each; times and ratio are per example.
     """
@@ -104,12 +104,12 @@ def print_ratio(
 
 
 def print_value(title: str, value: float, unit: str = "", **goal: float | None) -> None:
-    """Prints a measured value, with the goal as in `verdict`."""
+    """Prints a measured value; see `verdict` for the goal."""
     print(f"{title}: {value:.3g}{unit and ' '}{unit}{verdict(value, **goal)}", flush=True)
 
 
 def verdict(value: float, at_least: float | None = None, at_most: float | None = None) -> str:
-    """The end of a line that says whether `value` reaches the goal; an empty string if there is none."""
+    """The end of a line that says whether `value` reaches the goal; an empty string if there is no goal."""
     if at_least is None and at_most is None:
         return ""
     reached = value >= at_least if at_least is not None else value <= at_most

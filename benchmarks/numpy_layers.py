@@ -130,7 +130,7 @@ def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
 
 def main() -> None:
     arguments = harness.parse(harness.parser(__doc__, rounds=100))
-    threadpool_limits(1)  # of NumPy's matrix products, as in hw_numpy.train
+    threadpool_limits(1)  # one thread for each matrix product, as in hw_numpy.train
     keep_freed_memory()  # as every solver does; PyTorch profits, too
     generator = np.random.default_rng(0)
     pixels, y = generator.integers(0, 256, (100, 1, 28, 28)), generator.integers(10, size=100)

@@ -115,7 +115,7 @@ def time_ours(ocr: OcrData, seed: int) -> tuple[float, int]:
 
 
 def time_report(ocr: OcrData, seed: int) -> tuple[float, int]:
-    """Trains with the report's loop until ACCURACY is reached, for at most 20 epochs; returns as `time_ours`."""
+    """Trains with the report's loop until ACCURACY is reached, for at most 20 epochs; see `time_ours`."""
     torch.manual_seed(seed)
     model, words, dev = ReportBiLSTM(), split(ocr.train), split(ocr.dev)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -176,7 +176,7 @@ def compare_learning(ocr: OcrData, seeds: list[int]) -> None:
     for seed in seeds:
         own, report = time_ours(ocr, seed), time_report(ocr, seed)
         faster.append(report[0] / own[0])
-        print(f"seed {seed}: {report[1]} epochs, {report[0]:.1f} s → {own[1]} epochs, {own[0]:.1f} s")
+        print(f"seed {seed}: report {report[1]} epochs, {report[0]:.1f} s; ours {own[1]} epochs, {own[0]:.1f} s")
     harness.print_value(f"until dev {ACCURACY}", statistics.median(faster), "times as fast", at_least=8)
 
 

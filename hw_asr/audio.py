@@ -16,7 +16,7 @@ MAX_SECONDS = 600.0  # longest sound that a file may contain
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 192_000  # accepted sample rates in samples per second
 _MAX_CHANNELS = 64
 _MIN_SECONDS = 0.05
-_SILENCE = 1e-4  # a sound whose samples span a smaller range is silent; about three steps of 16-bit sound
+_SILENCE = 1e-4  # a sound is silent if its samples span less than this, about three steps of 16-bit sound
 _BLOCK = 2**16  # number of samples that are read or resampled at a time
 _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults for the windowed sinc
 
@@ -163,8 +163,7 @@ def log_mel(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
     """Computes the course's log-mel spectrogram.
 
     The sound is mirrored at both ends and cut into Hann windows. The mel filters weight and sum the power spectrum of
-    each window. Values x of the logarithm to base 10 that are more than 8 below the clip's largest value are raised to
-    that limit; the result is (x + 4) / 4.
+    each window. With x = max(log10(sum), the clip's largest log10(sum) - 8), the result is (x + 4) / 4.
 
     Args:
         samples: (n,) float32.

@@ -71,7 +71,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the comparison; raises UserError if texts are odd in number, a reference is blank, or writing fails."""
+    """Prints the comparison; raises UserError for an odd number of texts, a blank reference or a failed write."""
     arguments, _ = cli.parse(parser(), argv)
     rows = [compare(pair) for pair in _pairs(arguments.texts)]
     if arguments.results_dir is not None:
@@ -92,7 +92,7 @@ def _pairs(texts: Sequence[str]) -> Sequence[Pair]:
 
 
 def compare(pair: Pair) -> dict[str, Any]:
-    """The texts of a pair as the network's alphabet represents them, similarities, error rates, and explanation."""
+    """Similarities and error rates of a pair, its explanation, and its texts in the characters of the alphabet."""
     tokens = [text.encode(pair.one), text.encode(pair.other)]
     one, other = map(text.decode, tokens)
     return {

@@ -29,7 +29,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, count_padding: bool) -> Tenso
         targets: (B, L).
         count_padding: whether targets that are EMPTY are included in the sum.
     """
-    ignored = -100 if count_padding else text.EMPTY  # no target is -100
+    ignored = -100 if count_padding else text.EMPTY  # no target is -100, so -100 ignores none
     logits, targets = logits.float().flatten(0, 1), targets.flatten()
     return F.cross_entropy(logits, targets, ignore_index=ignored, label_smoothing=LABEL_SMOOTHING, reduction="sum")
 
@@ -37,7 +37,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, count_padding: bool) -> Tenso
 def ctc_loss(logits: Tensor, positions: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
     """CTC loss (Graves et al., 2006) of the characters between START and STOP, summed over the clips.
 
-    EMPTY is the blank label. A clip that is too short for its text, whose loss is infinite, is left out.
+    EMPTY is the blank label. Clips that are too short for their text have an infinite loss; they are left out.
 
     Args:
         logits: (B, T, V), logits of the classifier on the encoder's output.
@@ -52,7 +52,7 @@ def ctc_loss(logits: Tensor, positions: Tensor, tokens: Tensor, lengths: Tensor)
 
 
 def evaluate(model: SpeechToText, clips: Split, inference: InferenceSettings, part: str) -> Row:
-    """Evaluates `model` on a split; under torchrun, every process computes all of it.
+    """Evaluates `model` on a split; under torchrun, every process evaluates the whole split.
 
     The course's loss includes padding: every text is padded to at least COUNTED_TOKENS tokens.
 

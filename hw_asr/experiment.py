@@ -35,7 +35,7 @@ def build_network(settings: Settings) -> SpeechToText:
 
 def weights_metadata(settings: Settings) -> dict[str, str]:
     """Metadata that is stored in the weights file and checked when the file is loaded."""
-    # The stride is stated because no tensor's shape depends on it.
+    # The stride is included because the shapes of the weights do not reveal it.
     network = f"{TITLES[settings.decoder]}, first stride {settings.first_stride}"
     return {"homework": HOMEWORK, "network": network, "preset": settings.preset}
 

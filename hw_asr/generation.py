@@ -28,7 +28,7 @@ class InferenceSettings:
 
     @classmethod
     def of(cls, settings: Settings, beam: int | None = None) -> "InferenceSettings":
-        """The padding and the longest text of a training's preset, with the given beam width."""
+        """The settings for a training: padding and longest text of its preset, and the given beam width."""
         pad_to = (NOTEBOOK_FRAMES, COUNTED_TOKENS) if settings.preset == "notebook" else None
         return cls(pad_to, settings.sizes.text_positions, beam)
 

@@ -40,7 +40,7 @@ class AudioEncoder(nn.Module):
             and False for padding; the mask is None if there is no padding.
         """
         inside = _inside(frames, spectrograms.shape[2])
-        # Padding is set to 0 before each convolution, because a convolution pads a single clip with 0 as well.
+        # A convolution pads a single clip with 0. Setting the padding in the batch to 0 gives the same output.
         x = F.gelu(self.conv1(_clear(spectrograms, inside)))  # (B, D, F), or F/2 with stride 2
         inside = None if inside is None else inside[:, :: self.conv1.stride[0]]
         x = F.gelu(self.conv2(_clear(x, inside))).transpose(1, 2)  # (B, T, D)
@@ -167,6 +167,6 @@ class Prefixes:
         return self.decoder(self.tokens, self.audio, self.mask)[:, -1]
 
     def select(self, rows: Tensor) -> None:
-        """Replaces the batch by those of its rows that have the indices `rows`; an index may occur several times."""
+        """Keeps only the rows with the indices `rows`, in this order; an index may occur several times."""
         self.tokens, self.audio = self.tokens[rows], self.audio[rows]
         self.mask = None if self.mask is None else self.mask[rows]

@@ -61,7 +61,7 @@ def similarities(folder: Path, runs: Runs, title: str) -> None:
 
 
 def _save_curves(folder: Path, stem: str, runs: Runs, panels: Mapping[str, Mapping[str, str]], title: str) -> None:
-    """Draws one panel for each item of `panels`, which are {y label: {label of a line: metric}}."""
+    """Draws one panel for each item of `panels`: {y label: {label of a line: metric}}."""
     means: dict[str, Any] = {}
     deviations: dict[str, Any] = {}
     for panel, lines in panels.items():

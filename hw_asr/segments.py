@@ -3,7 +3,7 @@
 import numpy as np
 
 _WINDOW = 0.05  # seconds over which the loudness is measured
-_QUIET = 0.01  # samples below this share of the recording's largest sample count as quiet
+_QUIET = 0.01  # a sample is quiet if it is smaller than this share of the recording's largest sample
 _MARGIN = 0.01  # seconds of silence that are kept before and after speech
 
 

@@ -19,7 +19,7 @@ def jaccard(one: Ids, other: Ids) -> float:
 
 
 def cosine(one: Ids, other: Ids) -> float:
-    """Cosine similarity of multisets (Ochiai), as in the course: |intersection| / sqrt(length of one · of the other).
+    """Cosine similarity of multisets (Ochiai), as in the course: |intersection| / sqrt(|one| · |other|).
 
     It does not depend on the order of the elements either. An element that is missing in one list costs less than in
     `jaccard`.

@@ -7,7 +7,7 @@ from torch import Tensor
 TEMPO = 0.15  # largest relative change of a clip's duration
 # Largest sizes of the masks. The course's notebook defines these values and does not use them.
 MEL_BANDS, FRAMES = 27, 80
-LARGEST_SHARE = 0.2  # of a clip's frames (p in the paper), because 80 frames of a short clip can be a whole word
+LARGEST_SHARE = 0.2  # largest masked share of a clip's frames (p in the paper); 80 frames can be a whole word
 
 
 def spec_augment(spectrograms: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
@@ -43,7 +43,7 @@ def change_tempo(spectrograms: Tensor, frames: Tensor, generator: torch.Generato
 
 
 def _masked(size: int, max_width: Tensor, length: Tensor, draws: Tensor) -> Tensor:
-    """(B, size) bool, True in a random span of at most `max_width` of the first `length` positions, as in torchaudio.
+    """(B, size) bool, True in a random span of up to `max_width` positions within the first `length`.
 
     `max_width` and `length` are (B, 1) or (). `draws` (2, B, 1) are uniform numbers for width and first position.
     """

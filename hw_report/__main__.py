@@ -21,7 +21,7 @@ The answers to the five homework sheets.
   python -m hw_report build                                       all PDFs, on built-in samples
   python -m hw_report build dsl-2019-hw3 --profile full --data_dir data   one PDF, on the sheet's own data
   python -m hw_report submission dsl-2019-hw3 --group NAME        the zip to turn in: PDF and code
-  python -m hw_report table                                       the index, and measured beside published numbers
+  python -m hw_report table                                       the index, and our numbers beside the published ones
 """
 _BUILD = """\
 Runs the missing experiments of the sheets, each in an ordinary run folder, and writes the PDFs into
@@ -74,7 +74,7 @@ def parser() -> cli.Parser:
         )  # fmt: skip
     full = "with --profile full:"
     cli.add_place(builds, "data_dir", type=str, help=f"{full} folder with the data sets, or to download them to")
-    cli.add_place(builds, "captions_dir", type=str, help=f"{full} caption files for eecs545 4 (hw_numpy.coco_build)")
+    cli.add_place(builds, "captions_dir", type=str, help=f"{full} caption files made by hw_numpy.coco_build")
     cli.add_input(builds, "weights", type=str, help=f"{full} pretrained weights, imagenet (default) or a path")
     add_flag(builds, "jobs", type=cli.positive_int, help="trainings side by side (default: 2)")
     cli.add_place(tables, "write", nargs="*", metavar="FILE", help="renew the tables in these files")

@@ -81,7 +81,7 @@ class Settings:
         return collector
 
     def collect_all(self, sheet: Sheet) -> dict[str, Collector]:
-        """The numbers and figures of all experiments of a sheet, by name; raises as `collect`."""
+        """The numbers and figures of all experiments of a sheet, by name; see `collect` for the errors."""
         return {experiment.name: self.collect(experiment) for experiment in sheet.its_experiments()}
 
 
@@ -112,7 +112,7 @@ def build(sheets: Sequence[Sheet], settings: Settings) -> list[Path]:
 
 
 def _missing_commands(sheets: Sequence[Sheet], settings: Settings) -> list[Command]:
-    """The commands with missing experiments, each once, even if several experiments or sheets need it."""
+    """The commands whose results are missing; each occurs once, even if several experiments need it."""
     commands: dict[Command, None] = {}
     for sheet in sheets:
         for experiment in sheet.its_experiments():

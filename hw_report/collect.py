@@ -12,7 +12,7 @@ from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, SCHEMA, SUMMARY, Run
 
 FIGURE_SUFFIX = ".pdf"
-SAMPLE = "sample"  # a summary's "dataset" for a built-in sample
+SAMPLE = "sample"  # the value of "dataset" in a summary if the data are a built-in sample
 
 
 class NotThere(UserError):
@@ -104,7 +104,7 @@ class Collector:
             key: key of these numbers.
             of: key of the run.
             name: name of the file.
-            command: command that writes the file when the run's folder is added to it; "" if the run itself does.
+            command: command that writes the file, without its last argument, the run folder; "" if the run writes it.
             select: picks the wanted part of the content.
 
         Raises:
@@ -127,14 +127,14 @@ class Collector:
         self.numbers[key] = Numbers(content, whole.run, whole.data, whole.sample, whole.seeds)
 
     def figure(self, key: str, of: str, stem: str, command: str = "") -> None:
-        """Collects the figure `stem`.pdf of a collected run; other arguments and exceptions as `file`."""
+        """Collects the figure `stem`.pdf of a collected run; see `file` for the other arguments and the errors."""
         path = self.numbers[of].run.folder / (stem + FIGURE_SUFFIX)
         if not path.is_file() or path.stat().st_size == 0:
             raise NotThere(f"the figure {path} is missing; make it with: {self._remake_file(path, command)}")
         self.pictures[key] = Picture(path, of)
 
     def figures(self, of: str, *stems: str, command: str = "") -> None:
-        """Collects figures of a collected run, each as <of>.<stem>; other arguments and exceptions as `file`."""
+        """Collects figures of a collected run, each with the key <of>.<stem>; see `file` for the other arguments."""
         for stem in stems:
             self.figure(f"{of}.{stem.replace('_', '-')}", of, stem, command)
 

@@ -133,7 +133,7 @@ def _compile(folder: Path, sheet: Sheet, date: str) -> bytes:
         raise UserError(f"reports/{sheet.report_file.name} does not compile: {_on_one_line(error)}") from error
     for warning in warnings:
         print(f"reports/{sheet.report_file.name}: {_on_one_line(warning)}")
-    assert isinstance(pdf, bytes)  # with a format but without an output file
+    assert isinstance(pdf, bytes)  # not None, because no output file is named
     return pdf
 
 

@@ -99,7 +99,7 @@ def _captions(decoder: str) -> Number:
 
 def _speech(decoder: str) -> tuple[Number, ...]:
     record, row = "hw_asr-compare-digits-sheet-best" + ("-lstm" if decoder == "lstm" else ""), {"decoder": decoder}
-    digits = f"spoken digits, character error rate, {decoder} decoder, recommended"
+    digits = f"spoken digits, character error rate, {decoder} decoder, recommended recipe"
     return (
         Number("LJSpeech, test loss, padding counted", published=f"asr.{decoder}.loss"),
         Number(digits, record, "final_test_cer", row, command=_DIGITS, main=decoder == "lstm"),
@@ -108,7 +108,7 @@ def _speech(decoder: str) -> tuple[Number, ...]:
 
 def _cifar(recipe: str, lr: float, flags: str) -> Number:
     command = f"hw_cnn.sweep --dataset folder --data_dir FOLDER {flags} {_SEEDS} --choose_by best"
-    title = f"CIFAR-10 (JPEG copies), test accuracy, {recipe}"
+    title = f"CIFAR-10 (JPEG copies), test accuracy, {recipe} recipe"
     return Number(title, f"hw_cnn-cifar-{recipe}", "best_test_accuracy", {"lr": lr}, command=command)
 
 
@@ -141,7 +141,7 @@ _IST_2021_22 = (
            'hw_cnn.train --lr 0.01 -conv_1_name "convblock1[0]" -conv_2_name "convblock2[0]"', ("kernels-*",)),
     Answer("3.1(a)", "captions by an LSTM decoder", "hw_caption/models.py:Decoder.forward", _CAPTION, ("curves",),
            (_captions("vanilla"),
-            Number("Sydney, test BLEU-4, recommended (published: with attention), CIFAR-10's weights",
+            Number("Sydney, test BLEU-4, recommended recipe, CIFAR-10's weights (published: with attention)",
                    "hw_caption-best-sydney-cifar10",
                    "final_test_bleu4", {"way": "consensus"}, published="caption.attention",
                    command=f"{_CAPTION} --only vanilla --recipe best", main=True))),
@@ -247,10 +247,10 @@ _DSL = (
            (_letters("sequences", "bilstm-crf", "BiLSTM-CRF", published=False),)),
     Answer("2.3", "a convolution before the BiLSTM", "hw_ocr/models.py:ConvBiLSTM",
            f"hw_ocr.compare {_SEEDS} --only sequences", ("comparison", "misread"),
-           (_letters("sequences", "conv-bilstm", "conv-BiLSTM"), _letters("sequences", "best", "recommended"))),
+           (_letters("sequences", "conv-bilstm", "conv-BiLSTM"), _letters("sequences", "best", "recommended network"))),
 )  # fmt: skip
 
-# By sheet: its answers in the order of the questions.
+# The answers of each sheet, in the order of its questions.
 INDEX: Mapping[str, tuple[Answer, ...]] = MappingProxyType({
     "ist-2021-22-hw2": _IST_2021_22,
     "ist-2023-24-hw2": _IST_2023_24,

@@ -29,13 +29,13 @@ def index_table(index: Index = INDEX, records: Path = RECORDS) -> str:
 
 
 def main_table(index: Index = INDEX, records: Path = RECORDS) -> str:
-    """The main number of each homework beside the published one; raises as `measured`."""
+    """The main number of each homework beside the published one; see `measured` for the errors."""
     rows = [(question, *measured(a, number, records)) for question, a, number in _numbers(index) if number.main]
     return _markdown(("sheet and question", "number", "ours", "published"), rows)
 
 
 def every_table(index: Index = INDEX, records: Path = RECORDS) -> str:
-    """Every number with the command that measured it and the published one; raises as `measured`."""
+    """Every number with its command and the published number; see `measured` for the errors."""
     rows = [
         (question, f"`python -m {number.command or answer.command}`", ", ".join(answer.figures),
          *measured(answer, number, records))
@@ -92,7 +92,7 @@ def write(path: Path) -> bool:
     """Renews the tables between their markers in a Markdown file; returns whether any table changed.
 
     Raises:
-        UserError: the file cannot be read or has no markers; or as `measured`.
+        UserError: the file cannot be read or has no markers, or `measured` raises an error.
     """
     try:
         text = path.read_text(encoding="utf-8")
