@@ -49,8 +49,8 @@ def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor | None = None,
 class MultiHeadAttention(nn.Module):
     """MultiHeadAttention(Q, K, V) = Concat(head_1, …, head_H) W^O (Appendix A).
 
-    Each head is an `attention` with its own projections. As in the course's notebook, the keys have no bias. The number
-    of heads divides the hidden dimension `width`.
+    Each head is an `attention` with its own projections. As in the course's notebook, the keys have no bias: it would
+    add the same number to all scores of a query, and softmax cancels that. The number of heads divides `width` (D).
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -77,7 +77,7 @@ class MultiHeadAttention(nn.Module):
         return attention_weights(self.split(self.query(x)), self.split(self.key(z)), mask)
 
     def split(self, x: Tensor) -> Tensor:
-        """Splits projections (B, L, D) into heads (B, H, L, d_k)."""
+        """Splits queries (B, L, D) into heads (B, H, L, d_k), or keys or values (B, T, D) into heads (B, H, T, d_k)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def concatenate(self, heads: Tensor) -> Tensor:
@@ -105,9 +105,9 @@ class SubBlock(nn.Module, Generic[Module]):
         self.dropout = Dropout(sizes.dropout)
         self.outer_norm = nn.LayerNorm(sizes.width) if sizes.outer_norm else nn.Identity()
 
-    def forward(self, x: Tensor, *z: Tensor, **masks: Tensor | bool | None) -> Tensor:
-        """Computes (B, L, D) from `x` (B, L, D); `z` and `masks` are passed on to the module."""
-        return self.outer_norm(x + self.dropout(self.module(self.norm(x), *z, **masks)))
+    def forward(self, x: Tensor, *z: Tensor, **options: Tensor | bool | None) -> Tensor:
+        """Computes (B, L, D) from `x` (B, L, D); `z` and `options` (mask, causal) are passed on to the module."""
+        return self.outer_norm(x + self.dropout(self.module(self.norm(x), *z, **options)))
 
 
 class EncoderBlock(nn.Module):

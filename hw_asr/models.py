@@ -15,7 +15,7 @@ from hw_asr.attention import CrossAttentionBlock, EncoderBlock, MultiHeadAttenti
 from hw_asr.presets import Sizes
 from hw_common.training.lstm import LSTM
 
-_LONGEST_PERIOD = 3000  # positions; the period of the slowest sinusoid divided by 2π
+_SLOWEST_SCALE = 3000  # positions; the slowest sinusoid is sin(position / _SLOWEST_SCALE)
 
 
 class AudioEncoder(nn.Module):
@@ -26,6 +26,7 @@ class AudioEncoder(nn.Module):
         self.conv1 = nn.Conv1d(sizes.mels, sizes.width, kernel_size=3, padding=1, stride=sizes.first_stride)
         self.conv2 = nn.Conv1d(sizes.width, sizes.width, kernel_size=3, padding=1, stride=2)
         self.blocks = nn.ModuleList(EncoderBlock(sizes) for _ in range(sizes.encoder_blocks))
+        # Without the blocks' outer norms, one LayerNorm follows after all blocks, as in the notebook.
         self.norm = nn.Identity() if sizes.outer_norm else nn.LayerNorm(sizes.width)
 
     def forward(self, spectrograms: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -65,7 +66,7 @@ def _clear(x: Tensor, inside: Tensor | None) -> Tensor:
 
 def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
     """Absolute position embeddings (length, width): sines of width/2 frequencies, then their cosines (Appendix B)."""
-    frequencies = torch.exp(torch.arange(width // 2, device=device) * (-math.log(_LONGEST_PERIOD) / (width // 2 - 1)))
+    frequencies = torch.exp(torch.arange(width // 2, device=device) * (-math.log(_SLOWEST_SCALE) / (width // 2 - 1)))
     angles = torch.arange(length, device=device)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -86,7 +87,7 @@ class TextDecoder(nn.Module):
         Args:
             tokens: (B, L) int64, beginning with START.
             audio: (B, T, D), the encoder's output.
-            mask: (B, 1, 1, T) bool, the encoder's mask.
+            mask: (B, 1, 1, T) bool, the encoder's mask; None if there is no padding.
         """
         x = self.hidden(tokens)  # (B, L, D)
         x = self.cross_attention(x, audio, mask)
@@ -97,7 +98,10 @@ class TextDecoder(nn.Module):
         raise NotImplementedError
 
     def alignment(self, tokens: Tensor, audio: Tensor, mask: Tensor | None) -> Tensor:
-        """The cross-attention weights (B, L, T), averaged over the heads; see `forward` for the arguments."""
+        """Question 3.3: the cross-attention weights (B, L, T), averaged over the heads, for the arguments of `forward`.
+
+        Row i holds the weights that predict the character after token i, and column t stands for encoder position t.
+        """
         return self.cross_attention.weights(self.hidden(tokens), audio, mask)
 
 
@@ -119,13 +123,13 @@ class TextDecoderTransformer(TextDecoder):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
-        self.positions = nn.Parameter(torch.rand(sizes.text_positions, sizes.width))
+        self.positions = nn.Parameter(torch.rand(sizes.text_positions, sizes.width))  # learned; L ≤ text_positions
         self.self_attention = SubBlock(MultiHeadAttention(sizes.width, sizes.heads), sizes)
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Adds position embeddings to the token embeddings and applies causal self-attention; see `TextDecoder`."""
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
-        return self.self_attention(x, causal=True)
+        return self.self_attention(x, causal=True)  # padding follows the text, so the causal mask hides it
 
 
 class SpeechToText(nn.Module):

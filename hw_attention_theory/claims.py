@@ -1,7 +1,7 @@
 """The claims of both sheets' Question 1 as numerical checks.
 
-A check draws sizes and inputs at random, computes both sides of a claim, and returns the sizes and the error. All
-computations are in float64, so an error above rounding means that the claim is wrong.
+A check draws sizes with Python's generator and inputs with torch's, computes both sides of a claim, and returns the
+sizes and the error. All computations are in float64, so an error above rounding means that the claim is wrong.
 """
 
 import itertools
@@ -30,7 +30,7 @@ class Claim:
     name: str  # its key in summary.json
     question: str  # sheet and question
     statement: str  # the claim in one line
-    check: Callable[[random.Random], Outcome]  # checks one case; draws the sizes with the given generator
+    check_case: Callable[[random.Random], Outcome]  # checks one case; draws the sizes with the given generator
     tolerance: float  # the largest error with which the claim holds
     draws: int = 200  # number of cases
 
@@ -39,7 +39,7 @@ def check(claim: Claim, seed: int, draws: int | None = None) -> dict[str, Any]:
     """Checks `claim` on cases that depend on the seed and the claim's name alone; returns a row of the table."""
     generator = random.Random(f"{seed} {claim.name}")
     torch.manual_seed(generator.randrange(2**32))
-    cases = [claim.check(generator) for _ in range(draws or claim.draws)]
+    cases = [claim.check_case(generator) for _ in range(draws or claim.draws)]
     largest = max(error if error == error else math.inf for _, error in cases)  # NaN counts as infinite
     drawn = {size: [sizes[size] for sizes, _ in cases] for size in cases[0][0]}
     return {
@@ -62,11 +62,11 @@ def _largest(difference: Tensor) -> float:
     return difference.abs().max().item()
 
 
-# ist-2021-22-hw2 Q1.3
+# ist-2021-22-hw2 Q1.3; the scores are unscaled (no 1/√d), as on the sheet
 
 
-def _draw_heads(rng: random.Random) -> tuple[dict[str, int], Tensor, Tensor, Tensor]:
-    """Sizes, X (L, n), and W_Q and W_K (n, d) of a head."""
+def _draw_head(rng: random.Random) -> tuple[dict[str, int], Tensor, Tensor, Tensor]:
+    """Sizes, X (L, n), and W_Q and W_K (n, d) of one head."""
     sizes = {"L": rng.randint(1, 20), "n": rng.randint(2, 16)}
     sizes["d"] = rng.randint(1, sizes["n"])
     X, W_Q, W_K = _normal(sizes["L"], sizes["n"]), _normal(sizes["n"], sizes["d"]), _normal(sizes["n"], sizes["d"])
@@ -74,23 +74,23 @@ def _draw_heads(rng: random.Random) -> tuple[dict[str, int], Tensor, Tensor, Ten
 
 
 def one_matrix(rng: random.Random) -> Outcome:
-    """Softmax(X A Xᵀ) is the head's P = Softmax((X W_Q)(X W_K)ᵀ) with the matrix A = W_Q W_Kᵀ."""
-    sizes, X, W_Q, W_K = _draw_heads(rng)
+    """Softmax(X A Xᵀ) is the head's P = Softmax((X W_Q)(X W_K)ᵀ) with A = W_Q W_Kᵀ, since (X W_K)ᵀ = W_Kᵀ Xᵀ."""
+    sizes, X, W_Q, W_K = _draw_head(rng)
     A = W_Q @ W_K.T
     P, expected = (X @ A @ X.T).softmax(-1), ((X @ W_Q) @ (X @ W_K).T).softmax(-1)
     return sizes, _largest(P - expected)
 
 
 def rank(rng: random.Random) -> Outcome:
-    """A = W_Q W_Kᵀ has rank at most d: all singular values after the d-th are 0."""
-    sizes, _, W_Q, W_K = _draw_heads(rng)
+    """A = W_Q W_Kᵀ has rank at most d, as rank A ≤ rank W_Q ≤ d: all singular values after the d-th are 0."""
+    sizes, _, W_Q, W_K = _draw_head(rng)
     singular = torch.linalg.svdvals(W_Q @ W_K.T)  # n values in descending order
-    return sizes, (singular[sizes["d"] :].sum() / singular[0]).item()
+    return sizes, (singular[sizes["d"] :].sum() / singular[0]).item()  # always 0 if d = n: such a case checks nothing
 
 
 def same_heads(rng: random.Random) -> Outcome:
     """The head with W_Q B and W_K B⁻ᵀ has the same P for any invertible B."""
-    sizes, X, W_Q, W_K = _draw_heads(rng)
+    sizes, X, W_Q, W_K = _draw_head(rng)
     B = _normal(sizes["d"], sizes["d"])
     while torch.linalg.cond(B) > 100:  # a nearly singular B would amplify rounding
         B = _normal(sizes["d"], sizes["d"])

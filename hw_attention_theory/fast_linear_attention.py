@@ -24,15 +24,15 @@ class FastTaylorLinearAttention(TaylorLinearAttention):
 
     Args:
         dimension: D, features of a query or key.
-        order: number of terms of the exponential series, odd.
+        terms: number of terms of the exponential series, odd.
         chunk: positions of a chunk; by default as many as keep the features of a chunk at 4 MB.
 
     Raises:
-        ValueError: `order` is even or less than 1.
+        ValueError: `terms` is even or less than 1.
     """
 
-    def __init__(self, dimension: int, order: int = 3, chunk: int | None = None) -> None:
-        super().__init__(dimension, order)
+    def __init__(self, dimension: int, terms: int = 3, chunk: int | None = None) -> None:
+        super().__init__(dimension, terms)
         self.chunk = chunk
 
     def attend(self, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
@@ -65,11 +65,11 @@ class FastTaylorLinearAttention(TaylorLinearAttention):
         The factors of Φ(Q) and Φ(K), together 1/α!, are applied to this matrix because it is smaller than both.
         """
         weights = (1 / self.phi.factorials).to(keys)[:, None]  # (M, 1)
-        return (monomials(keys, self.order).mT @ _append_ones(values)) * weights
+        return (monomials(keys, self.terms).mT @ _append_ones(values)) * weights
 
     def _divide(self, queries: Tensor, sums: Tensor) -> Tensor:
         """Z of a chunk, (…, c, D'): numerators divided by denominators."""
-        products = monomials(queries, self.order) @ sums  # (…, c, D'+1)
+        products = monomials(queries, self.terms) @ sums  # (…, c, D'+1)
         return products[..., :-1] / products[..., -1:]
 
     def _divide_causally(self, queries: Tensor, before: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -77,16 +77,16 @@ class FastTaylorLinearAttention(TaylorLinearAttention):
 
         Within the chunk, computing the series of qᵀk takes less time than computing φ(q)ᵀφ(k), which is equal.
         """
-        weights = horner(queries @ keys.mT, self.order).tril()  # (…, c, c)
-        products = monomials(queries, self.order) @ before + weights @ _append_ones(values)  # (…, c, D'+1)
+        weights = horner(queries @ keys.mT, self.terms).tril()  # (…, c, c)
+        products = monomials(queries, self.terms) @ before + weights @ _append_ones(values)  # (…, c, D'+1)
         return products[..., :-1] / products[..., -1:]
 
 
-def monomials(x: Tensor, order: int) -> Tensor:
-    """All x^α with |α| < order, in the order of `FeatureMap.monomials`: (…, D) to (…, M)."""
+def monomials(x: Tensor, terms: int) -> Tensor:
+    """All x^α with |α| < terms, in the order of `FeatureMap.monomials`: (…, D) to (…, M)."""
     dimension = x.shape[-1]
     degrees = [torch.ones_like(x[..., :1])]
-    for degree in range(1, order):
+    for degree in range(1, terms):
         lower = degrees[-1]
         # x_i is multiplied by every monomial of the lower degree whose first factor is x_i or a later feature. These
         # are the last ones of `lower`, so a slice selects them.
@@ -96,10 +96,10 @@ def monomials(x: Tensor, order: int) -> Tensor:
     return torch.cat(degrees, dim=-1)
 
 
-def horner(t: Tensor, order: int) -> Tensor:
+def horner(t: Tensor, terms: int) -> Tensor:
     """`exponential_series` by Horner's scheme: 1 + t (1 + t/2 (1 + t/3 (…)))."""
     result = torch.ones_like(t)
-    for n in range(order - 1, 0, -1):
+    for n in range(terms - 1, 0, -1):
         result = 1 + t * result / n
     return result
 

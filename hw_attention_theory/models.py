@@ -12,81 +12,83 @@ from torch import Tensor, nn
 
 
 class SoftmaxSelfAttention(nn.Module):
-    """Z = Softmax(Q Kᵀ) V (ist-2023-24-hw2 Q1.1): O(L²D) time, O(L²) memory."""
+    """Z = Softmax(Q Kᵀ) V, unscaled (no 1/√D) as on the sheet (ist-2023-24-hw2 Q1.1).
+
+    It takes O(L²D) time and O(L²) memory: doubling L takes four times the time and memory.
+    """
 
     def forward(self, Q: Tensor, K: Tensor, V: Tensor, causal: bool = False) -> Tensor:
         """Q, K, V: (…, L, D); returns Z (…, L, D). With `causal`, no position attends to a later one."""
-        scores = Q @ K.mT  # (…, L, L)
+        scores = Q @ K.mT  # (…, L, L); 2 L² D operations
         if causal:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=Q.device).triu(1)
             scores = scores.masked_fill(later, -math.inf)
-        return scores.softmax(-1) @ V
+        return scores.softmax(-1) @ V  # (…, L, D); 2 L² D operations
 
 
-def exponential_series(t: Tensor, order: int) -> Tensor:
-    """The first `order` terms of the series of exp(t), elementwise: 1 + t + t²/2! + … + t^(order-1)/(order-1)!."""
-    return sum((t**n / float(math.factorial(n)) for n in range(1, order)), start=torch.ones_like(t))
+def exponential_series(t: Tensor, terms: int) -> Tensor:
+    """The first `terms` terms of the series of exp(t), elementwise: 1 + t + t²/2! + … + t^(terms-1)/(terms-1)!."""
+    return sum((t**n / float(math.factorial(n)) for n in range(1, terms)), start=torch.ones_like(t))
 
 
 class FeatureMap(nn.Module):
-    """φ of ist-2023-24-hw2 Q1.2: φ(q)ᵀφ(k) is the series of exp(qᵀk), cut off after `order` terms.
+    """φ of ist-2023-24-hw2 Q1.2: φ(q)ᵀφ(k) is the series of exp(qᵀk), cut off after `terms` terms.
 
     By the multinomial theorem, (qᵀk)ⁿ/n! = Σ_(|α|=n) q^α k^α / α!. Hence φ(x) has one entry x^α / √α! for each monomial
-    x^α = x_1^α_1 … x_D^α_D of degree |α| < order. These are M = C(D + order - 1, order - 1) entries, (D+1)(D+2)/2 for
+    x^α = x_1^α_1 … x_D^α_D of degree |α| < terms. These are M = C(D + terms - 1, terms - 1) entries, (D+1)(D+2)/2 for
     three terms.
 
     Args:
         dimension: D, features of a query or key.
-        order: number of terms of the series, K in the sheet; the highest degree is order - 1.
+        terms: number of terms of the series, K in the sheet; the highest degree is terms - 1.
     """
 
-    def __init__(self, dimension: int, order: int) -> None:
+    def __init__(self, dimension: int, terms: int) -> None:
         super().__init__()
         # The indices of each monomial's factors: (0, 0, 2) stands for x_0² x_2, and () for 1.
         self.monomials = [
             indices
-            for degree in range(order)
+            for degree in range(terms)
             for indices in itertools.combinations_with_replacement(range(dimension), degree)
         ]
         self.size = len(self.monomials)  # M
         # Index D stands for the factor 1, which `forward` appends to x. It fills up the monomials of lower degrees.
-        factors = [[*indices, *[dimension] * (order - 1 - len(indices))] for indices in self.monomials]
+        factors = [[*indices, *[dimension] * (terms - 1 - len(indices))] for indices in self.monomials]
         factorials = [math.prod(math.factorial(indices.count(i)) for i in set(indices)) for indices in self.monomials]
         self.factors: Tensor
         self.factorials: Tensor
-        self.register_buffer("factors", torch.tensor(factors, dtype=torch.int64), persistent=False)  # (M, order - 1)
+        self.register_buffer("factors", torch.tensor(factors, dtype=torch.int64), persistent=False)  # (M, terms - 1)
         self.register_buffer("factorials", torch.tensor(factorials, dtype=torch.float64), persistent=False)  # α!, (M,)
 
     def forward(self, x: Tensor) -> Tensor:
         """φ(x): (…, D) to (…, M)."""
         x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)  # (…, D + 1)
-        monomials = x[..., self.factors].prod(-1)  # (…, M, order - 1) to (…, M)
+        monomials = x[..., self.factors].prod(-1)  # (…, M, terms - 1) to (…, M)
         return monomials / self.factorials.sqrt().to(x.dtype)
 
 
 class TaylorLinearAttention(nn.Module):
-    """Z ≈ D⁻¹ Φ(Q) Φ(K)ᵀ V with D = Diag(Φ(Q) Φ(K)ᵀ 1) (ist-2023-24-hw2 Q1.3).
+    """Z ≈ D⁻¹ Φ(Q) Φ(K)ᵀ V with the diagonal matrix D = Diag(Φ(Q) Φ(K)ᵀ 1) (ist-2023-24-hw2 Q1.3).
 
-    If Φ(K)ᵀ V is computed first, this takes O(LMD) time and O(LM) memory, linear in L (Q1.4).
+    If Φ(K)ᵀ V is computed first, this takes O(LMD) time and O(LM + MD) memory, linear in L (Q1.4). (`attend_causally`
+    takes O(LMD) memory here; see `FastTaylorLinearAttention`.) In these costs, D is the number of features.
 
     Args:
         dimension: D, features of a query or key.
-        order: number of terms of the exponential series, K in the sheet. It must be odd: the series is then positive
+        terms: number of terms of the exponential series, K in the sheet. It must be odd: the series is then positive
             everywhere, so attention is a weighted average of values as with softmax. With an even number, the series is
             negative for some qᵀk, so weights can be negative and the denominator can be 0.
 
     Raises:
-        ValueError: `order` is even or less than 1.
+        ValueError: `terms` is even or less than 1.
     """
 
-    def __init__(self, dimension: int, order: int = 3) -> None:
+    def __init__(self, dimension: int, terms: int = 3) -> None:
         super().__init__()
-        if order < 1 or order % 2 == 0:
-            raise ValueError(
-                f"order {order}: expected an odd number of terms; with an even one, attention weights can be negative"
-            )
-        self.order = order
-        self.phi = FeatureMap(dimension, order)
+        if terms < 1 or terms % 2 == 0:
+            raise ValueError(f"{terms}: expected an odd number of terms; with an even one, weights can be negative")
+        self.terms = terms
+        self.phi = FeatureMap(dimension, terms)
 
     def forward(self, Q: Tensor, K: Tensor, V: Tensor, causal: bool = False) -> Tensor:
         """Q, K: (…, L, D), V: (…, L, D'); returns Z (…, L, D'). With `causal`, no position attends to a later one."""
@@ -98,7 +100,7 @@ class TaylorLinearAttention(nn.Module):
         """D⁻¹ Φ(Q) (Φ(K)ᵀ V), (…, L, D')."""
         Phi_Q, Phi_K, ones = self.phi(Q), self.phi(K), torch.ones_like(V[..., :1])  # (…, L, M) twice, (…, L, 1)
         numerators = Phi_Q @ (Phi_K.mT @ V)  # (…, L, D'), by way of (…, M, D')
-        denominators = Phi_Q @ (Phi_K.mT @ ones)  # (…, L, 1), the diagonal of D
+        denominators = Phi_Q @ (Phi_K.mT @ ones)  # (…, L, 1), the diagonal of the matrix D
         return numerators / denominators
 
     def attend_causally(self, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from hw_common.training import decoding
 from hw_common.training.decoding import Hypothesis, SpecialTokens
 
 _SPECIAL_TOKENS = SpecialTokens(START, END, PAD)
-_NEVER_PREDICTED = [PAD, START, UNKNOWN]
+_NEVER_PREDICTED = [PAD, START, UNKNOWN]  # UNKNOWN, which replaces rare training words, names no word to write
 _BATCH = 64  # images that are decoded at once
 
 
@@ -47,10 +47,10 @@ class _Ensemble:
 
 
 def greedy(decoders: Sequence[Decoder], regions: Tensor, max_length: int) -> list[Hypothesis]:
-    """Generates captions word by word: each word is the most probable one, and END ends the caption.
+    """Generates captions of the most probable word at each step, until END; see `hw_common.training.decoding.greedy`.
 
     Args:
-        decoders: an ensemble in eval mode.
+        decoders: an ensemble in eval mode, with torch.inference_mode on; the sheet's model is an ensemble of one.
         regions: (B, R, encoder_dim), the images.
         max_length: maximum number of words, END included.
 
@@ -65,7 +65,7 @@ def beam_search(decoders: Sequence[Decoder], regions: Tensor, beam: int, max_len
     """The `beam` best captions of each image, the best one first; see `hw_common.training.decoding.beam_search`.
 
     Args:
-        decoders: an ensemble in eval mode.
+        decoders: an ensemble in eval mode, with torch.inference_mode on.
         regions: (B, R, encoder_dim), the images.
         beam: number of captions that the search keeps for each image.
         max_length: maximum number of words, END included.
@@ -78,7 +78,7 @@ def attention_weights(decoders: Sequence[Decoder], regions: Tensor, words: Seque
     """The attention weights of the image's regions before each word of a given caption.
 
     Args:
-        decoders: an ensemble in eval mode.
+        decoders: an ensemble in eval mode, with torch.inference_mode on.
         regions: (1, R, encoder_dim), the image.
         words: ids of the caption's words, without START and END.
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def _parameter(fan_in: int, *shape: int, device: torch.device | str | None = None) -> nn.Parameter:
+def _parameter(*shape: int, fan_in: int, device: torch.device | str | None = None) -> nn.Parameter:
     """Returns a parameter drawn uniformly from −1/√fan_in to 1/√fan_in, as torch initializes its layers."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(shape, device=device).uniform_(-bound, bound))
@@ -27,8 +27,8 @@ class MyLinear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, device: torch.device | str | None = None) -> None:
         super().__init__()
-        self.weight = _parameter(in_features, out_features, in_features, device=device)
-        self.bias = _parameter(in_features, out_features, device=device)
+        self.weight = _parameter(out_features, in_features, fan_in=in_features, device=device)
+        self.bias = _parameter(out_features, fan_in=in_features, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, in_features); returns (…, out_features)."""
@@ -38,13 +38,14 @@ class MyLinear(nn.Module):
 class MyConv2d(nn.Module):
     """Equation 4: every output pixel is the sum over channels c and kernel offsets (n, m) of x · W, plus a bias.
 
-    Each output pixel depends on one kernel-sized patch of the input. `Tensor.unfold` returns a view of these patches.
-    With the patches as columns of a matrix, the three sums of the equation become one matrix product per sample.
+    Each output pixel depends on one kernel-sized patch of the input. Two calls of `Tensor.unfold`, one per axis, give a
+    view of the patches. `reshape` copies them into a matrix's columns, up to kernel_size² times the input's memory.
+    The three sums of the equation are then one matrix product per sample, without flipping the kernel.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, one for each kernel.
-        kernel_size: height and width of the kernels, in pixels.
+        kernel_size: height and width of the kernels; if odd, padding kernel_size // 2 keeps the size at stride 1.
         stride: distance in the input between neighbouring output pixels.
         padding: width of the border of zeros: kernel_size // 2 centres the kernel as in Equation 4; Task 1 has 0.
     """
@@ -55,11 +56,15 @@ class MyConv2d(nn.Module):
         super().__init__()
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         fan_in = in_channels * kernel_size**2
-        self.weight = _parameter(fan_in, out_channels, in_channels, kernel_size, kernel_size)
-        self.bias = _parameter(fan_in, out_channels)
+        self.weight = _parameter(out_channels, in_channels, kernel_size, kernel_size, fan_in=fan_in)
+        self.bias = _parameter(out_channels, fan_in=fan_in)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, C, H, W); returns (B, out_channels, H', W') with H' = (H + 2·padding − kernel_size) // stride + 1."""
+        """x: (B, C, H, W); returns (B, out_channels, H', W') with H' = (H + 2·padding − kernel_size) // stride + 1.
+
+        Raises:
+            ValueError: the padded image is smaller than the kernel.
+        """
         if self.padding:
             x = F.pad(x, (self.padding,) * 4)
         size = self.kernel_size

@@ -1,4 +1,4 @@
-"""The networks of three sheets, each written in the order of its sheet's list, one line per item.
+"""The networks of three sheets, each written in the order of its sheet's list.
 
 FashionCNN: ist-2021-22-hw2, Question 2.2. OctCNN: ist-2023-24-hw2, Questions 2.1 and 2.2, and
 `get_number_trainable_params`, Question 2.3. CifarCNN: convnets-2024-a2, Task 1.1.
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hw_cnn.layers import MyConv2d
-from hw_common.training.dropout import Dropout
+from hw_common.training.dropout import Dropout  # nn.Dropout; its masks do not depend on the number of processes
 
 
 class FashionCNN(nn.Module):
@@ -47,7 +47,7 @@ class FashionCNN(nn.Module):
 class OctCNN(nn.Module):
     """ist-2023-24-hw2, Question 2.1; with `no_maxpool`, Question 2.2.
 
-    It has 224 892 parameters for four classes, with and without pooling.
+    Both have 224 892 parameters for four classes: pooling has no parameters, and both variants reach 16 × 6 × 6.
 
     Args:
         dropout: probability of the dropout layer.
@@ -74,8 +74,8 @@ class OctCNN(nn.Module):
 
     def scores(self, images: Tensor) -> Tensor:
         """images: (B, 1, 28, 28) float; returns the input of the LogSoftmax, (B, classes)."""
-        x = self.pool(F.relu(self.conv1(images)))  # (B, 8, 14, 14)
-        x = self.pool(F.relu(self.conv2(x))).flatten(1)  # (B, 576)
+        x = self.pool(F.relu(self.conv1(images)))  # (B, 8, 14, 14): side 28 → 28 → 14, with strides 28 → 14
+        x = self.pool(F.relu(self.conv2(x))).flatten(1)  # (B, 576): side 14 → 12 → 6, with strides 14 → 6
         x = self.dropout(F.relu(self.fc1(x)))
         return self.fc3(F.relu(self.fc2(x)))
 

@@ -56,7 +56,7 @@ class Candidate:
 
 
 def run(settings: DigitSettings, open_run: OpenRun) -> None:
-    """Trains, chooses, tests and draws, in the run folder that `open_run` opens.
+    """Trains a network of every size, chooses the one with the best validation accuracy, and tests it.
 
     Raises:
         UserError: the data or the run folder cannot be used, or training diverges.
@@ -69,7 +69,8 @@ def run(settings: DigitSettings, open_run: OpenRun) -> None:
             _train(run_folder, candidate, candidates, settings.model)
         # The last training may have been stopped after it saved its state, before it wrote the metrics.
         run_folder.write_metrics([row for candidate in candidates for row in candidate.rows])
-        _conclude(settings, digits, run_folder, candidates)
+        chosen = max(candidates, key=lambda candidate: candidate.solver.best_val_acc)  # the first, if several are best
+        _conclude(settings, digits, run_folder, candidates, chosen)
 
 
 def dry_run(settings: DigitSettings) -> None:
@@ -159,9 +160,10 @@ def _report_epoch(candidate: Candidate) -> None:
     )
 
 
-def _conclude(settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: Sequence[Candidate]) -> None:
-    """Tests the first candidate with the best validation accuracy, draws the figures, and writes the results."""
-    chosen = max(candidates, key=lambda candidate: candidate.solver.best_val_acc)
+def _conclude(
+    settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: Sequence[Candidate], chosen: Candidate
+) -> None:
+    """Tests the chosen candidate, draws the figures, and writes the results."""
     arrays.save(run.folder / BEST, chosen.solver.model.params, _metadata(settings.model))
     title = f"{digits.name}, {_SOURCES[settings.model]}"
     plots.learning_curves(run.folder, chosen.solver.loss_history, chosen.rows, f"{title}, {chosen.title}")

@@ -1,4 +1,4 @@
-"""Training with stochastic gradients (eecs545-w20-hw4): the base class of the solvers, and the one for classifiers."""
+"""Training with stochastic gradients (eecs545-w20-hw4). The loop over the sizes of Q2c and Q3c is in experiment.py."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -16,21 +16,12 @@ else:
 UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
 
 
-def keep_freed_memory() -> None:
-    """Makes the GNU C library keep up to 64 MB of freed memory for the next step; has no effect on other libraries.
-
-    The library returns free memory to the system beyond a limit, twice the largest block freed so far. Page faults in
-    allocating the 30 MB of a ConvNet step again take a third of its time. Freeing a block of 31 MiB raises the limit.
-    """
-    np.empty(31 * 2**20, dtype=np.uint8)
-
-
 class BaseSolver:
     """The training loop. A subclass defines the batches and the evaluation after each epoch.
 
     Args:
-        model: network with the arrays `params` by name, and `loss(*batch)`, which returns the loss and the gradients
-            by the same names.
+        model: network with the arrays `params` by name, and `loss(*batch)`, which returns the batch's mean loss and
+            the gradients of this mean by the same names.
         data: arrays by name.
         update_rule: name of a function in optim.py.
         optim_config: settings of the update rule, such as `learning_rate`.
@@ -121,7 +112,7 @@ class BaseSolver:
                 self.step(batch)
             self.epoch += 1
             for config in self.optim_configs.values():
-                config["learning_rate"] *= self.lr_decay
+                config["learning_rate"] *= self.lr_decay  # set by the update rule if not given
             self.finish_epoch()
             after_epoch()
 
@@ -166,7 +157,7 @@ class BaseSolver:
         return loss, total
 
     def state(self) -> dict[str, ndarray]:
-        """Arrays by name, from which `load_state` resumes the training with bit-identical results."""
+        """Arrays by name, from which `load_state` resumes with bit-identical results; valid in `after_epoch`."""
         arrays = {"epoch": np.array(self.epoch), "loss_history": np.array(self.loss_history, dtype=np.float64)}
         for name, value in self.model.params.items():
             arrays[f"params/{name}"] = value
@@ -194,7 +185,7 @@ class Solver(BaseSolver):
     """Trains a classifier and keeps the parameters of the epoch with the best validation accuracy.
 
     Args:
-        model: network like SoftmaxClassifier or ConvNet, whose `loss(X)` returns the scores.
+        model: network like SoftmaxClassifier or ConvNet, whose `loss` returns the scores if it is called without y.
         data: samples `X_train` and `X_val`, and their classes `y_train` and `y_val`.
         **kwargs: arguments of `BaseSolver`.
 
@@ -247,7 +238,7 @@ class Solver(BaseSolver):
             num_samples: number of samples to draw at random and measure; None for all.
             batch_size: number of samples per call of the model.
         """
-        if num_samples is not None and num_samples < len(y):
+        if num_samples is not None and num_samples < len(y):  # `batches` uses this seed too, in its own generator
             rows = np.random.default_rng((self.seed, self.epoch)).choice(len(y), num_samples, replace=False)
             X, y = X[rows], y[rows]
         right = 0
@@ -257,7 +248,7 @@ class Solver(BaseSolver):
         return right / len(y)
 
     def state(self) -> dict[str, ndarray]:
-        """The result of `BaseSolver.state`, with the accuracies and the best parameters."""
+        """Adds accuracies and best parameters. After `train` has returned, `params` are those of the best epoch."""
         accuracies = {"train_acc_history": self.train_acc_history, "val_acc_history": self.val_acc_history}
         return {
             **super().state(),
@@ -298,3 +289,12 @@ def _load_params(own: Mapping[str, ndarray], arrays: Mapping[str, ndarray], pref
             found, expected = (f"{array.shape} {array.dtype}" for array in (value, own[name]))
             raise ValueError(f"{prefix}{name} is {found}, expected {expected}")
     return loaded
+
+
+def keep_freed_memory() -> None:
+    """Makes the GNU C library keep up to 64 MB of freed memory for the next step; has no effect on other libraries.
+
+    The library returns free memory to the system beyond a limit, twice the largest block freed so far. Page faults in
+    allocating the 30 MB of a ConvNet step again take a third of its time. Freeing a block of 31 MiB raises the limit.
+    """
+    np.empty(31 * 2**20, dtype=np.uint8)

@@ -30,9 +30,9 @@ def normal(*shape, seed=0, **options):
     return torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_(options.get("grad", False))
 
 
-def quadratic(Q, K, V, order, causal):
+def quadratic(Q, K, V, terms, causal):
     """The same attention by its L×L weights."""
-    weights = sum((Q @ K.mT) ** n / math.factorial(n) for n in range(order))
+    weights = sum((Q @ K.mT) ** n / math.factorial(n) for n in range(terms))
     weights = weights.tril() if causal else weights
     return weights @ V / weights.sum(-1, keepdim=True)
 
@@ -78,20 +78,20 @@ def test_softmax_attention_is_torchs(causal):
     assert torch.allclose(SoftmaxSelfAttention()(Q, K, V, causal), expected)
 
 
-@given(L=st.integers(1, 9), D=st.integers(1, 4), width=st.integers(1, 3), order=ORDERS, chunk=st.integers(1, 10),
+@given(L=st.integers(1, 9), D=st.integers(1, 4), width=st.integers(1, 3), terms=ORDERS, chunk=st.integers(1, 10),
        causal=st.booleans(), heads=st.integers(1, 3))  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_linear_attention_is_the_quadratic_one_with_its_gradients(L, D, width, order, chunk, causal, heads):
+def test_linear_attention_is_the_quadratic_one_with_its_gradients(L, D, width, terms, chunk, causal, heads):
     inputs = [normal(heads, L, n, seed=i, grad=True) for i, n in enumerate((D, D, width))]
     results = []
-    for attention in (TaylorLinearAttention(D, order), FastTaylorLinearAttention(D, order, chunk)):
+    for attention in (TaylorLinearAttention(D, terms), FastTaylorLinearAttention(D, terms, chunk)):
         Z = attention(*inputs, causal)
         results.append((Z, *torch.autograd.grad(Z.sin().sum(), inputs, allow_unused=True, materialize_grads=True)))
         with torch.no_grad():
             assert torch.allclose(attention(*inputs, causal), Z, atol=1e-10)
         singles = [x.detach().float() for x in inputs]
         assert torch.allclose(attention(*singles, causal).double(), Z, rtol=1e-4, atol=1e-4)
-    expected = quadratic(*inputs, order, causal)
+    expected = quadratic(*inputs, terms, causal)
     wanted = torch.autograd.grad(expected.sin().sum(), inputs, allow_unused=True, materialize_grads=True)
     for plain, fast, own in zip(*results, (expected, *wanted), strict=True):
         assert torch.allclose(plain, fast, rtol=1e-10, atol=1e-10)
@@ -118,10 +118,10 @@ def test_causal_attention_does_not_see_what_comes_later(attention):
     assert torch.allclose(before[:4], after[:4]) and not torch.allclose(before[4:], after[4:])
 
 
-@pytest.mark.parametrize("order", [0, 2, 4, -1])
-def test_an_even_number_of_terms_is_refused(order):
+@pytest.mark.parametrize("terms", [0, 2, 4, -1])
+def test_an_even_number_of_terms_is_refused(terms):
     with pytest.raises(ValueError, match="expected an odd number of terms"):
-        TaylorLinearAttention(2, order)
+        TaylorLinearAttention(2, terms)
 
 
 def test_the_chunk_makes_no_difference_by_default_either(monkeypatch):
@@ -161,7 +161,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_memory_does_not_grow_with_the_product_of_length_and_features(causal, training):
-    L, D, order = 400, 3, 5
+    L, D, terms = 400, 3, 5
     inputs = [normal(L, D, seed=i, grad=training) for i in range(3)]
     saved = 0
 
@@ -171,7 +171,7 @@ def test_memory_does_not_grow_with_the_product_of_length_and_features(causal, tr
         return tensor
 
     with LargestTensor() as largest, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        FastTaylorLinearAttention(D, order, chunk=8)(*inputs, causal)
+        FastTaylorLinearAttention(D, terms, chunk=8)(*inputs, causal)
     assert largest.numbers <= L * D  # inputs and output; L features alone are more than ten times as many
     assert saved == 0  # nothing larger than an input waits for the gradient
 

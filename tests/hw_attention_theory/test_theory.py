@@ -20,13 +20,13 @@ def test_a_claim_holds_and_says_what_was_tried(name):
     assert claims.check(CLAIMS[name], seed=1, draws=3) == result
 
 
-def wrong_weights(phi, dimension, order):
-    right(phi, dimension, order)
+def wrong_weights(phi, dimension, terms):
+    right(phi, dimension, terms)
     phi.factorials[-1] *= 2
 
 
-def one_monomial_twice(phi, dimension, order):
-    right(phi, dimension, order)
+def one_monomial_twice(phi, dimension, terms):
+    right(phi, dimension, terms)
     phi.size += 1
 
 
@@ -39,7 +39,7 @@ right = models.FeatureMap.__init__
         (lambda patch: patch.setattr(models.FeatureMap, "__init__", wrong_weights),
          ["feature_product", "linear_is_quadratic", "causal_is_masked"]),
         (lambda patch: patch.setattr(models.FeatureMap, "__init__", one_monomial_twice), ["feature_count"]),
-        (lambda patch: patch.setattr(claims, "exponential_series", lambda t, order: t - order), ["positive"]),
+        (lambda patch: patch.setattr(claims, "exponential_series", lambda t, terms: t - terms), ["positive"]),
         (lambda patch: patch.setattr(claims, "remainder", lambda r, terms: 1e-9),
          ["exponential_error", "attention_error"]),
         (lambda patch: patch.setattr(torch.linalg, "inv", lambda B: B), ["same_heads"]),
