@@ -20,7 +20,7 @@ from hw_common.training import decoding
 from hw_common.training.decoding import Hypothesis, SpecialTokens
 
 _SPECIAL_TOKENS = SpecialTokens(START, END, PAD)
-_NEVER_PREDICTED = [PAD, START, UNKNOWN]  # UNKNOWN, which replaces rare training words, names no word to write
+_NEVER_PREDICTED = [PAD, START, UNKNOWN]  # UNKNOWN stands for every rare word, so a caption cannot contain it
 _BATCH = 64  # images that are decoded at once
 
 

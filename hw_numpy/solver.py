@@ -248,7 +248,7 @@ class Solver(BaseSolver):
         return right / len(y)
 
     def state(self) -> dict[str, ndarray]:
-        """Adds accuracies and best parameters. After `train` has returned, `params` are those of the best epoch."""
+        """`BaseSolver.state`, accuracies and best parameters. After `train`, `params` are those of the best epoch."""
         accuracies = {"train_acc_history": self.train_acc_history, "val_acc_history": self.val_acc_history}
         return {
             **super().state(),
