@@ -22,7 +22,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_caption.caption", _DESCRIPTION, usage="%(prog)s RUN IMAGE [IMAGE …] [flags]")
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
-    add_flag(flags, "beam", type=_beam, help="width of a beam search (default: the decoding of the run's own captions)")
+    add_flag(flags, "beam", type=_beam, help="width of a beam search (default: the decoding that the run used)")
     add_flag(
         flags,
         "json",
@@ -59,7 +59,7 @@ def caption(
     Args:
         folder: the run folder.
         paths: the image files.
-        beam: width of a beam search; None for the decoding of the run's own captions.
+        beam: width of a beam search; None for the decoding that the run used.
         kernels: "plain" or "fast", see `experiment.build_model`.
 
     Returns:

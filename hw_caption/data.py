@@ -113,7 +113,7 @@ def _select(images: Sequence[CaptionedImage], split: str, where: str) -> Split:
 
 
 def _with_splits(found: CaptionedImages, label: str) -> Sequence[CaptionedImage]:
-    """Splits a data set without splits 80/10/10 by a shuffle with a fixed seed: all runs share the test images."""
+    """Shuffles a data set that has no splits, with a fixed seed for all runs, and splits it 80/10/10."""
     if found.images and found.images[0].split is not None:
         return found.images
     if len(found.images) < len(SPLITS):

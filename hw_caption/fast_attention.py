@@ -1,10 +1,10 @@
 """The decoders of `models.py`, computed faster: same parameters, same numbers up to rounding.
 
 The decoder without attention runs whole captions through the kernel of nn.LSTM. The decoder with attention cannot,
-because each attention query is computed from the previous hidden state. With autograd, a step runs about seventy small
-operations and adds gradients as large as the weights; in small batches, this takes longer than its matrix products.
-`AttentionLoop` therefore computes inside the loop only what depends on the previous state, and has a backward pass of
-its own, in which the weights' gradients are computed once for all steps.
+because each attention query is computed from the previous hidden state. With autograd, each step would run about 70
+small operations and add to gradients as large as the weights. With small batches, this would take longer than the
+matrix products of the step. Inside the loop, `AttentionLoop` therefore computes only what depends on the previous
+state. Its own backward pass computes the weights' gradients once for all steps.
 
 On a CPU, sigmoid is three times as fast as tanh, so tanh(x) is computed as 2 sigmoid(2x) - 1. In the attention, the -1
 adds the same constant to the energies of all regions, and softmax cancels it.
@@ -172,8 +172,8 @@ class AttentionLoop(torch.autograd.Function):
         encoder_dim, width = regions.shape[2], grad_hiddens.shape[1]
         gate_derivatives, cell_derivatives = _lstm_derivatives(gates, previous_cells, tanh_cells)
         grad_gates, grad_energies = torch.empty_like(gates, dtype=weight.dtype), torch.empty_like(weights)
-        # The gradients with respect to the sigmoid's argument, summed over regions (grad_queries) or over steps
-        # (grad_keys), without their common factor score_weight, which is multiplied in after the loop.
+        # Gradients with respect to the sigmoid's argument: grad_queries sums them over regions, grad_keys over steps.
+        # Their common factor score_weight is multiplied in after the loop.
         grad_queries = grad_hiddens.new_empty(len(gates), len(score_weight))
         grad_keys = activations.new_zeros(len(regions), *activations.shape[1:])
         grad_regions = torch.zeros_like(regions) if ctx.needs_input_grad[6] else None

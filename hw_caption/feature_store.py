@@ -32,7 +32,7 @@ _BATCH = 16  # images in a batch of the encoder; larger batches are not faster o
 class FeatureStore:
     """The features of images in memory-mapped files."""
 
-    caches: Sequence[FeatureCache]  # one for each view (see `images.turn`); the first one has the images themselves
+    caches: Sequence[FeatureCache]  # one for each view (see `images.turn`); the first is for the unturned images
     keys: Mapping[str, str]  # image name -> SHA-256 of the image file, which is the image's key in the caches
     hashes: dict[str, str]  # hashes of images and encoder, for config.json
 
@@ -122,7 +122,7 @@ def _sha256(image: DatasetFile) -> str:
 
 
 def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
-    """Describes everything except the images that the features depend on."""
+    """Describes everything that the features depend on, except the images."""
     return {
         "encoder": {"network": "resnet18 without its last two layers", "sha256": encoder_sha256},
         "preprocessing": {

@@ -46,7 +46,7 @@ class Finished:
 
     run: Run
     generator: CaptionGenerator  # generates captions with the run's model
-    decoding: str  # the decoding of the run's own captions
+    decoding: str  # the decoding that the run used
     image_size: int  # height and width of the encoder's input, in pixels
     encoder: Encoder | None  # the frozen encoder; None if the encoder was trained and is part of the model
 

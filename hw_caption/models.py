@@ -141,7 +141,7 @@ class Decoder(nn.Module):
             Scores (N, V) and the words themselves (N,), for the N words after START in all captions.
         """
         hidden = self.hidden_states(regions, captions[:, :-1], lengths - 1)
-        hidden = self.dropout(hidden)  # while padded: the processes of torchrun share one dropout mask
+        hidden = self.dropout(hidden)  # before padding is removed, so that all processes draw the same mask
         is_word = torch.arange(captions.shape[1] - 1, device=captions.device) < (lengths - 1)[:, None]
         positions = is_word.flatten().nonzero().squeeze(1)  # (N,), the words among the B · (T-1) positions
         return self.fc(hidden.flatten(0, 1).index_select(0, positions)), captions[:, 1:].flatten()[positions]

@@ -16,7 +16,7 @@ from hw_common.runs.figures import Series
 
 _COLUMNS = 7  # pictures in a row of an attention figure
 _LINE = 88  # characters in a line of text
-_MAX_STEM = 60  # characters of an image's name in a file name; a character has at most four bytes
+_MAX_STEM = 60  # characters of an image's name in a file name, which are at most 240 bytes
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def training_curves(
 
     Args:
         folder: folder for <stem>.png and <stem>.pdf.
-        runs: maps a decoder's title to its runs; a run is a list of metrics by epoch. Of several runs, the mean and the
-            standard deviation are drawn.
+        runs: maps a decoder's title to its runs; a run is a list of metrics by epoch. If there are several runs, their
+            mean and standard deviation are drawn.
         title: data and sheet, for the figure's title.
         stem: name of the figure.
     """

@@ -27,7 +27,7 @@ CAPTION_FILES: Mapping[str, str] = MappingProxyType({
 PUBLISHED: Mapping[str, float] = MappingProxyType({"vanilla": 0.503, "attention": 0.545})
 SHOWN = ("219.tif", "540.tif", "357.tif")  # the images of Q3.1(c)
 MAX_GRADIENT = 5.0  # the course clamps each element of the gradient to ±5
-MAX_BEAM = 1000  # a larger number, or a manipulated run folder, must not fill the memory
+MAX_BEAM = 1000  # largest accepted width, also in a manipulated run folder; a wider beam could fill the memory
 
 PLAIN: Mapping[str, Any] = MappingProxyType({
     "epochs": 6,

@@ -1,4 +1,4 @@
-"""Trains both decoders of ist-2021-22-hw2 Question 3 and our recommendation, and draws all figures.
+"""Trains both decoders of ist-2021-22-hw2 Question 3, also with our recommended settings; draws all figures.
 
 Finished trainings are kept, and interrupted ones are resumed.
 
@@ -12,7 +12,7 @@ from hw_caption import compare, train
 from hw_caption.presets import HOMEWORK
 from hw_common.commands import cli, reproduce
 
-# The sample has a sixth of Sydney's captions, too few for the course's number of epochs.
+# With a sixth of Sydney's captions, the sample would get too few steps from the course's number of epochs.
 _DATA = {
     "sample": ["--dataset", "sample", "--epochs", "15", "--lr", "0.001"],
     "full": ["--dataset", "sydney"],
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         training = [*_DATA[made.profile], *made.given]
         comparison = compare.parse([*training, *made.where, "--seeds", *_SEEDS[made.profile], "--name", made.profile])
         made.compare(comparison, ("table.md", "table.csv", "curves.png"), _FILES)
-        best = made.train("the recommendation", train.COMMAND, [*training, "--recipe", "best"], "best")
+        best = made.train("our recommended settings", train.COMMAND, [*training, "--recipe", "best"], "best")
         made.results.extend(best.folder / name for name in _FILES)
 
 

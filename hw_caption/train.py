@@ -43,9 +43,8 @@ def parser() -> cli.Parser:
     add_flag(
         group, "min_count", type=cli.positive_int, default=1, help="words that occur less often are <unk> (default: 1)"
     )
-    add_flag(
-        group, "recipe", choices=tuple(RECIPES), default="plain", help="settings: of the course (default) or our best"
-    )
+    recipe = "plain (default) uses the course's settings, best uses our recommended settings"
+    add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help=recipe)
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "dropout", type=cli.fraction, help="dropout before the last layer (default: 0.5)")
     add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine rises, then falls to 0")
@@ -59,7 +58,7 @@ def parser() -> cli.Parser:
         captioning,
         "decoding",
         choices=("greedy", "beam", "consensus"),
-        help="for the captions that the run writes; consensus chooses by the captions of similar training images",
+        help="method for the captions of the run; consensus chooses by the captions of similar training images",
     )
     add_flag(captioning, "beam", type=cli.positive_int, help="width of the beam search (default: 5; best: 20)")
     add_flag(captioning, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")

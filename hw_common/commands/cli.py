@@ -101,7 +101,7 @@ def defaults_of(parser: Parser) -> dict[str, Any]:
 
 def _actions(parser: Parser) -> dict[str, argparse.Action]:
     """Returns each argument of `parser` by its name."""
-    return {action.dest: action for action in parser._actions if action.dest != "help"}  # there is no public way
+    return {action.dest: action for action in parser._actions if action.dest != "help"}  # argparse has no public list
 
 
 def parse(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:

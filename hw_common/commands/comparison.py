@@ -34,7 +34,7 @@ class Comparison:
     name: str  # name of the comparison's folder
     trainings: str  # first part of the names of the trainings' folders: <trainings>-<row>-seed<seed>
     flags: Sequence[str]  # flags that all trainings share
-    common: Mapping[str, Any]  # arguments that all trainings share; the same whenever the comparison is continued
+    common: Mapping[str, Any]  # arguments that all trainings share; must not differ when the comparison is continued
     results_dir: Path  # folder of all run folders
     # Arguments, besides `seeds` and `jobs`, that may differ when the comparison is continued.
     may_change: Mapping[str, Any] = field(default_factory=dict)

@@ -91,7 +91,7 @@ def say(title: str) -> None:
 
 
 def markdown_table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """A table in Markdown; `columns` has the format string of each column by its title, with a row's keys as fields."""
+    """A table in Markdown; `columns` maps titles to format strings, whose fields are keys of a row."""
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     template = f"| {' | '.join(columns.values())} |"
     return "\n".join([*lines, *(template.format_map(row) for row in rows)]) + "\n"

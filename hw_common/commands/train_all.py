@@ -95,7 +95,7 @@ def _train_in_processes(
 
 
 def _start(command: ResumableCommand, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    # In a new session, the training gets Ctrl-C once: this process forwards it, and the terminal does not send it.
+    # In a new session, the training gets no Ctrl-C from the terminal, only the signal that this process forwards.
     with open(log, "a") as output:
         argv = [sys.executable, "-m", command.name, *argv]
         return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

@@ -1,1 +1,1 @@
-"""Data: where files are, download, images, archives, the feature cache."""
+"""Data: files of data sets, downloads, images, archives, the feature cache."""

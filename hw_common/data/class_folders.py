@@ -26,7 +26,7 @@ class ImageFile:
     content: Path | bytes | Callable[[], bytes]
 
     def opened(self) -> AbstractContextManager[Image.Image]:
-        """Opens the image with `hw_common.data.images.opened`, which lists the files that it rejects.
+        """Opens the image with `hw_common.data.images.opened`, whose docstring says which files it rejects.
 
         Raises:
             UserError: the file in the archive is damaged, or `hw_common.data.images.opened` rejects it.

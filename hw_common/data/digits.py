@@ -52,7 +52,7 @@ def mnist(data_dir: Path, side: int = 28) -> Digits[Arrays]:
 def sample() -> Digits[Arrays]:
     """Reads scikit-learn's 1 797 digits, images (N, 8, 8) float64 from 0 for paper to 1 for ink.
 
-    1 200 images are for training, 300 for validation and 297 for testing; each digit has the same share of all parts.
+    1 200 images are for training, 300 for validation, 297 for testing; all parts have the same proportions of digits.
     """
     from sklearn.datasets import load_digits  # slow to import
     from sklearn.model_selection import train_test_split

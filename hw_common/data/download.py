@@ -83,7 +83,7 @@ def unpack(archive: Path, member: str) -> Path:
     try:
         folder = tempfile.mkdtemp(prefix=".unpack-", dir=archive.parent)
     except OSError as error:
-        raise UserError(f"cannot unpack {archive} beside itself: {error.strerror}") from error
+        raise UserError(f"cannot unpack {archive} into its own folder: {error.strerror}") from error
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")

@@ -26,7 +26,7 @@ from hw_common.runs.errors import UserError
 
 SCHEMA = 1
 ROWS, INDEX = "rows.bin", "index.json"
-_SAVE_EVERY = 2.0  # seconds; the work of this time is lost if the process is killed
+_SAVE_EVERY = 2.0  # seconds between commits; a killed process loses the work since the last one
 
 Location = tuple[int, int, int]  # first row, number of rows, CRC-32 of the rows
 

@@ -35,7 +35,7 @@ def opened(source: Path | bytes, name: str | Path | None = None) -> Iterator[Ima
                 raise UserError(f"{name} is an EPS file, which contains a program; convert it to PNG")
             if image.width * image.height > LARGEST_IMAGE:
                 raise UserError(f"{name} has {image.width}×{image.height} pixels, more than the limit of 50 million")
-            if image.mode in ("I", "F") or image.mode.startswith("I;32"):  # which value is white is undefined
+            if image.mode in ("I", "F") or image.mode.startswith("I;32"):  # it is undefined which value is white
                 raise UserError(f"{name} has pixels of 32 bits; convert it to 8 or 16 bits")
             if image.mode.startswith("I;16"):  # Pillow would clip these values at 255 instead of scaling them
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -63,8 +63,8 @@ def check_same_arguments(
     Args:
         run: the run to resume.
         given: arguments for the rest of the run.
-        roles: role of each argument; TRAINED for arguments without a role. Of an INPUT, the last part of the path is
-            compared.
+        roles: role of each argument; TRAINED for arguments without a role. For an INPUT, only the last part of the
+            path is compared.
         defaults: values for arguments that the command did not have yet when the run was started.
 
     Raises:
@@ -113,12 +113,12 @@ def check_same_data(run: Run, hashes: Mapping[str, str]) -> None:
 
 
 def _without_folder(hashes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Returns path and hash of each data file by its path without the first folder."""
+    """Maps the path of each data file, without its first folder, to its whole path and its hash."""
     return {path.partition("/")[2] or path: (path, digest) for path, digest in hashes.items()}
 
 
 def check_same_host(run: Run, host: Mapping[str, Any]) -> None:
-    """Refuses another device or number of processes or threads, with which the results would differ by rounding.
+    """Refuses another device, number of processes or number of threads, because they would change the rounding.
 
     Raises:
         UserError: an entry of `host` differs; the message names it.
@@ -138,7 +138,7 @@ def without_password(value: Any) -> Any:
 
 
 def available_cores() -> int:
-    """Number of CPU cores that this process may use: fewer than the machine has under taskset or in a container."""
+    """Number of CPU cores that this process may use; taskset or a container may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

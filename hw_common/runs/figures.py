@@ -60,7 +60,7 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
     """Draws line plots, one panel beside the other.
 
     Args:
-        panels: panels by y label. A panel consists of lines, (x values, y values), by label.
+        panels: maps the y label of each panel to its lines: a dict from the line's label to (x values, y values).
         xlabel: label of all x axes.
         title: title of the whole figure; names the data.
         spread: standard deviations of lines, with the same keys; drawn as bands.

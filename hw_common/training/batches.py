@@ -1,7 +1,7 @@
 """Mini-batches in memory, in an order that depends on (seed, epoch) alone.
 
 The sheets' data sets fit into memory, so a batch is a slice of tensors. Rows are gathered and prepared (uint8 to float,
-augmentation) in chunks of about 2048 rows, because separate calls for each small batch would take longer than the work.
+augmentation) in chunks of about 2048 rows, because calls for each small batch would cost more than their arithmetic.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -134,5 +134,5 @@ class SequenceBatches:
             groups = [group.tolist() for group in order.split(self.batch_size)]
         for step, indices in enumerate(groups[start:], start):
             batch = self.collate(indices, generator_for(self.seed, epoch, step + 1))
-            own = distributed.share(len(indices))  # keeps the batch's padding, on which dropout masks depend
+            own = distributed.share(len(indices))  # after padding, because dropout masks depend on the padded width
             yield tuple(tensor[own] for tensor in batch) if distributed.world_size() > 1 else batch

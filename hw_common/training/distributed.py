@@ -1,4 +1,4 @@
-"""Training with several processes: `torchrun --nproc_per_node=N -m hw_…` gives the result of one process.
+"""Training with several processes: `torchrun --nproc_per_node=N -m hw_…` computes the same as one process.
 
 All processes draw the same random numbers, and each one computes its own rows of every batch. Gradients, losses and
 counts are summed over the processes, and only the main process writes. Without torchrun, these functions do nothing.
@@ -26,7 +26,7 @@ def stop() -> None:
     """Leaves the group of processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
-        gc.collect()  # frees objects that refer to the group: with them, gloo's threads would abort the ending process
+        gc.collect()  # frees objects that refer to the group; otherwise gloo's threads abort the process at exit
 
 
 def world_size() -> int:

@@ -13,7 +13,7 @@ class Dropout(nn.Dropout):
     generator therefore does not depend on the number of processes either.
 
     The mask is drawn from uniform numbers. torch's `bernoulli_` draws one double at a time on a CPU, which takes four
-    times as long: a tenth of a small network's training step.
+    times as long, which is a tenth of the training step of a small network.
     """
 
     def forward(self, values: Tensor) -> Tensor:

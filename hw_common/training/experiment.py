@@ -34,7 +34,7 @@ class Experiment(Training):
     hashes: Mapping[str, str]  # SHA-256 of each data file, by its name
     summarize: Callable[
         [Fitted], dict[str, Any]
-    ]  # computes the final metrics in all processes; keeps the model's weights
+    ]  # computes the final metrics in all processes; does not change the weights
     draw: Callable[[Path, Fitted, dict[str, Any]], None]  # draws the figures into a folder, in the main process
     report: Callable[[dict[str, Any]], list[str]]  # returns lines that describe the summary to the user
 
@@ -59,7 +59,7 @@ class RunSettings:
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace, roles: Mapping[str, Role]) -> "RunSettings":
-        """The settings among the checked arguments of a training command."""
+        """Picks these settings out of the checked arguments of a training command."""
         values = vars(arguments)
         names = (setting.name for setting in fields(cls) if setting.name not in ("arguments", "roles"))
         return cls(**{name: values[name] for name in names}, arguments=values, roles=roles)

@@ -26,8 +26,8 @@ from hw_common.training.progress import Progress, progress_bar, tensorboard_writ
 from hw_common.training.progress import Row as Row
 from hw_common.training.signals import StopNow, StopSignals
 
-# Computes from the model and a batch: the mean loss over the examples, the number of examples, and the sums over the
-# examples of further metrics. The epoch's mean of a sum is reported as `training_<name>`.
+# Takes the model and a batch; returns the mean loss over the examples, the number of examples, and the sums over the
+# examples of further metrics. Metrics are reported as `training_<name>`: the epoch's sum divided by its examples.
 LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
 
 
@@ -193,7 +193,7 @@ class _Trainer:
     def _validate(self) -> Row:
         """Computes the validation metrics of the epoch.
 
-        A signal ends the validation at once, because a resumed run can repeat it without loss.
+        A signal ends the validation at once, because a resumed run repeats the validation.
         """
         generators = generator_states()
         self.model.eval()

@@ -121,7 +121,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         pass
     if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
         raise UserError(
-            f"{path} is no plain state dict, or damaged: expected names and tensors, as "
+            f"{path} is not a plain state dict or is damaged: expected names and tensors, as "
             "torch.save(model.state_dict(), …) writes them; no code in it was run"
         )
     return {str(name): tensor for name, tensor in content.items()}

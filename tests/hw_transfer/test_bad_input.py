@@ -237,7 +237,7 @@ def test_code_in_a_weights_file_is_not_run(tmp_path):
                          ids=["list", "nested", "number", "tensor", "sparse", "complex"])  # fmt: skip
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pt")
-    assert "is no plain state dict" in weights_refusal(tmp_path / "weights.pt")
+    assert "is not a plain state dict" in weights_refusal(tmp_path / "weights.pt")
 
 
 def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
