@@ -111,7 +111,7 @@ def _decode(sound: soundfile.SoundFile, where: str, max_seconds: float) -> np.nd
     if channels > _MAX_CHANNELS:
         raise UserError(f"{where} has {channels} channels, expected at most {_MAX_CHANNELS}")
     if promised > max_seconds * rate:
-        raise UserError(f"{where} lasts {promised / rate:.0f} s, more than the limit of {max_seconds:g} s; cut it")
+        raise UserError(f"{where} lasts {promised / rate:.0f} s, over the limit of {max_seconds:g} s; shorten the file")
     blocks, found = [np.empty(0, np.float32)], 0
     while found < promised:
         block = sound.read(min(_BLOCK, promised - found), dtype="float32", always_2d=True)

@@ -83,7 +83,7 @@ def _pairs(texts: Sequence[str]) -> Sequence[Pair]:
     if not texts:
         return PAIRS
     if len(texts) % 2:
-        found = f"got {len(texts)} texts: {texts[-1]!r} has no second one"
+        found = f"got {len(texts)} texts: no text follows {texts[-1]!r}"
         raise UserError(f"expected pairs of texts, {found}; quote texts with spaces")
     for one in texts[::2]:
         if not one.split():

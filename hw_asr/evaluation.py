@@ -1,4 +1,4 @@
-"""The losses of a speech recognizer, and its losses, string similarities and error rates on a split."""
+"""The training loss of a speech recognizer, and its losses, similarities and error rates on a split."""
 
 from collections.abc import Sequence
 

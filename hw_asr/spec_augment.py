@@ -7,7 +7,7 @@ from torch import Tensor
 TEMPO = 0.15  # largest relative change of a clip's duration
 # Largest sizes of the masks. The course's notebook defines these values and does not use them.
 MEL_BANDS, FRAMES = 27, 80
-LARGEST_SHARE = 0.2  # largest masked share of a clip's frames (p in the paper); 80 frames can be a whole word
+LARGEST_SHARE = 0.2  # largest masked share of a clip's frames (p in the paper); a mask of 80 frames could hide a word
 
 
 def spec_augment(spectrograms: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:

@@ -41,7 +41,7 @@ class Meter:
 
     Args:
         threads: threads of torch.
-        rounds: largest number of timed calls; the fastest counts, since other processes can only slow a call down.
+        rounds: largest number of timed calls; the fastest is kept, since other processes can only slow a call down.
     """
 
     def __init__(self, threads: int, rounds: int) -> None:

@@ -62,7 +62,7 @@ def _check(name: str, results_dir: Path) -> Run:
         _CHECKS[name](["--results_dir", str(results_dir)])
     run = Run.open(folder, HOMEWORK)
     if not run.summary().get("holds"):
-        raise UserError(f"{folder} says that a claim is wrong; try again with: python -m {HOMEWORK}.{name}")
+        raise UserError(f"the check recorded in {folder} failed; repeat it with: python -m {HOMEWORK}.{name}")
     return run
 
 

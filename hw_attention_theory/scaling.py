@@ -65,11 +65,11 @@ def parser() -> cli.Parser:
              help="features per query, key and value (default: 4 8 16 32)")  # fmt: skip
     add_flag(group, "terms", type=cli.positive_int, nargs="+", default=[3, 5],
              help="terms of the exponential series, odd (default: 3 5)")  # fmt: skip
-    add_flag(group, "rounds", type=cli.positive_int, default=20, help="timed calls; the fastest counts (default: 20)")
+    add_flag(group, "rounds", type=cli.positive_int, default=20, help="most timed calls per case (default: 20)")
     add_flag(group, "max_seconds", type=cli.positive_float, default=10.0,
-             help="skip cases whose calls are expected to take longer (default: 10)")  # fmt: skip
+             help="skip cases whose calls are expected to exceed this (default: 10)")  # fmt: skip
     add_flag(group, "max_gigabytes", type=cli.positive_float, default=4.0,
-             help="skip cases whose L×L matrices are larger (default: 4)")  # fmt: skip
+             help="skip cases whose L×L matrices exceed this (default: 4)")  # fmt: skip
     group = flags.add_argument_group("run")
     add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
     cli.add_results_dir_flag(group)
@@ -114,7 +114,7 @@ def _check(settings: Settings) -> None:
         if terms % 2 == 0:
             raise UserError(f"--terms: expected odd numbers, got {terms}; with an even number, weights can be negative")
     if not _pairs(settings):
-        message = f"--dimensions, --terms: every pair makes more than {_MAX_FEATURES} features; choose smaller values"
+        message = f"--dimensions, --terms: all combinations exceed {_MAX_FEATURES} features; choose smaller values"
         raise UserError(message)
 
 

@@ -107,7 +107,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """Exponents and crossovers as two tables."""
     lines = [
         "| attention | D | terms | M | exponent of time | of CPU time | of memory "
-        "| longest L | its time | its memory beyond the inputs | of the process |",
+        "| longest L | its time | its memory beyond the inputs | memory of the process |",
         "|" + "---|" * 11,
     ]
     for row in summary["fits"]:

@@ -50,7 +50,7 @@ def load(dataset: str, data_dir: Path, seed: int) -> OcrData:
         seed: seed of the sample's letters; the OCR letters do not depend on it.
 
     Raises:
-        UserError: the file is missing and cannot be downloaded, is damaged, or has a wrong row, which is named.
+        UserError: the file is missing and cannot be downloaded, is damaged, or has a wrong row (the message names it).
     """
     raw = READERS[dataset](data_dir, seed)
     missing = sorted(set(range(FOLDS)) - set(raw.table.folds.tolist()))

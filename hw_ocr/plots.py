@@ -64,7 +64,7 @@ def confusion_matrix(folder: Path, counts: Tensor, title: str) -> None:
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     mistakes = shares.clone().fill_diagonal_(0)
     heading = (
-        "test letters misread, best epoch: share of each row's letter that is read as the column's;\n"
+        "test letters misread, best epoch: share of each true letter that is read as another;\n"
         f"on the diagonal, the percentage read right\n{title}"
     )
     limits = (0, max(0.05, mistakes.max().item()))

@@ -44,7 +44,7 @@ class Settings:
 
     dataset: str  # "ocr" or "sample"
     model: str  # one of TITLES
-    # arguments of the network's class: conv_layers for the CNN, hidden, layers and dropout for the LSTMs
+    # arguments of the network's class: conv_layers for the CNN; hidden, layers and dropout for the LSTMs
     sizes: Mapping[str, Any]
     crf: bool  # whether a linear-chain CRF scores whole words
     kernels: str  # "plain" for the textbook's CRF, "fast" for the same numbers faster

@@ -219,7 +219,7 @@ def _words(ids: np.ndarray, next_ids: np.ndarray, folds: np.ndarray) -> tuple[np
     heads = np.ones(len(ids), dtype=bool)
     heads[following[rows]] = False
     row, word = np.flatnonzero(heads), np.arange(heads.sum())
-    steps: list[tuple[np.ndarray, np.ndarray]] = []  # for each t, the words with a t-th letter and the rows of these
+    steps: list[tuple[np.ndarray, np.ndarray]] = []  # for each t, the words and the rows of all t-th letters
     while len(row) and len(steps) < _MAX_LETTERS:
         steps.append((word, row))
         has_next = following[row] >= 0

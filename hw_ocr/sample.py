@@ -92,7 +92,7 @@ def _fit(coordinates: np.ndarray, size: int, generator: np.random.Generator) -> 
 
 @functools.cache
 def _glyphs() -> np.ndarray:
-    """Every letter in every font, with strokes thinned a little and fully: (fonts, 2, 26, canvas, canvas) bool."""
+    """Every letter in every font, thinned a little and thinned fully: (fonts, 2, 26, canvas, canvas) bool."""
     from matplotlib import get_data_path  # slow to import
 
     folder = Path(get_data_path()) / "fonts" / "ttf"

@@ -23,7 +23,7 @@ Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings; 
   python -m hw_ocr.train --model cnn --conv_layers 4       OCR letters as in Questions 1.2 and 1.4
   python -m hw_ocr.train --model bilstm                    words, as in Question 2.1
   python -m hw_ocr.train --model conv-bilstm --crf         Questions 2.2 and 2.3 together
-  python -m hw_ocr.train --recipe best                     the recommended one: conv-BiLSTM-CRF, larger, augmented
+  python -m hw_ocr.train --recipe best                     our recommendation: a larger conv-BiLSTM-CRF, augmentation
 
 Writes a run folder: configuration, metrics of each epoch, figures, weights, final metrics. Folds 0 to 7 are the
 training data, fold 8 the validation data (the report's dev set), fold 9 the test data.

@@ -191,7 +191,7 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
 
 def add_kernels_flag(group: argparse._ActionsContainer) -> None:
     """Adds the choice between the textbook's code and the faster code that computes the same."""
-    text = "plain trains with the code that the report prints; fast computes the same numbers faster (default)"
+    text = "plain trains with the code that the report names; fast computes the same numbers faster (default)"
     add_flag(group, "kernels", choices=("plain", "fast"), default="fast", help=text)
 
 

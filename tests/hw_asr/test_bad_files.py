@@ -40,9 +40,9 @@ SOUNDS = [
     (wav(PCM, channels=0), "is damaged"),
     (wav(PCM, bits=0), "is damaged"),
     (encoded(CLIP, kind="FLAC")[:2000], "is damaged"),
-    (asr_files.flac_claiming(2**35), "more than the limit of 600 s|is damaged"),
+    (asr_files.flac_claiming(2**35), "over the limit of 600 s|is damaged"),
     (asr_files.flac_claiming(13_000_000), "is damaged|is cut short"),
-    (encoded(np.zeros(700_000), 1000, "FLAC"), "lasts 700 s, more than the limit of 600 s; cut it"),
+    (encoded(np.zeros(700_000), 1000, "FLAC"), "lasts 700 s, over the limit of 600 s; shorten the file"),
     (encoded(CLIP, 16_000, "OGG", "OPUS")[:300], "is damaged"),
 ]
 NO_NAME = "is not the name of a file in the folder wavs"
@@ -155,4 +155,4 @@ def test_bad_clips_of_a_dataset_are_named(folder):
     os.truncate(clip, 500)
     assert "clip-5.wav is cut short" in refused_dataset(folder)
     clip.write_bytes(wav(bytes(122_000), rate=1000))
-    assert "clip-5.wav lasts 61 s, more than the limit of 60 s; cut it" in refused_dataset(folder)
+    assert "clip-5.wav lasts 61 s, over the limit of 60 s; shorten the file" in refused_dataset(folder)

@@ -122,8 +122,8 @@ def test_a_run_folder_is_written_only_with_results_dir_and_replaced(tmp_path, ca
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["one"], "'one' has no second one"),
-        (["a", "b", "c d"], "'c d' has no second one"),
+        (["one"], "no text follows 'one'"),
+        (["a", "b", "c d"], "no text follows 'c d'"),
         (["", "b"], "got ''"),
         (["a", "b", "  ", "c"], "got '  '"),
         (["--jsom"], "--jsom"),

@@ -272,7 +272,7 @@ def test_what_would_take_too_long_is_left_out(tmp_path, meter, undrawn):
         (["--max_length", "100"], "--max_length: expected a whole number from 256 to 4194304, got 100"),
         (["--max_length", "10000000"], "--max_length: expected a whole number from 256 to 4194304"),
         (["--terms", "2"], "--terms: expected odd numbers, got 2"),
-        (["--dimensions", "1000", "--terms", "3"], "makes more than 10000 features"),
+        (["--dimensions", "1000", "--terms", "3"], "all combinations exceed 10000 features"),
     ],
 )
 def test_wrong_measurements(tmp_path, meter, flags, says):
@@ -330,7 +330,7 @@ def test_reproduce_stops_where_a_claim_fails(tmp_path, undrawn, quick_claims, mo
     wrong = claims.Claim("wrong", "none", "1 is 0", lambda rng: ({"L": 1}, 1.0), 0.0, draws=1)
     monkeypatch.setattr(claims, "CLAIMS", (wrong,))
     message = refusal(reproduce.main, "--results_dir", tmp_path)
-    assert "says that a claim is wrong; try again with: python -m hw_attention_theory.verify" in message
+    assert "failed; repeat it with: python -m hw_attention_theory.verify" in message
 
 
 def test_a_stopped_reproduction_says_how_to_go_on(tmp_path, monkeypatch):
