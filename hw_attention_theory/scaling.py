@@ -65,7 +65,7 @@ def parser() -> cli.Parser:
              help="features per query, key and value (default: 4 8 16 32)")  # fmt: skip
     add_flag(group, "terms", type=cli.positive_int, nargs="+", default=[3, 5],
              help="terms of the exponential series, odd (default: 3 5)")  # fmt: skip
-    add_flag(group, "rounds", type=cli.positive_int, default=20, help="most timed calls per case (default: 20)")
+    add_flag(group, "rounds", type=cli.positive_int, default=20, help="largest number of timed calls (default: 20)")
     add_flag(group, "max_seconds", type=cli.positive_float, default=10.0,
              help="skip cases whose calls are expected to exceed this (default: 10)")  # fmt: skip
     add_flag(group, "max_gigabytes", type=cli.positive_float, default=4.0,
