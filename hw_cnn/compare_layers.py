@@ -41,11 +41,11 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Compares the layers, prints the numbers and writes compare_layers.json into the run folder."""
     arguments = parser().parse_args(argv)
-    from hw_cnn.finished import open_finished  # imports torch, hence after the arguments are checked
+    from hw_cnn.finished import open_finished  # imports torch, so the arguments are checked first
 
     finished = open_finished(arguments.run)
     if finished.network.name != "cifar":
-        raise UserError(f"{arguments.run} is a run of the network {finished.network.name}, expected one of cifar")
+        raise UserError(f"{arguments.run} is a run of the network {finished.network.name}, expected the network cifar")
     test = finished.load_images(arguments.data_dir).test
     result = compare(finished, test, images=arguments.images, rounds=arguments.rounds, seed=arguments.seed)
     path = finished.run.folder / f"{finished.run.free_stem('compare_layers')}.json"
@@ -59,7 +59,7 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
 
     `seed` is the random seed of the chosen images and of the new layers' parameters.
     """
-    import torch  # slow, hence after the arguments are checked
+    import torch  # slow to import, so the arguments are checked first
     from torch import nn
 
     from hw_cnn.data import to_input
@@ -110,10 +110,10 @@ def _table(result: dict[str, Any]) -> str:
         shown = ", ".join(f"{value:.2e} {name.replace('_', ' ')}" for name, value in values.items())
         lines.append(f"mean absolute difference, {layer.replace('_', ' ')}: {shown}")
     accuracy, seconds = result["accuracy"], result["seconds_for_inference"]
-    lines.append(f"accuracy: {accuracy['default']:.3f} default, {accuracy['own']:.3f} own")
+    lines.append(f"accuracy: {accuracy['default']:.3f} with torch's layers, {accuracy['own']:.3f} with ours")
     lines.append(
-        f"inference: {seconds['default'] * 1e3:.3f} ms default, {seconds['own'] * 1e3:.3f} ms own, "
-        f"ratio own / default {result['ratio_own_default']:.2f} (median of {result['rounds']} rounds)"
+        f"inference: {seconds['default'] * 1e3:.3f} ms with torch's layers, {seconds['own'] * 1e3:.3f} ms with "
+        f"ours, ratio ours / torch's {result['ratio_own_default']:.2f} (median of {result['rounds']} rounds)"
     )
     return "\n".join(lines)
 

@@ -39,7 +39,7 @@ class ImageData:
     test: Split  # test images
     classes: tuple[str, ...]  # names of the classes
     hashes: Mapping[str, str]  # hash of each data file
-    # positions of the course's own test images in `test`; None if the course uses all of them
+    # positions in `test` of the images that the course tests on; None if there is no such subset
     course_subset: Tensor | None = None
 
 

@@ -20,7 +20,7 @@ from hw_common.runs import figures, files
 def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int = 200) -> list[Path]:
     """Shifts images one pixel to the right, measures the change of the feature maps, and draws some of them.
 
-    The images are `images` test images, chosen at random with `seed`. Returns the paths of the new files in the run's
+    `images` test images are chosen at random with `seed`. Returns the paths of the new files in the run's
     folder: the figure, and equivariance.json with the result of `relative_changes`.
     """
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
@@ -108,6 +108,6 @@ def _draw_shift(
 
 
 def _on_common_scale(difference: Tensor, values: Tensor) -> np.ndarray:
-    """Returns colours (H, W, 3): white at zero; the ends of the map are ± the span of `values` (max − min)."""
+    """Returns colours (H, W, 3): white for 0; the colour map's two ends stand for ± (max − min) of `values`."""
     span = float(values.max() - values.min()) or 1.0
     return mpl.colormaps[figures.SIGNED]((difference / span / 2 + 0.5).clamp(0, 1).numpy())[:, :, :3]

@@ -89,7 +89,7 @@ def training_batches(settings: Settings, train: Split, device: torch.device) -> 
 
 
 def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """Returns the network's loss on a batch, the number of images, and the number of right answers as "accuracy"."""
+    """Returns the loss on a batch, the number of images, and under "accuracy" the number of correct predictions."""
     images, labels = batch
     outputs = model(images)
     network: Any = getattr(model, "module", model)  # under torchrun, `model` is a wrapper of the network
@@ -101,9 +101,9 @@ def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def evaluate(model: SheetCNN, split: Split, network: Network, prefix: str = "") -> Row:
-    """Computes the mean loss and the accuracy of `model`, in eval mode, on `split`, shared among the processes.
+    """Computes the mean loss and the accuracy of `model` on `split`; each process computes a share of every batch.
 
-    `network` gives the scale of the pixels. The keys of the result are "loss" and "accuracy" after `prefix`.
+    `model` must be in eval mode; `network` scales the pixels. The keys are `<prefix>loss` and `<prefix>accuracy`.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(3, dtype=torch.float64, device=device)

@@ -36,7 +36,7 @@ def parser() -> cli.Parser:
                 command, "channels", type=cli.positive_int, default=5, help="feature maps of each layer (default: 5)"
             )
         if name == "grad_cam":
-            number = "number of right and number of wrong predictions (default: 10)"
+            number = "largest number of right and of wrong predictions, each (default: 10)"
             add_flag(command, "each", type=cli.positive_int, default=10, help=number)
     return flags
 
@@ -44,7 +44,7 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draws one kind of figure and prints the paths of the files."""
     arguments = parser().parse_args(argv)
-    # These import torch, hence after the arguments are checked.
+    # These modules import torch, which is slow, so the arguments are checked first.
     from hw_cnn.equivariance import draw_equivariance
     from hw_cnn.feature_maps import draw_feature_maps
     from hw_cnn.finished import open_finished

@@ -75,5 +75,5 @@ def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int
 
 
 def to_rgb(image: Tensor) -> np.ndarray:
-    """Turns an image (C, H, W) uint8, grey or RGB, into RGB (H, W, 3); a colour map would colour a grey image."""
+    """Turns an image (C, H, W) uint8, grey or RGB, into RGB (H, W, 3), so that figures draw grey images in grey."""
     return image.permute(1, 2, 0).expand(-1, -1, 3).numpy()

@@ -39,7 +39,7 @@ class Finished:
             return torch.cat(chunks).softmax(dim=1)
 
     def load_images(self, data_dir: Path | None) -> ImageData:
-        """Loads the run's data set from `data_dir`, or from the same folder as the training if that is None.
+        """Loads the run's data set from `data_dir`; None stands for the folder that the training used.
 
         Raises:
             UserError: the data set cannot be read, or its classes are not those of the training.

@@ -83,11 +83,11 @@ class OctCNN(nn.Module):
 class CifarCNN(nn.Module):
     """convnets-2024-a2, Task 1.1: two convolutions with pooling, three fully connected layers.
 
-    It has 64 058 parameters for ten classes and no padding.
+    Without padding and for ten classes, it has 64 058 parameters.
 
     Args:
         padding: width of the border of zeros around each convolution's input. Task 1 has 0; Equation 4 has 2, which
-            keeps the size of the image (143 930 parameters).
+            keeps the size of the image and gives the network 143 930 parameters.
         classes: number of outputs.
         convolution: class of the convolutions; `MyConv2d` in Task 3.2.
         linear: class of the fully connected layers; `MyLinear` in Task 3.2.

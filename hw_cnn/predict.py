@@ -47,7 +47,7 @@ def predict(folder: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         UserError: `folder` is not a finished run, or a file is not an image.
     """
-    import torch  # slow, hence after the arguments are checked
+    import torch  # slow to import, so the arguments are checked first
 
     from hw_cnn.finished import open_finished
     from hw_cnn.images import decode_all

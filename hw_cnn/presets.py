@@ -43,9 +43,9 @@ class Network:
     citation: str  # sheet and question
     channels: int  # channels of the input images
     size: int  # height and width of the input images, in pixels
-    scale: float  # divisor of the pixels (0 to 255), applied first: 256 in the course's code, 255 elsewhere
-    mean: float  # mean, subtracted next
-    std: float  # standard deviation, divisor of the difference
+    scale: float  # the input is (pixel / scale − mean) / std; scale is 256 in the course's code, 255 elsewhere
+    mean: float  # number subtracted from pixel / scale
+    std: float  # divisor of pixel / scale − mean
     convolutions: tuple[str, ...]  # names of the two convolutions in the sheet
     defaults: Mapping[str, Any]  # default values of the flags
     best: Mapping[str, Any] = field(default_factory=dict)  # changes that `--recipe best` makes to the defaults
@@ -97,7 +97,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType({
     )
 })  # fmt: skip
 
-# Data set → network that its sheet trains on it.
+# Data set → the network that is trained on it by default.
 DATASETS: Mapping[str, str] = MappingProxyType({
     "fashion-mnist": "fashion",
     "mnist": "fashion",

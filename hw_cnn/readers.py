@@ -39,7 +39,7 @@ class RawDataset:
     val: Part  # validation images and labels
     test: Part  # test images and labels
     classes: tuple[str, ...]  # names of the classes
-    hashes: Mapping[str, str]  # hash of each data file; for image folders and the sample, of the arrays
+    hashes: Mapping[str, str]  # hash of each data file, or of the arrays (image folders and the sample)
 
 
 def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:

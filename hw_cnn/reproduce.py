@@ -32,7 +32,7 @@ _LEARNING_RATES = {
     "cifar": ["0.0025", "0.005", "0.01"],  # the sheet names none
 }
 _SEEDS = {"sample": ["42"], "full": ["42", "43", "44"]}
-# Network, the last file that a command writes into the network's best run, the command and its first words.
+# Network; last file that the command writes into the network's best run; command; subcommand, if it has one.
 _EXPLANATIONS: tuple[tuple[str, str, Callable[[list[str]], None], list[str]], ...] = (
     ("cifar", "compare_layers.json", compare_layers.main, []),
     ("cifar", "feature_maps.pdf", explain.main, ["feature_maps"]),

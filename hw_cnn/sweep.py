@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     lrs = sorted(set(own.lrs))
     for one, other in itertools.pairwise(lrs):
         if row_name(one) == row_name(other):
-            raise UserError(f"--lrs: {one} and {other} agree to six digits, so their run folders would have one name")
+            raise UserError(f"--lrs: {one} and {other} agree to six digits, so their runs would have the same name")
     name = own.name or f"sweep-{arguments.name.rpartition('-lr')[0]}"
 
     def report_runs(folder: Run, runs: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:

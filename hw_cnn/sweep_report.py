@@ -68,7 +68,7 @@ def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[in
 
 
 def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns a row of the table: means and standard deviations over the seeds, of the last and of the best epoch."""
+    """Returns a table row: each metric's mean and standard deviation over the seeds, for the last and best epoch."""
     # Only OCTMNIST has a second test set: the course's subset.
     metrics = [metric for metric in _METRICS if metric in summaries[0]["final"]]
     return {"lr": lr, **over_seeds(summaries, metrics)}
@@ -85,7 +85,7 @@ def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
     if others:
         lead, spread = best[metric] - others[0][metric], best[f"{metric}_std"] + others[0][f"{metric}_std"]
         verdict = "more than" if lead > spread else "within"
-        reason += f", {lead:.4f} ahead of {others[0]['lr']:g}"
+        reason += f", {lead:.4f} ahead of learning rate {others[0]['lr']:g}"
         reason += f" ({verdict} the spread of {spread:.4f} over seeds)" if best["seeds"] > 1 else ""
     return {"lr": best["lr"], "reason": reason}
 

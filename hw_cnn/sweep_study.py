@@ -36,7 +36,7 @@ class SharedSweep(Comparison):
     choose_by: str = "last"  # "last" or "best", the epoch whose validation accuracy is compared
 
     def train_and_report(self, folder: Run) -> dict[str, Any]:
-        """Runs the trainings that no machine has finished or is running; reports the finished ones of all machines."""
+        """Runs the trainings that no machine is running or has finished; reports the finished ones of all machines."""
         grid = [(lr, seed) for seed in self.seeds for lr in self.lrs]
         study = SharedStudy(self.name, self.storage, folder.folder, self.common)
         study.enqueue_missing(grid)
@@ -103,14 +103,14 @@ class SharedStudy:
         self._study.set_user_attr("flags", {**ours, **theirs})
 
     def enqueue_missing(self, grid: Sequence[Key]) -> None:
-        """Puts the trials of `grid` that are not queued, running or finished into the queue.
+        """Queues the trials of `grid` that are not yet queued, running or finished.
 
         A trial counts as failed, and is queued again, if its process is dead.
         """
         with _no_warnings():
             storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            # This process holds the lock of the folder, so an earlier one that ran a trial there is dead.
+            # This process holds the lock of the folder, so the process that left the trial running is dead.
             if trial.user_attrs.get("worker") == self._worker:
                 self._study.tell(trial.number, state=TrialState.FAIL)
         states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
@@ -144,7 +144,7 @@ class SharedStudy:
         return [(parameters["lr"], parameters["seed"]) for parameters in fixed]
 
     def _is_taken(self, trial: optuna.Trial) -> bool:
-        """Returns whether a duplicate runs or is finished; machines that start at the same time enqueue duplicates."""
+        """Returns whether an older copy of `trial` runs or is finished; machines that start together enqueue copies."""
         return any(
             other.number < trial.number
             and other.params == trial.params
@@ -192,7 +192,7 @@ class SharedStudy:
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Hides two warnings of Optuna: heartbeats are experimental, and without Study.optimize it does not send them."""
+    """Hides two warnings of Optuna: heartbeats are experimental, and only Study.optimize sends them by itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")

@@ -108,7 +108,7 @@ def _report(run: Run, finished: Mapping[str, Sequence[Run]], seeds: Sequence[int
 
 
 def _row(scenario: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns a row of the table: means and standard deviations over the seeds, of the best and of the last epoch."""
+    """Returns a table row: the accuracy's mean and standard deviation over the seeds, for the best and last epoch."""
     return {
         "scenario": scenario,
         **{key: summaries[0][key] for key in ("weights", "learning_parameters")},
@@ -121,7 +121,7 @@ def _markdown(summary: Mapping[str, Any]) -> str:
         f"Validation accuracy on {summary['data']} ({summary['images']['validation']} pictures), {CITATION}, "
         f"seed {', '.join(map(str, summary['seeds']))}:",
         "",
-        "| scenario | starts from | best epoch | last epoch | parameters that learn | training seconds |",
+        "| scenario | starts from | best epoch | last epoch | trained parameters | training seconds |",
         "|---|---|---|---|---|---|",
     ]
     for row in summary["table"]:

@@ -54,7 +54,7 @@ def _check_processes(settings: Settings) -> None:
 
 
 class _Training:
-    """Data and network of one training, from its first batch to its figures.
+    """One training: its data, network, batches, summary and figures.
 
     `learner` is the module that is trained: the last layer, with features as inputs, if features are cached; otherwise
     the network, with pictures as inputs. `pretrained` is None if the network starts from random weights.

@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 
 class _Canvas:
-    """A picture to paint on. Coordinates are randomly rotated, scaled and shifted; length 1 is about 0.4 sides."""
+    """A picture to paint on. Coordinates are randomly rotated, scaled and shifted; length 1 is about 0.4 of a side."""
 
     def __init__(self, random: np.random.Generator) -> None:
         side = _SIDE * _SCALE

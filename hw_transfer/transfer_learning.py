@@ -1,4 +1,4 @@
-"""The four functions of eecs545-w20-hw4 Q5 under the sheet's names. In the example, data.py reads the data.
+"""The four functions of eecs545-w20-hw4 Q5 under the sheet's names, used with data.py as shown here.
 
 >>> images = load("hymenoptera", Path("data"))
 >>> train, val = training_batches(images.train, 224, 4, seed=42), evaluation_batches(images.val, 224)
@@ -54,8 +54,8 @@ def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) 
     """Trains `model`, validates after each epoch, and leaves it with the best epoch's weights (Q5a).
 
     Args:
-        model: network with pictures as inputs, or its last layer with features of `cache_features` as inputs; the
-            outputs are the scores of the classes.
+        model: network that takes pictures, or its last layer, which takes the output of `cache_features`; returns the
+            scores of the classes.
         train: training batches (inputs, labels).
         val: validation batches (inputs, labels).
         recipe: settings of the optimization.
@@ -96,14 +96,14 @@ def make_optimizer_and_schedule(
 
 
 def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """Returns the cross entropy on a batch, the number of pictures, and the number of right answers as "accuracy"."""
+    """Returns the loss on a batch, the number of pictures, and under "accuracy" the number of correct predictions."""
     inputs, labels = (tensor.to(_device(model)) for tensor in batch)
     scores = model(inputs)
     return F.cross_entropy(scores, labels), len(labels), {"accuracy": torch.count_nonzero(scores.argmax(1) == labels)}
 
 
 def evaluate(model: nn.Module, val: Batches) -> Row:
-    """Computes the mean loss and the accuracy of `model`, in eval mode, on `val`, shared among the processes."""
+    """Computes loss and accuracy of `model`, already in eval mode; each process computes a share of every batch."""
     sums = torch.zeros(3, dtype=torch.float64, device=_device(model))
     for batch in val.epoch(0):
         loss, count, right = loss_function(model, batch)

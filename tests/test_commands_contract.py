@@ -28,7 +28,7 @@ EVERY_TRAINING = pytest.mark.parametrize("command", TRAININGS)
 
 @pytest.fixture(autouse=True)
 def tiny(request, monkeypatch, undrawn):
-    """The networks of the command are as small as `trained` makes them, and nothing is drawn."""
+    """Makes the command's networks as small as those of the fixture `trained`, and draws no figures."""
     command = request.node.callspec.params.get("command") if hasattr(request.node, "callspec") else None
     for name, tiny in TINY.items():
         if command and name.partition(".")[0] == command.partition(".")[0]:
@@ -71,7 +71,7 @@ for command in (*trainings, *others):
 
 
 def test_help_and_wrong_flags_are_answered_before_anything_slow_is_imported(tmp_path):
-    """In one process for all commands: each begins without torch, because none of those before imported it."""
+    """One process runs all commands. Each starts without torch, since no earlier command has imported it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     others = [command for command in commands.COMMANDS if command not in TRAININGS]
     line = [sys.executable, "-c", QUICK, ",".join(TRAININGS), ",".join(others)]
@@ -131,7 +131,7 @@ def test_an_interrupted_training_is_resumed_to_the_same_bits(command, variant, p
     assert ended.status == 128 + number
     assert f"esume with: python -m {command} --resume" in ended.err and ended.err.endswith(f"{folder}\n")
     assert not (folder / "summary.json").exists()
-    moved = []  # where the data are may change
+    moved = []  # the data may be moved before the run is resumed
     if point == "metrics 1" and run.flags[0].endswith("_dir"):
         moved = [run.flags[0], str(shutil.copytree(run.flags[1], tmp_path / "moved" / Path(run.flags[1]).name))]
     run.main(["--resume", str(folder), *moved])
@@ -329,14 +329,14 @@ def test_a_damaged_run_is_one_line_to_the_commands_that_use_it(command, trained,
         shutil.copy(trained(training, other).folder / "best.safetensors", folder)
         messages.append(use(folder).refusal)
     assert all(re.search("holds weights for|do not fit this network", message) for message in messages)
-    assert "holds weights for" in messages[0]  # before it is read any further
+    assert "holds weights for" in messages[0]  # the metadata are checked before the weights
 
 
 # ── comparisons ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("command", COMPARISONS)
-def test_a_comparison_goes_on_where_it_was_and_trains_nothing_twice(command, trained, tmp_path, monkeypatch):
+def test_a_comparison_is_resumed_and_trains_nothing_twice(command, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(ocr_compare, "ROWS", {"layers": {layers: ["--conv_layers", layers] for layers in "23"}})
     training = f"{command.partition('.')[0]}.train"
     flags = [*trained(training).data_flags, *TINY[training].flags.split(), *COMPARISONS[command].split()]
@@ -375,4 +375,4 @@ def test_a_comparison_goes_on_where_it_was_and_trains_nothing_twice(command, tra
     for flag in (["--seed", 1], ["--resume", first], ["--overwrite"], ["--dry_run"]):
         assert f"{flag[0]} is a flag of single trainings" in refusal(MAINS[command], *flags, *flag)
     (first / "metrics.csv").write_bytes(b"\xff,\n")
-    assert run_command(MAINS[command], *flags).status in (0, 2)  # some of them draw its curves
+    assert run_command(MAINS[command], *flags).status in (0, 2)  # 2 if the command draws metrics.csv

@@ -204,11 +204,11 @@ def test_compare_layers(runs, capsys):
         difference = result["mean_absolute_difference"][layer]
         assert difference["before_copying"] > 0.01 and difference["after_copying"] < 1e-5
     assert result["accuracy"]["own"] == result["accuracy"]["default"]
-    assert result["ratio_own_default"] > 0 and "ratio own / default" in capsys.readouterr().out
+    assert result["ratio_own_default"] > 0 and "ratio ours / torch's" in capsys.readouterr().out
 
 
 def test_compare_layers_wants_a_run_of_cifar(runs):
-    with pytest.raises(UserError, match="a run of the network oct, expected one of cifar"):
+    with pytest.raises(UserError, match="a run of the network oct, expected the network cifar"):
         compare_layers.main([str(runs["oct"])])
 
 
