@@ -3,7 +3,7 @@
     python benchmarks/asr.py [--preset notebook sheet] [--part training generation memory] [--rounds 1] [--threads 1]
         [--dataset_dir FOLDER]
 
-The course's code pads every clip to 2 754 frames and every text to 98 characters, writes attention out without masks,
+The course's code pads every clip to 2 754 frames and every text to 98 characters, has no padding mask in attention,
 and computes the whole text again for each generated character. Our code is what `hw_asr.train` runs. Both compute the
 same network with the same number of threads. The measurements of the two alternate, and the median of the rounds'
 ratios is printed.
@@ -14,7 +14,7 @@ for it. In generation, both write 98 characters for each clip: no text ends earl
 
 The clips are noise of the durations of LJSpeech's clips, or the clips of --dataset_dir (`hw_asr.synthesize` makes such
 datasets). Peak memory is measured in a process that trains on twelve batches in random order, including the 64 longest
-clips; after batches of many sizes, a process holds one and a half times the memory of its largest step.
+clips. Batches of many sizes raise this peak to one and a half times the memory of the largest step alone.
 """
 
 import itertools

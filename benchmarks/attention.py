@@ -2,8 +2,8 @@
 
     python benchmarks/attention.py [--threads 2] [--rounds 5]
 
-Time, memory and exponent of linear attention (D = 16, three terms, --kernels fast) are measured in a new process for
-each length. Then both attentions are timed alternately: alone, and in training steps of the classifier.
+For each length L, a new process measures time and memory of linear attention (D = 16, three terms, --kernels fast).
+The exponent p in time ∝ Lᵖ is fitted. Both attentions are also timed alternately: alone, and in classifier training.
 """
 
 from collections.abc import Callable

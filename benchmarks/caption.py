@@ -6,7 +6,7 @@ The course's code runs one LSTMCell and one last layer for each word and, with a
 each word. It uses torch's dropout, Adam and gradient clamping, and captions one image at a time. Ours is the code that
 `hw_caption.train` runs. The sizes are Sydney's: a vocabulary of 190 words, 49 regions of 512 features, and captions
 with the lengths of its training captions. The course's batches are in random order; ours have captions of similar
-length. Captions and threads are the same, the two are timed alternately, and the median of the ratios is printed.
+length. Both get the same captions and threads and are timed alternately; the median of the ratios is printed.
 """
 
 import statistics
@@ -143,7 +143,7 @@ def compare_greedy(kind: str, rounds: int) -> None:
     examples.batches = [
         (r, sentence.expand(len(r), -1), torch.full_like(n, len(sentence))) for r, _, n in 4 * examples.batches
     ]
-    our_training(decoder, examples, "fp32", lr=5e-3)  # so that it generates captions of that length
+    our_training(decoder, examples, "fp32", lr=5e-3)  # so that it generates captions as long as `sentence`
     decoder.eval()
     course = PLAIN[kind](VOCABULARY).eval()
     course.load_state_dict(decoder.state_dict())

@@ -5,8 +5,8 @@
 The straightforward loop is written as in a first solution: TensorDataset of floats, DataLoader, contiguous tensors,
 fp32, nn.Dropout, zero_grad / backward / step / loss.item(). Ours is `hw_common.training.loop.fit`, called as in
 `hw_cnn.train`. Both train FashionCNN on the same images with the same number of threads, alternately, each in a process
-of its own; the median of the rounds' ratios is printed. `--accuracy` also trains both on the sample to the end,
-with five seeds, to show that the accuracies are equal.
+of its own; the median of the rounds' ratios is printed. `--accuracy` also trains both to the end on the built-in
+sample data, with five seeds, to show that the accuracies are equal.
 """
 
 import functools
@@ -99,7 +99,7 @@ def our_trainer(batch_size: int, count: int) -> Callable[[str], nn.Module]:
 def main() -> None:
     flags = harness.parser(__doc__, rounds=7)
     flags.add_argument("--batch_size", nargs="+", type=int, default=[8, 64, 256])
-    flags.add_argument("--images", type=int, default=4096, help="images per round (batch 8; four times as many above)")
+    flags.add_argument("--images", type=int, default=4096, help="images per round at batch 8; otherwise 4 times this")
     flags.add_argument("--accuracy", action="store_true")
     arguments = harness.parse(flags)
     for batch_size in arguments.batch_size:

@@ -67,7 +67,7 @@ def train(
 
 
 def plain_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
-    """The end of a training step, as in a first solution."""
+    """Computes the gradients and updates the parameters, as in a first solution; returns the loss."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -80,9 +80,9 @@ def time_trainings(
     precisions: Sequence[str],
     rounds: int,
 ) -> dict[str, list[float]]:
-    """Seconds of two trainings that take turns, each in a process of its own: "baseline", and ours by precision.
+    """Times the baseline and our training alternately; returns each round's seconds by "baseline" or precision.
 
-    `baseline` and `ours` are called once in their processes. Each returns the function to time; ours takes a precision.
+    Each runs in its own process. `baseline` and `ours` return the function to time there; ours takes a precision.
     """
     with Worker(baseline) as slow, Worker(ours) as fast:
         calls = {"baseline": slow, **{precision: functools.partial(fast, precision) for precision in precisions}}

@@ -49,7 +49,7 @@ class Calls:
 
     Attributes:
         deadly: number of the call at which the process is killed; None for no kill.
-        points: for each call, the number of its write, and the file's name with "first" (new file) or "again".
+        points: for each call, the index of its write, and the file's name with ", first" (new file) or ", again".
         writes: name and bytes of each file that was written.
     """
 

@@ -1,10 +1,10 @@
-"""Time of an epoch of freeze with and without cached features, as a ratio within one run.
+"""Time of a training epoch of the last layer (freeze) with and without cached features, as a ratio within one run.
 
     python benchmarks/transfer.py [--rounds 3] [--threads 2] [--precision bf16]
 
-The pictures are noise, of the sheet's number and size, since the time does not depend on their content; each epoch
-trains on all of them and validates. Goal: at least 20 times as fast with cached features. The time for computing the
-features once is printed too.
+The pictures are noise, because the time does not depend on their content; their number and size are the sheet's. Each
+epoch trains on all of them and validates. Goal: at least 20 times as fast with cached features. The time for computing
+the features once is printed too.
 """
 
 import time

@@ -155,7 +155,7 @@ class Layer:
         )
 
     def _move(self, arguments: tuple[Any, ...], rng: Generator) -> tuple[Directions, list[Any]]:
-        """For each differentiable argument: a random direction and all arguments with that one moved ±STEP along it."""
+        """For each argument with a gradient: a random direction, and all arguments after a ±STEP move of this one."""
         directions, moved = [], []
         for number, name in enumerate(self.inputs):
             if f"d{name}" in (*self.gradients, *self.outputs):

@@ -125,7 +125,7 @@ def right_for_own_forward(results: Sequence[Result]) -> set[str]:
     """Names of the wrong gradients that are right derivatives of the student's own forward function.
 
     Gradients of arguments that the forward function does not use cannot be compared with anything. They are included if
-    there are other wrong gradients and all of these are such derivatives.
+    there are other wrong gradients and each of these is a derivative of the student's forward function.
     """
     smooth = [result for result in results if result.case.directions]
     wrong = {name for result in results for name in result.wrong}

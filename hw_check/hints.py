@@ -16,7 +16,7 @@ Guess = tuple[str, str, Callable[[], ndarray]]
 
 TOLERANCE = {"float64": 1e-8, "float32": 2e-4}
 FLOOR = {"float64": 1e-6, "float32": 1e-2}
-"""Smallest divisor of relative errors, because a loss near zero has the rounding errors of the large scores in it."""
+"""Smallest divisor of relative errors; a loss near zero would exaggerate the rounding errors of large scores."""
 
 _LETTERS = {
     "N": "the batch size N",

@@ -103,7 +103,7 @@ def _judge_after_wrong_forward(function: Function, cases: Sequence[Case], result
         hint = f"not tested: {hint}" if stopped else f"may follow from the mistake in {function.needs}: {hint}"
         return dataclasses.replace(_row(function, cases, 0, hint), status="unclear")
     if share == 1 and following:
-        hint = f"right for the student's own {function.needs}, whose mistake it follows"
+        hint = f"right for the student's own {function.needs}, which is itself wrong"
     return _row(function, cases, share, hint, results)
 
 

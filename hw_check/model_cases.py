@@ -129,7 +129,7 @@ def _is_varied(captions: ndarray) -> bool:
 
 
 def _move(params: Mapping[str, ndarray], rng: Generator) -> tuple[Directions, list[Any]]:
-    """For each parameter: a random direction, and all parameters with that one moved ±STEP along it."""
+    """For each parameter: a random direction, and all parameters after a ±STEP move of this one along it."""
     directions, moved = [], []
     for name, value in params.items():
         direction = rng.normal(size=value.shape)

@@ -42,7 +42,7 @@ class Outcome:
 
     answers: list[Any] | None = None  # the answer to each case, as `child.py` sent it; None if there are none
     failure: str = ""  # the reason why there are no answers, for the report; empty if there are answers
-    missing: str = ""  # name of the needed function, or of the tested one, if the file does not define it
+    missing: str = ""  # name of the tested or needed function that the file does not define; else empty
     untested: bool = False  # whether the function was not run because the function that it needs failed
 
 
@@ -186,7 +186,7 @@ class _Child:
         return taken
 
     def _end(self) -> str:
-        """Describes how the process closed the pipe. WNOWAIT keeps an ended process's id reserved until the kill."""
+        """Describes how the process closed the pipe. WNOWAIT keeps an ended process's id reserved for `killpg`."""
         for _ in range(100):
             ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:

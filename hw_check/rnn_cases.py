@@ -13,7 +13,7 @@ from hw_numpy import rnn_layers
 def _recurrent(
     rng: Generator, N: int, D: int, H: int, T: int = 0, gates: int = 1, states: int = 1
 ) -> tuple[Any, ...]:  # fmt: skip
-    """Draws the input (of one step if T is 0), then `states` states from before the steps, then Wx, Wh and b."""
+    """Draws the input (of one step if T is 0), `states` initial states, Wx, Wh and b."""
     x = rng.normal(size=(T, N, D) if T else (N, D))
     before = [rng.normal(size=(N, H)) for _ in range(states)]
     shapes = (D, gates * H), (H, gates * H), (gates * H,)

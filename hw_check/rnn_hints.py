@@ -39,7 +39,7 @@ def _rnn_step_backward(
         "the derivative of tanh, 1 − next_h², is missing": 1.0,
         "the derivative of tanh is 1 − next_h², not 1 − next_h": 1 - np.tanh(a),
         "the derivative of tanh is 1 − next_h², not next_h²": np.tanh(a) ** 2,
-        "the derivative of tanh is 1 − next_h², not of the logistic function": np.tanh(a) * (1 - np.tanh(a)),
+        "the derivative of tanh is 1 − next_h², not that of the logistic function": np.tanh(a) * (1 - np.tanh(a)),
         "tanh is applied twice: next_h is already its value": 1 - np.tanh(np.tanh(a)) ** 2,
         "the derivative uses the square of next_h, not of the input of tanh": 1 - a**2,
     }

@@ -34,7 +34,7 @@ Makes the caption files that eecs545-w20-hw4 Q4 reads from a data set of images 
 
 SOURCE is a folder or a tar archive with images and one of
   dataset.json  Karpathy's format: the splits train (with restval) and val are used, test is left out
-  captions.txt  Flickr8k's format, a line image,caption per caption; every tenth image is for validation
+  captions.txt  Flickr8k's format: one line «image,caption» for each caption; every tenth image is for validation
 FOLDER must not exist yet; it also gets small copies of the images. An image's features are the inputs of the last layer
 of torchvision's ResNet-18. PCA, fitted to the training images, projects them on at most 512 directions.
 """

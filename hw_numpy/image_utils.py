@@ -99,7 +99,7 @@ def download(url: str, seconds: float, largest: int) -> bytes:
     Raises:
         UserError: the download fails, takes longer than `seconds` in all, or has more than `largest` bytes.
     """
-    opener = urllib.request.OpenerDirector()  # unlike build_opener's, has no handlers for files, FTP and data
+    opener = urllib.request.OpenerDirector()  # build_opener would add handlers for files, FTP and data
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),

@@ -2,13 +2,13 @@
 
 Every `…_forward` returns its output and a cache; the `…_backward` of the same name takes the output's gradient and the
 cache, and returns the arguments' gradients. All gradients are derivatives of the loss. No argument is changed in place,
-and single precision stays single precision. H'' and W'' are the height and width of an output.
+and single precision stays single precision. H'' and W'' are the height and width of an output. As on the sheet, *filt
+slides a kernel over an image without flipping it (valid cross-correlation), and *full is the full convolution.
 
 Memory layout. NumPy is fast when its innermost loop runs along neighbouring elements. A row of a feature map has a
 couple of dozen pixels, a batch has a hundred images; so `conv_forward` returns its (N, F, H'', W'') output as a view of
 an array stored as (F, H'', W'', N). The element-wise layers keep this order. Flattening for `fc_forward` then needs no
-copy, because the matrix product can read a transposed matrix. Arrays in any other layout give the same results more
-slowly.
+copy, because the matrix product can read a transposed matrix. Other layouts give the same results more slowly.
 """
 
 from collections.abc import Iterator, Mapping

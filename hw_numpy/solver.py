@@ -87,7 +87,7 @@ class BaseSolver:
         return -(-self.num_train // self.batch_size)
 
     def epoch_losses(self) -> list[float]:
-        """Mean loss over the samples in each finished epoch, each with its loss in the step that trained on it."""
+        """For each finished epoch, the mean of the losses of its steps, weighted by their numbers of samples."""
         begins = np.arange(0, self.num_train, self.batch_size)
         sizes = np.minimum(self.batch_size, self.num_train - begins)
         losses = np.reshape(self.loss_history[: self.epoch * len(sizes)], (self.epoch, len(sizes)))
@@ -294,7 +294,7 @@ def _load_params(own: Mapping[str, ndarray], arrays: Mapping[str, ndarray], pref
 def keep_freed_memory() -> None:
     """Makes the GNU C library keep up to 64 MB of freed memory for the next step; has no effect on other libraries.
 
-    The library returns free memory to the system beyond a limit, twice the largest block freed so far. Page faults in
-    allocating the 30 MB of a ConvNet step again take a third of its time. Freeing a block of 31 MiB raises the limit.
+    The library returns free memory to the system beyond a limit, twice the largest block freed so far. If each ConvNet
+    step had to get its 30 MB again, page faults would take a third of its time. Freeing 31 MiB here raises the limit.
     """
     np.empty(31 * 2**20, dtype=np.uint8)

@@ -91,7 +91,7 @@ def build(sheets: Sequence[Sheet], settings: Settings) -> list[Path]:
     Raises:
         UserError: typst or a report's file is missing, a run folder is damaged, or a command failed. The other
             commands and PDFs are finished first.
-        Stopped: Ctrl-C or SIGTERM; the running command has saved.
+        Stopped: Ctrl-C or SIGTERM, after the running command has saved its state.
     """
     document.check(sheets)
     settings.check_use(sheets)

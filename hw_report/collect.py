@@ -72,7 +72,7 @@ class Collector:
 
         Args:
             key: key of the numbers.
-            suffix: the name of the folder is that of `head` with this suffix.
+            suffix: text that is appended to the name of `head`; the result is the folder's name.
             name: the whole name of the folder, in place of the suffix.
             data: the data in words, if the summary names no data set.
 
@@ -104,7 +104,7 @@ class Collector:
             key: key of these numbers.
             of: key of the run.
             name: name of the file.
-            command: command that writes the file, without its last argument, the run folder; "" if the run writes it.
+            command: command that writes the file if the run folder is appended to it; "" if the run writes the file.
             select: picks the wanted part of the content.
 
         Raises:
@@ -147,7 +147,7 @@ class Collector:
 
     def remake(self, folder: Path) -> str:
         """The command line that makes a run folder again."""
-        return f"{self.command} without --use" if self.own else f"rm -r {shlex.quote(str(folder))} && {self.command}"
+        return f"{self.command} (and drop --use)" if self.own else f"rm -r {shlex.quote(str(folder))} && {self.command}"
 
 
 def _numbers(run: Run, summary: Mapping[str, Any]) -> Numbers:

@@ -63,7 +63,7 @@ class Answer:
 
 
 def mean(row: Mapping[str, Any], metric: str) -> str:
-    """`metric` of a row as mean ± standard deviation; only the mean if there is one seed, no decimals in a count."""
+    """`metric` of a row: mean ± standard deviation, only the mean for a single seed, or a count without decimals."""
     value, deviation = row[metric], row.get(f"{metric}_std")
     if isinstance(value, int):
         return str(value)

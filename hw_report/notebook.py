@@ -84,7 +84,7 @@ def _execute(notebook: "NotebookNode", folder: Path, temporary: Path) -> None:
                 process.kill()  # ends the thread as well
             raise
         finally:
-            atexit.unregister(client._cleanup_kernel)  # remains registered if the kernel did not start, and would fail
+            atexit.unregister(client._cleanup_kernel)  # would fail at exit if the kernel did not start
 
 
 def _kernel(temporary: Path) -> "AsyncKernelManager":

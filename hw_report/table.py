@@ -84,7 +84,7 @@ def measured(answer: Answer, number: Number, records: Path = RECORDS) -> tuple[s
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not hold the number of question {answer.question}, {number.title} ({type(error).__name__}: "
-            f"{error}); make it again with: python -m hw_common.record RUN (the run folder that this makes: {command})"
+            f"{error}); make it again with: python -m hw_common.record RUN (the run folder made by: {command})"
         ) from error
 
 

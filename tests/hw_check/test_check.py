@@ -176,7 +176,7 @@ def test_gradient_of_a_wrong_function_is_right_for_it(tmp_path):
     rows = graded(plant(tmp_path, planted))
     assert rows["conv_forward"].status == "failed"
     assert (rows["conv_backward"].status, rows["conv_backward"].points) == ("passed", 7)
-    assert rows["conv_backward"].hint == "right for the student's own conv_forward, whose mistake it follows"
+    assert rows["conv_backward"].hint == "right for the student's own conv_forward, which is itself wrong"
 
 
 def test_state_kept_outside_the_cache_is_found(tmp_path):

@@ -97,7 +97,7 @@ def test_a_file_that_is_none(tmp_path):
         ),
         (
             '{"summary.json": {"schema": 1}}',
-            r"does not hold the number of question 1\(a\), accuracy \(KeyError.*this makes: python",
+            r"does not hold the number of question 1\(a\), accuracy \(KeyError.*made by: python",
         ),
         ('{"summary.json": {"schema": 1, "table": [{}]}}', r"does not hold the number of question 1\(a\)"),
         (
