@@ -47,7 +47,7 @@ class _Ensemble:
 
 
 def greedy(decoders: Sequence[Decoder], regions: Tensor, max_length: int) -> list[Hypothesis]:
-    """Generates captions of the most probable word at each step, until END; see `hw_common.training.decoding.greedy`.
+    """Appends the most probable word at each step, until END; see `hw_common.training.decoding.greedy`.
 
     Args:
         decoders: an ensemble in eval mode, with torch.inference_mode on; the sheet's model is an ensemble of one.

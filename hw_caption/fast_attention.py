@@ -146,7 +146,7 @@ class AttentionLoop(torch.autograd.Function):
             lstm_input[:, :encoder_dim] = torch.bmm(attention_weights[:, None], regions).squeeze(1)
             lstm_input[:, encoder_dim:] = hidden
             gate += F.linear(lstm_input, weight)
-            gate.sigmoid_()  # all four gates; the textbook's candidate is tanh = 2 candidate - 1
+            gate.sigmoid_()  # all four gates; the tanh of the LSTM's equations is 2 candidate - 1
             new = torch.addcmul(input_gate, input_gate, candidate, value=-2)  # -input_gate · tanh
             cell = torch.sub(forget_gate * cell, new, out=cell_out)
             hidden = torch.mul(output_gate, torch.tanh(cell, out=tanh_cell), out=hidden_out)

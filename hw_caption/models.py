@@ -50,7 +50,7 @@ class State:
     attention_weights: Tensor | None = None  # (B, R), from the latest step of a decoder with attention
 
     def select(self, rows: Tensor) -> "State":
-        """The states of the captions `rows` (an index tensor, which may repeat them), without attention weights."""
+        """The states of the captions with the indices `rows`, which may repeat, without attention weights."""
         return State(self.hidden[rows], self.cell[rows], self.regions[rows])
 
 

@@ -16,7 +16,7 @@ from hw_common.runs.figures import Series
 
 _COLUMNS = 7  # pictures in a row of an attention figure
 _LINE = 88  # characters in a line of text
-_MAX_STEM = 60  # characters of an image's name in a file name, which are at most 240 bytes
+_MAX_STEM = 60  # maximum number of characters that a file name keeps of an image's name; they take at most 240 bytes
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
 
 
 def add_kernels_flag(group: argparse._ActionsContainer) -> None:
-    """Adds the choice between the textbook's code and the faster code that computes the same."""
+    """Adds the choice between the code that the report names and the faster code that computes the same."""
     text = "plain trains with the code that the report names; fast computes the same numbers faster (default)"
     add_flag(group, "kernels", choices=("plain", "fast"), default="fast", help=text)
 
@@ -248,7 +248,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = 141
     except (Exception, KeyboardInterrupt) as error:
         status, message = _explain(error)
-        # Under torchrun, the main process prints. Only a lack of memory can end another process alone.
+        # Under torchrun, the main process prints. Other processes fail alone only if they are out of memory.
         if os.environ.get("LOCAL_RANK", "0") == "0" or _is_out_of_memory(error):
             print(" ".join(message.split()), file=sys.stderr)
     finally:

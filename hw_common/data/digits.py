@@ -28,7 +28,7 @@ class Digits(Generic[Part]):
     hashes: Mapping[str, str]  # SHA-256 of each data file; for the sample, of the images and labels
 
     def convert(self, change: Callable[[Part], Converted]) -> "Digits[Converted]":
-        """The same digits in another form: `change` converts a part."""
+        """Returns the digits with each of the three parts converted by `change`."""
         return Digits(self.name, change(self.train), change(self.val), change(self.test), self.hashes)
 
 

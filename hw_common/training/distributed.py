@@ -17,7 +17,7 @@ _rows = (0, 0, 0)
 
 
 def start(device: torch.device) -> None:
-    """Joins the group of processes if torchrun started this one; with NCCL on GPUs and gloo on CPUs."""
+    """Joins the group of processes if torchrun started this process. GPUs use NCCL, CPUs use gloo."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
@@ -70,7 +70,7 @@ def latest_rows() -> tuple[int, int, int]:
 
 
 def weight() -> float:
-    """Weight of the rows of the latest `share` in a sum over processes: less than 1 if all processes compute them."""
+    """Weight of the latest `share` in a sum over processes: 1, or 1 / world_size if all processes compute its rows."""
     first, last, count = _rows
     return 1 / world_size() if count and last - first == count else 1.0
 

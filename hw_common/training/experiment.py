@@ -133,7 +133,7 @@ def _open_run(
 
 
 def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[str, Any]:
-    """Evaluates and draws after training; if interrupted, a resumed run repeats all of these steps from last.pt."""
+    """Evaluates and draws after training. After an interruption, a resumed run repeats these steps from last.pt."""
     try:
         summary = experiment.summarize(fitted)
         if run is None:

@@ -181,8 +181,8 @@ class _Trainer:
         what = "gradient" if math.isfinite(loss) else "loss"
         smaller = self._learning_rate() / 10
         raise UserError(
-            f"the {what} is not finite at epoch {self.at.epoch + 1}, step {self.at.step + 1}; the weights were not "
-            f"changed by it. Try a smaller learning rate, for example --lr {smaller:g}"
+            f"the {what} is not finite at epoch {self.at.epoch + 1}, step {self.at.step + 1}; this step did not "
+            f"change the weights. Try a smaller learning rate, for example --lr {smaller:g}"
         )
 
     def _learning_rate(self) -> float:
