@@ -23,7 +23,7 @@ class InferenceSettings:
     # Numbers of frames and tokens of every batch in the course's notebook, where padding is processed like sound. None
     # means that batches are padded as little as possible and the padding is masked.
     pad_to: tuple[int, int] | None
-    max_length: int  # number of characters of a text, including STOP; at most the decoder's text_positions
+    max_length: int  # largest number of characters of a text, including STOP; at most the decoder's text_positions
     beam: int | None = None  # width of the beam search; None for greedy search
 
     @classmethod

@@ -71,7 +71,7 @@ class TaylorLinearAttention(nn.Module):
     """Z ≈ D⁻¹ Φ(Q) Φ(K)ᵀ V with the diagonal matrix D = Diag(Φ(Q) Φ(K)ᵀ 1) (ist-2023-24-hw2 Q1.3).
 
     If Φ(K)ᵀ V is computed first, this takes O(LMD) time and O(LM + MD) memory, linear in L (Q1.4). (`attend_causally`
-    takes O(LMD) memory here; see `FastTaylorLinearAttention`.) In these costs, D is the number of features.
+    takes O(LMD) memory here; see `FastTaylorLinearAttention`.) In these costs, D is `dimension`, not the matrix.
 
     Args:
         dimension: D, features of a query or key.

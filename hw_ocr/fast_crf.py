@@ -14,9 +14,9 @@ from torch import Tensor
 
 from hw_ocr.crf import LinearChainCRF
 
-# In `_LogPartition`, terms below exp(-708) times the upper bound of Z underflow: exp(-708) is the smallest normal
-# float64. A lost term does no harm if it is below exp(-36) times the sum: exp(-36) is the rounding of float64. With
-# another factor of exp(-36) as a margin, Z must be at least exp(-708 + 2·36) times its upper bound.
+# `_LogPartition` loses terms of Z below exp(bound - 708): exp(-708) is the smallest normal float64, and `bound` is the
+# upper bound of a sequence's score in `log_partition`. A lost term does no harm if it is below exp(-36) Z: exp(-36) is
+# the rounding of float64. With another factor of exp(-36) as a margin, log Z must be at least bound - 708 + 2·36.
 _LARGEST_GAP = 708 - 2 * 36
 _TINY = torch.finfo(torch.float64).tiny
 # Number of words that one step of Viterbi decoding processes at once. With 26 tags, it is the largest number for which
