@@ -35,7 +35,7 @@ def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int
     rows = relative_changes(before, after, is_stride_one)
     for row in rows:
         aligned = row.get("change_when_shifted_along")
-        text = f", difference from the shifted maps {aligned:.2e}" if aligned is not None else ""
+        text = f", {aligned:.2e} if the original maps are shifted too" if aligned is not None else ""
         print(f"{row['layer']}: relative change {row['change']:.4f}{text}")
     folder, stem = finished.run.folder, finished.run.free_stem("equivariance")
     figure = _draw_shift(finished.title, (pixels[0], shifted[0]), before[:2], after[:2], is_stride_one)
@@ -92,7 +92,7 @@ def _draw_shift(
         # Only the image and the maps of a first convolution of stride 1 move by exactly one pixel.
         if number == 0 or (number == 1 and is_stride_one):
             cells.append(_on_common_scale(other[:, 1:] - one[:, :-1], one))
-            titles.append("difference from\nthe shifted map")
+            titles.append("after minus\nshifted before")
         else:
             cells.append(np.full((1, 1), np.nan))
             titles.append("")

@@ -45,7 +45,7 @@ class MyConv2d(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, one for each kernel.
-        kernel_size: height and width of the kernels; if odd, padding kernel_size // 2 keeps the size at stride 1.
+        kernel_size: height and width of the kernels; if odd, padding kernel_size // 2 and stride 1 keep the image size.
         stride: distance in the input between neighbouring output pixels.
         padding: width of the border of zeros: kernel_size // 2 centres the kernel as in Equation 4; Task 1 has 0.
     """

@@ -74,8 +74,8 @@ class OctCNN(nn.Module):
 
     def scores(self, images: Tensor) -> Tensor:
         """images: (B, 1, 28, 28) float; returns the input of the LogSoftmax, (B, classes)."""
-        x = self.pool(F.relu(self.conv1(images)))  # (B, 8, 14, 14): side 28 → 28 → 14, with strides 28 → 14
-        x = self.pool(F.relu(self.conv2(x))).flatten(1)  # (B, 576): side 14 → 12 → 6, with strides 14 → 6
+        x = self.pool(F.relu(self.conv1(images)))  # (B, 8, 14, 14): side 28 → 28 → 14, or 28 → 14 by stride 2
+        x = self.pool(F.relu(self.conv2(x))).flatten(1)  # (B, 576): side 14 → 12 → 6, or 14 → 6 by stride 2
         x = self.dropout(F.relu(self.fc1(x)))
         return self.fc3(F.relu(self.fc2(x)))
 

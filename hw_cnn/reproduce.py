@@ -53,7 +53,7 @@ _COLUMNS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains and draws what is missing, then lists tables and figures."""
     flags = reproduce.parser(HOMEWORK, __doc__)
-    only = "part of the sheet with this network (default: all three)"
+    only = "reproduce only the sheet of this network (default: all three sheets)"
     cli.add_flag(flags, "only", choices=tuple(_SAMPLE), help=only)
     arguments = flags.parse_args(argv)
     with reproduce.start(HOMEWORK, arguments) as made:
