@@ -2,9 +2,9 @@
 
 The decoder without attention runs whole captions through the kernel of nn.LSTM. The decoder with attention cannot,
 because each attention query is computed from the previous hidden state. With autograd, each step would run about 70
-small operations and add to gradients as large as the weights. With small batches, this would take longer than the
-matrix products of the step. Inside the loop, `AttentionLoop` therefore computes only what depends on the previous
-state. Its own backward pass computes the weights' gradients once for all steps.
+small operations and accumulate the gradients of its weights. With small batches, this would take longer than the matrix
+products of the step. Inside the loop, `AttentionLoop` therefore computes only what depends on the previous state. Its
+own backward pass computes the weights' gradients once for all steps.
 
 On a CPU, sigmoid is three times as fast as tanh, so tanh(x) is computed as 2 sigmoid(2x) - 1. In the attention, the -1
 adds the same constant to the energies of all regions, and softmax cancels it.

@@ -48,7 +48,7 @@ def _spots(rng: np.random.Generator, count: int, apart: float, reach: float = RE
     """`count` random points in the picture, at least `apart` pixels from one another."""
     found: list[tuple[float, float]] = []
     while len(found) < count:
-        x, y = MIDDLE + rng.uniform(-reach, reach, 2) * 0.7  # a square inside the circle
+        x, y = MIDDLE + rng.uniform(-reach, reach, 2) * 0.7  # a square inside the circle of radius `reach`
         if all(np.hypot(x - u, y - v) >= apart for u, v in found):
             found.append((x, y))
     return found

@@ -126,7 +126,7 @@ def parse_saved(parser: Parser, saved: Mapping[str, Any]) -> argparse.Namespace:
 
 
 def flag(parser: Parser, name: str, value: Any) -> list[str]:
-    """Returns the words that set `name` to `value` on a command line; an empty list if the flag has to be left out.
+    """Returns the words that set `name` to `value` on a command line; [] for None or a `store_true` flag that is off.
 
     Raises:
         UserError: there is no such argument.

@@ -137,7 +137,7 @@ class _Trainer:
         with autocast(self.device, self.precision):
             loss, count, sums = self.training.loss_function(self.parallel, batch)
         scaled, stop = self._agree(loss, count)
-        for parameter in self.parameters:  # faster than optimizer.zero_grad(), which also records the call
+        for parameter in self.parameters:  # faster than zero_grad(), which also calls the profiler
             parameter.grad = None
         scaled.backward()
         value = loss.item()
