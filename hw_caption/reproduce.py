@@ -1,4 +1,4 @@
-"""Trains both decoders of ist-2021-22-hw2 Question 3, and one without attention with our recommended settings.
+"""Trains both decoders of ist-2021-22-hw2 Question 3, then the one without attention with our recommended settings.
 
 Draws all figures. Finished trainings are kept, and interrupted ones are resumed.
 
