@@ -36,7 +36,7 @@ def parser() -> cli.Parser:
                 command, "channels", type=cli.positive_int, default=5, help="feature maps of each layer (default: 5)"
             )
         if name == "grad_cam":
-            number = "largest number of right and of wrong predictions, each (default: 10)"
+            number = "draw at most this many right and this many wrong predictions (default: 10)"
             add_flag(command, "each", type=cli.positive_int, default=10, help=number)
     return flags
 

@@ -1,4 +1,4 @@
-"""The networks of three sheets, each written in the order of its sheet's list.
+"""The networks of three sheets, with the layers in the order in which each sheet lists them.
 
 FashionCNN: ist-2021-22-hw2, Question 2.2. OctCNN: ist-2023-24-hw2, Questions 2.1 and 2.2, and
 `get_number_trainable_params`, Question 2.3. CifarCNN: convnets-2024-a2, Task 1.1.
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hw_cnn.layers import MyConv2d
-from hw_common.training.dropout import Dropout  # nn.Dropout; its masks do not depend on the number of processes
+from hw_common.training.dropout import Dropout  # nn.Dropout with the same masks for any number of processes
 
 
 class FashionCNN(nn.Module):

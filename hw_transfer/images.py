@@ -9,7 +9,7 @@ from hw_common.data.class_folders import ImageFile
 from hw_common.data.thread_map import thread_map, with_progress_bar
 from hw_common.runs.errors import UserError
 
-# Keeps the sheet's photos (about 500×375) as they are: a random crop has half of their pixels on average, over 224².
+# The sheet's photos (about 500×375) are not reduced: a random crop has half their pixels on average, more than 224².
 SHORTER_SIDE = 384
 _MAX_ASPECT_RATIO = 20  # without a limit, resizing the shorter side to 256 could make the longer side huge
 _LARGEST_TOTAL = 8 * 2**30  # bytes of all pictures together

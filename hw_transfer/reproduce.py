@@ -1,7 +1,7 @@
 """Trains both scenarios of eecs545-w20-hw4 Q5 and two more, and draws all figures.
 
-The two others train the last layer on cached features, and the whole network from random weights. Finished trainings
-are kept, and interrupted ones are resumed.
+Of the other two, one trains the last layer on cached features, and one trains the whole network from random weights.
+Finished trainings are kept, and interrupted ones are resumed.
 
   python -m hw_transfer.reproduce                              on the built-in sample, less than a minute
   python -m hw_transfer.reproduce --profile full --data_dir …  on hymenoptera with three seeds, about two hours
