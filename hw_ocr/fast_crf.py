@@ -7,6 +7,7 @@ then computed for many words at once, in contiguous memory.
 """
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor
 
 from hw_ocr.crf import LinearChainCRF
 
-# `_LogPartition` loses terms of Z below exp(bound - 708): exp(-708) is the smallest normal float64, and `bound` is the
-# upper bound of a sequence's score in `log_partition`. A lost term does no harm if it is below exp(-36) Z: exp(-36) is
-# the rounding of float64. With another factor of exp(-36) as a margin, log Z must be at least bound - 708 + 2·36.
+# `_LogPartition` loses at most exp(bound - 708) of Z: exp(-708) is the smallest normal float64, and `bound` is the
+# upper bound of log Z in `log_partition`. The loss does no harm below exp(-36) Z: exp(-36) is the rounding of float64.
+# With another factor of exp(-36) as a margin, log Z must be at least bound - 708 + 2·36.
 _LARGEST_GAP = 708 - 2 * 36
 _TINY = torch.finfo(torch.float64).tiny
 # Number of words that one step of Viterbi decoding processes at once. With 26 tags, it is the largest number for which
@@ -32,9 +33,9 @@ class FastLinearChainCRF(LinearChainCRF):
         emissions = self._check(emissions, mask)
         log_z = _LogPartition.apply(emissions, self.start, self.transitions, self.end, mask)
         with torch.no_grad():
-            # Upper bound of any sequence's score: best start, best tag of each letter, best transitions, best end.
+            # Upper bound of log Z: K^T sequences with the best start, tags, transitions and end.
             bound = emissions.amax(2).sum(1) + self.start.max() + self.end.max()
-            bound += (mask.sum(1) - 1) * self.transitions.max()
+            bound += (mask.sum(1) - 1) * self.transitions.max() + mask.sum(1) * math.log(len(self.start))
             precise = (log_z > bound - _LARGEST_GAP).all()
         return log_z if precise else super().log_partition(emissions, mask)
 
