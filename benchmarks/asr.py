@@ -75,7 +75,7 @@ def like_ljspeech(max_text: int) -> data.Split:
 
 
 class Chosen:
-    """The batches with the clips `groups`, with the interface that `fit` expects."""
+    """One batch for each list of clips in `groups`, with the interface that `fit` expects."""
 
     def __init__(self, batches: SequenceBatches, groups: list[list[int]]) -> None:
         self.batches, self.groups = batches, groups

@@ -3,10 +3,10 @@
     python benchmarks/caption.py [--rounds 7] [--threads 1] [--precision fp32 bf16]
 
 The course's code runs one LSTMCell and one last layer for each word and, with attention, projects the regions again for
-each word. It uses torch's dropout, Adam and gradient clamping, and captions one image at a time. Ours is the code that
-`hw_caption.train` runs. The sizes are Sydney's: a vocabulary of 190 words, 49 regions of 512 features, and captions
-with the lengths of its training captions. The course's batches are in random order; ours have captions of similar
-length. Both get the same captions and threads and are timed alternately; the median of the ratios is printed.
+each word. It uses torch's dropout, Adam and gradient clamping, and generates one caption at a time. Ours is the code
+that `hw_caption.train` runs. The sizes are Sydney's: a vocabulary of 190 words, 49 regions of 512 features, and
+captions with the lengths of its training captions. The course's batches are in random order; ours have captions of
+similar length. Both get the same captions and threads and are timed alternately; the median of the ratios is printed.
 """
 
 import statistics

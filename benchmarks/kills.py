@@ -183,7 +183,8 @@ class Kills:
     """Kills sessions and counts the consequences.
 
     Attributes:
-        table: for each kind of write, the numbers of kills, hits, torn and stale files, and different results.
+        table: for each kind of write, the numbers of kills, hits (the session had not ended before the kill), torn and
+            stale files, and different results.
         faults: a line about each fault.
     """
 

@@ -27,7 +27,7 @@ class Case:
     basic: bool  # whether a function that fails this case gets no points at all
     right: Mapping[str, ndarray]  # right answer by name, in float64
     request: Mapping[str, Any]  # inputs for `child.py`
-    inputs: tuple[Any, ...]  # arguments of the forward function; in a backward case, then the gradients of its outputs
+    inputs: tuple[Any, ...]  # the forward function's arguments; in a backward case, also the gradients of its outputs
     sizes: Mapping[str, int] = field(default_factory=dict)  # value of each letter in the shapes, such as N
     dtype: str = "float64"  # type of the inputs, and of the arrays in a right answer
     alternatives: tuple[Mapping[str, ndarray], ...] = ()  # other right answers, if mathematics allows several
@@ -103,7 +103,7 @@ class Layer:
             sizes = {**self._sizes(rng, sides_equal), **special.sizes}
             cases.append(self._case(backward, special, sizes, rng))
         cases.append(self._case(backward, Special("float32"), self._sizes(rng), rng, dtype="float32"))
-        cases.append(self._case(backward, Special("views with gaps"), self._sizes(rng), rng, layout="strided"))
+        cases.append(self._case(backward, Special("non-contiguous arrays"), self._sizes(rng), rng, layout="strided"))
         return cases
 
     def _specials(self) -> Iterator[tuple[Special, bool]]:

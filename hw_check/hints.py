@@ -29,7 +29,7 @@ _LETTERS = {
 }
 ADVICE = {
     "large scores": "exp overflows unless each row's largest score is subtracted first",
-    "views with gaps": "it relies on the memory layout of its arguments",
+    "non-contiguous arrays": "it relies on the memory layout of its arguments",
     "ties": "several pixels of a window are equally large",
 }
 """Title of a special case → the most frequent cause if only this kind of case fails."""

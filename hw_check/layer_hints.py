@@ -53,7 +53,7 @@ def _relu_backward(x: ndarray, dout: ndarray) -> Iterator[Guess]:
 
 def _conv_forward(x: ndarray, w: ndarray) -> Iterator[Guess]:
     forward = layers.conv_forward
-    text = "the kernel is flipped (true convolution): the sheet's layer filters"
+    text = "the kernel is flipped (true convolution): the sheet's layer does not flip it"
     yield "out", text, lambda: forward(x, w[:, :, ::-1, ::-1])[0]
     yield "out", "the kernel is flipped upside down", lambda: forward(x, w[:, :, ::-1])[0]
     yield "out", "the kernel is flipped left to right", lambda: forward(x, w[..., ::-1])[0]

@@ -124,7 +124,7 @@ def _parameter(rng: Generator, shape: tuple[int, ...], dtype: str) -> ndarray:
 
 
 def _is_varied(captions: ndarray) -> bool:
-    """Whether captions have at least four different words (or one per position), so that mistakes would change them."""
+    """Whether captions have at least min(4, length) different words, so that mistakes would change them."""
     return len(np.unique(captions)) >= min(captions.shape[1], 4)
 
 

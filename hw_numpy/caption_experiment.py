@@ -174,7 +174,7 @@ def _conclude(
             f"{_PART_NAMES[part]}: loss {found.loss:.4f}; {100 * found.share_reproduced():.0f} % of "
             f"{len(found.references)} captions are reproduced word for word"
         )
-    print(f"{sum(seconds):.1f} s of training\nall of it is in {run.folder}")
+    print(f"{sum(seconds):.1f} s of training\nall results are in {run.folder}")
 
 
 def evaluate(solver: CaptioningSolver, part: str, seed: int) -> Evaluation:

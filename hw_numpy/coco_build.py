@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     for name, value in build(**vars(arguments)).items():
         print(f"{name.replace('_', ' ')}: {value}")
-    print(f"all of it is in {arguments.folder}")
+    print(f"all files are in {arguments.folder}")
 
 
 def build(

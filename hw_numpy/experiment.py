@@ -177,7 +177,7 @@ def _conclude(
     print(
         f"chosen: {chosen.title}; test accuracy {summary['best']['test_accuracy']:.4f}\n"
         f"{speed['training_seconds']:.1f} s of training, {speed['images_per_second']:.0f} images a second\n"
-        f"all of it is in {run.folder}"
+        f"all results are in {run.folder}"
     )
 
 

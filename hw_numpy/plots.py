@@ -53,7 +53,7 @@ def selection(folder: Path, candidates: Rows, title: str) -> None:
         x, y = lines.setdefault(f"filters of {size}×{size}" if size else "two-layer network", ([], []))
         x.append(row["hidden_dim"])
         y.append(row["validation_accuracy"])
-    figure = figures.curves({"best validation accuracy": lines}, "hidden units", f"{title}, choice on validation")
+    figure = figures.curves({"best validation accuracy": lines}, "hidden units", f"{title}, validation results")
     figures.save(figure, folder, "selection")
 
 

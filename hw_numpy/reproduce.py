@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with reproduce.start(HOMEWORK, arguments) as made:
         digits: dict[str, Run] = {}
         for model, chosen in _DIGITS[made.profile].items():
-            title = f"{_QUESTIONS[model]}: choice on validation"
+            title = f"{_QUESTIONS[model]}: choice by validation accuracy"
             digits[model] = made.train(title, train.COMMAND, ["--model", model, *chosen, *made.given], model)
         chosen = ["--data_dir", str(captions_dir)] if full else ["--dataset", "sample"]
         captions = made.train("Q4d, captions", caption.COMMAND, chosen, "captions")

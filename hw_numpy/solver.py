@@ -32,7 +32,7 @@ class BaseSolver:
         verbose: whether to print losses and accuracies.
         seed: seed of the samples' order; None to draw it from NumPy's global generator, as in the course's scripts.
         threads: number of slices of a batch that are computed in parallel, element-wise operations included. This is
-            faster if a step takes several milliseconds, and NumPy's matrix products are limited to one thread.
+            faster if a step takes several milliseconds and if NumPy's matrix products are limited to one thread.
 
     Raises:
         ValueError: the update rule is unknown.

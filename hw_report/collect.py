@@ -147,7 +147,9 @@ class Collector:
 
     def remake(self, folder: Path) -> str:
         """The command line that makes a run folder again."""
-        return f"{self.command} (and drop --use)" if self.own else f"rm -r {shlex.quote(str(folder))} && {self.command}"
+        if self.own:
+            return f"{self.command} (then run hw_report without --use)"
+        return f"rm -r {shlex.quote(str(folder))} && {self.command}"
 
 
 def _numbers(run: Run, summary: Mapping[str, Any]) -> Numbers:

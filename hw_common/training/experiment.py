@@ -140,7 +140,7 @@ def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[s
             return summary
         experiment.draw(run.folder, fitted, summary)
         run.write_summary({"name": run.folder.name, **summary})  # last: it marks the run as finished
-        print("\n".join([*experiment.report(summary), f"all of it is in {run.folder}"]))
+        print("\n".join([*experiment.report(summary), f"all results are in {run.folder}"]))
         return summary
     except KeyboardInterrupt as interrupt:
         how = f"; resume with: {run.resume_command}" if run is not None else ""

@@ -115,7 +115,7 @@ def test_the_sample_is_learned_by_heart(tmp_path, capsys, undrawn):
     assert summary["training"]["word_for_word"] == 1 and summary["training"]["loss"] < 0.15
     output = capsys.readouterr().out
     assert "sample shapes: 20 training captions of 20 images, 80 validation captions, 24 words" in output
-    assert "100 % of 20 captions are reproduced word for word" in output and f"all of it is in {folder}" in output
+    assert "100 % of 20 captions are reproduced word for word" in output and f"all results are in {folder}" in output
 
 
 def interrupt_in(monkeypatch, epoch, step, interrupt=KeyboardInterrupt):

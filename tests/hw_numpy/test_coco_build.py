@@ -256,7 +256,7 @@ def test_the_builders_command_says_what_it_made(tmp_path, network, capsys):
     coco_build.main([str(source), str(tmp_path / "out"), "--weights", "none", "--image_size", "8"])
     output = capsys.readouterr().out
     assert "training: 3 captions of 2 images\nvalidation: 1 captions of 1 images\n" in output
-    assert output.endswith(f"all of it is in {tmp_path / 'out'}\n")
+    assert output.endswith(f"all files are in {tmp_path / 'out'}\n")
     with pytest.raises(SystemExit) as caught:
         coco_build.main(["--help"])
     assert caught.value.code == 0 and "python -m hw_numpy.coco_build flickr1k.tar" in capsys.readouterr().out

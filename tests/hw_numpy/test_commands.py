@@ -107,7 +107,7 @@ def test_the_sample_is_learned(tmp_path, capsys):
     assert summary["best"]["test_accuracy"] > 0.6
     output = capsys.readouterr().out
     assert "sample digits: 1200 training, 300 validation, 297 test images" in output
-    assert output.count("epoch 8/8") == 2 and f"all of it is in {folder}" in output
+    assert output.count("epoch 8/8") == 2 and f"all results are in {folder}" in output
 
 
 def interrupt_after(monkeypatch, epochs, interrupt=KeyboardInterrupt):
