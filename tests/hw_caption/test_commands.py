@@ -241,6 +241,8 @@ def test_a_line_for_each_file_whatever_they_are_called(runs, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [str(path) for path in paths]
     assert lines[0] == lines[2]
+    with pytest.raises(UserError, match="--beam: expected a whole number from 1 to 1000, got '2000'"):
+        caption.main([str(runs["attention"]), str(paths[0]), "--beam", "2000"])
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_caption.decoding import attention_weights, beam_search, greedy
-from hw_caption.models import Decoder, DecoderWithAttention
-from hw_caption.vocabulary import END, PAD, START, UNKNOWN
+from hw_caption.decoding import CaptionGenerator, attention_weights, beam_search, greedy
+from hw_caption.models import Captioner, Decoder, DecoderWithAttention
+from hw_caption.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary
 
 WORDS = range(UNKNOWN + 1, UNKNOWN + 4)
 MAX_LENGTH = 4
@@ -167,3 +168,12 @@ def test_a_caption_may_be_empty(kind):
     [decoder] = make(kind, seed=0)
     decoder.fc.bias.data[END] = 100.0
     assert greedy([decoder], features(1), 5)[0].tokens == beam_search([decoder], features(1), 2, 5)[0][0].tokens == []
+
+
+def test_consensus_decoding_without_training_captions_is_refused():
+    captioner = Captioner(torch.nn.Identity(), make(Decoder, seed=0))
+    generator = CaptionGenerator(captioner, Vocabulary((*SPECIALS, "a", "b", "c")), MAX_LENGTH, beam=2)
+    inputs = SimpleNamespace(take=lambda names, views: features(len(names)))
+    assert len(generator.generate(inputs, ["one", "two"], "greedy")) == 2
+    with pytest.raises(ValueError, match="consensus decoding needs training images"):
+        generator.generate(inputs, ["one"], "consensus")

@@ -205,6 +205,7 @@ def test_a_dry_run_writes_nothing(mnist, tmp_path, capsys):
     ("flags", "message"),
     [
         (["--model", "softmax", "--filter_sizes", "5"], "--filter_sizes needs --model cnn"),
+        (["--model", "softmax", "--threads", "2"], "--threads 2 needs --model cnn"),
         (
             ["--model", "cnn", "--filter_sizes", "5", "28"],
             "--filter_sizes 28: filters of more than 27×27 leave nothing to pool in 28×28 images",

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import normalize
 
 from hw_common.training.batches import Batches
 from hw_common.training.pretrained import Pretrained
-from hw_transfer import transfer_learning
+from hw_transfer import plots, transfer_learning
 from hw_transfer.models import FrozenResNet18, ResNet18
 from hw_transfer.presets import Recipe
 
@@ -113,6 +113,23 @@ def test_cached_features_train_the_last_layer_as_the_frozen_network_does(pretrai
 
 
 # train_model
+
+
+def test_other_optimizers_than_the_sheets_learn_too():
+    torch.manual_seed(0)
+    model = nn.Linear(2, 2)
+    inputs, labels = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1])
+    train, val = (Batches((inputs, labels), 2, shuffle=False) for _ in range(2))
+    fitted = transfer_learning.train_model(model, train, val, Recipe(epochs=30, lr=0.2, optimizer="adam"))
+    assert fitted.rows[-1]["validation_accuracy"] == 1.0 and fitted.rows[-1]["training_loss"] < 0.1
+
+
+@pytest.mark.parametrize(("classes", "numbers"), [(20, 400), (21, 0)])
+def test_a_confusion_matrix_has_numbers_where_they_can_be_read(tmp_path, monkeypatch, classes, numbers):
+    drawn = []
+    monkeypatch.setattr(plots.figures, "save", lambda figure, folder, stem: drawn.append(figure))
+    plots.confusion_matrix(tmp_path, np.eye(classes, dtype=int), [str(i) for i in range(classes)], "all right")
+    assert len(drawn[0].axes[0].texts) == numbers
 
 
 class Rates:
