@@ -4,7 +4,7 @@
 
 The course's code runs one LSTMCell and one last layer for each word and, with attention, projects the regions again for
 each word. It uses torch's dropout, Adam and gradient clamping, and generates one caption at a time. Ours is the code
-that `hw_caption.train` runs. The sizes are Sydney's: a vocabulary of 190 words, 49 regions of 512 features, and
+that `hw_caption.train` runs. The sizes are those of the Sydney data set: 190 words, 49 regions of 512 features, and
 captions with the lengths of its training captions. The course's batches are in random order; ours have captions of
 similar length. Both get the same captions and threads and are timed alternately; the median of the ratios is printed.
 """

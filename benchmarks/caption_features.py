@@ -1,9 +1,9 @@
-"""Measures seconds and peak memory for the features of Sydney's 613 images, and checks that kills do not change them.
+"""Measures seconds and peak memory for the features of 613 images, and checks that kills do not change them.
 
     HW_DATA_DIR=… python benchmarks/caption_features.py --kills 3
 
-The goals are at most 90 seconds on two cores and 1.5 GB, including start-up and decoding. The process is killed at
-random times.
+The images are those of the Sydney data set. The goals are at most 90 seconds on two cores and 1.5 GB, including
+start-up and decoding. The process is killed at random times.
 """
 
 import random

@@ -3,8 +3,8 @@
     python benchmarks/ocr.py [--data_dir data] [--threads 2] [--rounds 5] [--seeds 42 43 44]
 
 The CRF (--kernels fast) is compared with pytorch-crf on 64 words. The BiLSTM, trained as in `hw_ocr.train`, is compared
-with the published report's training loop: one word per step, Adam with learning rate 1e-3 (but in random order
-instead of the file's order). Evaluation is not timed.
+with the training loop of the published report (dsl-2019-hw3): one word per step, Adam with learning rate 1e-3 (but in
+random order instead of the file's order). Evaluation is not timed.
 """
 
 import math
@@ -35,7 +35,7 @@ QUICKEST = ["--batch_size", "32", "--lr", "0.006"]  # the settings that reach AC
 
 
 class ReportBiLSTM(nn.Module):
-    """The report's network, which reads one word at a time, (L, 128) to (L, 26)."""
+    """The published report's network, which reads one word at a time, (L, 128) to (L, 26)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def some_words(letters: Letters, count: int) -> Letters:
 
 
 def report_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, words: list[tuple[Tensor, Tensor]]) -> None:
-    """The report's loop over one epoch."""
+    """The published report's loop over one epoch."""
     for i in torch.randperm(len(words)):
         images, labels = words[i]
         harness.plain_step(optimizer, F.cross_entropy(model(images), labels))
@@ -115,7 +115,7 @@ def time_ours(ocr: OcrData, seed: int) -> tuple[float, int]:
 
 
 def time_report(ocr: OcrData, seed: int) -> tuple[float, int]:
-    """Trains with the report's loop until ACCURACY is reached, for at most 20 epochs; see `time_ours`."""
+    """Trains with the published report's loop until ACCURACY is reached, for at most 20 epochs; see `time_ours`."""
     torch.manual_seed(seed)
     model, words, dev = ReportBiLSTM(), split(ocr.train), split(ocr.dev)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

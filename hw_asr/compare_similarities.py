@@ -92,7 +92,7 @@ def _pairs(texts: Sequence[str]) -> Sequence[Pair]:
 
 
 def compare(pair: Pair) -> dict[str, Any]:
-    """Similarities and error rates of a pair, its explanation, and its texts in the characters of the alphabet."""
+    """Similarities and error rates of a pair, its explanation, and its texts as the recognizer represents them."""
     tokens = [text.encode(pair.one), text.encode(pair.other)]
     one, other = map(text.decode, tokens)
     return {

@@ -1,4 +1,4 @@
-"""The choice between the textbook's computation and the fast one."""
+"""The choice between the computation of `models.py` and `attention.py` and the same computation done faster."""
 
 from torch import nn
 

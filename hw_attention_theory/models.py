@@ -1,4 +1,4 @@
-"""Self-attention and its linear approximation as the sheets write them, and a classifier of images read by pixel.
+"""Self-attention and its linear approximation as in the sheets, and a classifier that reads images pixel by pixel.
 
 Shapes: L positions, D features of each query and key, M features of φ; … stands for any leading dimensions (batch,
 heads).

@@ -33,8 +33,9 @@ from hw_common.runs.errors import UserError
 
 Words = tuple[int, ...]  # ids of a caption's words, without START and END
 
-# The ridge was chosen by cross-validation over Sydney's training images. Each fold was a block of consecutive images,
-# because consecutive images show neighbouring ground: random folds would favour a ridge that is too small.
+# The ridge was chosen by cross-validation on the training images of the Sydney data set, which are aerial photographs.
+# Each fold was a block of consecutive images, because these show neighbouring places: random folds would favour a ridge
+# that is too small.
 _RIDGE = 1.0
 _NEAREST = 50  # number of training images whose references are candidates
 _MAX_IMAGES = 20_000  # the kernel matrix then takes 3.2 GB
@@ -118,8 +119,8 @@ class Consensus:
     def _compute_bleu(self, caption: Words) -> np.ndarray:
         """BLEU-4 of a caption, without smoothing, against the references of each training image: (N,) float64.
 
-        A reference that equals the caption is left out, because a candidate that comes from a training image would
-        otherwise score 1 against this image.
+        If a training image has the caption among its references, one copy of it is left out. Otherwise, a candidate
+        that comes from a training image would score 1 against this image.
         """
         score = np.zeros(len(self.references))
         for n in range(1, metrics.MAX_N + 1):

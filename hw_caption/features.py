@@ -15,7 +15,7 @@ _DESCRIPTION = """\
 Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a), ResNet-18 without its last two layers.
 The encoder turns an image of 224×224 pixels into 7×7 regions of 512 features.
 
-  python -m hw_caption.features                                  Sydney with torchvision's ImageNet weights
+  python -m hw_caption.features                                  Sydney data set, torchvision's ImageNet weights
   python -m hw_caption.features --weights my_resnet18.safetensors
   python -m hw_caption.features --dataset sample --weights none  the built-in sample, no download
 

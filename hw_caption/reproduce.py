@@ -3,7 +3,7 @@
 Draws all figures. Finished trainings are kept, and interrupted ones are resumed.
 
   python -m hw_caption.reproduce                              on the built-in sample, about a minute
-  python -m hw_caption.reproduce --profile full --data_dir …  on Sydney, about half an hour
+  python -m hw_caption.reproduce --profile full --data_dir …  on the Sydney captions, about half an hour
 """
 
 from collections.abc import Sequence

@@ -41,7 +41,7 @@ def _where(failing: Sequence[Result], results: Sequence[Result]) -> str:
 
 
 def _reason(function: Function, name: str, results: Sequence[Result]) -> str:
-    """The first explanation that fits every case in which the output `name` is wrong."""
+    """Explains what is wrong with the output `name`: in all failing cases if possible, otherwise in one of them."""
     failing = [result for result in results if name in result.wrong]
     for result in failing:
         if name in result.not_arrays:

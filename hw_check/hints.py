@@ -16,7 +16,7 @@ Guess = tuple[str, str, Callable[[], ndarray]]
 
 TOLERANCE = {"float64": 1e-8, "float32": 2e-4}
 FLOOR = {"float64": 1e-6, "float32": 1e-2}
-"""Smallest divisor of relative errors; a loss near zero would exaggerate the rounding errors of large scores."""
+"""A difference is divided by at least this number; otherwise, the rounding errors of a loss near zero would fail."""
 
 _LETTERS = {
     "N": "the batch size N",

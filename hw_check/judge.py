@@ -44,7 +44,8 @@ class Row:
     tried: tuple[str, ...] = ()  # the kinds of cases that were tried
     error: float | None = None  # largest relative error in double precision; None if no array was returned
     hint: str = ""  # the mistake; for a function that passed, a note
-    sound: bool = False  # whether all numbers are right and no argument is changed, so that the cache can be used
+    # whether all numbers are right and no argument is changed, so that a backward test can use its cache
+    sound: bool = False
 
 
 def missing(function: Function, why: str) -> Row:

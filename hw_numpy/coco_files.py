@@ -154,7 +154,7 @@ def read_source(base_dir: Path) -> str:
     facts = files.read_json(path)
     name = facts.get("name") if isinstance(facts, dict) else None
     if not isinstance(name, str) or name != _plain_name(name):
-        raise UserError(f"{path} is damaged: expected an object with a plain name")
+        raise UserError(f'{path} is damaged: expected an object whose "name" has at most 80 printable characters, no $')
     return name
 
 
@@ -210,7 +210,7 @@ def write(
     longest = max(len(caption) for example in examples for caption in example.captions)
     in_training = features[[example.part == "train" for example in examples]]
     mean, directions = fit_pca(in_training)
-    # Scales all features by one factor so that their variance is 1, as the network's initial weights expect.
+    # One factor scales all features: the training features get variance 1 after PCA, as the initial weights expect.
     variance = ((in_training - mean) @ directions.T).var()
     scale = 1 / np.sqrt(variance) if variance > 0 else 1.0
     facts = {

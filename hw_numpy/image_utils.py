@@ -32,7 +32,7 @@ def image_from_url(
     Args:
         url: an address that begins with http:// or https://, or the path of a file in `base_dir`.
         base_dir: folder of the files; files outside it are not read.
-        cache_dir: folder in which downloads are kept; made when needed. None keeps nothing.
+        cache_dir: folder in which downloads are kept; made when needed. With None, downloads are not kept.
         seconds: time limit of a download.
         largest: limit of a file's size in bytes.
 

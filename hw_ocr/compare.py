@@ -1,4 +1,4 @@
-"""`python -m hw_ocr.compare`: trains the report's networks with several seeds and compares their accuracies."""
+"""`python -m hw_ocr.compare`: trains the networks of dsl-2019-hw3 with several seeds and compares their accuracies."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -15,10 +15,10 @@ from hw_ocr.presets import CONV_LAYERS, PUBLISHED
 
 _DESCRIPTION = """\
 Trains the networks of dsl-2019-hw3 with every seed, and tabulates the mean and standard deviation of their accuracies.
-There are two comparisons. `layers` is the report's Table 1: CNNs with 2 to 5 convolutions. `sequences` has the CNN of
-single letters, all networks of words with and without CRF (Question 2), and the recommended network (left out with
---dataset sample, which is too small for it). The best network is chosen on the validation fold; the report chose it on
-the test fold. All other flags are those of `python -m hw_ocr.train`.
+There are two comparisons. `layers` is Table 1 of the published report: CNNs with 2 to 5 convolutions. `sequences` has
+the CNN of single letters, all networks of words with and without CRF (Question 2), and the recommended network (left
+out with --dataset sample, which is too small for it). The best network is chosen on the validation fold; the published
+report chose it on the test fold. All other flags are those of `python -m hw_ocr.train`.
 
   python -m hw_ocr.compare --seeds 42 43 44 --jobs 2
   python -m hw_ocr.compare --dataset sample --only layers

@@ -27,7 +27,7 @@ _WORDS_AT_ONCE = 256
 
 
 def build_model(settings: Settings) -> nn.Module:
-    """The network of `settings`: a network of letters for a CNN without CRF, otherwise a network of words."""
+    """Builds the network in `settings`. A CNN without a CRF takes single letters; all other networks take words."""
     network = _NETWORKS[settings.model](**settings.sizes)
     if not settings.crf:
         return network
@@ -119,8 +119,8 @@ def predict(model: nn.Module, letters: Letters) -> tuple[Tensor, float]:
     """Predicts all words of `letters`; every process of a distributed training computes all of them.
 
     Args:
-        model: network of letters or of words; the caller sets eval mode and inference mode.
-        letters: n letters in words.
+        model: a network that takes single letters or words; the caller sets eval mode and inference mode.
+        letters: the words to predict, n letters in all.
 
     Returns:
         The predicted letters, (n,) int64 on the CPU, and the mean loss per letter.
@@ -143,7 +143,8 @@ def predict(model: nn.Module, letters: Letters) -> tuple[Tensor, float]:
 def evaluate(model: nn.Module, letters: Letters, part: str) -> Row:
     """The metrics <part>_loss, <part>_accuracy (by letter) and <part>_word_accuracy of `model`, in eval mode.
 
-    A word is right if all its letters are right. The report's code counts the same way (`evaluate` with decision=1).
+    A word is right if all its letters are right. The code of the published report (dsl-2019-hw3) counts the same way
+    (`evaluate` with decision=1).
     """
     predicted, loss = predict(model, letters)
     right = predicted == letters.labels
@@ -193,9 +194,9 @@ def _draw(settings: Settings, ocr: OcrData, model: nn.Module, folder: Path, fitt
 
 def _report(summary: dict[str, Any]) -> list[str]:
     lines = [
-        f"{name} ({numbers['epoch']}): by letter validation {numbers['validation_accuracy']:.4f}, "
-        f"test {numbers['test_accuracy']:.4f}; by word validation {numbers['validation_word_accuracy']:.4f}, "
-        f"test {numbers['test_word_accuracy']:.4f}"
+        f"{name} ({numbers['epoch']}): accuracy by letter {numbers['validation_accuracy']:.4f} (validation), "
+        f"{numbers['test_accuracy']:.4f} (test); by word {numbers['validation_word_accuracy']:.4f} (validation), "
+        f"{numbers['test_word_accuracy']:.4f} (test)"
         for name, numbers in (("last epoch", summary["final"]), ("best epoch", summary["best"]))
     ]
     seconds, rate = (summary["speed"][name] for name in ("training_seconds", "letters_per_second"))

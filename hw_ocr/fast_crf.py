@@ -29,7 +29,7 @@ class FastLinearChainCRF(LinearChainCRF):
     """`LinearChainCRF` with faster `log_partition` and `decode`; parameters, arguments and results are the same."""
 
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """The log-partition function of each word, (B,); falls back on the textbook's recursion for extreme scores."""
+        """The log-partition function of each word, (B,); falls back on that of `crf.py` for extreme scores."""
         emissions = self._check(emissions, mask)
         log_z = _LogPartition.apply(emissions, self.start, self.transitions, self.end, mask)
         with torch.no_grad():
@@ -43,7 +43,7 @@ class FastLinearChainCRF(LinearChainCRF):
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """The tag sequence with the highest score of each word, (B, T) int64, 0 in the padding.
 
-        The textbook computes a backpointer for each of the K tags of each letter and then uses one of them. Here δ is
+        `crf.py` computes a backpointer for each of the K tags of each letter and then uses one of them. Here δ is
         stored, and only the backpointer of the best tag is computed, from the last letter to the first.
         """
         delta = self._check(emissions, mask).permute(1, 2, 0).contiguous()  # (T, K, B), the emissions at first

@@ -9,8 +9,8 @@ from hw_common.commands.cli import add_flag
 _DESCRIPTION = """\
 Shifts letters by one and two pixels, rotates them by 10 and 20 degrees, and measures how much the feature maps of a
 trained network change (dsl-2019-hw3 Q1.1). Maps are compared after a convolution with its ReLU, after the following
-2×2 max-pooling (the report's Figure 1), and after a maximum over the channels (the report's Figure 2; the network
-itself does not compute it).
+2×2 max-pooling (Figure 1 of the published report), and after a maximum over the channels (its Figure 2; the
+network itself does not compute it).
 
   python -m hw_ocr.invariance results/hw_ocr/ocr-cnn2-plain
 

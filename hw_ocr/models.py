@@ -1,4 +1,4 @@
-"""The networks of dsl-2019-hw3. Their layers have the names and the order of the report's listings."""
+"""The networks of dsl-2019-hw3. Their layers have the names and the order of the published report."""
 
 import torch
 from torch import Tensor, nn

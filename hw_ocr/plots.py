@@ -108,7 +108,7 @@ def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str)
 
     Args:
         folder: folder of the figure.
-        letters: n letters in words.
+        letters: the words, n letters in all.
         predicted: (n,) int64, the predicted letters.
         title: network and data set.
     """

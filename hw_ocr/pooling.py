@@ -1,7 +1,7 @@
 """dsl-2019-hw3 Q1.1: how much feature maps change when a letter is shifted or rotated, before and after pooling.
 
-The report argues, with two figures of Goodfellow, Bengio and Courville (2016, Section 9.3), that max-pooling makes a
-network less sensitive to shifts and rotations. Here this is measured on a trained network.
+The published report (dsl-2019-hw3) argues, with two figures of Goodfellow, Bengio and Courville (2016, Section 9.3),
+that max-pooling makes a network less sensitive to shifts and rotations. Here this is measured on a trained network.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,9 +10,9 @@ HOMEWORK = "hw_ocr"
 CITATION = "dsl-2019-hw3"
 DATASETS = ("ocr", "sample")
 TITLES: Mapping[str, str] = MappingProxyType({"cnn": "CNN", "bilstm": "BiLSTM", "conv-bilstm": "conv-BiLSTM"})
-CONV_LAYERS = (2, 3, 4, 5)  # the rows of the report's Table 1
-# Test accuracies of the report (Table 1, Questions 2.1 and 2.3), by rows of `hw_ocr.compare`. The report has no
-# accuracies by word; the ones below were computed with the report's code.
+CONV_LAYERS = (2, 3, 4, 5)  # the rows of Table 1 in the published report (dsl-2019-hw3)
+# Test accuracies of the published report (Table 1, Questions 2.1 and 2.3), by rows of `hw_ocr.compare`. That report has
+# no accuracies by word; the ones below were computed with its code.
 PUBLISHED: Mapping[str, Mapping[str, float]] = MappingProxyType({
     "cnn2": {"test_accuracy": 0.9012},
     "cnn3": {"test_accuracy": 0.9053},
@@ -28,8 +28,8 @@ _PLAIN: Mapping[str, Any] = MappingProxyType({
     "epochs": 20, "batch_size": 64, "lr": 0.001, "optimizer": "adam", "l2_decay": 0.0, "precision": "fp32",
     "schedule": "constant", "augment": False,
 })  # fmt: skip
-# The report trains on one word per step with the learning rate above. Steps of 16 words take much less time per word
-# and, with a higher rate, reach at least the same accuracy after 20 epochs. Both values were chosen on the dev fold.
+# The published report trains on one word per step with the learning rate above. Steps of 16 words take much less time
+# per word and, at a higher rate, reach at least its accuracy in 20 epochs. Both values were chosen on the dev fold.
 _PLAIN_WORDS: Mapping[str, Any] = MappingProxyType({"batch_size": 16, "lr": 0.003})
 _PLAIN_LSTM: Mapping[str, Any] = MappingProxyType({"hidden": 128, "layers": 1, "dropout": 0.0})
 # The recipe "best", chosen on the dev fold.
@@ -47,7 +47,7 @@ class Settings:
     # arguments of the network's class: conv_layers for the CNN; hidden, layers and dropout for the LSTMs
     sizes: Mapping[str, Any]
     crf: bool  # whether a linear-chain CRF scores whole words
-    kernels: str  # "plain" for the textbook's CRF, "fast" for the same numbers faster
+    kernels: str  # "plain" for the CRF of `crf.py`, "fast" for the same numbers faster
     epochs: int  # number of passes over the training data
     batch_size: int  # words per step, or letters per step for a CNN without CRF
     lr: float  # learning rate
@@ -83,7 +83,7 @@ def defaults(model: str, crf: bool, recipe: str) -> dict[str, Any]:
     Args:
         model: one of TITLES.
         crf: whether the network has a CRF.
-        recipe: "plain" for the report's settings, "best" for the recommended ones.
+        recipe: "plain" for the published report's settings, "best" for the recommended ones.
 
     Returns:
         Values by the name of the flag; None where the network has no such setting.

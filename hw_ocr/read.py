@@ -52,7 +52,7 @@ def read(folder: Path, paths: Sequence[Path], one_word: bool = False, kernels: s
         folder: a finished run.
         paths: image files.
         one_word: whether all files together are one word; otherwise each file is a word.
-        kernels: "plain" decodes with the textbook's CRF, "fast" with the fast one.
+        kernels: "plain" decodes with the CRF of `crf.py`, "fast" with that of `fast_crf.py`.
 
     Raises:
         UserError: `folder` is not a finished run, or one of the files is not an image of letters.

@@ -1,4 +1,4 @@
-"""`python -m hw_ocr.train`: trains one of the report's networks; this file is its command line."""
+"""`python -m hw_ocr.train`: trains one of the networks of dsl-2019-hw3; this file is its command line."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # Limits of sizes, so that a run folder from an untrusted source cannot fill the memory.
 _MAX_SIZES = {"hidden": 1024, "layers": 8}
 _DESCRIPTION = """\
-Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings; --crf adds a CRF (Question 2.2).
+Trains a CNN, BiLSTM or conv-BiLSTM with the settings of the published report (dsl-2019-hw3); --crf adds a CRF
+(Question 2.2).
 
   python -m hw_ocr.train --dataset sample --model bilstm   a few seconds, needs no download
   python -m hw_ocr.train --model cnn --conv_layers 4       OCR letters as in Questions 1.2 and 1.4
@@ -26,7 +27,7 @@ Trains a CNN, BiLSTM or conv-BiLSTM of dsl-2019-hw3 with the report's settings; 
   python -m hw_ocr.train --recipe best                     our recommendation: a larger conv-BiLSTM-CRF, augmentation
 
 Writes a run folder: configuration, metrics of each epoch, figures, weights, final metrics. Folds 0 to 7 are the
-training data, fold 8 the validation data (the report's dev set), fold 9 the test data.
+training data, fold 8 the validation data (the published report's dev set), fold 9 the test data.
 Ctrl-C finishes the step and saves; --resume continues the run.
 """
 
@@ -45,7 +46,7 @@ def parser() -> cli.Parser:
         "recipe",
         choices=("plain", "best"),
         default="plain",
-        help="plain: the report's settings; best: recommended",
+        help="plain: the published report's settings; best: recommended",
     )
     add_flag(group, "hidden", type=cli.positive_int, help="LSTM: units in each direction (default: 128)")
     add_flag(group, "layers", type=cli.positive_int, help="LSTM: layers (default: 1)")

@@ -55,7 +55,7 @@ def open_trained(folder: Path, kernels: str = "fast") -> TrainedNetwork:
 
     Args:
         folder: a finished run.
-        kernels: "plain" for the textbook's CRF, "fast" for the same numbers faster.
+        kernels: "plain" for the CRF of `crf.py`, "fast" for the same numbers faster.
 
     Raises:
         UserError: the folder is not a run of hw_ocr, is unfinished or damaged, or its weights are of another network.

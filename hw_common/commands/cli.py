@@ -1,4 +1,4 @@
-"""Command lines: the declaration of flags, the messages for wrong ones, and the end of a command.
+"""Command lines: declares flags, reports wrong ones, and turns errors into one line and an exit status.
 
 No module of this package imports torch before the arguments are checked, so that errors in them are reported at once.
 """
@@ -68,7 +68,7 @@ def add_flag(parser: argparse._ActionsContainer, *names: str, role: Role = Role.
     Args:
         parser: the parser or one of its groups.
         names: names of the flag; the first one is the name of the argument.
-        role: role of the argument.
+        role: whether the argument may change on resume and whether it decides the result; see `Role`.
         kwargs: further arguments of `add_argument`.
     """
     options: dict[str, None] = {}
@@ -81,7 +81,7 @@ def add_flag(parser: argparse._ActionsContainer, *names: str, role: Role = Role.
     parser.register("role", names[0], role)
 
 
-# `add_flag` with another role than TRAINED.
+# `add_flag` with a role other than Role.TRAINED.
 add_input = partial(add_flag, role=Role.INPUT, type=Path)
 add_place = partial(add_flag, role=Role.PLACE, type=Path)
 add_running = partial(add_flag, role=Role.RUNNING)
@@ -190,8 +190,8 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
 
 
 def add_kernels_flag(group: argparse._ActionsContainer) -> None:
-    """Adds the choice between the code that the report names and the faster code that computes the same."""
-    text = "plain trains with the code that the report names; fast computes the same numbers faster (default)"
+    """Adds --kernels: "plain" for the readable code that README's table names, "fast" for the same numbers faster."""
+    text = "plain trains with the code that README's table names; fast (default) computes the same numbers faster"
     add_flag(group, "kernels", choices=("plain", "fast"), default="fast", help=text)
 
 
@@ -238,8 +238,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs the `main` of a command; errors that a user can cause become one line and an exit status."""
     before = signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a closed stream is None; file names may be invalid in the encoding
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):  # a closed stream is None and is skipped
+            stream.reconfigure(errors="backslashreplace")  # for file names that the encoding cannot express
     try:
         status = main() or 0
         print(end="", flush=True)  # sys.stdout.flush would fail if the stream is closed

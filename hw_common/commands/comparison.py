@@ -41,7 +41,7 @@ class Comparison:
     kind: str = "comparison"  # "comparison" or "sweep", for messages
     module: str = "compare"  # python -m <homework>.<module> runs the comparison
     reports_partly: bool = False  # whether the finished trainings are reported if others have failed
-    own_roles: Mapping[str, Role] = field(default_factory=dict)  # roles of arguments that `command` does not have
+    own_roles: Mapping[str, Role] = field(default_factory=dict)  # roles of its own arguments; see `Role`
 
     @property
     def folder(self) -> Path:
@@ -53,7 +53,7 @@ class Comparison:
         return f"{self.trainings}-{row}-seed{seed}"
 
     def run(self) -> dict[str, Any]:
-        """Trains what is missing, writes the report and returns its summary.
+        """Trains what is missing, calls `report` and returns the summary.
 
         Raises:
             UserError: another process is running it, a folder was made with other flags, or trainings failed.
@@ -89,7 +89,7 @@ class Comparison:
         return run
 
     def train_and_report(self, folder: Run) -> dict[str, Any]:
-        """Trains what is missing, writes the report into `folder` and returns its summary."""
+        """Trains what is missing, calls `report`, which writes into `folder`, and returns the summary."""
         wanted = {  # seed by seed, so that an interrupted comparison has all rows with the first seeds
             self.run_name(row, seed): [*self.flags, *flags, "--seed", str(seed)]
             for seed in self.seeds
@@ -129,8 +129,8 @@ def parse(
         of_a_row: arguments in which the rows differ.
 
     Returns:
-        The comparison's own arguments, in which each seed occurs once; the flags of all trainings; and the arguments
-        of the trainings before `command.resolve`.
+        The comparison's own arguments, in which each seed occurs once; the flags of all trainings; and the parsed
+        arguments of the trainings, in which defaults that depend on other arguments are not filled in yet.
 
     Raises:
         UserError: a flag is wrong, or the comparison sets it by itself.
@@ -148,7 +148,7 @@ def parse(
 def common_arguments(
     command: ResumableCommand, arguments: argparse.Namespace, of_a_row: Iterable[str]
 ) -> dict[str, Any]:
-    """Returns the arguments that decide the result of every training."""
+    """Returns the settings, inputs and device that all trainings share; a continued comparison has the same ones."""
     kept = {name for name, role in command.roles.items() if role.decides_result or role == Role.RUNNING}
     kept -= {*of_a_row, *_SET_FOR_EACH_TRAINING}
     return {name: value for name, value in vars(arguments).items() if name in kept}

@@ -66,8 +66,8 @@ def read_from(find: FindFile, where: Path) -> CaptionedImages:
             raise UserError(f"{file.where} is damaged: {error}") from error
         return CaptionedImages(title, _find_images(rows, find, file.where, where), name, content)
     raise UserError(
-        f"{where} has no captions: expected {_JSON_FILES[0]} (the format of Sydney, UCM and RSICD) or {_TEXT_FILE} "
-        f"(the format of Flickr8k) beside the folder {_IMAGE_FOLDERS[0]}"
+        f"{where} has no captions: expected {_JSON_FILES[0]} (the format of the data sets Sydney, UCM and RSICD) or "
+        f"{_TEXT_FILE} (the format of Flickr8k) beside the folder {_IMAGE_FOLDERS[0]}"
     )
 
 

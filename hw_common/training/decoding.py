@@ -96,7 +96,8 @@ def beam_search(
     end, pad = special.end, special.pad
     token = torch.full((count,), special.start, device=device)
     tokens = token.new_empty((count, 0))
-    total = torch.zeros(count, 1, device=device)  # (count, kept) log-probabilities; kept is 1 at first, then beam
+    # log-probabilities (count, W) of W hypotheses per sequence; W is 1 at first, then at most `beam`
+    total = torch.zeros(count, 1, device=device)
     length = torch.zeros_like(total)
     for _ in range(max_length):
         log_probabilities = ensemble.step(token)
@@ -106,7 +107,7 @@ def beam_search(
         vocabulary = log_probabilities.shape[1]
         totals = total[:, :, None] + log_probabilities.view(count, -1, vocabulary)
         lengths = length + (~ended).view(count, -1)
-        ranks = (totals / lengths[:, :, None]).flatten(1)  # (count, kept · V)
+        ranks = (totals / lengths[:, :, None]).flatten(1)  # (count, W · V)
         best = ranks.topk(min(beam, ranks.shape[1]), dim=1).indices
         kept = best // vocabulary
         rows = (kept + torch.arange(count, device=device)[:, None] * total.shape[1]).flatten()

@@ -1,4 +1,4 @@
-"""The fast computation has the values, gradients and trainings of the textbook's computation."""
+"""The fast computation has the values, gradients and trainings of the plain one, `attention.py`."""
 
 import dataclasses
 

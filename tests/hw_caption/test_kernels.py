@@ -1,4 +1,4 @@
-"""--kernels plain and fast through the real commands: the same metrics, and plain runs the textbook's functions."""
+"""--kernels plain and fast through the real commands: the same metrics, and plain runs the functions of `models.py`."""
 
 import json
 from unittest import mock

@@ -1,4 +1,4 @@
-"""The textbook's CRF and the fast one, each against brute force, pytorch-crf and finite differences, and each other."""
+"""The plain CRF and the fast one, each against brute force, pytorch-crf and finite differences, and each other."""
 
 import itertools
 

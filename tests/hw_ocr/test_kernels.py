@@ -1,4 +1,4 @@
-"""--kernels plain trains with the textbook's CRF, and ends with the numbers of --kernels fast."""
+"""--kernels plain trains with the CRF of `crf.py`, and ends with the numbers of --kernels fast."""
 
 import csv
 

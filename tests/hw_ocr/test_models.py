@@ -1,4 +1,4 @@
-"""The report's networks: sizes, order of operations, and padding that has no influence on a word."""
+"""The networks of dsl-2019-hw3: sizes, order of operations, and padding that has no influence on a word."""
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_word_models_score_each_letter_of_each_word(name, lengths):
     assert torch.isfinite(scores).all()
 
 
-# Order of operations, each network written a second time from the report
+# Order of operations, each network written a second time from the published report
 
 
 def convolve(w: dict[str, Tensor], layer: str, x: Tensor, pool: bool) -> Tensor:
