@@ -81,7 +81,8 @@ class Comparison:
         try:
             if run.config.get("command") != made_by:
                 raise UserError(f"{self.folder} is not a {self.kind}; choose another --name")
-            check_same_arguments(run, arguments, roles, cli.defaults_of(self.command.parser()))
+            defaults = cli.defaults_of(self.command.parser())
+            check_same_arguments(run, arguments, roles, defaults, may_have_moved=False)
             files.write_json(self.folder / CONFIG, config)
         except UserError as error:
             run.close()

@@ -129,8 +129,9 @@ class ResumableCommand(ABC):
             return [*flags, "--overwrite"]  # removes what is left of a run that was killed as it started
         run = Run.open(folder, self.homework)
         compared = {**vars(arguments), "threads": run.arguments.get("threads")}
-        check_same_arguments(run, compared, self.roles, cli.defaults_of(self.parser()))
-        return [] if run.is_finished else self._flags_to_resume(folder, arguments)
+        finished = run.is_finished  # the data of a finished run are not read again, so no hashes are compared
+        check_same_arguments(run, compared, self.roles, cli.defaults_of(self.parser()), may_have_moved=not finished)
+        return [] if finished else self._flags_to_resume(folder, arguments)
 
     def _flags_to_resume(self, folder: Path, arguments: argparse.Namespace) -> list[str]:
         """Returns the command line that resumes the run in `folder`, with the paths in `arguments`."""

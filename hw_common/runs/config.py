@@ -57,15 +57,17 @@ def check_same_arguments(
     given: Mapping[str, Any],
     roles: Mapping[str, Role] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    may_have_moved: bool = True,
 ) -> None:
     """Refuses arguments that differ from the arguments that a run was started with, unless their roles allow it.
 
     Args:
         run: the run to resume.
         given: arguments for the rest of the run.
-        roles: role of each argument; TRAINED for arguments without a role. For an INPUT, only the last part of the
-            path is compared.
+        roles: role of each argument; TRAINED for arguments without a role.
         defaults: values for arguments that the command did not have yet when the run was started.
+        may_have_moved: whether only the last part of an INPUT's path is compared. Use it only where the hashes of the
+            content are compared afterwards (`check_same_data`).
 
     Raises:
         UserError: an argument differs; the message names the first one.
@@ -73,10 +75,10 @@ def check_same_arguments(
     for name, value in given.items():
         role = (roles or {}).get(name, Role.TRAINED)
         own, value = run.arguments.get(name, _plain((defaults or {}).get(name))), _plain(value)
-        if role == Role.INPUT:
+        if role == Role.INPUT and may_have_moved:
             same = _last_part(value) == _last_part(own)
         else:
-            same = value == own or role.may_change_on_resume
+            same = value == own or (role.may_change_on_resume and role != Role.INPUT)
         if not same:
             raise UserError(f"cannot resume {run.folder} with --{name} {value}: it was started with --{name} {own}")
 

@@ -145,7 +145,10 @@ class Run:
         """The arguments without paths and addresses of this machine; the last part of an input's path is kept."""
         roles = self.config.get("roles")
         if roles is None:  # a folder of an earlier version
-            is_place = {name: name.endswith("_dir") or name == "resume" for name in self.arguments}
+            is_place = {
+                name: name.endswith("_dir") or name == "resume" or "://" in str(value)
+                for name, value in self.arguments.items()
+            }
             roles = {name: Role.PLACE.value if is_place[name] else Role.INPUT.value for name in self.arguments}
         public = {}
         for name, value in self.arguments.items():

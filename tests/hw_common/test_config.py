@@ -57,6 +57,13 @@ def test_an_input_may_have_moved_but_not_become_another(own, given, same):
             check_same_arguments(run, {"dataset_dir": given}, {"dataset_dir": Role.INPUT})
 
 
+def test_where_no_hashes_are_compared_an_input_keeps_its_path():
+    run, roles = run_with(arguments={"weights": "a/best.safetensors"}), {"weights": Role.INPUT}
+    check_same_arguments(run, {"weights": "a/best.safetensors"}, roles, may_have_moved=False)
+    with pytest.raises(UserError, match="--weights b/best.safetensors: it was started with --weights a/best"):
+        check_same_arguments(run, {"weights": "b/best.safetensors"}, roles, may_have_moved=False)
+
+
 def test_resume_refuses_other_data_and_hosts():
     run = run_with(data={"a.npz": "12"}, host={"device": "cpu", "processes": 1})
     check_same_data(run, {"a.npz": "12"})
