@@ -35,7 +35,7 @@ def report(run: Run, points: Points, threads: int) -> dict[str, Any]:
 
 
 def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
-    """The points of each attention, dimension and number of terms, in order of length."""
+    """The points of each attention, dimension D and number of series terms (None for softmax), in order of length."""
     series: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for point in points:
         series.setdefault((point["attention"], point["D"], point["K"]), []).append(point)

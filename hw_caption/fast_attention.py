@@ -6,8 +6,8 @@ small operations and accumulate the gradients of its weights. With small batches
 products of the step. Inside the loop, `AttentionLoop` therefore computes only what depends on the previous state. Its
 own backward pass computes the weights' gradients once for all steps.
 
-On a CPU, sigmoid is three times as fast as tanh, so tanh(x) is computed as 2 sigmoid(2x) - 1. In the attention, the -1
-adds the same constant to the energies of all regions, and softmax cancels it.
+On a CPU, sigmoid is three times as fast as tanh, so the tanh of the attention and of the candidate gate is computed as
+2 sigmoid(2x) - 1. In the attention, the -1 adds the same constant to the energies of all regions; softmax cancels it.
 
 Shapes: B images, R regions, E = embed_dim, C = encoder_dim, A = attention_dim, D = decoder_dim. Captions are sorted by
 length, the longest first, and packed as in PackedSequence: the rows of step 1, then the rows of step 2, …; N in all.
@@ -127,7 +127,7 @@ class AttentionLoop(torch.autograd.Function):
         weight = embedded.new_empty(len(weight_ih), encoder_dim + width)  # for context and hidden state
         weight[:, :encoder_dim], weight[:, encoder_dim:] = weight_ih[:, embed_dim:], weight_hh
         gates = F.linear(embedded, weight_ie) + bias
-        # All arguments of tanh = 2 sigmoid(2x) - 1 are doubled here, once for all steps.
+        # tanh(x) = 2 sigmoid(2x) - 1: both factors 2 are applied to the weights here, once for all steps.
         keys, query_weight, score_weight = 2 * keys, 2 * query_weight, 2 * score_weight
         candidates = slice(2 * width, 3 * width)
         weight[candidates] *= 2

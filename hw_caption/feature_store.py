@@ -158,7 +158,9 @@ def _compute(cache: FeatureCache, missing: Mapping[str, DatasetFile], encoder: E
                 features = encoder(backbone.to_input(np.stack(pixels)).to(device)).half()
                 if not features.isfinite().all():
                     name = missing[keys[0]].name
-                    raise UserError(f"the features of {name} and others are not finite; choose other --weights")
+                    raise UserError(
+                        f"features of the batch that starts with {name} are not finite; choose other --weights"
+                    )
                 for key, rows in zip(keys, features.cpu().numpy(), strict=True):
                     cache.append(key, rows)
                 bar.update(len(keys))

@@ -49,7 +49,12 @@ def parser() -> cli.Parser:
     add_flag(training, "dropout", type=cli.fraction, help="dropout before the last layer (default: 0.5)")
     add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine rises, then falls to 0")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
-    add_flag(training, "members", type=cli.positive_int, help="number of decoders that decode together")
+    add_flag(
+        training,
+        "members",
+        type=cli.positive_int,
+        help="number of decoders to train; their word probabilities are averaged",
+    )
     add_flag(training, "finetune_encoder", action="store_true", help="train the encoder too, from pixels (slow)")
     add_flag(training, "encoder_lr", type=cli.positive_float, help="learning rate of the encoder (default: --lr / 10)")
     cli.add_kernels_flag(training)
@@ -58,7 +63,7 @@ def parser() -> cli.Parser:
         captioning,
         "decoding",
         choices=("greedy", "beam", "consensus"),
-        help="method for the captions of the run; consensus chooses by the captions of similar training images",
+        help="how test captions are generated; consensus picks the one closest to captions of similar training images",
     )
     add_flag(captioning, "beam", type=cli.positive_int, help="width of the beam search (default: 5; best: 20)")
     add_flag(captioning, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")

@@ -29,7 +29,7 @@ class Case:
     request: Mapping[str, Any]  # inputs for `child.py`
     inputs: tuple[Any, ...]  # the forward function's arguments; in a backward case, also the gradients of its outputs
     sizes: Mapping[str, int] = field(default_factory=dict)  # value of each letter in the shapes, such as N
-    dtype: str = "float64"  # type of the inputs, and of the arrays in a right answer
+    dtype: str = "float64"  # type of the inputs; the function's results must have the same type
     alternatives: tuple[Mapping[str, ndarray], ...] = ()  # other right answers, if mathematics allows several
     directions: Directions = ()  # empty if no gradient is checked by centred differences
 
@@ -54,7 +54,7 @@ class Layer:
     module: Any  # our module, whose functions give the right answers
     forward: str  # name of the forward function
     backward: str | None  # name of the backward function; None if the forward function returns the gradient itself
-    inputs: tuple[str, ...]  # names of the forward function's arguments; x is differentiable if there is a gradient dx
+    inputs: tuple[str, ...]  # names of the forward function's arguments; w has a gradient if dw is in `gradients`
     outputs: tuple[str, ...]  # names of the forward function's results, without the cache
     gradients: tuple[str, ...]  # names of the backward function's results
     # Each group: letters of sizes, and their lowest and highest value. Random sizes of a group are all different.

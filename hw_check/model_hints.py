@@ -50,7 +50,7 @@ def _classifier_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: 
 
 
 def _classifier(params: Values, x: ndarray, y: ndarray, skipped: str = "") -> Values:
-    """Scores, loss and gradients of SoftmaxClassifier or, if there is a W3, of ConvNet, with one ReLU skipped."""
+    """Scores, loss and gradients of SoftmaxClassifier or, if there is a W3, of ConvNet; without the ReLU `skipped`."""
 
     def relu(x: ndarray, name: str) -> tuple[ndarray, ndarray]:
         return layers.relu_forward(x) if skipped != name else (x, x)

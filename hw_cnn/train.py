@@ -1,4 +1,4 @@
-"""`python -m hw_cnn.train`: command line of a training of one of the sheets' networks."""
+"""`python -m hw_cnn.train`: the command that trains the CNNs of the sheets."""
 
 import argparse
 from collections.abc import Mapping

@@ -84,7 +84,8 @@ def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], titl
 
     Args:
         folder: folder for the figure.
-        panels: for each image its part, its pixels (height, width, 3) uint8, and its generated and true caption.
+        panels: for each image its split (training or validation), pixels (height, width, 3) uint8, generated and true
+            caption.
         title: beginning of the figure's title: data set and question of the sheet.
     """
     texts = [f"{_wrapped('generated', generated)}\n{_wrapped('true', true)}" for _, _, generated, true in panels]

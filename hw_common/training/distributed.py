@@ -1,7 +1,8 @@
 """Training with several processes: `torchrun --nproc_per_node=N -m hw_…` computes the same as one process.
 
-All processes draw the same random numbers, and each one computes its own rows of every batch. Gradients, losses and
-counts are summed over the processes, and only the main process writes. Without torchrun, these functions do nothing.
+All processes draw the same random numbers, and each one computes its own rows of every batch. Losses and counts
+are summed and gradients combined over the processes; only the main process writes. Without torchrun, these functions
+do nothing.
 """
 
 import gc
@@ -83,7 +84,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
-    """Wraps `model` so that its gradients are averaged over the processes."""
+    """Wraps `model` so that its gradients are averaged over the processes; the loop scales the loss accordingly."""
     if world_size() == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

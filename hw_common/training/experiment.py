@@ -29,7 +29,7 @@ Scheduler = torch.optim.lr_scheduler.LRScheduler
 
 @dataclass(kw_only=True)
 class Experiment(Training):
-    """A training as a homework prepares it, with the functions that turn its result into numbers and figures."""
+    """All that one training run needs: `Training`, and the functions that turn its result into numbers and figures."""
 
     hashes: Mapping[str, str]  # SHA-256 of each data file, by its name
     summarize: Callable[
@@ -116,7 +116,7 @@ def _train(
 def _open_run(
     homework: str, command: str, settings: RunSettings, hashes: Mapping[str, str], device: torch.device
 ) -> tuple[Run | None, dict[str, Any] | None]:
-    """Opens the run folder, in the main process only, and loads the state of the run to resume, if it has one."""
+    """Returns the run folder, open for writing (None in other processes), and the state to resume from, if any."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     host = {"device": kind, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
     if settings.resume is None:

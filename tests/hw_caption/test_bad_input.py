@@ -241,7 +241,7 @@ def test_weights_that_make_no_numbers_are_refused(tmp_path, capsys, state):
     save_file({**state, "layer4.1.bn2.weight": torch.full((512,), 1e30)}, path)  # too much for float16
     flags = ["--dataset_dir", str(tmp_path / "tiny"), "--weights", str(path), "--image_size", "32"]
     message = refused_by_command(capsys, *flags, "--results_dir", str(tmp_path / "results"))
-    assert "the features of 0.tif and others are not finite" in message
+    assert "features of the batch that starts with 0.tif are not finite" in message
 
 
 def test_a_full_disk_is_said_and_costs_nothing_that_was_done(tmp_path, capsys, monkeypatch):
