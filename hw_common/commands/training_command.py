@@ -90,8 +90,9 @@ class ResumableCommand(ABC):
             UserError: as `parse_saved`.
         """
         flags: list[str] = []
+        roles = self.roles
         for name, value in vars(self.parse_saved(run)).items():
-            if self.roles[name].decides_result and vars(self.parse(flags))[name] != value:
+            if roles[name].decides_result and vars(self.parse(flags))[name] != value:
                 flags += cli.flag(self.parser(), name, value)
         return flags
 

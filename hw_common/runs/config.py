@@ -75,10 +75,10 @@ def check_same_arguments(
     for name, value in given.items():
         role = (roles or {}).get(name, Role.TRAINED)
         own, value = run.arguments.get(name, _plain((defaults or {}).get(name))), _plain(value)
-        if role == Role.INPUT and may_have_moved:
-            same = _last_part(value) == _last_part(own)
+        if role == Role.INPUT:
+            same = value == own or (may_have_moved and _last_part(value) == _last_part(own))
         else:
-            same = value == own or (role.may_change_on_resume and role != Role.INPUT)
+            same = value == own or role.may_change_on_resume
         if not same:
             raise UserError(f"cannot resume {run.folder} with --{name} {value}: it was started with --{name} {own}")
 
