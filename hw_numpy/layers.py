@@ -36,7 +36,7 @@ def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
         b: (D_out,) biases.
 
     Returns:
-        The (N, D_out) output, and the cache.
+        The (N, D_out) output, and the cache (x, w, b).
 
     Raises:
         ValueError: the shapes do not fit.
@@ -48,7 +48,7 @@ def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
         f"x of shape {x.shape} needs w of shape ({samples.shape[1]}, D_out), got {w.shape}",
     )
     _require(b.shape == w.shape[1:], f"w of shape {w.shape} needs b of shape {w.shape[1:]}, got {b.shape}")
-    return samples @ w + b, (x, w)
+    return samples @ w + b, (x, w, b)
 
 
 def fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]:
@@ -64,7 +64,7 @@ def fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]
     Raises:
         ValueError: dout does not have the shape of the output.
     """
-    x, w = cache
+    x, w, _ = cache
     _require_shape_of_output(dout, (len(x), w.shape[1]))
     dw = x.reshape(len(x), -1).T @ dout
     # If x is stored with the batch innermost, so is its gradient: (W dYᵀ)ᵀ instead of dY Wᵀ.
@@ -80,7 +80,7 @@ def relu_forward(x: ndarray) -> tuple[ndarray, ndarray]:
         x: input of any shape.
 
     Returns:
-        The output, shaped like x, and the cache.
+        The output, shaped like x, and the cache, which is x.
     """
     return np.maximum(x, 0), x
 
@@ -111,7 +111,7 @@ def conv_forward(x: ndarray, w: ndarray) -> tuple[ndarray, tuple]:
         w: (F, C, H', W') kernels.
 
     Returns:
-        The (N, F, H − H' + 1, W − W' + 1) output, and the cache.
+        The (N, F, H − H' + 1, W − W' + 1) output, and the cache (x, w).
 
     Raises:
         ValueError: the channels differ, or the kernel is larger than the image.
@@ -174,6 +174,12 @@ def conv_backward_x(dout: ndarray, cache: tuple) -> ndarray:
     return dx.transpose(3, 0, 1, 2)
 
 
+class _PoolCache(tuple):
+    """The cache (x, pool_param) of max-pooling. It also holds the output, so that `max_pool_backward` need not pool."""
+
+    out: ndarray
+
+
 def max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> tuple[ndarray, tuple]:
     """Max-pooling (Q3a). Windows may overlap or leave gaps; pixels right of or below the last whole window are unused.
 
@@ -182,7 +188,8 @@ def max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> tuple[ndarray
         pool_param: `pool_height` and `pool_width` of a window, and `stride` from one window to the next, in pixels.
 
     Returns:
-        The (N, C, 1 + (H − pool_height) // stride, 1 + (W − pool_width) // stride) output, and the cache.
+        The (N, C, 1 + (H − pool_height) // stride, 1 + (W − pool_width) // stride) output, and the cache
+        (x, pool_param).
 
     Raises:
         ValueError: a window is larger than the image, or a value of pool_param is missing or not positive.
@@ -190,11 +197,9 @@ def max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> tuple[ndarray
     _require(x.ndim == 4, f"x has shape {x.shape}, expected (N, C, H, W)")
     for name in ("pool_height", "pool_width", "stride"):
         _require(pool_param.get(name, 0) >= 1, f"pool_param needs a positive {name}, got {dict(pool_param)}")
-    views = _window_views(x, pool_param)
-    out = next(views).copy(order="K")
-    for view in views:
-        np.maximum(out, view, out=out)
-    return out, (x, out, dict(pool_param))
+    cache = _PoolCache((x, dict(pool_param)))
+    cache.out = _largest(x, pool_param)
+    return cache.out, cache
 
 
 def max_pool_backward(dout: ndarray, cache: tuple) -> ndarray:
@@ -213,7 +218,8 @@ def max_pool_backward(dout: ndarray, cache: tuple) -> ndarray:
     Raises:
         ValueError: dout does not have the shape of the output.
     """
-    x, out, pool_param = cache
+    x, pool_param = cache
+    out = cache.out if isinstance(cache, _PoolCache) else _largest(x, pool_param)
     _require_shape_of_output(dout, out.shape)
     dx = np.zeros_like(x, dtype=dout.dtype)
     open_windows = np.ones_like(out, dtype=bool)  # windows whose maximum has not been reached yet
@@ -270,6 +276,15 @@ def _window_views(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[ndarray
     for i in range(window[0]):
         for j in range(window[1]):
             yield x[:, :, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
+
+
+def _largest(x: ndarray, pool_param: Mapping[str, int]) -> ndarray:
+    """(N, C, H'', W'') largest pixel of every window."""
+    views = _window_views(x, pool_param)
+    largest = next(views).copy(order="K")
+    for view in views:
+        np.maximum(largest, view, out=largest)
+    return largest
 
 
 def _row_blocks(rows: int, elements_per_row: int) -> Iterator[slice]:

@@ -174,19 +174,19 @@ def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tu
         w: (D, M) weights.
         b: (M,) biases.
 
-    Returns the (N, T, M) output, and the cache.
+    Returns the (N, T, M) output, and the cache (x, w, b).
     """
     if x.ndim != 3 or w.shape != (x.shape[2], *b.shape) or b.ndim != 1:
         raise ValueError(
             f"x of shape {x.shape}, w of shape {w.shape} and b of shape {b.shape} do not fit: "
             "expected (N, T, D), (D, M) and (M,)"
         )
-    return _project(x, w, b), (x, w)
+    return _project(x, w, b), (x, w, b)
 
 
 def temporal_fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]:
     """Gradients of `temporal_fc_forward` from `dout` (N, T, M): dx (N, T, D), dw (D, M), db (M,) (Q4a)."""
-    x, w = cache
+    x, w, _ = cache
     _check_gradient(dout, (*x.shape[:2], w.shape[1]))
     rows, d = _rows(x), _rows(dout)
     return (d @ w.T).reshape(x.shape), rows.T @ d, d.sum(axis=0)

@@ -320,3 +320,17 @@ def test_update_rules_equal_torchs(rule, dtype):
 def test_update_rules_have_defaults(rule):
     w, config = getattr(optim, rule)(np.ones(2), np.ones(2))
     assert np.all(w < 1) and config["learning_rate"] == (1e-3 if rule == "adam" else 1e-2)
+
+
+def test_caches_are_those_of_the_courses_files():
+    """A student's function that takes the documented cache works with our forward function, and the other way round."""
+    x, w, b = draw(3, (2, 3), (3, 4), (4,))
+    assert [array is given for array, given in zip(layers.fc_forward(x, w, b)[1], (x, w, b), strict=True)] == [True] * 3
+    images, kernels = draw(4, (2, 2, 4, 4), (3, 2, 2, 2))
+    assert all(
+        array is given for array, given in zip(layers.conv_forward(images, kernels)[1], (images, kernels), strict=True)
+    )
+    out, cache = layers.max_pool_forward(images, POOL)
+    pixels, pool_param = cache
+    assert pixels is images and pool_param == POOL
+    assert np.array_equal(layers.max_pool_backward(out, cache), layers.max_pool_backward(out, (images, POOL)))

@@ -246,7 +246,7 @@ WRONG = {
         "word 4 in y is out of range, expected 0 to 3",
     ),
     "gradient": (
-        lambda: rnn_layers.temporal_fc_backward(np.ones((2, 5)), (np.ones((2, 3, 4)), np.ones((4, 5)))),
+        lambda: rnn_layers.temporal_fc_backward(np.ones((2, 5)), (np.ones((2, 3, 4)), np.ones((4, 5)), np.ones(5))),
         r"the gradient has shape \(2, 5\), expected that of the output, \(2, 3, 5\)",
     ),
 }  # fmt: skip
