@@ -193,7 +193,7 @@ def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int
 
 
 def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisions: list[str]) -> None:
-    """Prints the peak memory of a training in a process of its own."""
+    """Prints the peak memory of training in a process of its own."""
     flags = ["--part", "steps", "--preset", preset, "--decoder", decoder, "--threads", str(torch.get_num_threads())]
     flags += ["--dataset_dir", str(dataset_dir)] if dataset_dir else []
     for precision in precisions:

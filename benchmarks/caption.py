@@ -124,7 +124,7 @@ def course_trainer(kind: str, batch_size: int) -> Callable[[], None]:
 
 
 def our_trainer(kind: str, batch_size: int) -> Callable[[str], None]:
-    keep_freed_memory()  # as every training does
+    keep_freed_memory()  # every training command calls this, too
     decoder, (_, examples) = FAST[kind](VOCABULARY), like_sydney(batch_size)
     return partial(our_training, decoder, examples)
 

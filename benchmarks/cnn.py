@@ -92,7 +92,7 @@ def naive_trainer(batch_size: int, count: int) -> Callable[[], nn.Module]:
 
 
 def our_trainer(batch_size: int, count: int) -> Callable[[str], nn.Module]:
-    keep_freed_memory()  # as every training does
+    keep_freed_memory()  # every training command calls this, too
     return functools.partial(ours, repeated_sample(count), batch_size, 1, 0.01, 42)
 
 

@@ -1,4 +1,4 @@
-"""The parts that the benchmarks share: flags, alternating timing, trainings without output, and printed verdicts."""
+"""The parts that the benchmarks share: flags, alternating timing, training without output, and printed verdicts."""
 
 import argparse
 import contextlib
@@ -94,7 +94,7 @@ def print_ratio(
 ) -> None:
     """Prints the time of `of` divided by the time of `to`; see `verdict` for the goal.
 
-    per_call: number of examples in a call of each; times and ratio are per example.
+    per_call: numbers of examples in a call of `of` and of `to`; times and ratio are per example.
     """
     times = [[1000 * t / n for t in seconds[name]] for name, n in zip((of, to), per_call, strict=True)]
     ratios = [a / b for a, b in zip(*times, strict=True)]

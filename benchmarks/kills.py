@@ -1,8 +1,8 @@
-"""Kills a training at every moment, and checks that all files are whole and the resumed run ends with the same bits.
+"""Kills a training run at every point of a write; checks that all files are whole and resuming gives the same bits.
 
     python benchmarks/kills.py --kills 2000
 
-A tiny training writes a run folder through `hw_common.runs.files`, whose system calls are wrapped: a forked process
+A tiny training run writes its folder through `hw_common.runs.files`, whose system calls are wrapped: a forked process
 kills itself with SIGKILL at the k-th call, or in the middle of a write. The kills are spread evenly over all calls.
 After each kill, the folder must hold the same bytes as an undisturbed run before or after that write. A second start
 must remove temporary files and end with the same bits. Further kills come from another process at random times.

@@ -1,4 +1,4 @@
-"""Peak resident memory of a training on Fashion-MNIST with the sheet's settings.
+"""Peak resident memory of training on Fashion-MNIST with the sheet's settings.
 
     HW_DATA_DIR=… python benchmarks/memory.py
 

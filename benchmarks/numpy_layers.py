@@ -131,7 +131,7 @@ def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
 def main() -> None:
     arguments = harness.parse(harness.parser(__doc__, rounds=100))
     threadpool_limits(1)  # one thread for each matrix product, as in hw_numpy.train
-    keep_freed_memory()  # as every solver does; PyTorch profits, too
+    keep_freed_memory()  # hw_numpy.train calls this, too; PyTorch also profits
     generator = np.random.default_rng(0)
     pixels, y = generator.integers(0, 256, (100, 1, 28, 28)), generator.integers(10, size=100)
     compare_steps(pixels.astype(np.float32), y, arguments.rounds, arguments.threads)

@@ -3,8 +3,8 @@
     python benchmarks/ocr.py [--data_dir data] [--threads 2] [--rounds 5] [--seeds 42 43 44]
 
 The CRF (--kernels fast) is compared with pytorch-crf on 64 words. The BiLSTM, trained as in `hw_ocr.train`, is compared
-with the training loop of the published report (dsl-2019-hw3): one word per step, Adam with learning rate 1e-3 (but in
-random order instead of the file's order). Evaluation is not timed.
+with the training loop of the published report (dsl-2019-hw3): one word per step, Adam with learning rate 1e-3. Our
+version of this loop takes the words in random order instead of the file's order. Evaluation is not timed.
 """
 
 import math

@@ -20,7 +20,7 @@ similarities and error rates (ist-2023-24-hw2 Q3.3). All other flags are those o
   python -m hw_asr.compare --dataset digits --seeds 42 43 44 --only transformer --recipe best
   python -m hw_asr.compare --dataset sample --batch_size 8 --epochs 20
 
-Each training has an ordinary run folder. The same command continues an interrupted comparison.
+Each training run has an ordinary run folder. The same command continues an interrupted comparison.
 """
 _VARIED = ("decoder",)
 _METRICS = {  # columns of the Markdown table: heading and metric

@@ -1,4 +1,4 @@
-"""Prepares a training: network, batches and loss, and the summary and figures of its result."""
+"""Prepares a training run: network, batches and loss, and the summary and figures of its result."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ def weights_metadata(settings: Settings) -> dict[str, str]:
 
 
 def prepare(settings: Settings, speech: SpeechData, device: torch.device) -> Experiment:
-    """Prepares a training on `device`; raises UserError if a batch has fewer clips than there are processes."""
+    """Prepares a training run on `device`; raises UserError if a batch has fewer clips than there are processes."""
     if settings.batch_size < distributed.world_size():
         raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
     model = build_network(settings).to(device)

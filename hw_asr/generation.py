@@ -28,7 +28,7 @@ class InferenceSettings:
 
     @classmethod
     def of(cls, settings: Settings, beam: int | None = None) -> "InferenceSettings":
-        """The settings for a training: padding and longest text of its preset, and the given beam width."""
+        """The settings for a training run: padding and longest text of its preset, and the given beam width."""
         pad_to = (NOTEBOOK_FRAMES, COUNTED_TOKENS) if settings.preset == "notebook" else None
         return cls(pad_to, settings.sizes.text_positions, beam)
 

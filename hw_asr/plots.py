@@ -1,4 +1,4 @@
-"""Figures of a training and of a comparison."""
+"""Figures of a training run and of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Settings of a training, sizes of the networks, and published results; importable without torch."""
+"""Settings of a training run, sizes of the networks, and published results; importable without torch."""
 
 import argparse
 import dataclasses
@@ -38,7 +38,7 @@ NOTEBOOK_FRAMES = 2754  # frames to which the notebook pads every spectrogram: 2
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a training. Each is a flag of `python -m hw_asr.train`; the defaults are the sheet's recipe."""
+    """Settings of a training run. Each is a flag of `python -m hw_asr.train`; the defaults are the sheet's recipe."""
 
     decoder: str  # "lstm" (Question 3.1) or "transformer" (Question 3.2)
     preset: str  # a name in PRESETS

@@ -1,6 +1,6 @@
 """Trains both decoders of ist-2023-24-hw2 Question 3 with the sheet's settings, compares them and draws all figures.
 
-Finished trainings are kept, and interrupted ones are resumed.
+Finished training runs are kept, and interrupted ones are resumed.
 
   python -m hw_asr.reproduce                              on the built-in sample, two minutes
   python -m hw_asr.reproduce --profile full --data_dir …  on LJSpeech, hours (less on a GPU)

@@ -1,4 +1,4 @@
-"""A training of `hw_attention_theory.train`: network, batches, loss, metrics, figures and summary."""
+"""A run of `hw_attention_theory.train`: network, batches, loss, metrics, figures and summary."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""Run folders of the commands that are not trainings."""
+"""Run folders of the commands that do not train."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

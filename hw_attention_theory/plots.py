@@ -1,4 +1,4 @@
-"""The figures of trainings, of the claims and of the scaling with the sequence length."""
+"""The figures of training, of the claims and of the scaling with the sequence length."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -13,7 +13,7 @@ DATASETS = ("mnist", "sample")
 # Allowed heights and widths of the images; the first is the original one.
 SIDES: Mapping[str, tuple[int, ...]] = MappingProxyType({"mnist": (28, 14, 7), "sample": (8, 4)})
 TITLES: Mapping[str, str] = MappingProxyType({"softmax": "softmax attention", "taylor": "linear attention"})
-TERMS = 3  # of the exponential series, as in ist-2023-24-hw2 Q1.2
+TERMS = 3  # number of terms of the exponential series, as in ist-2023-24-hw2 Q1.2
 
 # The sheets train no such network. This one is small enough for a CPU, the same for both attentions, and not tuned.
 DEFAULTS: Mapping[str, Any] = MappingProxyType({

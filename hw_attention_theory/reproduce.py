@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Computes what is missing, then lists tables and figures.
 
     Raises:
-        UserError: a claim or a count is wrong, the data cannot be used, or a training failed.
+        UserError: a claim or a count is wrong, the data cannot be used, or a training run failed.
         Stopped: on Ctrl-C or SIGTERM; the same command resumes.
     """
     flags = reproduce.parser(HOMEWORK, __doc__)

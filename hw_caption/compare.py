@@ -22,7 +22,7 @@ decoding, mean and standard deviation of the metrics after the last and after th
   python -m hw_caption.compare --seeds 42 43 44 --only vanilla --recipe best
   python -m hw_caption.compare --dataset sample --epochs 30
 
-Each training is an ordinary run folder. The same command resumes an interrupted comparison.
+Each training run has an ordinary run folder. The same command resumes an interrupted comparison.
 """
 _FLAGS: Mapping[str, Sequence[str]] = MappingProxyType({"vanilla": [], "attention": ["--use_attention"]})
 _ROW_FLAGS = ("use_attention",)
@@ -63,7 +63,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the trainings that are not finished, then writes the table and the figure."""
+    """Trains what is missing, then writes the table and the figure."""
     parse(argv).run()
 
 

@@ -1,4 +1,4 @@
-"""The training of `hw_caption.train`: its model, batches and loss, its evaluation and its summary."""
+"""A run of `hw_caption.train`: its model, batches and loss, its evaluation and its summary."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def load_encoder(weights: str, data_dir: Path) -> Encoder:
 
 @dataclass
 class _Task:
-    """The data and the captioner of a training, which its evaluation needs."""
+    """The data and the captioner of a training run, which its evaluation needs."""
 
     settings: Settings
     found: CaptionData  # the captions and the image files

@@ -1,4 +1,4 @@
-"""`python -m hw_caption.features`: computes the image features that a training needs.
+"""`python -m hw_caption.features`: computes the image features that training needs.
 
 hw_caption.train also computes missing features, so this command is optional.
 """

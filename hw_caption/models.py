@@ -141,7 +141,7 @@ class Decoder(nn.Module):
             Scores (N, V) and the words themselves (N,), for the N words after START in all captions.
         """
         hidden = self.hidden_states(regions, captions[:, :-1], lengths - 1)
-        # Padding is removed after dropout: each process draws the mask of the whole batch, in which a row is a caption.
+        # Padding is removed only after dropout, whose mask is drawn for the whole batch, a row for each caption.
         hidden = self.dropout(hidden)
         is_word = torch.arange(captions.shape[1] - 1, device=captions.device) < (lengths - 1)[:, None]
         positions = is_word.flatten().nonzero().squeeze(1)  # (N,), the words among the B · (T-1) positions

@@ -1,6 +1,6 @@
 """Trains both decoders of ist-2021-22-hw2 Question 3, then the one without attention with our recommended settings.
 
-Draws all figures. Finished trainings are kept, and interrupted ones are resumed.
+Draws all figures. Finished training runs are kept, and interrupted ones are resumed.
 
   python -m hw_caption.reproduce                              on the built-in sample, about a minute
   python -m hw_caption.reproduce --profile full --data_dir …  on the Sydney captions, about half an hour

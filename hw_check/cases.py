@@ -63,7 +63,7 @@ class Layer:
     specials: tuple[Special, ...] = ()  # further kinds of cases
     # Further cases in which one size is 1: the letter of this size → the title of the case.
     one: Mapping[str, str] = field(default_factory=lambda: {"N": "batch of one"})
-    replace: tuple[str, ...] = ()  # functions of the same file that the forward or backward function calls
+    replace: tuple[str, ...] = ()  # functions that both call; a failed function is retried with ours in their place
 
     def job(self, name: str, cases: Sequence[Case]) -> Job:
         """The request to run `cases` on the function `name`, which is the forward or the backward function."""

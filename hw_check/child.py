@@ -36,7 +36,7 @@ def main(root: str) -> None:
     _limit(request["seconds"], request["memory"])
     os.register_at_fork(after_in_child=lambda: os._exit(0))  # a forked process would run the remaining jobs
     sys.path.remove(root)
-    sys.meta_path.insert(0, _Hidden())  # packages may also be installed
+    sys.meta_path.insert(0, _Hidden())  # our packages may be installed elsewhere, too
     for name in [name for name in sys.modules if _is_ours(name)]:
         del sys.modules[name]
     send("ready")

@@ -68,14 +68,14 @@ def windows(x: ndarray, pool_param: Mapping[str, int]) -> list[tuple[int, int, t
 
 
 def spread_over_ties(x: ndarray, pool_param: Mapping[str, int], dout: ndarray, share: str) -> ndarray:
-    """Gradient of max-pooling, with a choice of how equally large pixels of a window share it.
+    """Gradient of max-pooling; `share` chooses which of a window's equally large pixels get it.
 
     Args:
         x: (N, C, H, W) images.
         pool_param: window and stride, as for `max_pool_forward`.
         dout: (N, C, H'', W'') gradient of the output.
-        share: the pixels that get the gradient: "first", "last", "equal" (each gets the same share) or "all" (each
-            gets all of it, which is wrong).
+        share: "first" or "last" of these pixels, "equal" (each gets the same share) or "all" (each gets everything,
+            which is wrong).
     """
     dx = np.zeros_like(x)
     for i, j, window in windows(x, pool_param):

@@ -33,7 +33,7 @@ def total(rows: Sequence[Row]) -> str:
     """The last line of the table."""
     reached, most = sum(row.points for row in rows), sum(row.of for row in rows)
     return (
-        f"{reached:g} of {most:g} points; {POINTS_ELSEWHERE} more are for the trainings of Q2c, Q3c and Q4d, "
+        f"{reached:g} of {most:g} points; {POINTS_ELSEWHERE} more are for the training in Q2c, Q3c and Q4d, "
         "and the derivations of Q1 are for a person to read"
     )
 

@@ -15,7 +15,7 @@ from hw_check.hints import Guess
 from hw_check.model_cases import Network
 
 POINTS_ELSEWHERE = 12
-"""Points for the trainings of Q2c, Q3c and Q4d, 4 each. A person has to grade them."""
+"""Points for the training in Q2c, Q3c and Q4d, 4 each. A person has to grade them."""
 
 
 @dataclass(frozen=True)

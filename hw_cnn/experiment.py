@@ -1,4 +1,4 @@
-"""A training of `hw_cnn.train`: its network, batches, loss, test numbers, summary and figures."""
+"""A run of `hw_cnn.train`: its network, batches, loss, test numbers, summary and figures."""
 
 import argparse
 from pathlib import Path

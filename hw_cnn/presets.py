@@ -11,7 +11,7 @@ HOMEWORK = "hw_cnn"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that determine the result of a training; each is a flag of `hw_cnn.train`."""
+    """Settings that determine the result of training; each is a flag of `hw_cnn.train`."""
 
     dataset: str  # key of DATASETS
     network: str  # key of NETWORKS

@@ -1,6 +1,6 @@
 """Trains the networks of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 and convnets-2024-a2 and draws all their figures.
 
-Finished trainings are kept, and interrupted ones are resumed.
+Finished training runs are kept, and interrupted ones are resumed.
 
   python -m hw_cnn.reproduce                              on the built-in sample, a few minutes
   python -m hw_cnn.reproduce --only fashion               only the part of ist-2021-22-hw2

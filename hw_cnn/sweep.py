@@ -19,8 +19,8 @@ Trains at every learning rate with every seed and chooses the rate with the best
   python -m hw_cnn.sweep --lrs 0.001 0.01 0.1 --seeds 42 43 44 --jobs 2
   python -m hw_cnn.sweep --dataset sample --epochs 5
 
-Each training is an ordinary run folder, <name>-lr<rate>-seed<seed>; table and curves go to the folder <name>. Give the
-same command again to resume an interrupted sweep.
+Each training run has an ordinary run folder, <name>-lr<rate>-seed<seed>; table and curves go to the folder <name>.
+Give the same command again to resume an interrupted sweep.
 
 Several machines can share a sweep: give all of them the same --storage and each its own --results_dir. The storage is a
 journal file on a shared disk or the address of a database (postgresql://…, mysql://…, redis://…). A database needs its
@@ -83,7 +83,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the missing trainings, then writes the table, the curves and the chosen learning rate."""
+    """Trains what is missing, then writes the table, the curves and the chosen learning rate."""
     parse(argv).run()
 
 

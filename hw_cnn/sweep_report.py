@@ -14,7 +14,7 @@ _METRICS = ("validation_accuracy", "test_accuracy", "test_accuracy_course_subset
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished training of a sweep."""
+    """A finished training run of a sweep."""
 
     summary: Mapping[str, Any]  # content of its summary.json
     rows: Sequence[Mapping[str, float]]  # content of its metrics.csv, a row for each epoch
@@ -62,7 +62,7 @@ def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[in
     run.write_summary(summary)
     print(f"\n{_markdown(table)}\n{summary['choice']['reason']}")
     if missing := len(trials) * len(seeds) - sum(map(len, found.values())):
-        print(f"{missing} trainings are not finished: they failed, or another machine is running them")
+        print(f"{missing} training runs are not finished: they failed, or another machine is running them")
     print(f"table, curves and summary are in {run.folder}")
     return summary
 

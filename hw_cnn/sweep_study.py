@@ -29,14 +29,14 @@ Key = tuple[float, int]  # learning rate, seed
 
 @dataclass(frozen=True)
 class SharedSweep(Comparison):
-    """A sweep whose trainings are shared among machines."""
+    """A sweep whose training runs are shared among machines."""
 
     lrs: Sequence[float] = ()  # learning rates
     storage: str = ""  # Optuna storage address, or path of a journal file
     choose_by: str = "last"  # "last" or "best", the epoch whose validation accuracy is compared
 
     def train_and_report(self, folder: Run) -> dict[str, Any]:
-        """Runs the trainings that no machine is running or has finished; reports the finished ones of all machines."""
+        """Starts the training runs that no machine has started yet; reports the finished ones of all machines."""
         grid = [(lr, seed) for seed in self.seeds for lr in self.lrs]
         study = SharedStudy(self.name, self.storage, folder.folder, self.common)
         study.enqueue_missing(grid)
@@ -60,7 +60,7 @@ class SharedSweep(Comparison):
             raise UserError("; ".join(failures))
         if not any(trials.values()):
             raise UserError(
-                f"no training of the sweep {self.name} is finished; other machines are running its trainings"
+                f"no training run of the sweep {self.name} is finished; other machines are still busy with them"
             )
         return summary
 

@@ -40,7 +40,7 @@ def parser() -> cli.Parser:
         default="fashion-mnist",
         help="default: fashion-mnist; folder reads DATA_DIR/{train,val,test}/<class>/*; sample needs no files",
     )
-    add_flag(group, "network", choices=tuple(NETWORKS), help="default: the one that the sheet trains on the data set")
+    add_flag(group, "network", choices=tuple(NETWORKS), help="default: the network of the sheet that uses the data set")
     recipe = "settings of the sheet (plain, default) or better ones (best)"
     add_flag(group, "recipe", choices=("plain", "best"), default="plain", help=recipe)
     add_flag(group, "dropout", type=cli.fraction, help="probability of the dropout layer (fashion 0.3, oct 0.7)")

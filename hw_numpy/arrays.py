@@ -47,7 +47,7 @@ def load(path: Path, metadata: Mapping[str, str]) -> dict[str, ndarray]:
 
 
 def solver_state(solver: BaseSolver, seconds: list[float]) -> dict[str, ndarray]:
-    """The state from which `restore_solver` resumes a training; `seconds` holds the time of each epoch."""
+    """The state from which `restore_solver` resumes a run; `seconds` holds the time of each epoch."""
     return {**solver.state(), "seconds": np.array(seconds)}
 
 

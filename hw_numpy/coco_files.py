@@ -30,7 +30,7 @@ _LARGEST_ARRAY = 2**31  # bytes; the course's largest array, the features withou
 _LARGEST_CHUNK = 2**27  # bytes
 _LARGEST_TEXT = 2**27  # bytes
 _LARGEST_RATIO = 1100  # gzip packs no data to less than 1/1032 of its size
-# For any other filter, HDF5 would load a plug-in, which may run any code.
+# The allowed filters. For any other one, HDF5 would load a plug-in, which may run any code.
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 _MOST_DIRECTIONS = 512
 _COPY_SIZE = 256  # pixels
@@ -265,7 +265,7 @@ def fit_pca(features: ndarray) -> tuple[ndarray, ndarray]:
 
     Returns:
         The mean (D,), and the K orthonormal directions (K, D) with the largest variance. K is at most 512, at most D,
-        and less than the number of images, unless there is only one: n images differ in at most n − 1 directions.
+        and at most n − 1 (but at least 1), because n images differ in at most n − 1 directions.
     """
     mean = features.mean(axis=0)
     _, _, directions = np.linalg.svd(features - mean, full_matrices=False)

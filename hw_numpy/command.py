@@ -12,7 +12,7 @@ from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.run_folder import Run
 
 OpenRun = Callable[[Mapping[str, str], Mapping[str, Any]], contextlib.AbstractContextManager[Run]]
-"""Opens the run folder of a training; the arguments are the hashes of its data files and facts about its host."""
+"""Opens the run folder; the arguments are the hashes of the data files and facts about the host."""
 
 
 @dataclass(frozen=True)

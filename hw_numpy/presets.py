@@ -1,4 +1,4 @@
-"""Settings of the two trainings; imports no NumPy."""
+"""Settings of the two training commands; imports no NumPy."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that both trainings have."""
+    """Settings that both training commands have."""
 
     dataset: str  # name of the data set
     data_dir: Path  # folder of the data set

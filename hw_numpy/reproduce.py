@@ -1,6 +1,6 @@
 r"""Trains the NumPy networks of eecs545-w20-hw4 Q2c, Q3c and Q4d and draws all their figures.
 
-Finished trainings are kept, and interrupted ones are resumed.
+Finished training runs are kept, and interrupted ones are resumed.
 
   python -m hw_numpy.reproduce                     on the built-in samples, a minute
   python -m hw_numpy.reproduce --profile full \

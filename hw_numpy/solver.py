@@ -238,7 +238,7 @@ class Solver(BaseSolver):
             num_samples: number of samples to draw at random and measure; None for all.
             batch_size: number of samples per call of the model.
         """
-        if num_samples is not None and num_samples < len(y):  # `batches` uses this seed too, in its own generator
+        if num_samples is not None and num_samples < len(y):  # the draw does not change the order of `batches`
             rows = np.random.default_rng((self.seed, self.epoch)).choice(len(y), num_samples, replace=False)
             X, y = X[rows], y[rows]
         right = 0

@@ -23,9 +23,9 @@ report chose it on the test fold. All other flags are those of `python -m hw_ocr
   python -m hw_ocr.compare --seeds 42 43 44 --jobs 2
   python -m hw_ocr.compare --dataset sample --only layers
 
-Each training has an ordinary run folder. The same command resumes an interrupted comparison.
+Each training run has an ordinary run folder. The same command resumes an interrupted comparison.
 """
-# For each comparison, the flags of each row's training. The row's key becomes part of the names of its runs.
+# For each comparison, the flags of each row's training runs. The row's key becomes part of the names of its runs.
 _CNN = {f"cnn{layers}": ["--model", "cnn", "--conv_layers", str(layers)] for layers in CONV_LAYERS}
 ROWS: Mapping[str, Mapping[str, list[str]]] = MappingProxyType({
     "layers": _CNN,

@@ -1,4 +1,4 @@
-"""The figures of trainings and of comparisons."""
+"""The figures of training runs and of comparisons."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Trains the networks of dsl-2019-hw3, compares them and draws all figures.
 
-Finished trainings are kept, and interrupted ones are resumed.
+Finished training runs are kept, and interrupted ones are resumed.
 
   python -m hw_ocr.reproduce                              on the built-in sample, two minutes
   python -m hw_ocr.reproduce --profile full --data_dir …  on the OCR letters, about an hour and a half

@@ -25,7 +25,7 @@ The answers to the five homework sheets.
 """
 _BUILD = """\
 Runs the missing experiments of the sheets, each in an ordinary run folder, and writes the PDFs into
-RESULTS_DIR/reports. First it lists the commands that it will run and their rough duration. It skips finished trainings
+RESULTS_DIR/reports. First it lists the commands that it will run and their rough duration. It skips finished runs
 and resumes interrupted ones.
 
   python -m hw_report build                                 all sheets on the built-in samples
@@ -69,14 +69,14 @@ def parser() -> cli.Parser:
         add_flag(command, "profile", choices=("sample", "full"), default="sample", help="default: sample")
         add_flag(
             command, "use", type=_use, nargs="+", default=[], metavar="EXPERIMENT=FOLDER",
-            help="use your own run folders: FOLDER and those whose names begin with its name "
+            help="use your own run folders: FOLDER, and the folders beside it whose names begin with its name "
             f"(experiments: {', '.join(EXPERIMENTS)})",
         )  # fmt: skip
     full = "with --profile full:"
     cli.add_place(builds, "data_dir", type=str, help=f"{full} folder with the data sets, or to download them to")
     cli.add_place(builds, "captions_dir", type=str, help=f"{full} caption files made by hw_numpy.coco_build")
     cli.add_input(builds, "weights", type=str, help=f"{full} pretrained weights, imagenet (default) or a path")
-    add_flag(builds, "jobs", type=cli.positive_int, help="trainings side by side (default: 2)")
+    add_flag(builds, "jobs", type=cli.positive_int, help="number of training runs at a time (default: 2)")
     cli.add_place(tables, "write", nargs="*", metavar="FILE", help="renew the tables in these files")
     return flags
 

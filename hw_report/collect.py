@@ -27,7 +27,7 @@ class Numbers:
     run: Run
     data: str  # the data set in words
     sample: bool  # whether the data are a built-in sample
-    seeds: tuple[int, ...]  # seeds of the trainings behind the numbers
+    seeds: tuple[int, ...]  # seeds of the training runs behind the numbers
 
     @property
     def date(self) -> str:

@@ -12,7 +12,7 @@ from hw_report.collect import Collector
 
 @dataclass(frozen=True, eq=False)
 class Command:
-    """The command of one or several experiments, `python -m <words> --profile …`; it skips finished trainings."""
+    """The command of one or several experiments, `python -m <words> --profile …`; it skips finished runs."""
 
     words: tuple[str, ...]  # module and flags
     options: tuple[str, ...]  # flags of `hw_report build` that are passed on to the command

@@ -24,8 +24,8 @@ _SETTINGS = "settings"  # id of the cell with the flags
 def with_outputs(path: Path, run: Run, data_dir: str | None = None) -> str:
     """The notebook at `path` with the outputs of all its cells; the cells show `run` instead of training.
 
-    Its cell "settings" gets the flags of `run`, so that running the notebook again trains the same network. The folders
-    of the run and its data are passed to the cells, but are not left in them. The cells write into a copy of the run.
+    Its cell "settings" gets the flags of `run`, so that running the notebook again trains the same network. The paths
+    of the run and its data are passed to the cells, but do not appear in the result. The cells write into a copy.
 
     Args:
         path: the notebook file.

@@ -22,8 +22,8 @@ reports both validation accuracies (eecs545-w20-hw4 Q5e). All other flags are th
   python -m hw_transfer.compare --seeds 42 43 44                            mean and deviation over three seeds
   python -m hw_transfer.compare --scenarios finetune freeze cached scratch  two more scenarios
 
-Each training is an ordinary run folder, <name>-<scenario>-seed<seed>; table and curves go to the folder <name>. Give
-the same command again to resume an interrupted comparison; finished trainings are kept.
+Each training run has an ordinary run folder, <name>-<scenario>-seed<seed>; table and curves go to the folder <name>.
+Give the same command again to resume an interrupted comparison; finished runs are kept.
 """
 
 
@@ -80,7 +80,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the missing trainings, then writes the table, the curves and the summary."""
+    """Trains what is missing, then writes the table, the curves and the summary."""
     parse(argv).run()
 
 

@@ -1,4 +1,4 @@
-"""A training of `hw_transfer.train`: its network, batches, summary and figures."""
+"""A run of `hw_transfer.train`: its network, batches, summary and figures."""
 
 import argparse
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def _check_processes(settings: Settings) -> None:
 
 
 class _Training:
-    """One training: its data, network, batches, summary and figures.
+    """One training run: its data, network, batches, summary and figures.
 
     `learner` is the module that is trained: the last layer, with features as inputs, if features are cached; otherwise
     the network, with pictures as inputs. `pretrained` is None if the network starts from random weights.

@@ -1,4 +1,4 @@
-"""Figures of a training: confusion matrix and predictions."""
+"""Figures of a training run: confusion matrix and predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -25,7 +25,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that determine the result of a training; all of them are flags of `hw_transfer.train`."""
+    """Settings that determine the result of training; all of them are flags of `hw_transfer.train`."""
 
     dataset: str  # key of DATASETS
     mode: str  # "finetune" or "freeze"

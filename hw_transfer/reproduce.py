@@ -1,7 +1,7 @@
 """Trains both scenarios of eecs545-w20-hw4 Q5 and two more, and draws all figures.
 
 Of the other two, one trains the last layer on cached features, and one trains the whole network from random weights.
-Finished trainings are kept, and interrupted ones are resumed.
+Finished training runs are kept, and interrupted ones are resumed.
 
   python -m hw_transfer.reproduce                              on the built-in sample, less than a minute
   python -m hw_transfer.reproduce --profile full --data_dir …  on hymenoptera with three seeds, about two hours

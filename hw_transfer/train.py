@@ -1,4 +1,4 @@
-"""`python -m hw_transfer.train`: command line of a training in one scenario of transfer learning."""
+"""`python -m hw_transfer.train`: trains a ResNet-18 in one scenario of transfer learning."""
 
 import argparse
 from dataclasses import asdict

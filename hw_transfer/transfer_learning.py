@@ -119,7 +119,7 @@ def cache_features(model: ResNet18, batches: Batches) -> Tensor:
     inputs = batches.tensors[0].split(batches.batch_size)
     with torch.inference_mode():
         features = [model.features(images.to(_device(model))).float().cpu() for images in inputs]
-    return torch.cat(features)  # outside of inference_mode, because inference tensors cannot be inputs of a training
+    return torch.cat(features)  # outside of inference_mode, because inference tensors cannot be inputs in training
 
 
 def predict(model: nn.Module, batches: Batches) -> Tensor:

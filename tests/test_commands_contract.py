@@ -373,6 +373,6 @@ def test_a_comparison_is_resumed_and_trains_nothing_twice(command, trained, tmp_
     assert "is being written by another process" in refusal(MAINS[command], *flags)
     writer.close()
     for flag in (["--seed", 1], ["--resume", first], ["--overwrite"], ["--dry_run"]):
-        assert f"{flag[0]} is a flag of single trainings" in refusal(MAINS[command], *flags, *flag)
+        assert f"{flag[0]} is a flag of single training runs" in refusal(MAINS[command], *flags, *flag)
     (first / "metrics.csv").write_bytes(b"\xff,\n")
     assert run_command(MAINS[command], *flags).status in (0, 2)  # 2 if the command draws metrics.csv

@@ -1,1 +1,1 @@
-"""Command lines: flags, the training command, several trainings side by side, comparisons."""
+"""Command lines: flags, the training command, several training runs side by side, comparisons."""

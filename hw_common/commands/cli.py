@@ -248,7 +248,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = 141
     except (Exception, KeyboardInterrupt) as error:
         status, message = _explain(error)
-        # Under torchrun, the main process prints. Other processes fail alone only if they are out of memory.
+        # Under torchrun, the main process prints errors. Another process can fail alone by running out of memory.
         if os.environ.get("LOCAL_RANK", "0") == "0" or _is_out_of_memory(error):
             print(" ".join(message.split()), file=sys.stderr)
     finally:

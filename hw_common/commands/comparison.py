@@ -1,4 +1,4 @@
-"""Comparisons: several trainings of one command, each with every seed, and one folder with their table and figures."""
+"""Comparisons: training runs of one command in several rows and with several seeds, in one table and one figure."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import CONFIG, Run
 
-# A comparison sets these arguments of its trainings by itself.
+# A comparison sets these arguments of its training runs by itself.
 _SET_FOR_EACH_TRAINING = ("seed", "resume", "name", "threads")
 
 
@@ -25,22 +25,22 @@ class Comparison:
     """A comparison with checked arguments."""
 
     command: ResumableCommand  # the command that trains
-    rows: Mapping[str, Sequence[str]]  # the flags of each row's trainings, by the row's name
+    rows: Mapping[str, Sequence[str]]  # the flags of each row's training runs, by the row's name
     # Writes table, figures and summary, and returns the summary. Its arguments are the comparison's folder, the
     # finished runs of each row (one per seed), and the seeds.
     report: Callable[[Run, Mapping[str, Sequence[Run]], Sequence[int]], dict[str, Any]]
-    seeds: Sequence[int]  # seeds of the trainings of each row
-    jobs: int  # number of trainings at a time
+    seeds: Sequence[int]  # seeds of the training runs of each row
+    jobs: int  # number of training runs at a time
     name: str  # name of the comparison's folder
-    trainings: str  # first part of the names of the trainings' folders: <trainings>-<row>-seed<seed>
-    flags: Sequence[str]  # flags that all trainings share
-    common: Mapping[str, Any]  # arguments that all trainings share; must not differ when the comparison is continued
+    trainings: str  # first part of the names of the run folders: <trainings>-<row>-seed<seed>
+    flags: Sequence[str]  # flags that all training runs share
+    common: Mapping[str, Any]  # arguments that all runs share; must not differ when the comparison is continued
     results_dir: Path  # folder of all run folders
     # Arguments, besides `seeds` and `jobs`, that may differ when the comparison is continued.
     may_change: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "comparison"  # "comparison" or "sweep", for messages
     module: str = "compare"  # python -m <homework>.<module> runs the comparison
-    reports_partly: bool = False  # whether the finished trainings are reported if others have failed
+    reports_partly: bool = False  # whether the finished runs are reported if others have failed
     own_roles: Mapping[str, Role] = field(default_factory=dict)  # roles of its own arguments; see `Role`
 
     @property
@@ -49,15 +49,15 @@ class Comparison:
         return self.results_dir / self.command.homework / self.name
 
     def run_name(self, row: str, seed: int) -> str:
-        """The name of a training's run folder."""
+        """The name of the run folder of a row and a seed."""
         return f"{self.trainings}-{row}-seed{seed}"
 
     def run(self) -> dict[str, Any]:
         """Trains what is missing, calls `report` and returns the summary.
 
         Raises:
-            UserError: another process is running it, a folder was made with other flags, or trainings failed.
-            Stopped: on Ctrl-C or SIGTERM, after the running trainings have saved.
+            UserError: another process is running it, a folder was made with other flags, or training runs failed.
+            Stopped: on Ctrl-C or SIGTERM, after all active runs have saved.
         """
         folder = self._open_folder()
         try:
@@ -113,7 +113,7 @@ class Comparison:
 def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
     """Adds the flags of every comparison: --seeds, --jobs and --name; `name` is the help text of --name."""
     cli.add_flag(parser, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
-    jobs = "number of trainings at a time; they share the cores"
+    jobs = "number of training runs at a time; they share the cores"
     cli.add_running(parser, "jobs", type=cli.positive_int, default=1, help=jobs)
     cli.add_running(parser, "name", type=cli.run_name, help=name)
 
@@ -121,7 +121,7 @@ def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
 def parse(
     parser: cli.Parser, command: ResumableCommand, argv: Sequence[str] | None, of_a_row: Iterable[str]
 ) -> tuple[argparse.Namespace, list[str], argparse.Namespace]:
-    """Parses the comparison's own flags; all others are flags of the trainings.
+    """Parses the comparison's own flags; all others are flags of the training command.
 
     Args:
         parser: parser of the comparison's own flags, including those of `add_flags`.
@@ -130,8 +130,8 @@ def parse(
         of_a_row: arguments in which the rows differ.
 
     Returns:
-        The comparison's own arguments, in which each seed occurs once; the flags of all trainings; and the parsed
-        arguments of the trainings, in which defaults that depend on other arguments are not filled in yet.
+        The comparison's own arguments, in which each seed occurs once; the flags of all training runs; and the parsed
+        arguments of these runs, in which defaults that depend on other arguments are not filled in yet.
 
     Raises:
         UserError: a flag is wrong, or the comparison sets it by itself.
@@ -142,14 +142,14 @@ def parse(
     calls = (name for name, role in command.roles.items() if role == Role.CALL)
     for name in (*of_a_row, "seed", "resume", *calls):
         if name in given:
-            raise UserError(f"--{name} is a flag of single trainings; a comparison does not accept it")
+            raise UserError(f"--{name} is a flag of single training runs; a comparison does not accept it")
     return own, flags, arguments
 
 
 def common_arguments(
     command: ResumableCommand, arguments: argparse.Namespace, of_a_row: Iterable[str]
 ) -> dict[str, Any]:
-    """Returns the settings, inputs and device that all trainings share; a continued comparison has the same ones."""
+    """Returns the settings, inputs and device that all runs share; a continued comparison has the same ones."""
     kept = {name for name, role in command.roles.items() if role.decides_result or role == Role.RUNNING}
     kept -= {*of_a_row, *_SET_FOR_EACH_TRAINING}
     return {name: value for name, value in vars(arguments).items() if name in kept}

@@ -17,17 +17,17 @@ from hw_common.runs.errors import Stopped, signal_of
 from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 
-_FOR_TRAININGS = ("data_dir", "weights", "kernels")  # flags that are passed on to the trainings
+_FOR_TRAININGS = ("data_dir", "weights", "kernels")  # flags that are passed on to the training commands
 
 
 def parser(homework: str, description: str | None, jobs: bool = True) -> cli.Parser:
-    """Declares the flags that all homeworks share; `jobs`: whether several trainings can run at a time."""
+    """Declares the flags that all homeworks share; `jobs`: whether several training runs can share the machine."""
     flags = cli.Parser(f"python -m {homework}.reproduce", description or "")
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="size of the data (default: sample)")
     add_flag(flags, "data_dir", role=Role.PLACE, help="folder of the data sets of --profile full")
     cli.add_results_dir_flag(flags)
     if jobs:
-        add_flag(flags, "jobs", type=cli.positive_int, default=2, help="number of trainings at a time (default: 2)")
+        add_flag(flags, "jobs", type=cli.positive_int, default=2, help="number of training runs at a time (default: 2)")
     return flags
 
 
@@ -39,7 +39,7 @@ class Reproduction:
     results_dir: Path  # folder of all run folders
     folder: Path  # folder of the homework's run folders
     data: Sequence[str]  # --data_dir with its value, or nothing if it was not given
-    given: Sequence[str]  # the given flags that are passed on to the trainings; --data_dir is one of them
+    given: Sequence[str]  # the given flags that are passed on to the training commands, --data_dir included
     where: Sequence[str]  # flags of a comparison that say where and how it runs, without --name
     results: list[Path] = field(default_factory=list)  # paths and patterns to list at the end, in this order
 
@@ -49,7 +49,7 @@ class Reproduction:
         return command.train_once(flags, self.results_dir, f"{self.profile}-{part}")
 
     def compare(self, comparison: Comparison, files_of_comparison: Iterable[str], files_of_run: Iterable[str]) -> None:
-        """Runs a comparison and lists its files and those of its trainings."""
+        """Runs a comparison and lists its files and those of its training runs."""
         comparison.run()
         self.results.extend(comparison.folder / name for name in files_of_comparison)
         runs = [comparison.run_name(row, seed) for seed in comparison.seeds for row in comparison.rows]
@@ -69,7 +69,7 @@ def start(homework: str, arguments: argparse.Namespace) -> Iterator[Reproduction
     """Begins a reproduction; at the end of the block, prints its duration and lists its results.
 
     Raises:
-        Stopped: on Ctrl-C or SIGTERM; the running trainings have saved.
+        Stopped: on Ctrl-C or SIGTERM; all active runs have saved.
     """
     started, values, results_dir = time.monotonic(), vars(arguments), arguments.results_dir
     data, *others = ([f"--{name}={values[name]}"] if values.get(name) else [] for name in _FOR_TRAININGS)

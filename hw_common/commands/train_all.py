@@ -1,4 +1,4 @@
-"""Runs many trainings of one command, several at a time. Each gets a run folder; finished ones are not repeated."""
+"""Runs one training command with many sets of flags, several at a time; finished runs are not repeated."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.1
 
 
 class TrainingsFailed(UserError):
-    """Some of several trainings failed; `finished` holds the finished runs by name."""
+    """Some of several training runs failed; `finished` holds the finished runs by name."""
 
     def __init__(self, message: str, finished: Mapping[str, Run]) -> None:
         super().__init__(message)
@@ -29,17 +29,17 @@ def train_all(
 
     Args:
         command: the command that trains.
-        wanted: the flags of each training, without --results_dir and --name, by the name of its run folder. Trainings
-            whose flags do not contain --threads share the cores evenly.
+        wanted: the flags of each run, without --results_dir and --name, by the name of its run folder. Runs whose
+            flags do not contain --threads share the cores evenly.
         results_dir: folder of all run folders.
-        jobs: number of trainings at a time. With 1, they run in this process; otherwise, each runs in a new process.
+        jobs: number of runs at a time. With 1, they run in this process; otherwise, each runs in a new process.
         logs: folder for the output of the new processes, <name>.log.
 
     Raises:
-        TrainingsFailed: some trainings failed; all others are finished.
+        TrainingsFailed: some runs failed; all others are finished.
         UserError: a run folder of one of the names was made with other flags.
-        KeyboardInterrupt: Ctrl-C or SIGTERM with several jobs, after the running trainings have saved.
-        Stopped: Ctrl-C or SIGTERM with a single job, after the running training has saved.
+        KeyboardInterrupt: Ctrl-C or SIGTERM with several jobs, after all active runs have saved.
+        Stopped: Ctrl-C or SIGTERM with a single job, after the active run has saved.
     """
     threads = max(1, available_cores() // jobs)
     argvs = {name: command.flags_to_finish(flags, results_dir, name, threads) for name, flags in wanted.items()}
@@ -48,13 +48,13 @@ def train_all(
     finished = {name: results_dir / command.homework / name for name in wanted if name not in failures}
     runs = {name: Run.open(folder, command.homework) for name, folder in finished.items()}
     if failures:
-        message = f"{len(failures)} of {len(wanted)} trainings failed: {'; '.join(failures.values())}"
+        message = f"{len(failures)} of {len(wanted)} training runs failed: {'; '.join(failures.values())}"
         raise TrainingsFailed(message, runs)
     return runs
 
 
 def _train_here(command: ResumableCommand, missing: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Trains one after the other; returns a message for each training that failed, by its name."""
+    """Trains one after the other; returns a message for each run that failed, by its name."""
     failures = {}
     for name, argv in missing.items():
         print(f"\n{name}", flush=True)
@@ -68,7 +68,7 @@ def _train_here(command: ResumableCommand, missing: Mapping[str, Sequence[str]])
 def _train_in_processes(
     command: ResumableCommand, missing: Mapping[str, Sequence[str]], jobs: int, logs: Path
 ) -> dict[str, str]:
-    """Trains `jobs` at a time; returns a message for each training that failed, by its name."""
+    """Trains `jobs` at a time; returns a message for each run that failed, by its name."""
     waiting = list(missing.items())
     running: dict[str, subprocess.Popen[bytes]] = {}
     failures = {}

@@ -15,7 +15,7 @@ class Role(enum.Enum):
 
     @property
     def decides_result(self) -> bool:
-        """Whether trainings with different values give different results on the same machine."""
+        """Whether training with different values gives different results on the same machine."""
         return self in (Role.TRAINED, Role.INPUT)
 
     @property

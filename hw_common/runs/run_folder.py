@@ -111,7 +111,7 @@ class Run:
         files.check_writable(self.folder)
 
     def _check_is_run_folder(self) -> None:
-        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # nothing else is there if the run was killed as it started
+        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # the only file of a run that was killed as it started
         if any(e.name != begun for e in self._entries()) and not (self.folder / CONFIG).is_file():
             raise UserError(f"{self.folder} is not replaced because it is not a run folder: it has no {CONFIG}")
 

@@ -27,7 +27,7 @@ def generator_for(*numbers: int) -> torch.Generator:
 
 
 class EpochBatches(Protocol):
-    """The batches of a training, as the training loop uses them."""
+    """The training batches, as the training loop uses them."""
 
     def __len__(self) -> int:
         """Number of steps in an epoch."""

@@ -1,4 +1,4 @@
-"""Determinism: trainings with the same seed, machine and number of threads give the same bits."""
+"""Determinism: training runs with the same seed, machine and number of threads give the same bits."""
 
 import os
 import random

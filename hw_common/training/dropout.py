@@ -12,8 +12,8 @@ class Dropout(nn.Dropout):
     Under torchrun, every process draws the mask of the whole batch and uses its own rows of the mask. The state of the
     generator therefore does not depend on the number of processes either.
 
-    The mask is drawn from uniform numbers. torch's `bernoulli_`, which draws one double at a time on a CPU, takes four
-    times as long as uniform numbers do, and a tenth of the training step of a small network.
+    The mask is drawn from uniform numbers. On a CPU, torch's `bernoulli_` draws one double at a time. It would take
+    four times as long, which is a tenth of the training step of a small network.
     """
 
     def forward(self, values: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Experiment(Training):
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings that the trainings of all homeworks share."""
+    """The settings that the training commands of all homeworks share."""
 
     epochs: int  # number of passes over the training data
     precision: str  # "fp32", or "bf16" for automatic mixed precision
@@ -55,7 +55,7 @@ class RunSettings:
     tensorboard: bool  # whether TensorBoard events are written into the run folder
     dry_run: bool  # whether to take one step only, without a run folder
     arguments: Mapping[str, Any]  # all arguments of the command, for config.json
-    roles: Mapping[str, Role]  # role of each argument
+    roles: Mapping[str, Role]  # the role of each of `arguments`
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace, roles: Mapping[str, Role]) -> "RunSettings":

@@ -274,7 +274,7 @@ class _Trainer:
         """Restores the training state `state`.
 
         Raises:
-            UserError: the state belongs to another training.
+            UserError: the state belongs to another training run.
         """
         where = self.run.folder / LAST if self.run is not None else LAST
         try:

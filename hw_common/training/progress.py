@@ -1,4 +1,4 @@
-"""The progress of a training: its part of last.pt, the bar on the terminal and the events for TensorBoard."""
+"""The progress of a training run: its part of last.pt, the bar on the terminal and the events for TensorBoard."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Row = dict[str, float]
 
 @dataclass
 class Progress:
-    """The position in a training and its numbers so far, stored in last.pt."""
+    """The position in a training run and its numbers so far, stored in last.pt."""
 
     epoch: int = 0  # index of the current epoch, counted from 0
     step: int = 0  # number of finished steps of the current epoch; if all are finished, only its validation is missing

@@ -175,7 +175,7 @@ def test_a_sweep_chooses_the_best_learning_rate(tmp_path):
 
 
 def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
-    with pytest.raises(UserError, match=r"1 of 2 trainings failed: tiny-lr1e\+30-seed42: .* not finite"):
+    with pytest.raises(UserError, match=r"1 of 2 training runs failed: tiny-lr1e\+30-seed42: .* not finite"):
         tiny_sweep(tmp_path, "--lrs", "0.1", "1e30").run()
     summary = json.loads((tmp_path / "hw_cnn" / "tiny" / "summary.json").read_text())
     assert [row["lr"] for row in summary["table"]] == [0.1]

@@ -106,6 +106,6 @@ def test_machines_share_a_sweep(tmp_path, journal, undrawn):
         "tiny-lr0.1-seed42",
     }
     assert [path.name for path in (tmp_path / "b" / "hw_cnn").iterdir()] == ["tiny"]
-    with pytest.raises(UserError, match="1 of 1 trainings failed: tiny-lr1e.30-seed42: .* not finite"):
+    with pytest.raises(UserError, match="1 of 1 training runs failed: tiny-lr1e.30-seed42: .* not finite"):
         sweep.parse([*FLAGS, "1e30", *share, str(tmp_path / "b")]).run()
     assert len(sweep.parse([*FLAGS, *share, str(tmp_path / "b")]).run()["table"]) == 2

@@ -91,7 +91,8 @@ def test_they_go_on_where_their_folder_has_moved(stub, tmp_path):
 
 def test_a_failed_training_does_not_stop_the_others(stub, tmp_path):
     wanted = {"a": ["--do", "fail"], "b": ["--do", "finish"], "c": ["--do", "finish"]}
-    with pytest.raises(UserError, match=r"1 of 3 trainings failed: a ended with status 1: error: it went wrong \(log:"):
+    message = r"1 of 3 training runs failed: a ended with status 1: error: it went wrong \(log:"
+    with pytest.raises(UserError, match=message):
         train_all.train_all(stub, wanted, tmp_path, 2, tmp_path)
     assert logs(tmp_path, "b", "c") == ["trained ", "trained "]
 

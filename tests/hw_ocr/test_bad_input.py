@@ -83,8 +83,8 @@ def test_wrong_flags(tmp_path, flags, says):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--model", "cnn"], "--model is a flag of single trainings; a comparison does not accept it"),
-        (["--crf"], "--crf is a flag of single trainings"),
+        (["--model", "cnn"], "--model is a flag of single training runs; a comparison does not accept it"),
+        (["--crf"], "--crf is a flag of single training runs"),
     ],
 )
 def test_wrong_comparisons(tmp_path, flags, says):

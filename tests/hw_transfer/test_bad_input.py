@@ -286,9 +286,9 @@ def test_wrong_flags_are_refused(argv, says):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--mode", "freeze"], "--mode is a flag of single trainings"),
-        (["--seed", "1"], "--seed is a flag of single trainings"),
-        (["--cache_features"], "--cache_features is a flag of single trainings"),
+        (["--mode", "freeze"], "--mode is a flag of single training runs"),
+        (["--seed", "1"], "--seed is a flag of single training runs"),
+        (["--cache_features"], "--cache_features is a flag of single training runs"),
         (["--scenarios", "thaw"], "--scenarios: invalid choice: 'thaw'"),
         (["--seeds", "-1"], "--seeds: expected a whole number from 0"),
         (["--lr", "0"], "--lr: expected a number above 0"),
