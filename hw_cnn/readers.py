@@ -134,20 +134,20 @@ READERS: Mapping[str, Callable[[Path], RawDataset]] = MappingProxyType({
 def read_folder(data_dir: Path, network: Network, seed: int) -> RawDataset:
     """Reads `<data_dir>/{train,val,test}/<class>/*`, resized and converted (grey or RGB) for `network`.
 
-    If there is no folder `val`, a random tenth of `train`, drawn with `seed`, is used for validation.
+    If there is no folder `val` (or valid, validation, dev), a random tenth of `train`, drawn with `seed`, is used for
+    validation.
 
     Raises:
         UserError: a folder is missing or empty, the class folders differ, or a file is not an image.
     """
-    has_val = (data_dir / "val").is_dir()
-    listed = class_folders.list_folder(data_dir, ("train", "val", "test") if has_val else ("train", "test"))
+    listed = class_folders.list_folder(data_dir, ("train", "val", "test"), optional=("val",))
     parts: dict[str, Part] = {}
     hashes = {}
     for split, paths in listed.files.items():
         images = decode_all(paths, network.channels, network.size, f"reading {split} images")
         parts[split] = images, np.array(listed.labels[split], dtype=np.int64)
         hashes[f"folder/{split}"] = _hash_arrays(*parts[split])
-    if not has_val:
+    if "val" not in parts:
         parts["train"], parts["val"] = _split_off(parts["train"], max(1, len(parts["train"][1]) // 10), seed)
     return RawDataset("image folder", parts["train"], parts["val"], parts["test"], listed.classes, hashes)
 

@@ -1,9 +1,10 @@
 """Image files in class folders, `<folder>/<split>/<class>/*`, on disk or in an archive, which is not unpacked."""
 
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,13 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from hw_common.data import images
+from hw_common.data.file_names import is_junk
 from hw_common.runs.errors import UserError
 
 _LARGEST_ARCHIVE = 2**30  # bytes when unpacked; hymenoptera has 50 million
+_UTF8_FLAG = 0x800  # bit of a zip member whose name is UTF-8
+# Usual names of a split's folder, in lower case; a split that is not listed here has only its own name.
+_FOLDER_NAMES = {"val": ("val", "valid", "validation", "dev")}
 
 
 @dataclass(frozen=True)
@@ -53,38 +58,54 @@ Listed = dict[str, dict[str, list[ImageFile]]]  # split → class → files
 
 
 def list_folder(
-    folder: Path, splits: Sequence[str], *, smallest_class: int = 1, suffixes: tuple[str, ...] = ("",)
+    folder: Path,
+    splits: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    smallest_class: int = 1,
+    suffixes: tuple[str, ...] = ("",),
 ) -> ClassFolders:
     """Lists the image files `<folder>/<split>/<class>/*`.
+
+    The folder of the split "val" may also be called valid, validation or dev. Junk files and folders (see
+    `file_names.is_junk`) are skipped.
 
     Args:
         folder: folder that contains a folder for each split.
         splits: names of the splits; all must have the same classes.
+        optional: splits that may be missing.
         smallest_class: smallest allowed number of images of a class in a split.
-        suffixes: endings, in lower case, of the file names to list; all files by default. Hidden files and folders are
-            skipped.
+        suffixes: endings, in lower case, of the file names to list; all files by default.
 
     Raises:
-        UserError: a split is missing, there are fewer than two classes, the splits differ in their classes, or a class
-            has too few images.
+        UserError: a split is missing or has two folders, there are fewer than two classes, the splits differ in their
+            classes, or a class has too few images.
     """
+    entries = [entry for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+    names = _split_folders(folder, splits, (entry.name for entry in entries))
     found: Listed = {}
     for split in splits:
-        if not (folder / split).is_dir():
+        if split in names:
+            found[split] = _list_classes(folder / names[split], suffixes)
+        elif split not in optional:
             raise UserError(
                 f"{folder / split} does not exist; expected {folder}/{{{','.join(splits)}}}/<class>/* "
                 "(name the folder with --data_dir)"
             )
-        found[split] = {
-            entry.name: [
+    return _check({split: folder / names[split] for split in found}, found, smallest_class)
+
+
+def _list_classes(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[ImageFile]]:
+    classes: dict[str, list[ImageFile]] = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not is_junk(entry.name):
+            files = classes.setdefault(_class_name(entry.name), [])
+            files += [
                 ImageFile(str(path), path)
                 for path in sorted(entry.iterdir())
                 if path.is_file() and _is_listed(path.name, suffixes)
             ]
-            for entry in sorted((folder / split).iterdir())
-            if entry.is_dir() and not entry.name.startswith(".")
-        }
-    return _check(folder, found, smallest_class)
+    return classes
 
 
 def list_archive(
@@ -92,37 +113,62 @@ def list_archive(
 ) -> ClassFolders:
     """Lists the image files `<folder>/<split>/<class>/*` in a zip or tar archive without unpacking it.
 
-    The name of the archive `path` ends in .zip, .tar or .tar.gz. The other arguments are explained in `list_folder`.
+    The name of the archive `path` ends in .zip, .tar or .tar.gz. The names of splits, the other arguments and the files
+    that are skipped are explained in `list_folder`.
 
     Raises:
         UserError: the archive is damaged or would unpack to more than a gigabyte, or for the reasons of `list_folder`.
     """
     members = _zip_members(path) if path.suffix == ".zip" else _tar_members(path)
-    found: Listed = {split: {} for split in splits}
+    images_of: dict[tuple[str, str], list[ImageFile]] = {}
     for member in sorted(members, key=lambda member: member.name):
         parts = PurePosixPath(member.name).parts
-        if len(parts) == 4 and parts[1] in splits and _is_listed(parts[3], suffixes):
+        if len(parts) == 4 and not any(map(is_junk, parts[:3])) and _is_listed(parts[3], suffixes):
             file = ImageFile(f"{path}/{member.name}", member.content)
-            found[parts[1]].setdefault(parts[2], []).append(file)
-    return _check(path, found, smallest_class)
+            images_of.setdefault((parts[1], _class_name(parts[2])), []).append(file)
+    names = _split_folders(path, splits, (folder for folder, _ in images_of))
+    found: Listed = {
+        split: {name: files for (folder, name), files in images_of.items() if folder == names.get(split)}
+        for split in splits
+    }
+    return _check({split: path / names.get(split, split) for split in splits}, found, smallest_class)
+
+
+def _split_folders(where: Path, splits: Sequence[str], names: Iterable[str]) -> dict[str, str]:
+    """The name of each split's folder, chosen from `names`; splits without a folder are left out."""
+    present = sorted(set(names))
+    chosen = {}
+    for split in splits:
+        found = [name for name in present if name.lower() in _FOLDER_NAMES.get(split, (split,))]
+        if len(found) > 1:
+            raise UserError(f"{where} has the folders {' and '.join(found)} for the split {split}; keep one of them")
+        if found:
+            chosen[split] = found[0]
+    return chosen
+
+
+def _class_name(folder: str) -> str:
+    """The name of a class folder with composed letters: the same folder may be spelled in two ways in two splits."""
+    return unicodedata.normalize("NFC", folder)
 
 
 def _is_listed(name: str, suffixes: tuple[str, ...]) -> bool:
-    return not name.startswith(".") and name.lower().endswith(suffixes)
+    return not is_junk(name) and name.lower().endswith(suffixes)
 
 
-def _check(where: Path, found: Listed, smallest_class: int) -> ClassFolders:
+def _check(where: Mapping[str, Path], found: Listed, smallest_class: int) -> ClassFolders:
+    """Checks the files `found`; `where` has the path of each split, for messages."""
     first = next(iter(found))
     classes = sorted(found[first])
     if len(classes) < 2:
-        raise UserError(f"{where / first} has {len(classes)} class folders, expected at least two")
+        raise UserError(f"{where[first]} has {len(classes)} class folders, expected at least two")
     for split, files in found.items():
         if odd := sorted(set(files) ^ set(classes)):
-            raise UserError(f"{where / split} and {where / first} differ in the class folders {', '.join(odd)}")
+            raise UserError(f"{where[split]} and {where[first]} differ in the class folders {', '.join(odd)}")
         for name in classes:
             if len(files[name]) < smallest_class:
                 raise UserError(
-                    f"the class folder {where / split / name} has {len(files[name])} images, "
+                    f"the class folder {where[split] / name} has {len(files[name])} images, "
                     f"expected at least {smallest_class}"
                 )
     return ClassFolders(
@@ -144,7 +190,17 @@ def _zip_members(path: Path) -> list[ImageFile]:
         raise UserError(f"{path} is damaged or not a zip archive: {error}") from error
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     _check_size(path, sum(entry.file_size for entry in entries))
-    return [ImageFile(entry.filename, partial(archive.read, entry)) for entry in entries]
+    return [ImageFile(_zip_name(entry), partial(archive.read, entry)) for entry in entries]
+
+
+def _zip_name(entry: zipfile.ZipInfo) -> str:
+    """The name of a zip member. Many programs write UTF-8 without the flag for it; Python reads such names as cp437."""
+    if entry.flag_bits & _UTF8_FLAG:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode()
+    except ValueError:
+        return entry.filename
 
 
 def _tar_members(path: Path) -> list[ImageFile]:

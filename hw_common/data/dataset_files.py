@@ -10,6 +10,7 @@ import lzma
 import os
 import re
 import tarfile
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from hw_common.data.file_names import is_junk, spellings
 from hw_common.runs.errors import UserError
 
 LARGEST_FILE = 200_000_000  # bytes
@@ -56,7 +58,8 @@ FindFile = Callable[[str], DatasetFile | None]
 def is_inside(name: str) -> bool:
     """Whether the untrusted path `name`, relative to a folder, stays inside this folder."""
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and name.isprintable()
+    is_plain = not any(unicodedata.category(character) == "Cc" for character in name)  # no zero byte, no line break
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and is_plain
 
 
 def file_finder(path: Path, root_files: tuple[str, ...]) -> FindFile:
@@ -83,24 +86,29 @@ def file_finder(path: Path, root_files: tuple[str, ...]) -> FindFile:
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged or not a tar archive: {error}") from error
     parents = [PurePosixPath(name).parent for name in readers if PurePosixPath(name).name in root_files]
+    parents = [parent for parent in parents if not any(map(is_junk, parent.parts))]
     # If several folders hold such a file, the one with the shortest path is the root.
     root = min(parents, key=lambda parent: (len(parent.parts), str(parent)), default=PurePosixPath())
     return partial(_find_in_archive, path, readers, root)
 
 
 def _find_in_folder(folder: Path, relative: str) -> DatasetFile | None:
-    path = folder / relative
-    try:
-        return DatasetFile.from_path(path, relative) if path.is_file() else None
-    except OSError:  # the name is too long
-        return None
+    for path in (folder / spelling for spelling in spellings(relative)):
+        try:
+            if path.is_file():
+                return DatasetFile.from_path(path, relative)
+        except OSError:  # the name is too long
+            return None
+    return None
 
 
 def _find_in_archive(
     path: Path, readers: Mapping[str, Callable[[], bytes]], root: PurePosixPath, relative: str
 ) -> DatasetFile | None:
-    member = str(root / relative)
-    return DatasetFile(relative, f"{path}/{member}", readers[member]) if member in readers else None
+    for member in (str(root / spelling) for spelling in spellings(relative)):
+        if member in readers:
+            return DatasetFile(relative, f"{path}/{member}", readers[member])
+    return None
 
 
 def _members(path: Path) -> Mapping[str, Callable[[], bytes]]:

@@ -74,7 +74,8 @@ BAD_JSON = [
     (with_sentence({"tokens": ["a"] * 501}), "has 501 words, more than the limit of 500"),
     (with_sentence({"tokens": ["\ud800a"]}), "surrogates not allowed"),
     *((with_image(filename=name), "which is not a path inside") for name in ("../x", "a/../../x", "/etc/passwd", "..")),
-    *((with_image(filename=name), "which is not a path inside") for name in (".", "x\0", "a\nb", "\ud800")),
+    *((with_image(filename=name), "which is not a path inside") for name in (".", "x\0", "a\nb", "\x1b[2J")),
+    (with_image(filename="\ud800"), "images/\ud800 is missing: "),
     (with_image(filename="nothing.tif"), "images/nothing.tif is missing: "),
     *(
         (caption_files.description({**caption_files.SPLITS, split: 0}), f"no {title} images: no image has the split")

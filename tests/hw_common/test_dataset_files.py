@@ -58,9 +58,36 @@ def test_names_that_leave_the_folder(name):
     assert not is_inside(name)
 
 
-@pytest.mark.parametrize("name", ["a", "a/b.wav", "..a", "a b"])
+@pytest.mark.parametrize(
+    "name", ["a", "a/b.wav", "..a", "a b", "at 9.41\u202fAM.png", "👩\u200d👧.png", "\u200fחתול.png", "caf\udce9.png"]
+)
 def test_names_that_do_not(name):
     assert is_inside(name)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("there", "asked"), [("cafe\u0301.jpg", "caf\u00e9.jpg"), ("caf\u00e9.jpg", "cafe\u0301.jpg")])
+def test_names_are_found_in_both_spellings_of_a_letter_with_a_mark(tmp_path, packed, there, asked):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / there).write_bytes(b"picture")
+    path = tmp_path / "x"
+    if packed:
+        path = tmp_path / "x.tar"
+        with tarfile.open(path, "w") as archive:
+            archive.add(tmp_path / "x", ".")
+    file = file_finder(path, ())(asked)
+    assert file is not None and (file.name, file.read()) == (asked, b"picture")
+
+
+def test_junk_folders_are_not_the_root(tmp_path):
+    for folder in ("__MACOSX", "data/set"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "metadata.csv").write_text(folder)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for folder in ("__MACOSX", "data"):
+            archive.add(tmp_path / folder, folder)
+    file = file_finder(tmp_path / "a.tar", ("metadata.csv",))("metadata.csv")
+    assert file is not None and file.read() == b"data/set"
 
 
 def test_links_in_archives_are_no_files(tmp_path):
