@@ -1,9 +1,7 @@
 """Reads datasets in LJSpeech's layout: the file metadata.csv, and one sound file per row in the folder wavs."""
 
 import argparse
-import contextlib
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from hw_asr import text
 from hw_common.commands.cli import add_flag, add_input
 from hw_common.data import download
 from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside, label_of
+from hw_common.data.transfer import Download
 from hw_common.runs.errors import UserError
 
 # The name of each dataset in figures and messages.
@@ -20,6 +19,13 @@ DATASETS: Mapping[str, str] = MappingProxyType({"ljspeech": "LJSpeech", "digits"
 SAMPLE = Path(__file__).with_name("sample.tar")
 _ROOT = "LJSpeech-1.1"  # the folder in LJSpeech's archive
 _DIGITS = ("spoken_digits", "spoken_digits.tar", "spoken_digits.tar.gz")
+# The address and the hash are those of torchaudio.
+_LJSPEECH = Download(
+    f"{_ROOT}.tar.bz2",
+    [f"https://data.keithito.com/data/speech/{_ROOT}.tar.bz2"],
+    sha256="be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5",
+    about="2.6 GB, public domain",
+)
 _METADATA = "metadata.csv"
 _SUFFIXES = (".wav", ".flac", ".ogg")
 _MAX_NAME = 255  # characters of a file name; the limit of most file systems
@@ -81,42 +87,23 @@ def _digits(data_dir: Path) -> Path:
         if (data_dir / name).exists():
             return data_dir / name
     raise UserError(
-        f"{data_dir / _DIGITS[-1]} is missing, and so is the folder {_DIGITS[0]}: put the dataset there by hand, give "
-        "the folder that contains it with --data_dir, give its path with --dataset_dir, or use --dataset sample"
+        f"{data_dir / _DIGITS[-1]} is missing, and so is the folder {_DIGITS[0]}: it was made by joining recordings of "
+        "https://github.com/Jakobovski/free-spoken-digit-dataset (licence CC BY-SA 4.0) and has no address of its own; "
+        f"put it into {data_dir}, give the folder that contains it with --data_dir, give its path with --dataset_dir, "
+        "or use --dataset sample"
     )
 
 
 def _ljspeech(data_dir: Path) -> Path:
-    folder, archive = data_dir / _ROOT, data_dir / f"{_ROOT}.tar.bz2"
+    folder = data_dir / _ROOT
     if not folder.is_dir():
-        if archive.is_file():
-            print(f"unpacking {archive}, which takes minutes", flush=True)
-            download.unpack(archive, _ROOT)
-        else:
-            _download(folder)
-    return folder
-
-
-def _download(folder: Path) -> None:
-    """Downloads, checks and unpacks LJSpeech with torchaudio in a temporary folder, then renames it to `folder`."""
-    from torchaudio.datasets import LJSPEECH  # slow to import
-
-    by_hand = "put it there by hand, give the folder that contains it with --data_dir, or use --dataset sample"
-    print(f"downloading LJSpeech (2.6 GB) to {folder}", flush=True)
-    data_dir, is_new = folder.parent, not folder.parent.exists()
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir, ignore_cleanup_errors=True) as temporary:
-            LJSPEECH(temporary, download=True)
-            if not folder.is_dir():  # it exists if another process was faster
-                (Path(temporary) / _ROOT).rename(folder)
-    except (OSError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder} is missing and could not be downloaded ({reason}); {by_hand}") from error
-    finally:
+        is_new = not (data_dir / _LJSPEECH.name).is_file()
+        [archive] = download.place(data_dir, [_LJSPEECH])
+        print(f"unpacking {archive}, which takes minutes", flush=True)
+        download.unpack(archive, _ROOT)
         if is_new:
-            with contextlib.suppress(OSError):  # fails after a successful download, since the folder is not empty
-                data_dir.rmdir()
+            archive.unlink()
+    return folder
 
 
 def read(path: Path, name: str, label: str) -> RawDataset:

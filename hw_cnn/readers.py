@@ -15,6 +15,7 @@ import numpy as np
 from hw_cnn.images import decode_all
 from hw_cnn.presets import Network
 from hw_common.data import class_folders, download, idx
+from hw_common.data.transfer import Download
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
@@ -65,7 +66,9 @@ def _load_octmnist(data_dir: Path) -> RawDataset:
     if not path.is_file():
         from medmnist import INFO  # slow to import
 
-        download.place(data_dir, [download.Download(path.name, [INFO["octmnist"]["url"]], INFO["octmnist"]["MD5"])])
+        facts = INFO["octmnist"]
+        about = f"86 MB of images, compressed, licence {facts['license']}"
+        download.place(data_dir, [Download(path.name, [facts["url"]], facts["MD5"], about=about)])
     parts = []
     try:
         with zipfile.ZipFile(path) as archive:
@@ -97,7 +100,9 @@ def _load_cifar10(data_dir: Path) -> RawDataset:
     from torchvision.datasets import CIFAR10  # slow to import
 
     if not (data_dir / CIFAR10.base_folder).is_dir():
-        [archive] = download.place(data_dir, [download.Download(CIFAR10.filename, [CIFAR10.url], CIFAR10.tgz_md5)])
+        about = "170 MB, its page names no licence"
+        wanted = Download(CIFAR10.filename, [CIFAR10.url], CIFAR10.tgz_md5, about=about)
+        [archive] = download.place(data_dir, [wanted])
         download.unpack(archive, CIFAR10.base_folder)
     try:
         # The files are pickles; torchvision checks their published hashes before it unpickles any of them.

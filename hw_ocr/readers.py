@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from hw_common.data import download
+from hw_common.data.transfer import Download
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_ocr.sample import render
@@ -28,7 +29,11 @@ _BLOCK = 2**20  # bytes read at a time
 _MAX_LETTERS = 100  # largest length of a word; the longest word of the original has 14 letters
 # The file of https://ai.stanford.edu/~btaskar/ocr. Its author publishes no hash, so a download is checked by gzip's own
 # checksum and by the published numbers of letters and words.
-_ORIGINAL = download.Download("letter.data.gz", ["https://ai.stanford.edu/~btaskar/ocr/letter.data.gz"], md5=None)
+_ORIGINAL = Download(
+    "letter.data.gz",
+    ["https://ai.stanford.edu/~btaskar/ocr/letter.data.gz"],
+    about="14 MB when unpacked, its page names no licence",
+)
 _ORIGINAL_LETTERS, _ORIGINAL_WORDS = 52_152, 6_877
 
 

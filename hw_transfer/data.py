@@ -14,6 +14,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from hw_common.data import class_folders, download
 from hw_common.data.class_folders import ClassFolders
+from hw_common.data.transfer import Download
 from hw_common.training.batches import Batches, Tensors
 from hw_transfer import sample
 from hw_transfer.images import decode_all
@@ -22,8 +23,12 @@ from hw_transfer.presets import DATASETS
 _SPLITS = ("train", "val")
 _NAME = "hymenoptera_data"
 # The archive of the course, with its published MD5.
-_DOWNLOAD = download.Download(
-    f"{_NAME}.zip", [f"https://download.pytorch.org/tutorial/{_NAME}.zip"], "5f8c32a6554f6acb4d649776e7735e48"
+_DOWNLOAD = Download(
+    f"{_NAME}.zip",
+    [f"https://download.pytorch.org/tutorial/{_NAME}.zip"],
+    "5f8c32a6554f6acb4d649776e7735e48",
+    size=47_286_322,
+    about="47 MB, a part of ImageNet without a licence of its own",
 )
 # Number of pictures of each class in the samples; there are few training pictures of insects, as in the sheet's data.
 _INSECTS, _SHAPES = {"train": 32, "val": 50}, {"train": 50, "val": 10}

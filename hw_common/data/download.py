@@ -1,76 +1,186 @@
 """Downloads of data files.
 
 An existing file is used without network. A missing file is downloaded from the data set's own addresses, checked
-against its hash and then moved into its folder.
+against its published size and hash, and then moved to its place. An interrupted download is continued by the next call.
 """
 
 import contextlib
-import http.client
+import queue
 import shutil
 import tarfile
 import tempfile
+import threading
+import time
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hw_common.runs.errors import UserError
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from hw_common.data import transfer
+from hw_common.data.transfer import Download
+from hw_common.runs.errors import Stopped, UserError, signal_of
+
+_THREADS = 8  # files that are downloaded at the same time
+_OTHERWISE = "name the folder that has it with --data_dir, or use --dataset sample"
 
 
-@dataclass(frozen=True)
-class Download:
-    """One file of a data set."""
+def place(folder: Path, wanted: Sequence[Download], otherwise: str = _OTHERWISE) -> list[Path]:
+    """Returns the paths of `wanted` in `folder`; downloads missing files, several at a time.
 
-    name: str  # name of the file in the data set's folder
-    urls: Sequence[str]  # addresses, tried in this order
-    md5: str | None  # published MD5; None if none was published, so that the content has to be checked when it is read
+    If several processes need the same files at the same time, one of them downloads and the others wait for it.
 
-
-def place(folder: Path, wanted: Iterable[Download]) -> list[Path]:
-    """Returns the paths of `wanted` in `folder`; downloads missing files.
+    Args:
+        folder: folder of the data set.
+        wanted: the files.
+        otherwise: what the user can do other than putting the files into `folder` by hand, for messages.
 
     Raises:
-        UserError: a download failed or has another hash; the message says where to put the file by hand.
+        UserError: a download failed, or the disk is full; the message says where to fetch the file by hand.
+        Stopped: SIGINT or SIGTERM arrived; complete files and large parts are kept.
     """
-    paths = []
-    for download in wanted:
-        path = folder / download.name
-        if not path.is_file():
-            _download(path, download)
-        paths.append(path)
-    return paths
+    missing = [download for download in wanted if not (folder / download.name).is_file()]
+    if missing:
+        _place(folder, missing, f"{_by_hand(folder, missing)}, {otherwise}")
+    return [folder / download.name for download in wanted]
 
 
-def _download(path: Path, download: Download) -> None:
-    from torchvision.datasets.utils import check_integrity, download_url  # slow to import
+def place_folder(folder: Path, wanted: Sequence[Download], hint: str) -> Path:
+    """Downloads the files of a data set to a folder beside `folder`, which is renamed to `folder` once it is complete.
 
-    by_hand = "put the file there by hand, name the folder that has it with --data_dir, or use --dataset sample"
+    Args:
+        folder: folder of the data set.
+        wanted: the files.
+        hint: what the user can do instead, for messages.
+
+    Raises:
+        UserError, Stopped: as in `place`.
+    """
+    part = folder.with_name(f"{folder.name}.part")
+    with _locked(folder, hint):
+        if not folder.is_dir():  # another process may have been faster
+            _place(part, wanted, hint)
+            part.rename(folder)
+    return folder
+
+
+def _by_hand(folder: Path, missing: Sequence[Download]) -> str:
+    """Says from which addresses the user can fetch the files, and where to put them."""
+    first = missing[0]
+    about = f" ({first.about})" if first.about else ""
+    if len(missing) == 1:
+        return f"fetch it from {' or '.join(first.urls)}{about} and put it into {folder}"
+    places = " or ".join(url.removesuffix(first.name) for url in first.urls)
+    return f"fetch {', '.join(download.name for download in missing)} from {places}{about} and put them into {folder}"
+
+
+def _place(folder: Path, wanted: Sequence[Download], hint: str) -> None:
+    with _locked(folder / wanted[0].name, hint):
+        missing = [download for download in wanted if not (folder / download.name).is_file()]
+        if missing:  # another process may have been faster
+            _download(folder, missing, hint)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, hint: str) -> Iterator[None]:
+    """Locks `path`, which need not exist, against other processes; new folders that stay empty are removed."""
     new_folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    lock_file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(lock_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(prefix=".download-", dir=path.parent)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{path}: waiting for another process that downloads it", flush=True)
+            lock.acquire()
     except OSError as error:
-        raise UserError(f"{path} is missing and its folder cannot be written: {error.strerror}; {by_hand}") from error
-    reason = "no address"
+        raise UserError(f"{path} is missing and its folder cannot be written: {error.strerror}; {hint}") from error
     try:
-        for url in download.urls:
-            (Path(folder) / download.name).unlink(missing_ok=True)
-            try:
-                download_url(url, folder, download.name)
-            except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                continue
-            if check_integrity(f"{folder}/{download.name}", download.md5):
-                (Path(folder) / download.name).replace(path)
-                return
-            reason = f"the file at {url} does not have the published MD5 {download.md5}"
-        raise UserError(f"{path} is missing and could not be downloaded ({reason}); {by_hand}")
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not path.exists():
-            for new in new_folders:
-                with contextlib.suppress(OSError):
-                    new.rmdir()
+        with contextlib.suppress(OSError):  # Windows does not remove an open file
+            lock_file.unlink()
+        lock.release()
+        for new in new_folders:
+            with contextlib.suppress(OSError):  # fails after a successful download, since the folder is not empty
+                new.rmdir()
+
+
+def _download(folder: Path, missing: Sequence[Download], hint: str) -> None:
+    first, count = missing[0], len(missing)
+    size = sum(download.size or 0 for download in missing)
+    about = first.about if count == 1 else f"{size / 1e6:.0f} MB"
+    name = first.name if count == 1 else f"{count} files"
+    print(f"downloading {name}{f' ({about})' if about else ''} to {folder}", flush=True)
+    _check_space(folder, missing, size)
+    session = transfer.Session()
+    todo: queue.SimpleQueue[Download] = queue.SimpleQueue()
+    for download in missing:
+        todo.put(download)
+    # Daemon threads: after Ctrl-C, nothing waits for a server that does not answer.
+    threads = [
+        threading.Thread(target=_work, args=(session, todo, folder), daemon=True) for _ in range(min(_THREADS, count))
+    ]
+    done = 0
+    bar = tqdm(total=size or None, desc=name, unit="B", unit_scale=True, disable=None, leave=False)
+    try:
+        with bar:
+            for thread in threads:
+                thread.start()
+            while done < count:
+                done += _take_event(session, bar)
+    except KeyboardInterrupt as interrupt:
+        message = f"stopped after {done} of {count} files of {folder}; the same command continues the download"
+        raise Stopped(signal_of(interrupt), message) from None
+    except transfer.Failed as failed:
+        raise UserError(f"{failed.path} is missing and could not be downloaded ({failed}); {hint}") from failed
+    finally:
+        session.stop.set()
+        deadline = time.monotonic() + 1  # threads that still wait for a server then are left to themselves
+        for thread in filter(threading.Thread.is_alive, threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for download in missing:
+            transfer.remove_small_part(folder / download.name)
+
+
+def _work(session: transfer.Session, todo: "queue.SimpleQueue[Download]", folder: Path) -> None:
+    """Downloads files of `todo` until there are no more; an error goes to the session's queue."""
+    while not session.stop.is_set():
+        try:
+            download = todo.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            session.events.put(transfer.fetch(folder / download.name, download, session))
+        except Exception as error:  # noqa: BLE001 (the main thread raises it)
+            session.events.put(error)
+            return
+
+
+def _take_event(session: transfer.Session, bar: tqdm) -> int:
+    """Waits for news from the threads and returns the number of files completed by it: 0 or 1."""
+    try:
+        event = session.events.get(timeout=0.5)  # without a timeout, Ctrl-C would not be noticed on Windows
+    except queue.Empty:
+        return 0
+    if isinstance(event, BaseException):
+        raise event
+    if isinstance(event, int):
+        bar.update(event)
+        return 0
+    return 1
+
+
+def _check_space(folder: Path, missing: Sequence[Download], size: int) -> None:
+    there = sum(transfer.size_of_part(folder / download.name) for download in missing)
+    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    if free < size - there:
+        raise UserError(
+            f"{folder} needs {(size - there) / 1e6:.0f} MB more, but its disk has {free / 1e6:.0f} MB free; free disk "
+            "space or choose another --data_dir, and run the same command again"
+        )
 
 
 def unpack(archive: Path, member: str) -> Path:

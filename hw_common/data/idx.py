@@ -2,13 +2,14 @@
 
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hw_common.data import download
+from hw_common.data.transfer import Download
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
@@ -16,6 +17,8 @@ _FILES = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     *("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 )
+# Size of all four files, and licence.
+_ABOUT = {"MNIST": "12 MB in all, licence CC BY-SA 3.0", "FashionMNIST": "31 MB in all, MIT licence"}
 _MOST_IMAGES = 10**6
 _LARGEST_SIDE = 1024  # pixels
 _BLOCK = 2**20
@@ -45,13 +48,12 @@ def load(dataset: str, data_dir: Path, side: int | None = None) -> IdxFiles:
         UserError: a file is missing and cannot be downloaded, is damaged, or has the wrong content.
     """
     folder = data_dir / dataset / "raw"
+    missing = [name for name in _FILES if not (folder / name).is_file() and not (folder / f"{name}.gz").is_file()]
+    if missing:
+        download.place(folder, _downloads(dataset, missing))
     arrays, hashes = {}, {}
     for name in _FILES:
-        path = folder / name
-        if not path.is_file():
-            path = folder / f"{name}.gz"
-        if not path.is_file():
-            download.place(folder, [download for download in _downloads(dataset) if download.name == path.name])
+        path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
         arrays[name] = _read(path, side)
         hashes[f"{dataset}/{path.name}"] = files.sha256(path)
     train, test = (
@@ -83,13 +85,14 @@ def _pair(folder: Path, what: str, images: np.ndarray, labels: np.ndarray) -> Pa
     return images, labels.astype(np.int64)
 
 
-def _downloads(dataset: str) -> list[download.Download]:
+def _downloads(dataset: str, missing: Sequence[str]) -> list[Download]:
     from torchvision import datasets  # slow to import, and only needed if a file is missing
 
     source = getattr(datasets, dataset)
     return [
-        download.Download(name, [f"{mirror.rstrip('/')}/{name}" for mirror in source.mirrors], md5)
+        Download(name, [f"{mirror.rstrip('/')}/{name}" for mirror in source.mirrors], md5, about=_ABOUT[dataset])
         for name, md5 in source.resources
+        if name.removesuffix(".gz") in missing
     ]
 
 

@@ -1,7 +1,5 @@
 """Pretrained weights of a ResNet-18: torchvision's ImageNet weights, or a file that is read without running code."""
 
-import contextlib
-import http.client
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from hw_common.data import download
+from hw_common.data.transfer import Download
 from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import UserError
 
@@ -79,19 +79,9 @@ def _imagenet(data_dir: Path) -> Path:
             if not files.sha256(place).startswith(prefix):
                 raise UserError(f"{place} is damaged: its SHA-256 should start with {prefix}; remove it and try again")
             return place
-    made = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
-    except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise UserError(
-            f"cannot download ImageNet's weights from {url} ({error}); put {name} into {data_dir} by hand, or use "
-            "--weights PATH with a safetensors file or state dict of a ResNet-18, or --weights none"
-        ) from error
-    return path
+    wanted = Download(name, [url], sha256=prefix, about="45 MB; torchvision names no licence for weights")
+    otherwise = "use --weights PATH with a safetensors file or state dict of a ResNet-18, or --weights none"
+    return download.place(data_dir, [wanted], otherwise)[0]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hw_asr import audio, data, readers, text
 from hw_asr.spec_augment import spec_augment
 from hw_common.commands import cli
+from hw_common.data.transfer import Download
 from hw_common.runs.errors import UserError
 
 CPU = torch.device("cpu")
@@ -98,29 +99,32 @@ def test_flac_files_and_the_line_ends_of_windows_are_accepted(tiny, folder, tmp_
     assert found.names == tiny.train.names and found.frames[2] == 1 + 2205 // 160
 
 
-def test_ljspeech_is_downloaded_once(folder, tmp_path, monkeypatch, capsys):
-    roots = []
+def test_ljspeech_is_downloaded_once(folder, tmp_path, monkeypatch):
+    asked = []
 
-    def downloader(root, download):
-        roots.append(root)
-        shutil.copytree(folder, f"{root}/LJSpeech-1.1")
+    def place(data_dir, wanted):
+        asked.extend(wanted)
+        data_dir.mkdir()
+        copy = shutil.copytree(folder, tmp_path / "LJSpeech-1.1")
+        return [asr_files.pack(copy, data_dir / wanted[0].name, "w:bz2")]
 
-    monkeypatch.setattr(torchaudio.datasets, "LJSPEECH", downloader)
+    monkeypatch.setattr(readers.download, "place", place)
     for _ in range(2):
         found = readers.read_dataset("ljspeech", tmp_path / "data", None)
         assert (found.name, len(found.clips)) == ("LJSpeech", 8)
-    assert len(roots) == 1 and [path.name for path in (tmp_path / "data").iterdir()] == ["LJSpeech-1.1"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["LJSpeech-1.1"]
+    published = torchaudio.datasets.ljspeech._RELEASE_CONFIGS["release1"]
+    assert [(*wanted.urls, wanted.sha256) for wanted in asked] == [(published["url"], published["checksum"])]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left"), RuntimeError('invalid hash value (expected "be1")')])
-def test_a_failed_download_leaves_nothing(tmp_path, monkeypatch, error):
-    def downloader(root, download):
-        (tmp_path / "data").joinpath(root, "LJSpeech-1.1.tar.bz2").write_bytes(b"half of it")
-        raise error
-
-    monkeypatch.setattr(torchaudio.datasets, "LJSPEECH", downloader)
-    with pytest.raises(UserError, match="LJSpeech-1.1 is missing and could not be downloaded .*use --dataset sample"):
-        readers.read_dataset("ljspeech", tmp_path / "data", None)
+@pytest.mark.parametrize(
+    ("dataset", "address"),
+    [("ljspeech", "http://127.0.0.1:1/LJSpeech-1.1.tar.bz2"), ("digits", "https://github.com/Jakobovski/")],
+)
+def test_without_network_the_address_and_the_folder_are_named(tmp_path, monkeypatch, dataset, address):
+    monkeypatch.setattr(readers, "_LJSPEECH", Download("LJSpeech-1.1.tar.bz2", [address]))
+    with pytest.raises(UserError, match=f"{address}.* put it into {tmp_path}/data.*, or use --dataset sample"):
+        readers.read_dataset(dataset, tmp_path / "data", None)
     assert list(tmp_path.iterdir()) == []
 
 

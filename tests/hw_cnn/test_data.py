@@ -461,10 +461,12 @@ def asked(monkeypatch):
 def test_missing_idx_files_are_downloaded_once(tmp_path, asked):
     asked.make = lambda folder: cnn_files.write_idx(tmp_path, "FashionMNIST", gz=True)
     assert len(data.load("fashion-mnist", tmp_path, FASHION, seed=0).train) == 10
-    name, md5 = datasets.FashionMNIST.resources[0]
-    assert asked.files == [(name, *[f"{mirror.rstrip('/')}/{name}" for mirror in datasets.FashionMNIST.mirrors], md5)]
+    mirrors, resources = datasets.FashionMNIST.mirrors, datasets.FashionMNIST.resources
+    assert asked.files == [
+        (name, *[f"{mirror.rstrip('/')}/{name}" for mirror in mirrors], md5) for name, md5 in resources
+    ]
     data.load("fashion-mnist", tmp_path, FASHION, seed=0)
-    assert len(asked.files) == 1
+    assert len(asked.files) == 4
 
 
 def test_missing_octmnist_is_downloaded_once(tmp_path, asked):

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from unittest import mock
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from hw_common.data import transfer
 from hw_common.runs.errors import UserError
 from hw_numpy import coco_build, coco_files, coco_utils
 
@@ -223,9 +225,9 @@ def test_weights_of_another_network_are_refused(tmp_path, resnet):
 
 def test_without_network_the_imagenet_weights_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", mock.Mock(side_effect=OSError("no network")))
+    monkeypatch.setattr(transfer.urllib.request, "urlopen", mock.Mock(side_effect=URLError("no network")))
     source = write_folder(tmp_path / "in", karpathy())
-    with pytest.raises(UserError, match=r"cannot download ImageNet's weights .* \(no network\); .* --weights none"):
+    with pytest.raises(UserError, match=r"resnet18-.*\.pth is missing .*no network.* fetch it from .* --weights none"):
         coco_build.build(source, tmp_path / "out", data_dir=tmp_path / "data")
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 

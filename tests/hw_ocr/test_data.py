@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_common.data.download import Download
+from hw_common.data.transfer import Download
 from hw_common.runs.errors import UserError
 from hw_ocr import data, readers
 from hw_ocr.data import ALPHABET, Letters

@@ -3,7 +3,6 @@
 import io
 import shutil
 import tarfile
-import urllib.error
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import datasets, transforms
+from torchvision.models import ResNet18_Weights
 
 from hw_common.data.class_folders import ImageFile
 from hw_common.runs.errors import UserError
@@ -265,30 +265,27 @@ def no_cache(tmp_path, monkeypatch):
 
 
 def test_imagenet_without_network_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, no_cache):
-    def no_network(*_):
-        raise urllib.error.URLError("Network is unreachable")
-
-    monkeypatch.setattr(torch.hub, "urlopen", no_network)
+    url = "http://127.0.0.1:1/resnet18-f37072fd.pth"
+    monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", url)
     with pytest.raises(UserError) as refused:
         pretrained.load_pretrained("imagenet", tmp_path / "data")
     message = str(refused.value)
     assert "\n" not in message
-    for part in ("resnet18-f37072fd.pth", str(tmp_path / "data"), "unreachable", "--weights PATH", "--weights none"):
+    for part in (f"from {url} (45 MB;", f"into {tmp_path}/data", "refused", "--weights PATH", "--weights none"):
         assert part in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_imagenet_is_downloaded_and_its_hash_checked(tmp_path, monkeypatch, no_cache):
-    class Answer(io.BytesIO):
-        def info(self):
-            return {"Content-Length": str(len(self.getvalue()))} and type("Headers", (), {"get_all": lambda *_: []})()
-
+def test_imagenet_is_downloaded_with_its_published_hash(tmp_path, monkeypatch, no_cache):
     asked = []
-    monkeypatch.setattr(torch.hub, "urlopen", lambda request: asked.append(request.full_url) or Answer(b"other bytes"))
-    with pytest.raises(UserError, match="invalid hash value"):
+    monkeypatch.setattr(
+        pretrained.download, "place", lambda *arguments: asked.append(arguments) or [tmp_path / "x.pth"]
+    )
+    with pytest.raises(UserError, match="x.pth: there is no such file"):
         pretrained.load_pretrained("imagenet", tmp_path / "data")
-    assert asked == ["https://download.pytorch.org/models/resnet18-f37072fd.pth"]
-    assert list(tmp_path.iterdir()) == []
+    folder, [wanted], _ = asked[0]
+    assert (folder, wanted.sha256) == (tmp_path / "data", "f37072fd")
+    assert wanted.urls == ["https://download.pytorch.org/models/resnet18-f37072fd.pth"]
 
 
 @pytest.mark.parametrize("where", ["data", "cache"])
