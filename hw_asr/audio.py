@@ -177,7 +177,7 @@ def log_mel(samples: np.ndarray, settings: SpectrogramSettings) -> np.ndarray:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(settings.fft) / settings.fft)
     filters = filter_bank(settings)
     mels = np.empty((len(windows), settings.mels), np.float64)
-    for begin in range(0, len(windows), 1024):  # in parts: ten minutes of sound at once would take a gigabyte
+    for begin in range(0, len(windows), 1024):  # in parts, because the windows of ten minutes would take a gigabyte
         spectra = np.fft.rfft(windows[begin : begin + 1024] * hann)
         mels[begin : begin + 1024] = (spectra.real**2 + spectra.imag**2) @ filters
     logs = np.log10(np.maximum(mels, 1e-10))

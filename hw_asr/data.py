@@ -100,7 +100,7 @@ def split(count: int) -> dict[str, range]:
     LJSpeech's 13 100 clips are split into 9 825, 655 and 2 620 as in the course.
     """
     train = count * _PERCENT["train"] // 100
-    val = max(1, count * _PERCENT["val"] // 100)  # at least one clip in a small dataset
+    val = max(1, count * _PERCENT["val"] // 100)  # a small dataset has at least one validation clip
     return {"train": range(train), "val": range(train, train + val), "test": range(train + val, count)}
 
 

@@ -52,12 +52,12 @@ class Settings:
     optimizer: str = "adamw"  # "adamw", "adam" or "sgd"
     l2_decay: float = 0.01  # weight decay
     precision: str = "fp32"  # "fp32" or "bf16"
-    dropout: float = 0.0  # see `Sizes`
+    dropout: float = 0.0  # dropout probability, see `Sizes`
     spec_augment: bool = False  # whether training clips are masked by SpecAugment
     join: bool = False  # whether each training clip is joined with a second one with probability 1/2
     tempo: bool = False  # whether each batch of training clips is made a little faster or slower
     ctc: float = 0.0  # weight of the CTC loss; 0 for no CTC loss
-    first_stride: int = 1  # see `Sizes`
+    first_stride: int = 1  # stride of the first convolution, see `Sizes`
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":

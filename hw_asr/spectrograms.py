@@ -18,7 +18,7 @@ from hw_common.data.feature_cache import FeatureCache
 from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, signal_of
 
-_VERSION = 1  # to be increased when the results of audio.py change
+_VERSION = 1  # increase this number when the results of audio.py change
 _MAX_SECONDS = 60.0  # longest clip that a dataset may contain; LJSpeech's longest clip has 10 s
 
 

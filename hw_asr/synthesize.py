@@ -86,7 +86,7 @@ def speak(sentence: str, voice: str = "en-us", speed: int = _SPEED, pitch: int =
         raise UserError("espeak-ng is not installed; on Debian: apt install espeak-ng") from None
     except subprocess.CalledProcessError as error:
         raise UserError(f"espeak-ng failed: {error.stderr.decode(errors='replace').strip()}") from error
-    return np.frombuffer(done.stdout[44:], "<i2")  # without the WAV header, whose length field is wrong
+    return np.frombuffer(done.stdout[44:], "<i2")  # skips the WAV header, whose length field is wrong
 
 
 def read_transcripts(path: Path, count: int) -> list[Row]:
@@ -146,7 +146,7 @@ def write_sample(target: Path, seed: int) -> tuple[int, float]:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, content in {"metadata.csv": _metadata(rows), **contents}.items():
-            member = tarfile.TarInfo(name)  # without date and owner
+            member = tarfile.TarInfo(name)  # has no date and no owner
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     files.write_bytes(target, archive.getvalue())

@@ -27,7 +27,7 @@ _ROUNDING = 1e-9  # largest error that rounding explains
 class Claim:
     """A claim of a sheet."""
 
-    name: str  # its key in summary.json
+    name: str  # the claim's key in summary.json
     question: str  # sheet and question
     statement: str  # the claim in one line
     check_case: Callable[[random.Random], Outcome]  # checks one case; draws the sizes with the given generator

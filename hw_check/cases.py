@@ -41,7 +41,7 @@ class Special:
     title: str  # name of the kind, for the report
     make: Callable[..., tuple[Any, ...]] | None = None  # draws the arguments; None to use `Layer.make`
     sizes: Mapping[str, int] = field(default_factory=dict)  # sizes that are fixed; the others are drawn
-    basic: bool = False  # as in `Case`
+    basic: bool = False  # whether a function that fails these cases gets no points at all
     smooth: bool = True  # whether the function can be differentiated at these inputs
     # Computes further right answers from the inputs of a backward case.
     alternatives: Callable[..., Sequence[Mapping[str, ndarray]]] | None = None

@@ -32,7 +32,7 @@ class Job:
     """The request to test one function."""
 
     name: str  # name of the function
-    request: Mapping[str, Any]  # what `child.py` reads
+    request: Mapping[str, Any]  # the message that `child.py` reads
     needs: str | None = None  # name of the forward function that a backward function needs; None for other functions
 
 

@@ -248,7 +248,7 @@ def softmax_loss(x: ndarray, y: ndarray) -> tuple[float, ndarray]:
     _require(np.issubdtype(y.dtype, np.integer), f"y holds {y.dtype}, expected integers")
     if y.size and not (0 <= y.min() and y.max() < x.shape[1]):
         raise ValueError(f"x of shape {x.shape} has classes 0 to {x.shape[1] - 1}, y holds {y.min()} to {y.max()}")
-    shifted = x - x.max(axis=1, keepdims=True)  # does not change the softmax, and no exponential overflows
+    shifted = x - x.max(axis=1, keepdims=True)  # this does not change the softmax, and no exponential overflows
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     samples = np.arange(len(x))
     loss = -log_probabilities[samples, y].mean()

@@ -215,7 +215,7 @@ def temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> tuple[float,
     _check_words("y", y, V)
     weights = mask.astype(x.dtype) / x.dtype.type(N)
     right = np.arange(N)[:, None], np.arange(T), y  # index of the right words in (N, T, V)
-    scores = x - x.max(axis=2, keepdims=True)  # does not change the probabilities, and no exponential overflows
+    scores = x - x.max(axis=2, keepdims=True)  # this keeps the probabilities, and no exponential overflows
     dx = np.exp(scores)
     totals = dx.sum(axis=2, keepdims=True)
     loss = (weights * (np.log(totals[..., 0]) - scores[right])).sum()

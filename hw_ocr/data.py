@@ -34,7 +34,7 @@ class Letters:
 class OcrData:
     """A data set, split by fold; all letters of a word have the same fold."""
 
-    name: str  # its name in figures and tables
+    name: str  # the data set's name in figures and tables
     train: Letters  # folds 0 to 7, for training
     dev: Letters  # fold 8, for choosing
     test: Letters  # fold 9, for reporting

@@ -27,7 +27,7 @@ _TOLERANCE = 0.05
 CONVOLVED, POOLED, OVER_CHANNELS = "convolution and ReLU", "after 2×2 max-pooling", "after max over channels"
 ORIGINAL = "as it is"
 
-Maps = dict[tuple[str, str], Tensor]  # by layer and stage: (B, channels, height, width)
+Maps = dict[tuple[str, str], Tensor]  # maps (B, channels, height, width) by layer and stage
 
 
 def shift(images: Tensor, pixels: int) -> Tensor:

@@ -51,9 +51,9 @@ class LetterTable:
 class RawDataset:
     """A data set before it is split."""
 
-    name: str  # its name in figures and tables
+    name: str  # the data set's name in figures and tables
     where: str  # path of the file, for messages
-    table: LetterTable  # its letters
+    table: LetterTable  # the letters of the data set
     hashes: Mapping[str, str]  # SHA-256 of the data file
 
 

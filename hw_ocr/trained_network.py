@@ -23,7 +23,7 @@ class TrainedNetwork:
     settings: Settings  # the settings of the training
     data_dir: Path  # folder of all data sets, as in the training
     data: str  # name of the data set in figures and tables
-    network: nn.Module  # from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26), in eval mode
+    network: nn.Module  # computes scores (B, T, 26) from images (B, T, 16, 8) and a mask (B, T); in eval mode
 
     @property
     def title(self) -> str:

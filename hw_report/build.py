@@ -145,7 +145,7 @@ def _run(commands: Sequence[Command], settings: Settings) -> list[str]:
 
 def _call(line: Sequence[str]) -> int:
     """Runs a command to its end and returns its status; passes Ctrl-C and SIGTERM on and waits until it has saved."""
-    process = subprocess.Popen(line, start_new_session=True)  # so that Ctrl-C goes to this process alone
+    process = subprocess.Popen(line, start_new_session=True)  # Ctrl-C then goes to this process alone
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:

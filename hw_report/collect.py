@@ -64,8 +64,8 @@ class Collector:
     head: Path  # path of the first run folder; the names of the others begin with its name
     command: str  # the whole command line that makes the run folders
     own: bool = False  # whether these are runs of the user, made by another command
-    numbers: dict[str, Numbers] = field(default_factory=dict)  # by key
-    pictures: dict[str, Picture] = field(default_factory=dict)  # by key
+    numbers: dict[str, Numbers] = field(default_factory=dict)  # the collected numbers by key
+    pictures: dict[str, Picture] = field(default_factory=dict)  # the collected figures by key
 
     def run(self, key: str, suffix: str = "", *, name: str = "", data: str = "") -> Mapping[str, Any]:
         """Collects the summary of a run folder and returns it.

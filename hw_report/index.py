@@ -39,7 +39,7 @@ class Number:
 class Answer:
     """A question of a sheet, and where its answer is."""
 
-    question: str  # its number on the sheet, such as "3.1(b)"
+    question: str  # the question's number on the sheet, such as "3.1(b)"
     asked: str  # the question in a few words
     # The code that answers it, as `file:Class.method` or `file:function`, separated by spaces. For a proof, this is the
     # function that checks the claim on random numbers.

@@ -40,7 +40,7 @@ class CaptionedImages:
     """The content of a data set."""
 
     title: str | None  # the data set's name, if the caption file gives one
-    images: tuple[CaptionedImage, ...]  # in the order of the caption file
+    images: tuple[CaptionedImage, ...]  # the images in the order of the caption file
     captions_file: str  # name of the caption file
     content: bytes  # content of the caption file
 

@@ -26,8 +26,8 @@ _FOLDER_NAMES = {"val": ("val", "valid", "validation", "dev")}
 class ImageFile:
     """An image file in a folder or in an archive."""
 
-    name: str  # its path, for messages
-    # its path on disk, its bytes, or a function that reads its bytes from an archive
+    name: str  # the file's path, for messages
+    # The path on disk, the bytes, or a function that reads the bytes from an archive.
     content: Path | bytes | Callable[[], bytes]
 
     def opened(self) -> AbstractContextManager[Image.Image]:

@@ -42,7 +42,7 @@ class DatasetFile:
     """A file of a data set, before it is read."""
 
     name: str  # name of the file in the data set
-    where: str  # its path, for messages
+    where: str  # the file's path, for messages
     read: Callable[[], bytes]  # reads its bytes; raises UserError if that fails
 
     @classmethod
@@ -120,7 +120,7 @@ def _members(path: Path) -> Mapping[str, Callable[[], bytes]]:
 def _packed_members(path: Path, unpack: _Open) -> Mapping[str, Callable[[], bytes]]:
     """Returns a reader for each file of a compressed tar archive, which is unpacked into memory."""
     with unpack(path) as file:
-        archive = file.read(LARGEST_PACKED + 1)  # to the end, where gzip checks its checksum
+        archive = file.read(LARGEST_PACKED + 1)  # reads to the end, where gzip checks its checksum
     if len(archive) > LARGEST_PACKED:
         raise UserError(f"{path} holds more than {LARGEST_PACKED} bytes; unpack it and name its folder")
     contents = list(_contents(io.BytesIO(archive)))  # BytesIO shares the bytes instead of copying them

@@ -197,7 +197,7 @@ def unpack(archive: Path, member: str) -> Path:
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
-            while tar.fileobj.read(2**20):  # to the end, where gzip checks its checksum
+            while tar.fileobj.read(2**20):  # reads to the end, where gzip checks its checksum
                 pass
         if not target.is_dir():  # another process may have been faster
             (Path(folder) / member).rename(target)

@@ -42,7 +42,7 @@ class SpecialTokens:
 class Hypothesis:
     """A decoded sequence."""
 
-    tokens: list[int]  # without start and end
+    tokens: list[int]  # the tokens without start and end
     score: float  # mean log-probability of the tokens and the end token
     has_ended: bool  # whether the end token was reached; False if the sequence was cut off at the maximum length
 

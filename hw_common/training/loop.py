@@ -35,7 +35,7 @@ LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapp
 class Training:
     """A model with everything that its training needs."""
 
-    model: nn.Module  # on its device
+    model: nn.Module  # the model, on its device
     batches: EpochBatches  # training data
     optimizer: torch.optim.Optimizer  # optimizer of the trainable parameters
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None  # learning rate schedule, stepped after every step
