@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def copy_of(tmp_path):
-    """`copy_of(run)` is a copy of a run folder, for a test to damage; `finished=False` leaves its end out."""
+    """`copy_of(run)` copies a run folder for a test to damage; `finished=False` makes the copy an unfinished run."""
 
     def copy(run, finished=True):
         folder = shutil.copytree(run.folder, tmp_path / run.parent.name / "run")

@@ -1,4 +1,4 @@
-"""What every command of the repository promises, tested for all of them through their real entry points."""
+"""The properties that all commands share, tested for each command through its real entry point."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Imports run one way: a homework imports hw_common and itself, and hw_common knows no homework."""
+"""Imports go in one direction: a homework imports hw_common and itself, and hw_common knows no homework."""
 
 import ast
 import subprocess
@@ -54,7 +54,7 @@ def at_runtime(path, inside_functions=True):
 
 
 def test_no_file_imports_itself_through_others():
-    """Not even through imports inside functions."""
+    """There are no circles, not even through imports inside functions."""
     left = {name: set(at_runtime(path)) - {name} for name, path in FILES.items()}
     while done := [name for name, imports in left.items() if not imports & left.keys()]:
         for name in done:
@@ -108,7 +108,7 @@ def test_models_know_no_paths_no_flags_and_no_figures(package):
 
 
 def test_commands_are_imported_without_torch():
-    """So that help and wrong arguments are answered at once."""
+    """Torch is not imported before the arguments are checked, so that --help and errors are quick."""
     paths = [path for path in ROOT.glob("hw_*/*.py") if '__name__ == "__main__"' in path.read_text()]
     modules = [f"{path.parent.name}.{path.stem}" for path in sorted(paths)]
     assert {"hw_cnn.train", "hw_report.__main__"} <= set(modules)

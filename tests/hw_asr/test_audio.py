@@ -17,7 +17,7 @@ FORMATS = [("FLAC", "PCM_16"), ("WAVEX", "PCM_16"), *(("WAV", x) for x in ("PCM_
 
 
 def of_torchaudio(samples, chosen, **rate):
-    """The course's transforms of `samples`; `rate`: sample_rate as an argument of MelScale, or nothing."""
+    """The course's spectrogram of `samples`; `rate` holds MelScale's argument sample_rate, or nothing."""
     spectrum = torchaudio.transforms.Spectrogram(chosen.fft, hop_length=chosen.hop)(torch.from_numpy(samples))
     scale = torchaudio.transforms.MelScale(
         chosen.mels, n_stft=chosen.fft // 2 + 1, norm="slaney", mel_scale="slaney", **rate

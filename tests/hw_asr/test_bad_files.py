@@ -1,4 +1,4 @@
-"""Bad sound files and datasets: the message is one line that names the file; nothing hangs or fills the memory."""
+"""Bad sound files and datasets: the message is one line that names the file; none fills the memory or takes forever."""
 
 import os
 import struct

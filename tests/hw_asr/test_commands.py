@@ -47,7 +47,7 @@ NUMBERS = ("loss", "loss_without_padding", "jaccard", "cosine", "damerau_levensh
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    """Networks of four numbers a character, and the notebook's padding shorter."""
+    """Makes networks of width 4, and shortens the notebook's padding."""
     with pytest.MonkeyPatch.context() as patch:
         commands.narrow_speech_networks(patch)
         yield
@@ -185,7 +185,7 @@ def test_texts_are_compared_as_in_the_course():
     said = text.encode("one two")
     ended, cut_off = Hypothesis(said[1:-1], -0.1, True), Hypothesis(text.encode("one tw")[1:-1], -0.1, False)
     assert evaluation.with_start_and_stop(ended) == said
-    assert evaluation.with_start_and_stop(cut_off) == text.encode("one t")  # STOP takes the last one's place
+    assert evaluation.with_start_and_stop(cut_off) == text.encode("one t")  # STOP replaces the last character
     numbers = evaluation.compare_texts([(said, ended), (said, cut_off)])
     assert numbers["jaccard"] == pytest.approx((1 + similarity.jaccard(said, text.encode("one t"))) / 2)
     assert (numbers["cer"], numbers["wer"]) == (1 / 14, 1 / 4)

@@ -1,4 +1,4 @@
-"""The fast computation has the values, gradients and trainings of the plain one, `attention.py`."""
+"""The fast kernels give the values, gradients and metrics of the plain ones, `attention.py`."""
 
 import dataclasses
 
@@ -91,7 +91,7 @@ def clips(tmp_path_factory):
 
 
 def counted(monkeypatch, owner, name):
-    """A list that grows with every later call of `owner.name`."""
+    """Returns a list to which every later call of `owner.name` appends an entry."""
     calls, function = [], getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda *inputs, **more: (calls.append(1), function(*inputs, **more))[1])
     return calls

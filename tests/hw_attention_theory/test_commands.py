@@ -43,7 +43,7 @@ def quick_claims(monkeypatch):
 
 
 class Meter:
-    """Stands for the real one: knows how long things take."""
+    """A stand-in for the real meter, with known times."""
 
     measured = []
 
@@ -78,7 +78,7 @@ def summary_of(folder):
 
 
 def refusal(command, *flags):
-    """What the user is told: one line."""
+    """The one line that the user sees."""
     with pytest.raises(UserError) as caught:
         command([*map(str, flags)])
     assert "\n" not in str(caught.value)
@@ -291,7 +291,7 @@ def test_damaged_points_are_refused(tmp_path, meter, undrawn, content):
 
 
 def test_a_killed_measurement_is_one_line(monkeypatch):
-    """As when the system runs out of memory."""
+    """Fails as if the system had run out of memory."""
     meter = measure.Meter(threads=1, rounds=1)
     submit = meter._pool.submit
     monkeypatch.setattr(meter._pool, "submit", lambda *arguments: submit(os._exit, 9))

@@ -146,7 +146,7 @@ def test_it_can_be_trained_after_it_was_evaluated(linear):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the most numbers in any tensor that is made."""
+    """Records the number of elements of the largest new tensor."""
 
     numbers = 0
 
@@ -173,7 +173,7 @@ def test_memory_does_not_grow_with_the_product_of_length_and_features(causal, tr
     with LargestTensor() as largest, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         FastTaylorLinearAttention(D, terms, chunk=8)(*inputs, causal)
     assert largest.numbers <= L * D  # inputs and output; L features alone are more than ten times as many
-    assert saved == 0  # nothing larger than an input waits for the gradient
+    assert saved == 0  # no tensor larger than an input is kept for the gradient
 
 
 @pytest.mark.parametrize("linear", LINEAR)

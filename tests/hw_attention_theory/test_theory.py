@@ -1,4 +1,4 @@
-"""The checks of the sheets' claims: they hold, and they would notice if they did not; parameters; what scaling says."""
+"""The sheets' claims hold, and the checks find wrong ones; parameter counts; exponents and crossovers."""
 
 import math
 

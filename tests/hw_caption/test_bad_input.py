@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def refusal(dataset_dir: Path, **options) -> str:
-    """Loads a data set, which has to be refused; returns what the user is told."""
+    """Loads a data set, which must be refused; returns the message."""
     with pytest.raises(UserError) as caught:
         data.load("sydney", dataset_dir, dataset_dir, **options)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Choosing among captions by training images: the expected BLEU against NLTK and scikit-learn, and the file of it."""
+"""Consensus decoding: its expected BLEU against NLTK and scikit-learn, and its file."""
 
 import numpy as np
 import pytest

@@ -165,7 +165,7 @@ def test_captions_txt_keeps_what_belongs_to_a_word(tmp_path):
 
 
 class Names:
-    """Inputs that say which image and which view was asked for."""
+    """Inputs whose values identify the requested image and view."""
 
     def take(self, names, views=None):
         return torch.tensor([[float(name.split(".")[0]), view] for name, view in zip(names, views, strict=True)])

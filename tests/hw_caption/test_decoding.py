@@ -1,4 +1,4 @@
-"""Greedy and beam search against all captions that there are."""
+"""Greedy and beam search against the scores of all possible captions."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ every_decoder = pytest.mark.parametrize("kind", [Decoder, DecoderWithAttention])
 
 
 def make(kind, seed, count=1):
-    """Decoders that are sure enough of themselves to differ from step to step."""
+    """Decoders with large weights, so that their predictions differ from step to step."""
     torch.manual_seed(seed)
     decoders = [kind(vocab_size=WORDS.stop, embed_dim=3, decoder_dim=4, encoder_dim=5).eval() for _ in range(count)]
     for parameter in itertools.chain.from_iterable(decoder.parameters() for decoder in decoders):
@@ -129,7 +129,7 @@ def test_an_images_caption_does_not_depend_on_the_others(kind):
     alone = [beam_search(decoders, region[None], 3, MAX_LENGTH)[0] for region in regions]
     for captions, others in zip(together, alone, strict=True):
         assert [caption.tokens for caption in captions] == [caption.tokens for caption in others]
-    assert len({tuple(captions[0].tokens) for captions in together}) > 1  # or the test would say nothing
+    assert len({tuple(captions[0].tokens) for captions in together}) > 1  # otherwise, the test would check nothing
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The encoder's features: what they are, the file they are kept in, and what is done when something changes."""
+"""The encoder's features: their values, the file that stores them, and what is computed again after a change."""
 
 import fcntl
 import json
@@ -69,7 +69,7 @@ def test_weights_reach_the_trunk(tmp_path, trained):
 
 
 def small_network(weights, data_dir, seed=42):
-    """Stands for `load_trunk`, as ResNet-18 takes long to initialize: other seeds or weights, other numbers."""
+    """A quick stand-in for `load_trunk`; other seeds or weights give other numbers."""
     layer = torch.nn.Conv2d(3, backbone.REGION_SIZE, backbone.STRIDE, backbone.STRIDE)
     generator = torch.Generator().manual_seed(seed + len(weights))
     layer.weight.data.copy_(torch.randn(layer.weight.shape, generator=generator) / 50)
@@ -86,7 +86,7 @@ def tiny(tmp_path, monkeypatch) -> data.CaptionData:
 
 @pytest.fixture
 def count(monkeypatch) -> list[str]:
-    """Names of the images that are decoded for the network, as they are."""
+    """A list of the images decoded for the network so far, by name."""
     seen = []
     decode = feature_store.decode_bytes
     monkeypatch.setattr(
@@ -150,7 +150,7 @@ def test_only_what_changed_is_computed_again(tmp_path, tiny, count):
     assert torch.allclose(new, expected(tiny), rtol=1e-3, atol=1e-3)
     assert (new != old).flatten(1).any(1).tolist() == [False, False, True, False, False, False]
     assert store.hashes["images"] != first.hashes["images"]
-    # Who had the old features open, still has them.
+    # A store that was opened earlier still has the old features.
     assert torch.equal(first.take([image.name for image in tiny.images]), old)
 
 
@@ -253,7 +253,7 @@ def test_pixels_are_what_the_encoder_sees(tiny):
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """Batches of one image; asks to be interrupted while the image of that number is with the network."""
+    """`at(number, error)` raises `error` while the network processes that image; batches have one image each."""
     monkeypatch.setattr(feature_store, "_BATCH", 1)
     real = Encoder.forward
 

@@ -1,4 +1,4 @@
-"""Metrics against hand-computed examples, other libraries, and slow second writings of their papers."""
+"""Metrics against hand-computed examples, other libraries, and slow implementations of their papers."""
 
 import itertools
 import math
@@ -125,7 +125,7 @@ def test_the_longest_common_subsequence_is_the_longest_of_all(one, other):
 
 
 def dense_cider_d(references, generated):
-    """CIDEr-D as vectors over all n-grams that there are, one caption against one reference at a time."""
+    """CIDEr-D with vectors over all occurring n-grams, for one caption and one reference at a time."""
     scores = []
     for caption, refs in zip(generated, references, strict=True):
         total = 0.0

@@ -29,7 +29,7 @@ def make(kind, **changes):
 
 
 def random_captions(lengths: list[int]) -> Tensor:
-    """Any numbers but 0 in the first `lengths` places of each row, then padding."""
+    """Numbers other than 0 in the first `lengths` positions of each row, then padding."""
     captions = torch.randint(1, SIZES["vocab_size"], (len(lengths), max(lengths)))
     return captions * (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
 
@@ -66,7 +66,7 @@ def test_members_have_the_sheets_names(kind):
 
 
 def plain_step(decoder, word, hidden, cell, regions):
-    """A second writing of the sheet's hints, from the formulas of Bahdanau's attention and of the LSTM."""
+    """A second implementation of the sheet's hints, from the formulas of Bahdanau's attention and of the LSTM."""
     inputs = decoder.embedding.weight[word]
     if hasattr(decoder, "attention"):
         a = decoder.attention
@@ -272,7 +272,7 @@ def test_nothing_of_a_step_is_left_when_it_is_done():
 
 
 class Trunk(nn.Module):
-    """Numbers that say where they come from, and batch normalization."""
+    """A network whose outputs identify image and position, with batch normalization."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The sample: rendered scenes are the same each time, look like what their captions say, and read like any data set."""
+"""The sample: scenes are rendered reproducibly, show what their captions describe, and are read like any data set."""
 
 import collections
 import io
@@ -54,7 +54,7 @@ def test_a_picture_depends_on_its_scene_and_its_seed(kind):
 
 
 def likeness(picture: np.ndarray, colour: str) -> float:
-    """Which part of a picture has about that colour, a little lighter or darker."""
+    """The share of a picture that has about that colour, or is a little lighter or darker."""
     wanted = np.array(COLOURS[colour])
     near = [np.abs(picture - wanted * shade).max(2) < 20 for shade in (0.78, 0.9, 1, 1.1)]
     return float(np.any(near, axis=0).mean())
@@ -90,7 +90,7 @@ def test_numbers_are_those_that_the_captions_name(monkeypatch):
 
 
 def test_what_is_named_as_an_extra_is_in_the_picture(monkeypatch):
-    """Each thing that is drawn piece by piece has a piece well inside of what stays when the canvas is turned."""
+    """The extra objects of a scene are, at least in part, in the picture for every rotation of the canvas."""
     drawn = {}
     for name in ("car", "boat", "airplane", "tree", "road"):
         real = getattr(Canvas, name)

@@ -1,4 +1,4 @@
-"""hw_check: right files get full points; a mistake is named, and costs points in its own function only."""
+"""hw_check: right files get full points; a mistake is named and costs points only in its own function."""
 
 import functools
 import json
@@ -75,7 +75,7 @@ def test_points_are_those_of_the_sheet():
     for function in FUNCTIONS:
         points[function.question] = points.get(function.question, 0) + function.points
     assert (points["1a"], points["1b"], points["1c"]) == (9, 5, 11)
-    for question in "234":  # of 20; 4 are for a training
+    for question in "234":  # of 20 points; 4 are for training
         assert sum(value for name, value in points.items() if name.startswith(question)) == 16
     assert points[""] == 0
 

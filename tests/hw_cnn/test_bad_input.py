@@ -224,7 +224,7 @@ IMAGES = {
 
 @pytest.fixture
 def folder(tmp_path):
-    """A good image folder, to be spoilt."""
+    """A valid image folder for a test to damage."""
     return cnn_files.write_folder(tmp_path / "images", {"train": 2, "val": 1, "test": 1})
 
 
@@ -283,7 +283,7 @@ def test_bad_images_are_refused_without_warnings_beside_the_line(tmp_path):
     contents = {
         "half.png": PNG[:100],
         "bomb.png": png_claiming(12_000, 12_000),  # Pillow warns of it, in two lines
-        "directory.tif": tiff[: int.from_bytes(tiff[4:8], "little") + 30],  # and of this
+        "directory.tif": tiff[: int.from_bytes(tiff[4:8], "little") + 30],  # Pillow also warns of this
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -348,7 +348,7 @@ PICKLES |= {"npz": lambda folder, _: ("octmnist", folder / "octmnist.npz"), "ima
 
 @pytest.fixture
 def trap(tmp_path):
-    """Code that makes a file as soon as it is unpickled; the test fails if the file is there in the end."""
+    """A pickle whose code would make a file; the test fails if that file exists at the end."""
     trap = Trap(tmp_path / "sprung")
     pickle.loads(pickle.dumps(trap))
     trap.marker.unlink()  # which shows that the trap works
@@ -372,7 +372,7 @@ def test_code_in_an_array_is_not_run(tmp_path, trap, name):
 
 
 def test_planted_pickle_through_the_real_command(tmp_path):
-    """The data set as anyone could put it on disk, with torchvision's own hashes."""
+    """CIFAR-10's folder with planted pickles, checked against torchvision's real hashes."""
     folder = tmp_path / "data" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):

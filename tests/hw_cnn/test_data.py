@@ -73,7 +73,7 @@ def test_full_size_is_split_into_50_000_and_10_000(tmp_path):
 
 def test_idx_files_load_without_a_warning(tmp_path):
     cnn_files.write_idx(tmp_path)
-    torch.set_warn_always(True)  # torch says some things once per process only
+    torch.set_warn_always(True)  # torch gives some warnings only once per process
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -276,7 +276,7 @@ def test_every_data_set_has_a_network():
     assert set(DATASETS.values()) == set(NETWORKS)
 
 
-# Hashes, by which a run knows its data
+# Hashes, by which a run recognizes its data
 
 
 @pytest.mark.parametrize("kind", ["mnist", "fashion-mnist", "octmnist", "cifar10", "folder"])
@@ -444,7 +444,7 @@ def test_augmentation_differs_between_epochs_and_chunks(monkeypatch):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The files that are asked for; a download makes them with `make`, which a test sets."""
+    """Records the requested files; a download makes them with `make`, which the test sets."""
     wanted = SimpleNamespace(files=[], make=None)
 
     def place(folder, downloads):

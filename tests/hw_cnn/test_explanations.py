@@ -1,4 +1,4 @@
-"""Feature maps in the order of computation, Grad-CAM against its formula, honest empty maps, shifts that commute."""
+"""Feature maps in the order of computation, Grad-CAM against its formula, maps that are zero, and equivariance."""
 
 import json
 

@@ -182,7 +182,7 @@ def test_source_uses_none_of_torchs_layers():
     used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)
              for alias in node.names}  # fmt: skip
-    assert {"nn", "torch", "Parameter"} <= used  # the check sees what is there
+    assert {"nn", "torch", "Parameter"} <= used  # the check finds names that are used
     assert not used & FORBIDDEN
 
 
@@ -200,4 +200,4 @@ def test_running_uses_none_of_torchs_layers_either():
         assert Tensor.unfold in called  # a view of the image, unlike functional.unfold, which copies patches
         assert not called & {F.linear, F.conv2d, F.conv1d, F.conv3d, F.conv_transpose2d, F.unfold}
         nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 1, 1))
-    assert F.conv2d in called  # the record sees what is called
+    assert F.conv2d in called  # the record contains the calls

@@ -1,4 +1,4 @@
-"""The sheets' networks: sizes, names, order of operations, dropout, against a plain second writing of each sheet."""
+"""The sheets' networks: sizes, names, order of operations, dropout, against a second, plain implementation."""
 
 import pytest
 import torch

@@ -45,7 +45,7 @@ def test_an_epoch_taken_up_in_the_middle_goes_on_with_the_same_batches(rows, siz
 
 def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else():
     def order(seed, epoch):
-        torch.manual_seed(torch.seed())  # the global generator has no say
+        torch.manual_seed(torch.seed())  # the global generator has no effect
         return torch.cat([images for images, _ in Batches(numbered(9), 4, seed).epoch(epoch)]).tolist()
 
     assert order(1, 2) == order(1, 2)

@@ -1,4 +1,4 @@
-"""Weights and training states: they come back bit for bit, and nothing else gets in."""
+"""Weights and training states: they are read back bit for bit, and other files are refused."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""The command line: every spelling of a flag, every wrong value refused in one line, every end its exit status."""
+"""The command line: spellings of flags, one line for each wrong value, and the exit status of each kind of ending."""
 
 import argparse
 import signal

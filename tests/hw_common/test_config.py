@@ -1,4 +1,4 @@
-"""config.json: what it says about a run, and what a resumed run must have in common with it."""
+"""config.json: its content, and the settings in which a resumed run must agree with it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Files in folders and archives: found where they lie, and nowhere else."""
+"""Files in folders and archives: those inside the data set are found, and no others."""
 
 import gzip
 import io

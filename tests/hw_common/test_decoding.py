@@ -1,4 +1,4 @@
-"""Greedy and beam search against all sequences that there are."""
+"""Greedy and beam search against the scores of all possible sequences."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class Table:
-    """A writer whose log-probabilities depend on the sequence and on all that was written of it so far."""
+    """An ensemble whose log-probabilities depend on the sequence and on all of its tokens so far."""
 
     def __init__(self, seed, count, ends=1.0):
         self.seed, self.ends = seed, ends
@@ -49,7 +49,7 @@ class Table:
 
 
 def all_sequences(longest):
-    """With END where they have one: all that can be written with `longest` tokens, END among them."""
+    """All sequences of at most `longest` tokens, END included; they end with END unless they are cut off."""
     for length in range(longest):
         for letters in itertools.product(LETTERS, repeat=length):
             yield [*letters, END]
@@ -126,7 +126,7 @@ def test_a_sequence_that_has_ended_costs_no_more():
     table = Table(seed=1, count=9, ends=0.5)
     found = greedy(table, 9, ALPHABET, 9, CPU)
     lengths = [len(written.tokens) + written.has_ended for written in found]
-    assert len(set(lengths)) > 2  # or the test would say nothing
+    assert len(set(lengths)) > 2  # otherwise, the test would check nothing
     assert table.steps == [sum(length > place for length in lengths) for place in range(max(lengths))]
 
 

@@ -1,4 +1,4 @@
-"""Same seed, same bits; and every generator can be put back to where it was."""
+"""The same seed gives the same bits, and the state of every generator can be restored."""
 
 import random
 

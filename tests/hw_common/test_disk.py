@@ -1,4 +1,4 @@
-"""A full disk and a folder that cannot be written: one line, found as early as it can be, and nothing lost."""
+"""A full disk or a read-only folder is reported early and in one line, and nothing is lost."""
 
 import contextlib
 import ctypes
@@ -14,7 +14,7 @@ from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import LAST, Run
 
-CAP_DAC_OVERRIDE = 1  # what lets root write where the permission bits forbid it
+CAP_DAC_OVERRIDE = 1  # the capability by which root ignores permission bits
 
 
 def leftovers(folder):
@@ -81,7 +81,7 @@ def small_disk(tmp_path):
 
 
 def fill(folder, leave=0):
-    """Takes all of a disk but `leave` bytes; returns the file that does."""
+    """Fills a disk except for `leave` bytes; returns the file that fills it."""
     filler = folder / "filler"
     with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
         while True:
@@ -144,7 +144,7 @@ class Data(ctypes.Structure):
 
 @pytest.fixture
 def permissions_count():
-    """While inside, permission bits hold for root as well: this thread lays down CAP_DAC_OVERRIDE."""
+    """In the block, permission bits apply to root as well: this thread gives up CAP_DAC_OVERRIDE."""
     if os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""Two processes train like one with the same batch: losses, weights, and what an interruption leaves."""
+"""Two processes train like one with the same batch: losses, weights, and resuming after an interruption."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Data files: used where they are, downloaded where they are missing, never half there; the server is a thread."""
+"""Data files: existing ones are used, missing ones are downloaded whole; the server is a thread."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Rows on disk: what is appended is there, and what is damaged, stale or half-written is not."""
+"""The cache on disk holds the appended items, and none that is damaged, stale or half-written."""
 
 import fcntl
 import json
@@ -37,7 +37,7 @@ def filled(tmp_path):
 
 
 def held(folder, **changes):
-    """Which of the three items are there; those that are must be right."""
+    """Returns which of the three items the cache holds, after a check of their values."""
     with opened(folder, **changes) as cache:
         found = [count for count in (1, 2, 3) if cache.holds(f"item {count}")]
         for count in found:
@@ -156,7 +156,7 @@ def test_another_recipe_starts_anew(filled, capsys):
         assert held(filled / "elsewhere") == []
     assert held(filled, recipe={"size": 2}) == []
     assert "the cached features were made with another size; all features are computed again" in capsys.readouterr().out
-    assert np.array_equal(old, rows(2, 2))  # who has it open, keeps it
+    assert np.array_equal(old, rows(2, 2))  # a process that has the old file open can still read it
 
 
 def test_a_second_process_waits_for_the_first(filled, capsys):

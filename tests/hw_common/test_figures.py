@@ -1,4 +1,4 @@
-"""Figures: whole files, the same bytes for the same figure, and what they show is what they were given."""
+"""Figures: whole files, the same bytes for the same figure, and the given values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and what comes from a disk is not trusted."""
+"""Files appear whole or not at all, and their content is checked when they are read."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""The reader of MNIST's files; what it refuses is tried where data sets are loaded, in the tests of the homeworks."""
+"""The reader of MNIST's files; the tests of the homeworks try the files that it refuses."""
 
 import cnn_files
 import numpy as np

@@ -1,4 +1,4 @@
-"""Image files, opened without trusting them; what each homework makes of them is in its own tests."""
+"""Untrusted image files; each homework tests its own preprocessing."""
 
 import io
 

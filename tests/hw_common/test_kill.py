@@ -1,6 +1,6 @@
 """SIGKILL at any moment leaves whole files; `benchmarks/kills.py` has the method and does it ten times as often.
 
-It runs in a process of its own, which forks: a process that has run other tests has threads, and forks badly.
+It runs in a process of its own, which forks: forking a process whose earlier tests have started threads could hang.
 """
 
 import subprocess

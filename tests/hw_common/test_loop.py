@@ -1,4 +1,4 @@
-"""The training loop: what it reports and keeps, what it refuses, and that an interruption leaves no trace."""
+"""The training loop: its metrics and checkpoints, its errors, and the same bits after an interruption."""
 
 import csv
 import math
@@ -19,7 +19,7 @@ INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
 def at_call(number, function, happens):
-    """`function`, before whose call `number` something happens: `happens(arguments)`, which may replace its result."""
+    """Wraps `function`; its call `number` first calls `happens(arguments)`, whose result may replace its own."""
     calls = iter(range(1, sys.maxsize))
 
     def counting(*arguments):
@@ -226,7 +226,7 @@ def interrupting(what, call, number, monkeypatch):
     if what == "validation":
 
         def send_in_the_middle(model):
-            torch.rand(3)  # what a validation had drawn when it was interrupted must not be missing later
+            torch.rand(3)  # random numbers that an interrupted validation drew must be drawn again later
             send()
 
         return {"evaluate": at_call(call, tiny.evaluate, send_in_the_middle)}

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, or goes back: counted in pages that the system has to fill anew."""
+"""Freed memory is kept or returned to the system; the test counts the pages that the system fills again."""
 
 import subprocess
 import sys

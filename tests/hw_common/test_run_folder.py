@@ -1,4 +1,4 @@
-"""Run folders: nothing overwritten, nothing shared, everything checked on the way back in."""
+"""Run folders: never overwritten, written by one process at a time, and checked when they are opened."""
 
 import json
 import os

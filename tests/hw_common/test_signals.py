@@ -53,7 +53,7 @@ def test_immediate_ends_at_once(number):
             send(number)
             reached.append("after the signal")
         assert signals.received == number and not reached
-        with pytest.raises(StopNow), signals.immediate():  # noted before it began
+        with pytest.raises(StopNow), signals.immediate():  # the signal came before the block began
             reached.append("inside")
         assert not reached
 

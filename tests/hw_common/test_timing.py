@@ -1,4 +1,4 @@
-"""Calls take turns, warm-up rounds are not counted, and a ratio is taken within each round."""
+"""Calls alternate, warm-up rounds are not counted, and a ratio compares calls of the same round."""
 
 import os
 

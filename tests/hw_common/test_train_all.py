@@ -1,4 +1,4 @@
-"""Trainings side by side: a stub stands for them, so that its processes start fast."""
+"""Several training runs at a time, with a stub as the training command, so that processes start fast."""
 
 import argparse
 import json

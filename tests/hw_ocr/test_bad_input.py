@@ -1,4 +1,4 @@
-"""Bad input to the commands of hw_ocr: each ends in one line, runs nothing, leaves nothing behind."""
+"""Bad input to the commands of hw_ocr: each ends in one line, runs no code and leaves no files behind."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def letter(tmp_path):
 
 
 def refusal(command, *flags):
-    """What the user is told: one line."""
+    """The one line that the user sees."""
     with pytest.raises(UserError) as caught:
         command([*map(str, flags)])
     assert "\n" not in str(caught.value)

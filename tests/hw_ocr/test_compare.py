@@ -10,7 +10,7 @@ from hw_ocr import compare, plots
 
 
 def finished_run(results, name, numbers):
-    """A finished run with these accuracies, without a training."""
+    """A finished run with these accuracies, made without training."""
     config = describe("hw_ocr", "hw_ocr.train", {}, {}, {"ocr/letter.data.gz": "0"}, {})
     run = Run.create(results, config, name)
     epoch = {metric: value for metric, value in zip(compare._METRICS, numbers, strict=True)}

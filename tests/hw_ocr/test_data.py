@@ -234,7 +234,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and says nothing about it."""
+    """Serves a folder and prints no log."""
 
     def log_message(self, *arguments):
         pass
@@ -242,7 +242,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def original(tmp_path, monkeypatch):
-    """A server that takes the place of the data set's; returns the file that it sends."""
+    """A server in place of the data set's own server; returns the file that it sends."""
     path = ocr_files.write(tmp_path / "server")
     handler = functools.partial(Server, directory=path.parent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

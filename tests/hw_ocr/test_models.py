@@ -192,7 +192,7 @@ def test_dropout_stands_around_and_between_the_layers_of_the_lstm(make):
     assert torch.equal(model(images, mask)[mask], model(images, mask)[mask])
 
 
-# Under a CRF
+# Networks with a CRF
 
 
 def test_a_crf_leaves_the_scores_and_learns_with_the_network():

@@ -66,7 +66,7 @@ def test_its_commands_exist_and_know_the_flags(sheet, answer):
     for command in {answer.command, *(number.command for number in answer.numbers if number.command)}:
         module, *words = shlex.split(command)
         known = flags(module, *(word for word in words[:1] if word in ("equivariance", "feature_maps", "grad_cam")))
-        if module.endswith(("compare", "sweep")):  # these pass the flags of a training on
+        if module.endswith(("compare", "sweep")):  # these commands also accept the flags of the training command
             known |= flags(f"{module.split('.')[0]}.train")
         assert {word.strip("-") for word in words if word.startswith("-")} <= known, command
 

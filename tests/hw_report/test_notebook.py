@@ -28,7 +28,7 @@ def notebook():
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Where a kernel of this very interpreter is, whatever kernels this machine knows; it imports this checkout."""
+    """A folder with a kernel of this interpreter, which imports this checkout, whatever other kernels are installed."""
     folder = tmp_path_factory.mktemp("jupyter")
     write_kernel_spec(folder / "kernels" / "this-python")
     with pytest.MonkeyPatch.context() as patch:
@@ -63,7 +63,7 @@ def cell(notebook, name):
 
 
 def shown(notebook):
-    """The text and the number of pictures that its cells put out; nothing went wrong."""
+    """The text and the number of pictures in the outputs; fails if a cell raised an error."""
     outputs = [output for one in notebook.cells for output in one.get("outputs", ())]
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
@@ -98,7 +98,7 @@ def test_it_is_turned_in_with_the_outputs_of_the_reports_run(trained):
 
 @pytest.fixture
 def finished(tmp_path):
-    """The folder of a run that has finished, and nothing in it."""
+    """The folder of a finished run, without any results."""
     run = Run.create(
         tmp_path, {"schema": SCHEMA, "homework": "hw_cnn", "command": "hw_cnn.train", "arguments": {}}, "run"
     )

@@ -1,4 +1,4 @@
-"""The five sheets' sources: they compile with what sample runs leave behind."""
+"""The five sheets' sources: they compile with the results of sample runs."""
 
 import re
 import shutil

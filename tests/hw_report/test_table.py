@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/measured.md: from the index and the records, and from nothing else."""
+"""The tables of README.md and docs/measured.md: made from the index and the records alone."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bad input to hw_transfer: each ends in one line, runs nothing, leaves nothing behind."""
+"""Bad input to hw_transfer: each ends in one line, runs no code and leaves no files behind."""
 
 import io
 import shutil
@@ -23,7 +23,7 @@ from hw_transfer import compare, data, images, train, transfer_learning
 
 
 def refusal(dataset, data_dir):
-    """Loads a data set, which has to be refused; returns what the user is told."""
+    """Loads a data set, which must be refused; returns the message."""
     before = sorted(data_dir.parent.rglob("*"))
     with pytest.raises(UserError) as caught:
         data.load(dataset, data_dir)
@@ -33,7 +33,7 @@ def refusal(dataset, data_dir):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A good picture folder, to be spoilt."""
+    """A valid picture folder for a test to damage."""
     return transfer_files.write_folder(tmp_path / "pictures")
 
 

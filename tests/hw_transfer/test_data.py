@@ -84,7 +84,7 @@ def test_the_sheets_sizes():
 
 
 def ramp(width=50, height=40):
-    """A picture whose red channel tells the column and whose green channel tells the row."""
+    """A picture whose red channel is the column and whose green channel is the row."""
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[..., 0] = np.arange(width) * 5
     pixels[..., 1] = np.arange(height)[:, None] * 6
@@ -149,7 +149,7 @@ def test_a_folder_is_read_as_imagefolder_does(tmp_path):
         assert split.labels.tolist() == expected.targets
         for picture, (image, _) in zip(split.pictures, expected, strict=True):
             assert np.array_equal(picture, np.asarray(image))
-    (folder / "train" / ".cache").mkdir()  # a class to ImageFolder, not to us
+    (folder / "train" / ".cache").mkdir()  # ImageFolder reads it as a class; our reader skips it
     assert data.load("folder", folder).classes == read.classes
 
 

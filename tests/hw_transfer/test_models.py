@@ -133,7 +133,7 @@ def test_a_confusion_matrix_has_numbers_where_they_can_be_read(tmp_path, monkeyp
 
 
 class Rates:
-    """A last layer's stand-in whose one weight shows the steps of the optimizer: the gradient is always 1."""
+    """A stand-in for the last layer. Its one weight shows the optimizer's steps, because the gradient is always 1."""
 
     def __init__(self):
         self.model = nn.Linear(1, 1, bias=False)
@@ -189,7 +189,7 @@ def test_evaluate_is_the_mean_over_pictures_whatever_the_batches():
 
 def test_visualize_model_shows_random_pictures_above_the_surest_mistakes():
     class Brightness(nn.Module):
-        """Sure of «bees» for bright pictures."""
+        """A model that predicts «bees» for bright pictures with high probability."""
 
         def __init__(self):
             super().__init__()
@@ -205,7 +205,7 @@ def test_visualize_model_shows_random_pictures_above_the_surest_mistakes():
     figure = transfer_learning.visualize_model(Brightness(), val, ("ants", "bees"), "a title", num_images=2)
     titles = [axes.get_title() for axes in figure.axes]
     sure = [1 / (1 + math.exp(-2 * score)) for score in (2, 2 - 4 * 40 / 255)]
-    assert titles[2:] == [f"bees {sure[0]:.2f}, is ants", f"ants {sure[1]:.2f}, is bees"]  # the surest first
+    assert titles[2:] == [f"bees {sure[0]:.2f}, is ants", f"ants {sure[1]:.2f}, is bees"]  # by probability
     shown = [np.asarray(axes.images[0].get_array())[0, 0, 0] for axes in figure.axes]
     assert shown[2:] == [255, 40]
     assert figure.get_suptitle() == "a title"

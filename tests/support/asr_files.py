@@ -1,4 +1,4 @@
-"""Small data sets in LJSpeech's layout, and sound files that lie; used by the tests of hw_asr."""
+"""Small data sets in LJSpeech's layout, and sound files with false headers; used by the tests of hw_asr."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ def encoded(samples: np.ndarray, rate: int = RATE, kind: str = "WAV", subtype: s
 def wav(
     data: bytes, promised: int | None = None, channels: int = 1, rate: int = RATE, bits: int = 16, code: int = 1
 ) -> bytes:
-    """A WAV file written by hand, whose header may lie: `promised` is the size of `data` that it claims."""
+    """A WAV file written by hand, whose header may be false: `promised` is the size of `data` that it claims."""
     promised = len(data) if promised is None else promised
     block = channels * bits // 8
     form = struct.pack("<HHIIHH", code, channels, rate, rate * block % 2**32, block % 2**16, bits)

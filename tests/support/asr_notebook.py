@@ -116,7 +116,7 @@ def lstm_of(w: Weights) -> LSTM:
 
 @torch.inference_mode()
 def generate(w: Weights, spectrograms: Tensor, start: int, never: Sequence[int], steps: int, lstm: LSTM) -> Tensor:
-    """The most probable token after each token, `steps` times whatever is written: (B, steps)."""
+    """The `steps` most probable tokens, one after another, without a stop at STOP: (B, steps)."""
     audio = encode(w, spectrograms)
     tokens = torch.full((len(spectrograms), 1), start)
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Small captioned data sets in the real file formats, and files that lie; used by the tests of hw_caption."""
+"""Small captioned data sets in the real file formats, and files with false content; used by the tests of hw_caption."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def description(splits: Mapping[str, int] = SPLITS, captions: Sequence[str] = CA
 
 
 def write_json(folder: Path, content: Mapping[str, Any] | None = None, images: str = "images") -> Path:
-    """Writes dataset.json and the images that it names (PNG files, whatever their names say); returns `folder`."""
+    """Writes dataset.json and the images that it names (PNG files, whatever their suffix); returns `folder`."""
     content = content or description()
     (folder / images).mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps(content))

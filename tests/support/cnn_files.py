@@ -1,4 +1,4 @@
-"""Small data sets in the real file formats, and files that lie; used by the tests of hw_cnn."""
+"""Small data sets in the real file formats, and files with false headers; used by the tests of hw_cnn."""
 
 import gzip
 import hashlib
@@ -22,7 +22,7 @@ IDX_FILES = (
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
-    """Random uint8 of that shape."""
+    """Random uint8 numbers of that shape."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -32,7 +32,7 @@ def cycle(count: int, classes: int) -> np.ndarray:
 
 
 def md5(data: bytes) -> str:
-    """As the data sets publish it."""
+    """A gzipped file, as the data sets publish it."""
     return hashlib.md5(data).hexdigest()
 
 
@@ -100,7 +100,7 @@ CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".sp
 
 
 def write_cifar(data_dir: Path, monkeypatch: Any, labels: Sequence[int] = range(4)) -> Path:
-    """Writes six batches with an image per label, and tells torchvision that these are the published ones."""
+    """Writes six batches with an image per label, and patches torchvision's hashes to match them."""
     from torchvision.datasets import CIFAR10
 
     folder = data_dir / CIFAR10.base_folder
@@ -151,7 +151,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 class Trap:
-    """Pickled, it is code that creates the file `marker` as soon as someone unpickles it."""
+    """An object whose pickle contains code that creates the file `marker` when it is read."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker

@@ -1,4 +1,4 @@
-"""Every command of the repository, and for each training command the smallest trainings that it can do.
+"""Every command of the repository, and the smallest training runs of each training command.
 
 A command is a file with a `__main__` block. `COMMANDS` finds them all, so that a new one is tested by itself.
 """
@@ -44,7 +44,7 @@ TRAININGS = [
 
 @dataclass(frozen=True)
 class Tiny:
-    """The smallest trainings of one command.
+    """The smallest training runs of one command.
 
     Attributes:
         write: writes data into an empty folder; returns the flags that name it.
@@ -70,7 +70,7 @@ def in_dataset_dir(write: Callable[[Path], Any]) -> Callable[[Path], Sequence[st
 
 
 def narrow_speech_networks(patch: pytest.MonkeyPatch) -> None:
-    """Four features a character, and the notebook's padding shorter."""
+    """Makes networks of width 4, and shortens the notebook's padding."""
     from hw_asr import generation, presets
     from hw_asr.presets import Sizes
 
@@ -172,7 +172,7 @@ FINISHED = {
     "hw_ocr.invariance": ("hw_ocr.train", "cnn", [], []),
     "hw_ocr.read": ("hw_ocr.train", "bilstm", [], [IMAGE]),
 }
-# Comparisons: the flags that leave the fewest trainings.
+# Comparisons: the flags with which they train the fewest runs.
 COMPARISONS = {
     "hw_asr.compare": "",
     "hw_caption.compare": "--only vanilla",
@@ -226,7 +226,7 @@ class Ended:
 
     @property
     def refusal(self) -> str:
-        """The line that tells the user what to change; the test fails if there is any other, or another status."""
+        """The one line of an error message; the test fails if there are more lines or if the status is not 2."""
         assert self.status == 2, (self.status, self.out, self.err)
         assert re.fullmatch(r"error: [^\n]+\n", self.err), self.err
         return self.err

@@ -1,4 +1,4 @@
-"""What a build with sample runs left behind, without weights and pictures: report_runs.json, and how to renew it.
+"""The results of a build with sample runs, without weights and pictures: report_runs.json, and how to renew it.
 
     python tests/support/report_runs.py results
 

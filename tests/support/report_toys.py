@@ -1,4 +1,4 @@
-"""A sheet of one experiment for hw_report's tests; `toy_homework` is what runs it."""
+"""A sheet of one experiment for hw_report's tests; `toy_homework` runs it."""
 
 import sys
 from pathlib import Path
@@ -58,12 +58,12 @@ def set_up(tmp_path, monkeypatch):
 
 
 def order(results, **orders):
-    """Tells the toy what to do when it is run."""
+    """Sets what the toy does when it is run."""
     files.write_json(results / "orders.json", orders)
 
 
 def calls(results):
-    """With which arguments the toy was run, so far."""
+    """The arguments of each call of the toy so far."""
     path = results / "calls.txt"
     return path.read_text().splitlines() if path.exists() else []
 

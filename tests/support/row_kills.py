@@ -22,7 +22,7 @@ TRACED = {feature_cache.__file__, files.__file__}
 
 
 def rows_of(item: str) -> np.ndarray:
-    """What stands for the computation: as many rows as the item's place in the alphabet."""
+    """A stand-in for the computation: as many rows as the item's position in the alphabet."""
     return np.full((ord(item) - 96, 3), ord(item), np.float16)
 
 
@@ -40,7 +40,7 @@ def bring_up_to_date(folder: Path, wanted: str) -> FeatureCache:
 
 
 def check(folder: Path) -> None:
-    """Every item that the cache holds is right."""
+    """Checks that every item that the cache holds is right."""
     cache = FeatureCache(folder, {"made": "so"}, 3)
     with cache.locked():
         for item in "abcde":

@@ -1,6 +1,6 @@
-"""A training so small that a test can run it many times, and what it left behind as values that compare with `==`.
+"""A training run so small that a test can repeat it, and its results as values that compare with `==`.
 
-Every random generator feeds it (order and noise, dropout, the loss, even the validation), so that two trainings end
+It uses every random generator (order and noise, dropout, the loss, even the validation), so that two runs end
 alike only if all generators went through the same states.
 """
 
@@ -89,7 +89,7 @@ def train(
 
 
 def resume(folder: Path, **settings: Any) -> Fitted:
-    """Goes on with the run in `folder` as a command would after a crash."""
+    """Resumes the run in `folder` as a command would after a crash."""
     run = Run.reopen(folder, HOMEWORK)
     try:
         state = checkpoints.load_state(folder / LAST) if (folder / LAST).is_file() else None
@@ -99,7 +99,7 @@ def resume(folder: Path, **settings: Any) -> Fitted:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a training left in `folder`, bit for bit, without the seconds it took."""
+    """All results of a run in `folder`, bit for bit, without the durations."""
     state = checkpoints.load_state(folder / LAST)
     progress = state["progress"]
     del progress["seconds"], progress["epoch_seconds"]
@@ -120,5 +120,5 @@ def plain(value: Any) -> Any:
 
 
 def without_seconds(fitted: Fitted) -> list[dict[str, float]]:
-    """The rows of `fitted` but for what differs from run to run."""
+    """The rows of `fitted` without the durations, which differ from run to run."""
     return [{name: value for name, value in row.items() if name != "seconds"} for row in fitted.rows]

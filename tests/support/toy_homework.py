@@ -1,6 +1,6 @@
 """A homework for hw_report's tests: `python -m toy_homework` makes its run folder at once, without torch.
 
-orders.json beside the results says what it shall do instead: fail, or wait to be stopped.
+orders.json beside the results can make it fail or wait for a signal instead.
 """
 
 import argparse

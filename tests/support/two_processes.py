@@ -1,4 +1,4 @@
-"""What each process does in `test_distributed.py`: trains, is stopped from outside in one process, goes on."""
+"""The program of each process in `test_distributed.py`: it trains, is stopped by a signal to one process, resumes."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ COUNT = 16  # batches of 5, 5, 5 and 1: two processes share them unevenly, and c
 
 
 def main(results: Path) -> None:
-    """Leaves the runs `whole` and `stopped` in `results`, and in a file what each process said when it was stopped."""
+    """Leaves the runs `whole` and `stopped` in `results`, and each process's message when it was stopped in a file."""
     distributed.start(torch.device("cpu"))
     is_main = distributed.is_main()
     tiny.train(tiny.new_run(results, "whole") if is_main else None, count=COUNT)

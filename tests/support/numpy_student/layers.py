@@ -1,4 +1,4 @@
-"""What a good student hands in: loops where loops come to mind first, and right all the same."""
+"""What a good student hands in: correct layers, written with loops."""
 
 import numpy as np
 
