@@ -39,7 +39,7 @@ def parser() -> cli.Parser:
     add_flag(group, "terms", type=cli.positive_int, help="taylor: terms of the exponential series (default: 3)")
     add_flag(group, "side", type=cli.positive_int, help="average images to SIDE×SIDE (default: mnist 14, sample 8)")
     for name, meaning in (
-        ("n", "features per pixel"),
+        ("n", "features of each position"),
         ("d", "features per query, key and value"),
         ("heads", "attention heads"),
         ("blocks", "blocks of attention and two linear layers"),

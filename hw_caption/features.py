@@ -47,7 +47,7 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
     cli.add_input(group, "dataset_dir", help=dataset_help)
     weights_help = "encoder weights: imagenet (default), none (random; default for the sample) or a file"
     cli.add_input(group, "weights", type=str, help=weights_help)
-    add_flag(group, "image_size", type=_image_size, help="in pixels, a multiple of 32 (default: 224; sample: 128)")
+    add_flag(group, "image_size", type=_image_size, help="side in pixels, a multiple of 32 (default: 224; sample: 128)")
 
 
 def _image_size(text: str) -> int:

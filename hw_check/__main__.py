@@ -22,7 +22,7 @@ does not stay float32. Half: only special cases are wrong. A function that fails
 gets full points and a note.
 
 The files run in separate processes with limits on time and memory. If a function crashes or never ends, only that
-function fails. This is no sandbox: check code that you do not trust in a container.
+function fails. This is no sandbox; if you do not trust the code, check it in a container.
 Exit status: 0 if everything passed, 1 if something failed, 2 for wrong use.
 """
 

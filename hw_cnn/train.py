@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Trains a CNN of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 or convnets-2024-a2 with the sheet's own settings.
 
-  python -m hw_cnn.train --dataset sample               half a minute, needs no download
-  python -m hw_cnn.train --lr 0.01                      Fashion-MNIST as in ist-2021-22-hw2 Q2.2
-  python -m hw_cnn.train --dataset octmnist -no_maxpool OCTMNIST as in ist-2023-24-hw2 Q2.2
-  python -m hw_cnn.train --dataset cifar10              CIFAR-10 as in convnets-2024-a2 Task 1
-  torchrun --nproc_per_node=2 -m hw_cnn.train …         the same on two processes
+  python -m hw_cnn.train --dataset sample                 half a minute, needs no download
+  python -m hw_cnn.train --lr 0.01                        Fashion-MNIST as in ist-2021-22-hw2 Q2.2
+  python -m hw_cnn.train --dataset octmnist -no_maxpool   OCTMNIST as in ist-2023-24-hw2 Q2.2
+  python -m hw_cnn.train --dataset cifar10                CIFAR-10 as in convnets-2024-a2 Task 1
+  torchrun --nproc_per_node=2 -m hw_cnn.train …           the same on two processes
 
 Writes a run folder: configuration, metrics of each epoch, curves, weights, final numbers.
 Ctrl-C finishes the step and saves; --resume continues from there.

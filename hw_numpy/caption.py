@@ -47,7 +47,7 @@ def parser() -> cli.Parser:
         "pca_features",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="use the image features reduced by PCA (default), or the original ones",
+        help="use the image features reduced by PCA (default) or, with --no-pca_features, the original ones",
     )
     add_flag(group, "cell_type", choices=("rnn", "lstm"), default="rnn", help="default: rnn")
     add_flag(group, "hidden_dim", type=cli.positive_int, default=512, help="hidden units (default: 512)")

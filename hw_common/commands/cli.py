@@ -22,15 +22,15 @@ _UNSET = object()
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Shows `--learning_rate LR` instead of all accepted spellings."""
+    """Shows `--learning_rate LR` or `--augment, --no-augment` instead of all accepted spellings."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        spellings = [option for option in action.option_strings if option.startswith("--") and "-" not in option[2:]]
+        is_switch = isinstance(action, argparse.BooleanOptionalAction)
+        words = [(o, o[2:].removeprefix("no-" if is_switch else "")) for o in action.option_strings]
+        spellings = ", ".join(o for o, word in words if o.startswith("--") and "-" not in word)
         if not spellings:
             return super()._format_action_invocation(action)
-        if action.nargs == 0:
-            return ", ".join(spellings)
-        return f"{', '.join(spellings)} {self._format_args(action, 'VALUE')}"
+        return spellings if action.nargs == 0 else f"{spellings} {self._format_args(action, 'VALUE')}"
 
 
 class Parser(argparse.ArgumentParser):

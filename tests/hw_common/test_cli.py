@@ -126,6 +126,7 @@ def test_saved_arguments_are_checked_like_typed_ones(parser, saved):
 def test_help_shows_one_spelling_and_the_text_as_written(parser):
     text = parser.format_help()
     assert "--learning_rate VALUE" in text and "--learning-rate" not in text
+    assert "--augment, --no-augment" in text and "--no-use" not in text
     assert "\n\n  laid out as written\n" in text
 
 
