@@ -22,6 +22,7 @@ from hw_caption.models import Encoder
 from hw_caption.presets import HOMEWORK
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.data.feature_cache import FeatureCache
+from hw_common.data.images import DECODER
 from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, UserError, signal_of
 
@@ -124,6 +125,7 @@ def _sha256(image: DatasetFile) -> str:
 def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
     """Describes everything that the features depend on, except the images."""
     return {
+        "decoder": DECODER,
         "encoder": {"network": "resnet18 without its last two layers", "sha256": encoder_sha256},
         "preprocessing": {
             "size": [size, size],

@@ -15,8 +15,7 @@ VIEWS = 8
 def decode(image: DatasetFile, size: int) -> np.ndarray:
     """Returns an image as (size, size, 3) uint8 in RGB.
 
-    Grey images get three equal channels, and transparent pixels become black. Resizing is bilinear with antialiasing
-    and does not keep the proportions.
+    Grey images get three equal channels. Resizing is bilinear with antialiasing and does not keep the proportions.
 
     Raises:
         UserError: the file is not an image, is damaged, or has more than 50 million pixels.
@@ -26,12 +25,10 @@ def decode(image: DatasetFile, size: int) -> np.ndarray:
 
 def decode_bytes(content: bytes, where: str, size: int) -> np.ndarray:
     """Decodes the content of an image file like `decode`; `where` names the file in messages."""
-    with image_files.opened(content, where) as picture:
-        # The alpha channel is resized too, so that hidden colours of transparent pixels do not bleed into others.
-        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(image_files.on_background(picture, "black"))
+    picture = image_files.decode(content, where)
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
 
 
 def decode_all(images: Sequence[DatasetFile], size: int, title: str) -> np.ndarray:

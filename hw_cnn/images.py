@@ -15,11 +15,10 @@ def decode(file: ImageFile, channels: int, size: int) -> np.ndarray:
     Raises:
         UserError: the file is not an image, is damaged, or has more than 50 million pixels.
     """
-    with file.opened() as opened:
-        image = opened.convert("L" if channels == 1 else "RGB")
-        if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(image).reshape(size, size, channels)
+    image = file.decode().convert("L" if channels == 1 else "RGB")
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size, size, channels)
 
 
 def decode_all(files: Sequence[ImageFile], channels: int, size: int, title: str) -> np.ndarray:

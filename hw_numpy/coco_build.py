@@ -17,11 +17,11 @@ from hw_common.commands.cli import add_flag
 from hw_common.data import captioned_images
 from hw_common.data.captioned_images import CaptionedImage
 from hw_common.data.dataset_files import DatasetFile
+from hw_common.data.images import decode
 from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError
 from hw_numpy import coco_files
 from hw_numpy.coco_files import PARTS, Example
-from hw_numpy.image_utils import decode
 
 if TYPE_CHECKING:  # torch is slow to import
     from torch import nn

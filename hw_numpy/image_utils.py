@@ -53,13 +53,13 @@ def load_image(url: str, base_dir: Path | None, cache_dir: Path | None, seconds:
         UserError: there is no picture, it is too large, or its download takes too long.
     """
     if not url.lower().startswith(("http://", "https://")):
-        return _shown(decode(_read_inside(url, base_dir, largest), repr(url)))
+        return _shown(images.decode(_read_inside(url, base_dir, largest), repr(url)))
     cached = cache_dir / hashlib.sha256(url.encode()).hexdigest() if cache_dir is not None else None
     if cached is not None and cached.is_file():
         with contextlib.suppress(UserError, OSError):  # a damaged file is downloaded again
-            return _shown(decode(_read(cached, largest), str(cached)))
+            return _shown(images.decode(_read(cached, largest), str(cached)))
     data = download(url, seconds, largest)
-    picture = _shown(decode(data, repr(url)))
+    picture = _shown(images.decode(data, repr(url)))
     if cached is not None:
         with contextlib.suppress(UserError, OSError):  # the cache is not essential
             cached.parent.mkdir(exist_ok=True)
@@ -128,20 +128,6 @@ def download(url: str, seconds: float, largest: int) -> bytes:
     if isinstance(outcome[0], Exception):
         raise UserError(f"cannot load {url!r}: {outcome[0] or type(outcome[0]).__name__}") from outcome[0]
     return _at_most(largest, outcome[0], repr(url))
-
-
-def decode(data: bytes, name: str) -> Image.Image:
-    """Decodes an image file to RGB; transparent pixels become white.
-
-    Args:
-        data: content of the file.
-        name: name of the file, for messages.
-
-    Raises:
-        UserError: the file is not a picture, is damaged, or has more than 50 million pixels.
-    """
-    with images.opened(data, name) as image:
-        return images.on_background(image, "white")
 
 
 def _shown(image: Image.Image) -> ndarray:

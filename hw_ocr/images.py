@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hw_common.data import images
+from hw_common.data.dataset_files import read_file
 from hw_common.runs.errors import UserError
 from hw_ocr.readers import HEIGHT, WIDTH
 
@@ -30,8 +31,7 @@ def read_letters(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is not an image, is damaged or too large, or shows no ink or more than 200 letters.
     """
-    with images.opened(path) as image:
-        ink = find_ink(np.asarray(images.on_background(image, "white").convert("L")))
+    ink = find_ink(np.asarray(images.decode(read_file(path), str(path)).convert("L")))
     if ink is None:
         raise UserError(f"{path} shows no letter: expected a contrast of at least {_MIN_CONTRAST} of 255 grey levels")
     if ink.shape == (HEIGHT, WIDTH):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from hw_common.data.class_folders import ImageFile
 from hw_common.data.thread_map import thread_map, with_progress_bar
@@ -22,17 +21,11 @@ def decode(file: ImageFile) -> np.ndarray:
         UserError: the file is not an image, is damaged, has more than 50 million pixels, or has one side that is more
             than 20 times as long as the other.
     """
-    with file.opened() as image:
-        shorter, longer = sorted(image.size)
-        if longer > _MAX_ASPECT_RATIO * shorter:
-            raise UserError(f"{file.name} has {image.width}×{image.height} pixels, expected a side ratio of at most 20")
-        size = image.size
-        if shorter > SHORTER_SIDE:
-            width, height = (max(1, round(side * SHORTER_SIDE / shorter)) for side in image.size)
-            size = width, height
-            image.draft("RGB", size)  # lets JPEG decode large photos at a half, a quarter or an eighth of their size
-        rgb = image.convert("RGB")
-        return np.asarray(rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BILINEAR))
+    picture = np.asarray(file.decode(SHORTER_SIDE))
+    shorter, longer = sorted(picture.shape[:2])
+    if longer > _MAX_ASPECT_RATIO * shorter:
+        raise UserError(f"{file.name} is {longer / shorter:.1f} times as long as it is wide, expected at most 20 times")
+    return picture
 
 
 def decode_all(files: Sequence[ImageFile], title: str) -> list[np.ndarray]:

@@ -5,7 +5,6 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from hw_common.data import images
+from hw_common.data.dataset_files import read_file
 from hw_common.data.file_names import is_junk
 from hw_common.runs.errors import UserError
 
@@ -30,16 +30,21 @@ class ImageFile:
     # The path on disk, the bytes, or a function that reads the bytes from an archive.
     content: Path | bytes | Callable[[], bytes]
 
-    def opened(self) -> AbstractContextManager[Image.Image]:
-        """Opens the image with `hw_common.data.images.opened`, whose docstring says which files it rejects.
+    def decode(self, shorter_side: int | None = None) -> Image.Image:
+        """Decodes the image with `hw_common.data.images.decode`, whose docstring explains `shorter_side`.
 
         Raises:
-            UserError: the file in the archive is damaged, or `hw_common.data.images.opened` rejects it.
+            UserError: the file cannot be read, or `hw_common.data.images.decode` rejects it.
         """
-        if isinstance(self.content, (Path, bytes)):
-            return images.opened(self.content, self.name)
+        return images.decode(self._read(), self.name, shorter_side)
+
+    def _read(self) -> bytes:
+        if isinstance(self.content, bytes):
+            return self.content
+        if isinstance(self.content, Path):
+            return read_file(self.content)
         try:
-            return images.opened(self.content(), self.name)
+            return self.content()
         # The exceptions that zipfile raises for damaged and encrypted files.
         except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{self.name} is damaged: {error}") from error

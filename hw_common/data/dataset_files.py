@@ -48,7 +48,7 @@ class DatasetFile:
     @classmethod
     def from_path(cls, path: Path, name: str | None = None) -> "DatasetFile":
         """The file at `path`, which need not exist yet."""
-        return cls(name or path.name, str(path), partial(_read, path))
+        return cls(name or path.name, str(path), partial(read_file, path))
 
 
 # Finds a file by its path inside a data set; None if there is none.
@@ -114,7 +114,7 @@ def _find_in_archive(
 def _members(path: Path) -> Mapping[str, Callable[[], bytes]]:
     """Returns a reader for each file of an uncompressed tar archive."""
     with open(path, "rb") as file:
-        return {name: partial(_read, path, offset, size) for name, offset, size in _contents(file)}
+        return {name: partial(read_file, path, offset, size) for name, offset, size in _contents(file)}
 
 
 def _packed_members(path: Path, unpack: _Open) -> Mapping[str, Callable[[], bytes]]:
@@ -140,10 +140,16 @@ def _contents(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
                 yield str(PurePosixPath(member.name)), member.offset_data, member.size
 
 
-def _read(path: Path, offset: int = 0, size: int | None = None) -> bytes:
-    """Reads the bytes of `path`, or `size` bytes from `offset` on."""
+def read_file(path: Path, offset: int = 0, size: int | None = None) -> bytes:
+    """Reads the file or pipe `path`, or `size` bytes of a file from `offset` on.
+
+    Raises:
+        UserError: the file cannot be read, is larger than 200 MB, or ends before `offset + size`.
+    """
     try:
         with open(path, "rb") as file:
+            if not file.seekable():
+                return _read_pipe(file, path)
             # Python allocates as many bytes as read() is asked for, so a size beyond the end of the file is refused.
             there = max(0, os.fstat(file.fileno()).st_size - offset)
             wanted = there if size is None else size
@@ -155,3 +161,12 @@ def _read(path: Path, offset: int = 0, size: int | None = None) -> bytes:
             return file.read(wanted)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read_pipe(file: IO[bytes], path: Path) -> bytes:
+    content = bytearray()
+    while block := file.read(2**20):
+        content += block
+        if len(content) > LARGEST_FILE:
+            raise UserError(f"{path} gives more than the limit of {LARGEST_FILE} bytes")
+    return bytes(content)

@@ -257,16 +257,6 @@ def test_every_mode_becomes_rgb(tmp_path, mode, suffix):
     assert images.decode(image, 32).dtype == np.uint8
 
 
-def test_transparent_pixels_are_black_whatever_colour_they_hide(tmp_path):
-    from PIL import Image
-
-    colour = np.full((4, 4, 4), 200, np.uint8)
-    colour[:2, :, 3], colour[2:, :, 3] = 255, 0
-    Image.fromarray(colour, "RGBA").save(tmp_path / "x.png")
-    decoded = images.decode(images.DatasetFile.from_path(tmp_path / "x.png"), 4)
-    assert decoded[:2].tolist() == [[[200] * 3] * 4] * 2 and not decoded[2:].any()
-
-
 def test_the_views_are_the_symmetries_of_the_square():
     square = np.arange(27).reshape(3, 3, 3)
     seen = [images.turn(square, view) for view in range(images.VIEWS)]

@@ -124,7 +124,7 @@ def test_the_index_says_what_the_features_are_of(tmp_path, tiny):
     assert store.folder == tmp_path / "results" / "hw_caption" / "features" / "tiny-none42-32"
     assert sorted(caption_files.snapshot(store.folder)) == [INDEX, ROWS]
     index = json.loads((store.folder / INDEX).read_text())
-    assert index.keys() == {"schema", "width", "encoder", "preprocessing", "items"}
+    assert index.keys() == {"schema", "width", "decoder", "encoder", "preprocessing", "items"}
     assert list(index["items"]) == [feature_store._sha256(image) for image in tiny.images]
     assert index["preprocessing"]["size"] == [SIZE, SIZE] and index["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
     assert index["encoder"]["sha256"] == store.hashes["encoder"]
@@ -188,8 +188,9 @@ def test_other_weights_or_sizes_have_their_own_features(tmp_path, tiny):
         (lambda f: (f / INDEX).write_bytes((f / INDEX).read_bytes()[:200]), 6, "cannot be read"),
         (lambda f: change_index(f, encoder={"network": "resnet18", "sha256": "0"}), 6, "another encoder"),
         (lambda f: change_index(f, preprocessing=None, encoder=None), 6, "another encoder and another preprocessing"),
+        (lambda f: change_index(f, decoder=None), 6, "the cached features were made with another decoder; all"),
     ],
-    ids=["cut short", "changed", "index cut short", "weights", "preprocessing"],
+    ids=["cut short", "changed", "index cut short", "weights", "preprocessing", "before decoders had names"],
 )
 def test_features_that_cannot_be_trusted_are_computed_anew(tmp_path, tiny, count, capsys, break_it, computed, says):
     names = [image.name for image in tiny.images]

@@ -259,37 +259,9 @@ def test_image_damaged_anywhere_is_refused_or_read(name):
     assert refused > 5
 
 
-DECODE = """
-import sys
-from pathlib import Path
-from hw_cnn.images import decode
-from hw_common.data.class_folders import ImageFile
-from hw_common.runs.errors import UserError
-for name in sys.argv[1:]:
-    try:
-        decode(ImageFile(name, Path(name)), 3, 8)
-    except UserError as error:
-        print(error)
-"""
-
-
 def in_a_process(tmp_path, *argv):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, *argv], cwd=tmp_path, env=environment, capture_output=True, text=True)
-
-
-def test_bad_images_are_refused_without_warnings_beside_the_line(tmp_path):
-    tiff = encoded("tiff")
-    contents = {
-        "half.png": PNG[:100],
-        "bomb.png": png_claiming(12_000, 12_000),  # Pillow warns of it, in two lines
-        "directory.tif": tiff[: int.from_bytes(tiff[4:8], "little") + 30],  # Pillow also warns of this
-    }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    finished = in_a_process(tmp_path, "-c", DECODE, *contents)
-    assert [line.split()[0] for line in finished.stdout.splitlines()] == list(contents)
-    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 def emptied(folder, split):
