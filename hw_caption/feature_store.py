@@ -150,7 +150,7 @@ def _compute(cache: FeatureCache, missing: Mapping[str, DatasetFile], encoder: E
         return key, turn(decode_bytes(content, image.where, size), view)
 
     started = time.monotonic()
-    done = 0  # the progress bar does not count while it is hidden
+    done = 0  # counted here, because a hidden progress bar does not count
     decoded = thread_map(read, missing, ahead=2 * _BATCH)  # threads decode images while the encoder runs
     bar = tqdm(desc=f"features of {cache.folder.name}", total=len(missing), leave=False, unit="image", disable=None)
     try:

@@ -36,7 +36,7 @@ class SharedSweep(Comparison):
     choose_by: str = "last"  # "last" or "best", the epoch whose validation accuracy is compared
 
     def train_and_report(self, folder: Run) -> dict[str, Any]:
-        """Starts the training runs that no machine has started yet; reports the finished ones of all machines."""
+        """Trains what no machine has finished or is training; reports the finished runs of all machines."""
         grid = [(lr, seed) for seed in self.seeds for lr in self.lrs]
         study = SharedStudy(self.name, self.storage, folder.folder, self.common)
         study.enqueue_missing(grid)
@@ -59,9 +59,7 @@ class SharedSweep(Comparison):
         if failures:
             raise UserError("; ".join(failures))
         if not any(trials.values()):
-            raise UserError(
-                f"no training run of the sweep {self.name} is finished; other machines are still busy with them"
-            )
+            raise UserError(f"the sweep {self.name} has no finished run yet; other machines are still training")
         return summary
 
 

@@ -113,7 +113,7 @@ class ResumableCommand(ABC):
         """Returns the command line that trains or resumes the run called `name`; an empty list if it is finished.
 
         Args:
-            flags: flags of the training, without --results_dir and --name.
+            flags: flags of the training run, without --results_dir and --name.
             results_dir: folder of all run folders.
             name: name of the run folder.
             threads: threads of a new run if `flags` do not set them; None for the command's own default.

@@ -52,7 +52,7 @@ def place_folder(folder: Path, wanted: Sequence[Download], hint: str) -> Path:
     Args:
         folder: folder of the data set.
         wanted: the files.
-        hint: what the user can do instead, for messages.
+        hint: what the user can do if the download fails, for messages.
 
     Raises:
         UserError, Stopped: as in `place`.
@@ -138,7 +138,7 @@ def _download(folder: Path, missing: Sequence[Download], hint: str) -> None:
         raise UserError(f"{failed.path} is missing and could not be downloaded ({failed}); {hint}") from failed
     finally:
         session.stop.set()
-        deadline = time.monotonic() + 1  # threads that still wait for a server then are left to themselves
+        deadline = time.monotonic() + 1  # after that, threads that wait for a server are left running
         for thread in filter(threading.Thread.is_alive, threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         for download in missing:
@@ -160,7 +160,7 @@ def _work(session: transfer.Session, todo: "queue.SimpleQueue[Download]", folder
 
 
 def _take_event(session: transfer.Session, bar: tqdm) -> int:
-    """Waits for news from the threads and returns the number of files completed by it: 0 or 1."""
+    """Waits for the next event of a thread; returns the number of files that it completed: 0 or 1."""
     try:
         event = session.events.get(timeout=0.5)  # without a timeout, Ctrl-C would not be noticed on Windows
     except queue.Empty:

@@ -13,7 +13,7 @@ _JUNK_ENDINGS = ("~", ":zone.identifier")  # an editor's backup; Windows' note t
 
 
 def is_junk(name: str) -> bool:
-    """Whether a program left the file or folder `name` behind, so that it is no part of a data set."""
+    """Whether a program left the file or folder `name` behind, so that it is not part of a data set."""
     lower = name.lower()
     return lower.startswith((".", "~$")) or lower in _JUNK or lower.endswith(_JUNK_ENDINGS)
 
