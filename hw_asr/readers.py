@@ -10,7 +10,7 @@ from types import MappingProxyType
 from hw_asr import text
 from hw_common.commands.cli import add_flag, add_input
 from hw_common.data import download
-from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside, label_of
+from hw_common.data.dataset_files import DatasetFile, FindFile, decode_text, file_finder, is_inside, label_of
 from hw_common.data.transfer import Download
 from hw_common.runs.errors import UserError
 
@@ -125,8 +125,8 @@ def read(path: Path, name: str, label: str) -> RawDataset:
         raise UserError(f"{path} contains no {_METADATA}: expected LJSpeech's layout, {_METADATA} and the folder wavs")
     content = file.read()
     try:
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
+        lines = decode_text(content, "row").replace("\r\n", "\n").split("\n")
+    except ValueError as error:
         raise UserError(f"{file.where} is damaged: {error}") from error
     rows: dict[str, str] = {}
     for number, line in enumerate(lines, 1):

@@ -20,6 +20,7 @@ from hw_common.data import captioned_images
 from hw_common.data.captioned_images import SPLITS, CaptionedImage, CaptionedImages, Captions
 from hw_common.data.dataset_files import DatasetFile, label_of
 from hw_common.runs.errors import UserError
+from hw_common.training import distributed
 from hw_common.training.batches import SequenceBatches, Tensors
 
 _SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
@@ -81,6 +82,8 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
     else:
         path = dataset_dir or _locate(dataset, data_dir)
         found, label = captioned_images.read(path), label_of(path)
+    if found.left_out is not None and distributed.is_main():
+        print(found.left_out)
     images = _with_splits(found, label)
     splits = {split: _select(images, split, f"{label}: {found.captions_file}") for split in SPLITS}
     vocabulary = Vocabulary.from_captions(itertools.chain.from_iterable(splits["train"].captions), min_count)

@@ -132,6 +132,8 @@ def build(
 def _read_images(source: Path) -> list[CaptionedImage]:
     """The training and validation images in the folder or archive `source`."""
     found = captioned_images.read(source)
+    if found.left_out is not None:
+        print(found.left_out)
     images = []
     for number, image in enumerate(found.images, 1):
         if image.split is None:

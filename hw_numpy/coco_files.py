@@ -19,6 +19,7 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
+from hw_common.data.dataset_files import decode_text
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
@@ -115,7 +116,7 @@ def read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _LARGEST_TEXT:
             raise UserError(f"{path} has {path.stat().st_size} bytes, more than the limit of {_LARGEST_TEXT}")
-        return path.read_text(encoding="utf-8")
+        return decode_text(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

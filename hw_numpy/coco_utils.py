@@ -53,7 +53,7 @@ def load_coco_data(
         path = base_dir / coco_files.features_name(part, pca_features)
         data[f"{part}_features"] = coco_files.read_arrays(path, {"features": (np.float32, 2)})["features"]
         addresses = coco_files.read_text(base_dir / coco_files.urls_name(part))
-        data[f"{part}_urls"] = [line.strip() for line in addresses.rstrip("\n").split("\n")]
+        data[f"{part}_urls"] = [line.strip() for line in addresses.rstrip().splitlines()]
         _check_captions(base_dir, data, part)
         _check_features(path, data, part)
     if max_train is not None and max_train < len(data["train_captions"]):

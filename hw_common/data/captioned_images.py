@@ -5,13 +5,17 @@ A data set is a folder or tar archive with the caption file at its top and the i
 
 import dataclasses
 import json
-import re
 import reprlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import regex
+
+from hw_common.data import caption_table
+from hw_common.data.caption_table import MAX_NAME
 from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside
 from hw_common.runs.errors import UserError
 
@@ -19,9 +23,13 @@ SPLITS = ("train", "val", "test")
 _JSON_FILES = ("dataset.json", "dataset_rsicd.json", "dataset_flickr8k.json")
 _TEXT_FILE = "captions.txt"
 _IMAGE_FOLDERS = ("images", "Images", "imgs", "RSICD_images", "Flicker8k_Dataset", "")
-_MAX_NAME = 255  # characters, the limit of most file systems
 _MAX_CAPTION = 500  # words; a batch is as wide as its longest caption
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+# A word begins with a letter, digit or underscore. Combining marks belong to it, and so do the invisible joiners that
+# Hindi and Persian write inside words. Hyphens, apostrophes and their counterparts in other scripts connect its parts.
+_PART = r"[\p{L}\p{N}_](?:[\u200c\u200d]*[\p{L}\p{N}\p{M}_])*"
+_WORD = regex.compile(rf"{_PART}(?:['’‐‑·־׳״-]{_PART})*")
+# Invisible characters that are not part of the spelling, such as soft hyphens and marks of the writing direction.
+_INVISIBLE = regex.compile(r"(?V1)[\p{Cf}--[\u200b-\u200d]]")
 
 Captions = tuple[tuple[str, ...], ...]
 
@@ -43,6 +51,7 @@ class CaptionedImages:
     images: tuple[CaptionedImage, ...]  # the images in the order of the caption file
     captions_file: str  # name of the caption file
     content: bytes  # content of the caption file
+    left_out: str | None = None  # a message about captions without words, which are left out
 
 
 def read(path: Path) -> CaptionedImages:
@@ -64,7 +73,8 @@ def read_from(find: FindFile, where: Path) -> CaptionedImages:
             title, rows = (None, _parse_text(content)) if name == _TEXT_FILE else _parse_json(content)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{file.where} is damaged: {error}") from error
-        return CaptionedImages(title, _find_images(rows, find, file.where, where), name, content)
+        found = _find_images([row for row in rows if row.captions], find, file.where, where)
+        return CaptionedImages(title, found, name, content, _describe_empty(rows, file.where))
     raise UserError(
         f"{where} has no captions: expected {_JSON_FILES[0]} (the format of the data sets Sydney, UCM and RSICD) or "
         f"{_TEXT_FILE} (the format of Flickr8k) beside the folder {_IMAGE_FOLDERS[0]}"
@@ -74,8 +84,24 @@ def read_from(find: FindFile, where: Path) -> CaptionedImages:
 @dataclass(frozen=True)
 class _Row:
     name: str
-    captions: Captions
+    captions: Captions  # the captions that have words
     split: str | None
+    empty: int  # number of captions without words
+
+
+def _row(name: str, captions: Sequence[tuple[str, ...]], split: str | None) -> _Row:
+    kept = tuple(caption for caption in captions if caption)
+    return _Row(name, kept, split, len(captions) - len(kept))
+
+
+def _describe_empty(rows: Sequence[_Row], captions_file: str) -> str | None:
+    """A message about the captions that are left out because they have no words; None if there are none."""
+    empty = [row for row in rows if row.empty]
+    if not empty:
+        return None
+    count, images = sum(row.empty for row in empty), sum(not row.captions for row in empty)
+    without = f"; images without any other caption are left out too: {images}" if images else ""
+    return f"{captions_file}: captions without words are left out: {count}, the first of {empty[0].name!r}{without}"
 
 
 def _find_images(rows: Sequence[_Row], find: FindFile, captions_file: str, where: Path) -> tuple[CaptionedImage, ...]:
@@ -108,8 +134,8 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
     rows: dict[str, _Row] = {}
     for number, image in enumerate(images, 1):
         name = image.get("filename") if isinstance(image, dict) else None
-        if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
-            raise ValueError(f"image {number} has no filename of at most {_MAX_NAME} characters")
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+            raise ValueError(f"image {number} has no filename of at most {MAX_NAME} characters")
         if name in rows:
             raise ValueError(f"image {name!r} occurs twice")
         # "restval" images come from COCO's validation set; by convention they are used for training.
@@ -119,7 +145,7 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
         sentences = image.get("sentences")
         if not isinstance(sentences, list) or not sentences:
             raise ValueError(f"image {name!r} has no reference captions")
-        rows[name] = _Row(name, tuple(_words_of(sentence, name) for sentence in sentences), split)
+        rows[name] = _row(name, [_words_of(sentence, name) for sentence in sentences], split)
     title = found.get("dataset")
     has_title = isinstance(title, str) and title.isprintable() and 0 < len(title) <= 60
     return title if has_title else None, list(rows.values())
@@ -129,7 +155,7 @@ def _words_of(sentence: Any, name: str) -> tuple[str, ...]:
     """The words of a sentence: its tokens without punctuation or, if it has no tokens, the words of its raw text."""
     tokens = sentence.get("tokens") if isinstance(sentence, dict) else None
     if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
-        parts = [part for token in tokens for part in token.lower().split()]
+        parts = [part for token in tokens for part in _spelled_alike(token).split()]
         words = [part for part in parts if any(character.isalnum() for character in part)]
     elif isinstance(sentence, dict) and isinstance(sentence.get("raw"), str):
         words = tokenize(sentence["raw"])
@@ -139,13 +165,19 @@ def _words_of(sentence: Any, name: str) -> tuple[str, ...]:
 
 
 def tokenize(text: str) -> list[str]:
-    """The lower-cased words of `text`, without punctuation except for hyphens and apostrophes inside words."""
-    return _WORD.findall(text.lower())
+    """The lower-cased words of `text`, without punctuation except for hyphens and apostrophes inside words.
+
+    Scripts that put no spaces between words, such as Thai and Chinese, are split at spaces and punctuation only.
+    """
+    return _WORD.findall(_spelled_alike(text))
+
+
+def _spelled_alike(text: str) -> str:
+    """`text` in lower case, in the one spelling (NFC) of letters that Unicode can spell in several ways."""
+    return unicodedata.normalize("NFC", _INVISIBLE.sub("", text).lower())
 
 
 def _check_caption(words: Sequence[str], name: str) -> tuple[str, ...]:
-    if not words:
-        raise ValueError(f"a caption of {name!r} is empty")
     if len(words) > _MAX_CAPTION:
         raise ValueError(f"a caption of {name!r} has {len(words)} words, more than the limit of {_MAX_CAPTION}")
     " ".join(words).encode()  # JSON can hold half of a surrogate pair, which raises a ValueError here
@@ -153,17 +185,8 @@ def _check_caption(words: Sequence[str], name: str) -> tuple[str, ...]:
 
 
 def _parse_text(content: bytes) -> list[_Row]:
-    """Reads Flickr8k's format: a line `image,caption` for each caption.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """Reads Flickr8k's format, see `caption_table`; raises ValueError if the file is damaged."""
     captions: dict[str, list[tuple[str, ...]]] = {}
-    for number, line in enumerate(content.decode("utf-8-sig").split("\n"), 1):
-        name, comma, text = line.strip().partition(",")  # further commas and quotation marks are part of the caption
-        if not line.strip() or (number == 1 and (name, text) == ("image", "caption")):
-            continue
-        if not comma or not 0 < len(name) <= _MAX_NAME:
-            raise ValueError(f"line {number} is not image,caption")
+    for name, text in caption_table.read(content):
         captions.setdefault(name, []).append(_check_caption(tokenize(text), name))
-    return [_Row(name, tuple(found), None) for name, found in captions.items()]
+    return [_row(name, found, None) for name, found in captions.items()]

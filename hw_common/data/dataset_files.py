@@ -4,6 +4,7 @@ The names of the files come from an untrusted file of the data set; `is_inside` 
 """
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
+
+import regex
 
 from hw_common.data.file_names import is_junk, spellings
 from hw_common.runs.errors import UserError
@@ -34,7 +37,24 @@ _DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, Recurs
 
 def label_of(path: Path) -> str:
     """Returns a name of the data set for use in file names; the folder `x` and the archive `x.tar.gz` both give `x`."""
-    return re.sub(r"[^\w.+-]+", "_", re.sub(r"\.tar(\.\w+)?$", "", path.resolve().name)).strip(".-")[:60] or "dataset"
+    name = unicodedata.normalize("NFC", re.sub(r"\.tar(\.\w+)?$", "", path.resolve().name))
+    return regex.sub(r"[^\w\p{M}.+-]+", "_", name).strip(".-")[:60] or "dataset"
+
+
+def decode_text(content: bytes, unit: str = "line") -> str:
+    """Returns the text of a UTF-8 file, or of a UTF-16 file that begins with a byte order mark, without the mark.
+
+    Raises:
+        ValueError: the file is in another encoding; the message names the first wrong line, which it calls `unit`.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{unit} {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8") from None
 
 
 @dataclass(frozen=True)

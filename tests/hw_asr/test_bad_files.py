@@ -64,7 +64,7 @@ ROWS = [  # replacements of row 4, and messages
     ("clip-3|1455|«1455»", "row 4: the transcript '«1455»' contains no letter from a to z"),
     ("clip-3|x|#@<> .", "contains no letter from a to z"),
     ("clip-3|x|" + "y" * 1001, "row 4: the transcript has 1001 characters; the limit is 1000"),
-    ("clip-3|\udcff|\udcff", "metadata.csv is damaged"),
+    ("clip-3|\udcff|\udcff", "metadata.csv is damaged: row 4 is not UTF-8 (byte 0xff); save it as UTF-8"),
 ]
 
 

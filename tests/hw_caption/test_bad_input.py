@@ -68,9 +68,6 @@ BAD_JSON = [
     (with_image(sentences="a house"), "'1.tif' has no reference captions"),
     (with_sentence("a house"), "a caption of '1.tif' has no tokens"),
     (with_sentence({"tokens": [1, 2]}), "a caption of '1.tif' has no tokens"),
-    (with_sentence({"tokens": []}), "a caption of '1.tif' is empty"),
-    (with_sentence({"tokens": [" ", "."]}), "a caption of '1.tif' is empty"),
-    (with_sentence({"raw": " ... "}), "a caption of '1.tif' is empty"),
     (with_sentence({"tokens": ["a"] * 501}), "has 501 words, more than the limit of 500"),
     (with_sentence({"tokens": ["\ud800a"]}), "surrogates not allowed"),
     *((with_image(filename=name), "which is not a path inside") for name in ("../x", "a/../../x", "/etc/passwd", "..")),
@@ -84,12 +81,16 @@ BAD_JSON = [
 ]
 # content of captions.txt -> part of the message
 BAD_TEXT = [
-    (b"a.jpg,\xff\xff", "captions.txt is damaged: 'utf-8'"),
+    (b"a.jpg,one\nb.jpg,caf\xe9", "captions.txt is damaged: line 2 is not UTF-8 (byte 0xe9)"),
+    (b"\xef\xbb\xbfa.jpg,\xff\xff", "captions.txt is damaged: line 1 is not UTF-8 (byte 0xff)"),
+    (b"\xff\xfea", "captions.txt is damaged: 'utf-16"),
     (b"image,caption", "captions.txt names 0 images"),
     (b"a.jpg,one\nb.jpg two", "captions.txt is damaged: line 2 is not image,caption"),
     (b"a.jpg,one\n,two", "captions.txt is damaged: line 2 is not image,caption"),
-    (b"a.jpg,one\nb.jpg,", "captions.txt is damaged: a caption of 'b.jpg' is empty"),
-    (b"a.jpg,one\nb.jpg,. !", "captions.txt is damaged: a caption of 'b.jpg' is empty"),
+    (b"file,comment_number,comment\na.jpg,0,one\nb.jpg,1", "line 3 is not file,comment_number,comment"),
+    (b"caption,image\none,a.jpg\none, two,b.jpg", "captions.txt is damaged: line 3 is not caption,image"),
+    (b"a.jpg,one\nb.jpg," + b"x" * 200_000, "captions.txt is damaged: line 2: field larger than field limit"),
+    (b"a.jpg,\nb.jpg,. !", "captions.txt names 0 images"),
     (b"a.jpg,one\n../c.jpg,three", "captions.txt names the image '../c.jpg'"),
     (b"a.jpg,one\nb.jpg,two", "images/a.jpg is missing"),
 ]

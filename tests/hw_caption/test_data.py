@@ -1,7 +1,11 @@
 """Captions and images from their files: both formats, folders and archives, vocabulary and mini-batches."""
 
+import csv
+import io
 import itertools
+import re
 import string
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import caption_files
@@ -13,7 +17,7 @@ from hypothesis import strategies as st
 
 from hw_caption import data, images
 from hw_caption.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary
-from hw_common.data import captioned_images
+from hw_common.data import caption_table, captioned_images
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.training import distributed
 
@@ -159,6 +163,91 @@ def test_captions_txt_keeps_what_belongs_to_a_word(tmp_path):
         "b.jpg": (("two", "boys", "t-shirts"),),
         "c.jpg": (("one",),),
     }
+
+
+ROWS = [("a,b.jpg", "A man, a dog"), ("c.jpg", 'Two "old" boys'), ("a,b.jpg", "One\nmore")]
+WORDS = {"a,b.jpg": (("a", "man", "a", "dog"), ("one", "more")), "c.jpg": (("two", "old", "boys"),)}
+
+
+def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]], **options) -> str:
+    text = io.StringIO()
+    csv.writer(text, **{"lineterminator": "\n", **options}).writerows([header, *rows])
+    return text.getvalue()
+
+
+FILES = {
+    "quoted as needed": as_csv(("image", "caption"), ROWS),
+    "all quoted": as_csv(("image", "caption"), ROWS, quoting=csv.QUOTE_ALL),
+    "with an index": as_csv(("", "image", "caption"), ((i, *row) for i, row in enumerate(ROWS))),
+    "other names": as_csv(("File Name", "Comment"), ROWS),
+    "numbered": as_csv(("image_name", "comment_number", "comment"), ((n, i, c) for i, (n, c) in enumerate(ROWS))),
+    "captions first": as_csv(("caption", "image_id"), (row[::-1] for row in ROWS)),
+    "semicolons": as_csv(("image", "caption"), ROWS, delimiter=";"),
+    "tabs": as_csv(("image", "caption"), ROWS, delimiter="\t"),
+    "bars": as_csv(("image_name", " comment_number", " comment"), ((n, " 0", f" {c}") for n, c in ROWS), delimiter="|"),
+    "Windows": as_csv(("image", "caption"), ROWS, lineterminator="\r\n"),
+    "blank lines": "\n" + as_csv(("image", "caption"), ROWS) + "\n \n,\n\n",
+    "a mark at the start": "\ufeff" + as_csv(("image", "caption"), ROWS, quoting=csv.QUOTE_ALL),
+    "no header": as_csv(*ROWS[:1], ROWS[1:]),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+def test_captions_txt_is_read_as_pandas_and_spreadsheets_write_it(text, encoding):
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for name, caption in caption_table.read(text.encode(encoding)):
+        found.setdefault(name, []).append(tuple(captioned_images.tokenize(caption)))
+    assert {name: tuple(captions) for name, captions in found.items()} == WORDS
+
+
+def test_a_file_that_is_no_csv_is_read_line_by_line():
+    lines = ['a.jpg,"A man with a 5" pipe, smoking', 'b.jpg,"Hello', '"c,d.jpg",One', "e.jpg,x, y"]
+    rows = caption_table.read("\n".join(lines).encode())
+    assert {name: " ".join(captioned_images.tokenize(caption)) for name, caption in rows} == {
+        "a.jpg": "a man with a 5 pipe smoking", "b.jpg": "hello", "c,d.jpg": "one", "e.jpg": "x y"
+    }  # fmt: skip
+
+
+def test_captions_without_words_are_left_out_with_one_line(tmp_path, capsys):
+    content = caption_files.description()
+    content["images"][1]["sentences"] += [caption_files.sentence(" ."), {"tokens": []}]
+    content["images"][2]["sentences"] = [{"raw": "…"}]
+    found = data.load("sydney", tmp_path, caption_files.write_json(tmp_path / "tiny", content))
+    assert found.train.names == ["0.tif", "1.tif"] and len(found.train.captions[1]) == 3
+    assert capsys.readouterr().out == (
+        f"{tmp_path}/tiny/dataset.json: captions without words are left out: 3, the first of '1.tif'; images without "
+        "any other caption are left out too: 1\n"
+    )
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("एक लाल घर नदी के पास है।", "एक|लाल|घर|नदी|के|पास|है"),  # Hindi: vowels are combining marks
+        ("un cafe\u0301 pre\u0300s", "un|caf\u00e9|pr\u00e8s"),
+        ("บ้านสีแดง ใกล้แม่น้ำ", "บ้านสีแดง|ใกล้แม่น้ำ"),
+        ("اَلْبَيْتُ الأحمر،", "اَلْبَيْتُ|الأحمر"),
+        ("می\u200cخواهم خانه\u200c", "می\u200cخواهم|خانه"),  # Persian: a joiner inside a word
+        ("צה״ל \u200fבית־ספר", "צה״ל|בית־ספר"),
+        ("红色的房子，", "红色的房子"),
+        ("im\u00adpor\u00adtant İl", "important|i\u0307l"),
+        ("Don't rock’n’roll, T-shirts' well‑known x_2 ½", "don't|rock’n’roll|t-shirts|well‑known|x_2|½"),
+        ("👩\u200d👩\u200d👧 ❤️ ◌\u0301", ""),
+    ],
+)
+def test_words_keep_their_marks_in_every_script(text, expected):
+    assert captioned_images.tokenize(text) == [word for word in expected.split("|") if word]
+    tokens = captioned_images._words_of({"tokens": text.split()}, "x")
+    assert not expected.isascii() or list(tokens) == captioned_images.tokenize(text)
+
+
+@given(st.text(string.printable + "éÉßñ’", max_size=30))
+def test_english_words_are_those_of_earlier_versions(text):
+    assert captioned_images.tokenize(text) == re.findall(r"\w+(?:['’-]\w+)*", text.lower())
 
 
 # Mini-batches

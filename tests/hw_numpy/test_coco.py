@@ -239,6 +239,12 @@ def test_damaged_files_are_refused(course, damage, message):
     assert message in refusal(course)
 
 
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfa.jpg\nb.jpg\n", b"a.jpg\r\nb.jpg\r\n \r\n", b"a.jpg\nb.jpg\n\n\n"])
+def test_addresses_may_have_a_mark_at_the_start_and_blank_lines_at_the_end(course, content):
+    (course / "val2014_urls.txt").write_bytes(content)
+    assert coco_utils.load_coco_data(course)["val_urls"] == ["a.jpg", "b.jpg"]
+
+
 def test_files_of_more_than_a_sensible_size_are_not_read(course, monkeypatch):
     monkeypatch.setattr(coco_files, "_LARGEST_TEXT", 10)
     assert "more than the limit of 10" in refusal(course)
