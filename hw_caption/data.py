@@ -12,11 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hw_caption import sample
+from hw_caption import fetch, sample
 from hw_caption.images import VIEWS
 from hw_caption.presets import DATASETS
 from hw_caption.vocabulary import PAD, Vocabulary
-from hw_common.data import captioned_images
 from hw_common.data.captioned_images import SPLITS, CaptionedImage, CaptionedImages, Captions
 from hw_common.data.dataset_files import DatasetFile, label_of
 from hw_common.runs.errors import UserError
@@ -81,7 +80,7 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
         found, label = sample.dataset(), "sample"
     else:
         path = dataset_dir or _locate(dataset, data_dir)
-        found, label = captioned_images.read(path), label_of(path)
+        found, label = fetch.read(path), label_of(path)
     if found.left_out is not None and distributed.is_main():
         print(found.left_out)
     images = _with_splits(found, label)
@@ -95,16 +94,14 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
 
 
 def _locate(dataset: str, data_dir: Path) -> Path:
-    """The folder or tar archive of `dataset` in `data_dir`."""
+    """The folder or tar archive of `dataset` in `data_dir`; it is downloaded if there is none."""
     names = DATASETS[dataset]
     for name in names:
         for path in (data_dir / name, data_dir / f"{name}.tar"):
             if path.exists():
                 return path
-    raise UserError(
-        f"{data_dir} contains neither {names[0]} nor {names[0]}.tar: put the data set there, give its parent folder "
-        "with --data_dir or its own path with --dataset_dir, or use --dataset sample"
-    )
+    download = {"sydney": fetch.sydney, "flickr": fetch.flickr8k}[dataset]
+    return download(data_dir / names[0])
 
 
 def _select(images: Sequence[CaptionedImage], split: str, where: str) -> Split:

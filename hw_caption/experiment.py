@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_caption import backbone, data, decoding, feature_store, metrics, results
+from hw_caption import backbone, data, decoding, feature_store, fetch, metrics, results
 from hw_caption.consensus import Consensus
 from hw_caption.data import CaptionData, Inputs, Split
 from hw_caption.decoding import CaptionGenerator
@@ -94,6 +94,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
         raise UserError(f"--batch_size {settings.batch_size} is less than one caption for each process")
     found = data.load(arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count)
     images = results.images_to_show(found, arguments.show)
+    fetch.restore(image for image, _ in images)
     inputs, encoder, hashes = _open_inputs(settings, found, device)
     model = build_model(settings, len(found.vocabulary), encoder).to(device)
     _announce(settings, found, model)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hw_caption import backbone
+from hw_caption import backbone, fetch
 from hw_caption.images import decode_all, decode_bytes, turn
 from hw_caption.models import Encoder
 from hw_caption.presets import HOMEWORK
@@ -52,6 +52,7 @@ class Pixels:
     """The images themselves, decoded into memory (150 kB each), for training the encoder."""
 
     def __init__(self, images: Sequence[DatasetFile], size: int) -> None:
+        fetch.restore(images)
         self._pixels = decode_all(images, size, "reading images")
         self._rows = {image.name: row for row, image in enumerate(images)}
 
@@ -119,7 +120,7 @@ def hash_images(images: Sequence[DatasetFile]) -> tuple[dict[str, str], str]:
 
 
 def _sha256(image: DatasetFile) -> str:
-    return hashlib.sha256(image.read()).hexdigest()
+    return image.sha256 or hashlib.sha256(image.read()).hexdigest()
 
 
 def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
@@ -141,6 +142,7 @@ def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
 def _compute(cache: FeatureCache, missing: Mapping[str, DatasetFile], encoder: Encoder, size: int, view: int) -> None:
     """Computes and writes the features of `missing`, a map from SHA-256 to image file."""
     device = next(encoder.parameters()).device
+    fetch.restore(missing.values())
 
     def read(key: str) -> tuple[str, np.ndarray]:
         image = missing[key]

@@ -12,8 +12,9 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -26,7 +27,7 @@ _THREADS = 8  # files that are downloaded at the same time
 _OTHERWISE = "name the folder that has it with --data_dir, or use --dataset sample"
 
 
-def place(folder: Path, wanted: Sequence[Download], otherwise: str = _OTHERWISE) -> list[Path]:
+def place(folder: Path, wanted: Sequence[Download], hint: str | None = None) -> list[Path]:
     """Returns the paths of `wanted` in `folder`; downloads missing files, several at a time.
 
     If several processes need the same files at the same time, one of them downloads and the others wait for it.
@@ -34,7 +35,8 @@ def place(folder: Path, wanted: Sequence[Download], otherwise: str = _OTHERWISE)
     Args:
         folder: folder of the data set.
         wanted: the files.
-        otherwise: what the user can do other than putting the files into `folder` by hand, for messages.
+        hint: what the user can do instead, for messages; by default, where to fetch the files by hand, another
+            --data_dir, or --dataset sample.
 
     Raises:
         UserError: a download failed, or the disk is full; the message says where to fetch the file by hand.
@@ -42,17 +44,21 @@ def place(folder: Path, wanted: Sequence[Download], otherwise: str = _OTHERWISE)
     """
     missing = [download for download in wanted if not (folder / download.name).is_file()]
     if missing:
-        _place(folder, missing, f"{_by_hand(folder, missing)}, {otherwise}")
+        _place(folder, missing, hint or f"{by_hand(folder, missing)}, {_OTHERWISE}")
     return [folder / download.name for download in wanted]
 
 
-def place_folder(folder: Path, wanted: Sequence[Download], hint: str) -> Path:
+def place_folder(
+    folder: Path, wanted: Sequence[Download], hint: str, finish: Callable[[Path], Any] | None = None
+) -> Path:
     """Downloads the files of a data set to a folder beside `folder`, which is renamed to `folder` once it is complete.
 
     Args:
         folder: folder of the data set.
         wanted: the files.
         hint: what the user can do if the download fails, for messages.
+        finish: called with the folder that has all files, before it gets its final name. It may be called again if it
+            was interrupted.
 
     Raises:
         UserError, Stopped: as in `place`.
@@ -61,11 +67,18 @@ def place_folder(folder: Path, wanted: Sequence[Download], hint: str) -> Path:
     with _locked(folder, hint):
         if not folder.is_dir():  # another process may have been faster
             _place(part, wanted, hint)
-            part.rename(folder)
+            try:
+                if finish is not None:
+                    finish(part)
+                part.rename(folder)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write {part}: {error.strerror}; free disk space, and run the same command again"
+                ) from error
     return folder
 
 
-def _by_hand(folder: Path, missing: Sequence[Download]) -> str:
+def by_hand(folder: Path, missing: Sequence[Download]) -> str:
     """Says from which addresses the user can fetch the files, and where to put them."""
     first = missing[0]
     about = f" ({first.about})" if first.about else ""
@@ -111,7 +124,7 @@ def _locked(path: Path, hint: str) -> Iterator[None]:
 def _download(folder: Path, missing: Sequence[Download], hint: str) -> None:
     first, count = missing[0], len(missing)
     size = sum(download.size or 0 for download in missing)
-    about = first.about if count == 1 else f"{size / 1e6:.0f} MB"
+    about = f"{size / 1e6:.0f} MB" if count > 1 and size else first.about
     name = first.name if count == 1 else f"{count} files"
     print(f"downloading {name}{f' ({about})' if about else ''} to {folder}", flush=True)
     _check_space(folder, missing, size)
@@ -142,7 +155,11 @@ def _download(folder: Path, missing: Sequence[Download], hint: str) -> None:
         for thread in filter(threading.Thread.is_alive, threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         for download in missing:
-            transfer.remove_small_part(folder / download.name)
+            path = folder / download.name
+            transfer.remove_small_part(path)
+            if path.parent != folder:
+                with contextlib.suppress(OSError):  # fails unless nothing was downloaded
+                    path.parent.rmdir()
 
 
 def _work(session: transfer.Session, todo: "queue.SimpleQueue[Download]", folder: Path) -> None:

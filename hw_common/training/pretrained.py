@@ -79,9 +79,12 @@ def _imagenet(data_dir: Path) -> Path:
             if not files.sha256(place).startswith(prefix):
                 raise UserError(f"{place} is damaged: its SHA-256 should start with {prefix}; remove it and try again")
             return place
-    wanted = Download(name, [url], sha256=prefix, about="45 MB; torchvision names no licence for weights")
-    otherwise = "use --weights PATH with a safetensors file or state dict of a ResNet-18, or --weights none"
-    return download.place(data_dir, [wanted], otherwise)[0]
+    wanted = [Download(name, [url], sha256=prefix, about="45 MB; torchvision names no licence for weights")]
+    hint = (
+        f"{download.by_hand(data_dir, wanted)}, use --weights PATH with a safetensors file or state dict of a "
+        "ResNet-18, or --weights none"
+    )
+    return download.place(data_dir, wanted, hint)[0]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import gzip
 import hashlib
-import http.server
 import io
 import os
 import random
@@ -15,6 +14,7 @@ import tarfile
 import threading
 import time
 
+import file_server
 import pytest
 
 from hw_common.data import download, transfer
@@ -25,55 +25,12 @@ DATA = b"a data set"
 LARGE = random.Random(0).randbytes(100_000)
 
 
-class Server(http.server.BaseHTTPRequestHandler):
-    """Serves `files`; `faults` holds what happens to the next requests instead, and `requests` what was asked for."""
-
-    def do_GET(self):
-        self.server.requests.append((self.path, self.headers.get("Range")))
-        content = self.server.files.get(self.path)
-        fault = self.server.faults.pop(0) if self.server.faults else None
-        if content is None or isinstance(fault, int):
-            self.send_response(fault or 404)
-            self.end_headers()
-            return
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        if start >= len(content):
-            self.send_error(416)
-            return
-        partial = start and self.server.ranges
-        self.send_response(206 if partial else 200)
-        rest = content[start:] if partial else content
-        self.send_header("Content-Length", str(len(rest)))
-        self.end_headers()
-        if fault == "hang":
-            self.wfile.write(rest[: len(rest) // 2])
-            self.server.released.wait(20)
-        elif fault == "trickle":
-            with contextlib.suppress(OSError):  # the client is gone
-                for byte in rest[:100]:
-                    self.wfile.write(bytes([byte]))
-                    time.sleep(0.01)
-        else:
-            self.wfile.write(rest[: len(rest) // 2] if fault == "break" else rest)
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
-    """A server on loopback without files; retries do not wait for it."""
+    """A server on loopback with one file; retries do not wait for it."""
     monkeypatch.setattr(transfer, "_DELAY", 0)
-    monkeypatch.setattr(http.server.ThreadingHTTPServer, "request_queue_size", 50)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        server.daemon_threads = True
-        server.files, server.faults, server.requests, server.ranges = {"/a.npz": DATA}, [], [], True
-        server.released = threading.Event()
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    with file_server.serve({"/a.npz": DATA}) as server:
         yield server
-        server.released.set()
-        server.shutdown()
 
 
 def wanted(*urls, content=DATA, **more):
