@@ -103,4 +103,4 @@ main = COMMAND.main
 
 
 if __name__ == "__main__":
-    cli.run_command(main)
+    cli.run_command(main, under_torchrun=True)

@@ -67,8 +67,9 @@ def _execute(notebook: "NotebookNode", folder: Path, temporary: Path) -> None:
     client = NotebookClient(
         notebook, km=manager, timeout=None, record_timing=False, resources={"metadata": {"path": str(folder)}}
     )
+    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # the kernel shows the figures
     environment = {
-        **os.environ,
+        **kept,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")])),
         "IPYTHONDIR": str(temporary / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(temporary),

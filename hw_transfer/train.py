@@ -97,4 +97,4 @@ main = COMMAND.main
 
 
 if __name__ == "__main__":
-    cli.run_command(main)
+    cli.run_command(main, under_torchrun=True)

@@ -4,6 +4,7 @@ No module of this package imports torch before the arguments are checked, so tha
 """
 
 import argparse
+import contextlib
 import io
 import math
 import os
@@ -15,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hw_common.commands import environment
+from hw_common.runs import launch
 from hw_common.runs.errors import Stopped, Terminated, UserError, signal_of
 from hw_common.runs.roles import Role
 
@@ -234,23 +237,30 @@ def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "seed", type=non_negative_int, default=0, help="seed of the choice of images (default: 0)")
 
 
-def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Runs the `main` of a command; errors that a user can cause become one line and an exit status."""
+def run_command(main: Callable[[], int | None], under_torchrun: bool = False) -> NoReturn:
+    """Runs the `main` of a command; errors that a user can cause become one line and an exit status.
+
+    `under_torchrun`: whether several processes can run the command together.
+    """
     before = signal.signal(signal.SIGTERM, _terminate)
+    environment.set_up()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a closed stream is None and is skipped
+        if isinstance(stream, io.TextIOWrapper):  # tests replace the streams
             stream.reconfigure(errors="backslashreplace")  # for file names that the encoding cannot express
     try:
+        if launch.by_torchrun() and not under_torchrun and launch.read().world_size > 1:
+            raise UserError("this command runs in a single process; start it with `python -m`, not with torchrun")
         status = main() or 0
-        print(end="", flush=True)  # sys.stdout.flush would fail if the stream is closed
+        sys.stdout.flush()
     except BrokenPipeError:  # `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except (Exception, KeyboardInterrupt) as error:
         status, message = _explain(error)
         # Under torchrun, the main process prints errors. Another process can fail alone by running out of memory.
-        if os.environ.get("LOCAL_RANK", "0") == "0" or _is_out_of_memory(error):
-            print(" ".join(message.split()), file=sys.stderr)
+        if launch.is_first_here() or _is_out_of_memory(error):
+            with contextlib.suppress(OSError):  # the disk that takes the messages may be full
+                print(" ".join(message.split()), file=sys.stderr)
     finally:
         signal.signal(signal.SIGTERM, before)
     sys.exit(status)
@@ -270,13 +280,16 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 128 + signal_of(error), "interrupted"
     if isinstance(error, OSError) and error.strerror is not None:
         return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
+    if isinstance(error, ImportError) and _is_out_of_memory(error):
+        return 2, "error: out of memory: the libraries do not fit; free memory, or raise the limit (ulimit -v)"
     if _is_out_of_memory(error):
         return 2, "error: out of memory; try a smaller --batch_size"
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # most likely, the main process failed and prints the reason
+    if not launch.is_first_here():  # most likely, the main process failed and prints the reason
         return 2, ""
     raise error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    is_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
-    return isinstance(error, MemoryError) or is_torch
+    said = ("DefaultCPUAllocator: can't allocate", "failed to map segment", "annot allocate memory", "start new thread")
+    is_library = type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in said)
+    return isinstance(error, MemoryError) or is_library

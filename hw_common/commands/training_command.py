@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw_common.commands import cli
+from hw_common.runs import launch
 from hw_common.runs.config import check_same_arguments
 from hw_common.runs.errors import UserError
 from hw_common.runs.roles import Role
@@ -163,6 +164,7 @@ class TrainingCommand(ResumableCommand):
 
     def train(self, arguments: argparse.Namespace) -> None:
         """Trains with checked arguments."""
+        launch.read()  # reports wrong environment variables before torch is imported
         from hw_common.training.experiment import RunSettings, run_experiment  # imports torch
 
         settings = RunSettings.from_arguments(arguments, self.roles)

@@ -7,20 +7,53 @@ do nothing.
 
 import gc
 import os
+import socket
+import threading
+import time
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hw_common.runs import launch
+from hw_common.runs.errors import UserError
+
+_SECONDS_TO_JOIN = 75  # torchrun starts all processes at about the same time
+
 # The rows that this process computes: (first, last + 1, number of rows in the whole batch).
 _rows = (0, 0, 0)
 
 
 def start(device: torch.device) -> None:
-    """Joins the group of processes if torchrun started this process. GPUs use NCCL, CPUs use gloo."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """Joins the group of processes if torchrun started this process. GPUs use NCCL, CPUs use gloo.
+
+    Raises:
+        UserError: the other processes do not answer.
+    """
+    if launch.read().world_size == 1 or dist.is_initialized():
+        return
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    where = f"MASTER_ADDR {address[0]}, MASTER_PORT {address[1]}"
+    errors: list[Exception] = []
+
+    def join() -> None:
+        try:
+            socket.getaddrinfo(*address)
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except Exception as error:  # torch raises exceptions of many types
+            errors.append(error)
+
+    # In a separate thread, because torch does not react to Ctrl-C and SIGTERM while it waits.
+    thread = threading.Thread(target=join, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _SECONDS_TO_JOIN
+    while thread.is_alive():
+        if time.monotonic() > deadline:
+            raise UserError(f"the other processes did not answer within {_SECONDS_TO_JOIN} s at {where}")
+        thread.join(0.1)
+    if errors:
+        raise UserError(f"cannot join the other processes at {where}: {str(errors[0]).splitlines()[0]}") from errors[0]
 
 
 def stop() -> None:
@@ -42,12 +75,12 @@ def is_main() -> bool:
 
 def local_rank() -> int:
     """Index of this process on its machine, which is also the index of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return launch.read().local_rank
 
 
 def local_world_size() -> int:
     """Number of processes that torchrun started on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return launch.read().local_world_size
 
 
 def share(count: int) -> slice:

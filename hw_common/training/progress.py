@@ -1,6 +1,7 @@
 """The progress of a training run: its part of last.pt, the bar on the terminal and the events for TensorBoard."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ class Progress:
 
 def progress_bar(title: str, total: int, done: int) -> "tqdm[Any]":
     """Makes a progress bar. It is shown by the main process only, and only on a terminal."""
-    disable = None if distributed.is_main() else True
+    disable = None if distributed.is_main() and sys.stderr is not None else True
     return tqdm(desc=title, total=total, initial=done, disable=disable, leave=False, unit="step")
 
 

@@ -159,6 +159,12 @@ def raising(error):
             2,
             "error: out of memory; try a smaller --batch_size\n",
         ),
+        (
+            raising(ImportError("libtorch_cpu.so: failed to map segment from shared object")),
+            2,
+            "error: out of memory: the libraries do not fit; free memory, or raise the limit (ulimit -v)\n",
+        ),
+        (raising(RuntimeError("can't start new thread")), 2, "error: out of memory; try a smaller --batch_size\n"),
         (raising(OSError(28, "No space left on device")), 2, "error: No space left on device\n"),
     ],
 )
@@ -176,9 +182,11 @@ def test_a_bug_keeps_its_traceback():
 
 def test_of_several_processes_one_complains(monkeypatch, capsys):
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(SystemExit):
-        cli.run_command(raising(UserError("no such run")))
-    assert capsys.readouterr().err == ""
+    for run_id, said in (("", "error: no such run\n"), ("none", "")):  # torchrun sets it
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", run_id)
+        with pytest.raises(SystemExit):
+            cli.run_command(raising(UserError("no such run")))
+        assert capsys.readouterr().err == said
 
 
 def test_a_closed_pipe_is_not_an_error():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hw_common.runs import checkpoints
+from hw_common.runs import checkpoints, launch
 from hw_common.runs.errors import UserError
 from hw_common.training import determinism
 
@@ -39,7 +39,7 @@ def test_a_gpu_that_is_not_there_is_the_users_error(monkeypatch):
 def test_each_process_needs_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(launch, "read", lambda: launch.Launch(world_size=2, local_world_size=2))
     for device in ("auto", "cuda"):
         with pytest.raises(UserError, match=r"2 processes for 1 GPU\(s\); start 1, or use --device cpu"):
             determinism.set_up(0, device, threads=1)

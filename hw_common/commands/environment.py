@@ -1,0 +1,42 @@
+"""Makes a command independent of its environment: closed streams, a user without a name, warnings of libraries."""
+
+import getpass
+import logging
+import os
+import sys
+import warnings
+
+
+def set_up() -> None:
+    """Prepares this process before it imports torch, Matplotlib or another large library."""
+    _open_closed_streams()
+    _name_user()
+    os.environ["MPLBACKEND"] = "Agg"  # figures are written into files; any other value might not even be importable
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # Commands report problems as one line of their own. `python -W` still shows the warnings of libraries.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", append=True)
+        logging.disable(logging.WARNING)
+
+
+def _open_closed_streams() -> None:
+    """Replaces standard streams that are closed (`2>&-`) by the null device.
+
+    Otherwise, the next file that is opened gets the stream's number, and messages are written into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _name_user() -> None:
+    """Sets LOGNAME if the system has no name for this user, as in a container; torch names its cache after it."""
+    try:
+        getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        os.environ["LOGNAME"] = f"user-{os.getuid()}" if hasattr(os, "getuid") else "user"
