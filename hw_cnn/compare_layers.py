@@ -48,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{arguments.run} is a run of the network {finished.network.name}, expected the network cifar")
     test = finished.load_images(arguments.data_dir).test
     result = compare(finished, test, images=arguments.images, rounds=arguments.rounds, seed=arguments.seed)
-    path = finished.run.folder / f"{finished.run.free_stem('compare_layers')}.json"
-    files.write_json(path, result)
+    with finished.run.free_stem("compare_layers") as stem:
+        path = finished.run.folder / f"{stem}.json"
+        files.write_json(path, result)
     print(_table(result))
     print(f"written to {path}")
 

@@ -14,7 +14,7 @@ from hw_cnn.data import Split, to_input
 from hw_cnn.feature_maps import NamedMaps, collect_maps
 from hw_cnn.finished import Finished
 from hw_cnn.models import convolutions
-from hw_common.runs import figures, files
+from hw_common.runs import figures
 
 
 def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int = 200) -> list[Path]:
@@ -37,13 +37,9 @@ def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int
         aligned = row.get("change_when_shifted_along")
         text = f", {aligned:.2e} if the original maps are shifted too" if aligned is not None else ""
         print(f"{row['layer']}: relative change {row['change']:.4f}{text}")
-    folder, stem = finished.run.folder, finished.run.free_stem("equivariance")
     figure = _draw_shift(finished.title, (pixels[0], shifted[0]), before[:2], after[:2], is_stride_one)
-    paths = figures.save(figure, folder, stem)
-    files.write_json(
-        folder / f"{stem}.json", {"images": len(chosen), "shift": "one pixel to the right", "layers": rows}
-    )
-    return [*paths, folder / f"{stem}.json"]
+    numbers = {"images": len(chosen), "shift": "one pixel to the right", "layers": rows}
+    return finished.add_figure("equivariance", figure, numbers)
 
 
 def relative_changes(before: NamedMaps, after: NamedMaps, is_stride_one: bool) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int
         row_labels=rows,
         colours=figures.HEAT,
     )
-    return figures.save(figure, finished.run.folder, finished.run.free_stem("feature_maps"))
+    return finished.add_figure("feature_maps", figure)
 
 
 def to_rgb(image: Tensor) -> np.ndarray:

@@ -1,9 +1,12 @@
 """Finished runs, opened again for predictions, explanations and comparisons."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from hw_cnn import data, train
@@ -12,6 +15,7 @@ from hw_cnn.experiment import build_model, weights_metadata
 from hw_cnn.models import SheetCNN
 from hw_cnn.presets import NETWORKS, Network, Settings
 from hw_common.commands.trained import open_trained
+from hw_common.runs import figures, files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
 
@@ -37,6 +41,19 @@ class Finished:
         with torch.inference_mode():
             chunks = [self.model.scores(data.to_input(chunk, self.network)) for chunk in images.split(1000)]
             return torch.cat(chunks).softmax(dim=1)
+
+    def add_figure(self, stem: str, figure: Figure, numbers: Mapping[str, Any] | None = None) -> list[Path]:
+        """Writes a figure, and `numbers` as JSON, into the run folder; returns the paths of the new files.
+
+        No file is replaced, even if several processes draw at the same time: a second figure is called `stem-2`.
+        """
+        folder = self.run.folder
+        with self.run.free_stem(stem) as free:
+            paths = figures.save(figure, folder, free)
+            if numbers is not None:
+                paths.append(folder / f"{free}.json")
+                files.write_json(paths[-1], numbers)
+        return paths
 
     def load_images(self, data_dir: Path | None) -> ImageData:
         """Loads the run's data set from `data_dir`; None stands for the folder that the training used.

@@ -13,7 +13,7 @@ from hw_cnn.data import Split, to_input
 from hw_cnn.feature_maps import to_rgb
 from hw_cnn.finished import Finished
 from hw_cnn.models import SheetCNN, convolutions
-from hw_common.runs import figures, files
+from hw_common.runs import figures
 
 
 def grad_cam(model: SheetCNN, images: Tensor, classes: Tensor) -> np.ndarray:
@@ -60,12 +60,10 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
             titles += [f"{kind}\ntrue: {true}", f"{'zero everywhere' if empty else ''}\n{guess} {probability:.2f}"]
             records.append({"image": index, "kind": kind, "true": true, "predicted": guess,
                             "probability": probability, "map_is_zero": empty})  # fmt: skip
-    folder, stem = finished.run.folder, finished.run.free_stem("grad_cam")
     layer = list(convolutions(finished.model))[-1]
     title = f"Grad-CAM of {layer}: image with true class, map with predicted class and probability\n{finished.title}"
-    paths = figures.save(figures.image_grid(cells, 8, title=title, titles=titles), folder, stem)
-    files.write_json(folder / f"{stem}.json", {"layer": layer, "images": records})
-    return [*paths, folder / f"{stem}.json"]
+    figure = figures.image_grid(cells, 8, title=title, titles=titles)
+    return finished.add_figure("grad_cam", figure, {"layer": layer, "images": records})
 
 
 def _choose(is_right: Tensor, each: int, seed: int) -> dict[str, list[int]]:

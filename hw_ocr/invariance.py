@@ -41,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     letters = pooling.choose_letters(test.images, arguments.letters, arguments.seed)
     maps = pooling.collect_all(trained.network, letters)
     measured = pooling.measure(maps)
-    stem = Run.open(trained.folder, HOMEWORK).free_stem("invariance")
     title = f"means over {len(letters)} letters; {trained.title}"
-    paths = pooling.draw(letters[:1], maps, measured, trained.folder, stem, title)
-    numbers = trained.folder / f"{stem}.json"
-    files.write_json(numbers, {"data": trained.data, "letters": len(letters), "maps": measured})
+    with Run.open(trained.folder, HOMEWORK).free_stem("invariance") as stem:
+        paths = pooling.draw(letters[:1], maps, measured, trained.folder, stem, title)
+        numbers = trained.folder / f"{stem}.json"
+        files.write_json(numbers, {"data": trained.data, "letters": len(letters), "maps": measured})
     print(_table(measured), *paths, numbers, sep="\n")
 
 

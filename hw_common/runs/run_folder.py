@@ -10,6 +10,7 @@
 Nothing here imports torch, so that a wrong run folder is reported at once.
 """
 
+import contextlib
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,8 @@ from hw_common.runs.roles import Role
 SCHEMA = 1
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.csv", "summary.json"
 BEST, LAST = "best.safetensors", "last.pt"
-_LOCK = ".lock"
+_LOCK = ".lock"  # held while a process trains the run
+_FIGURES_LOCK = ".figures.lock"  # held while a process adds figures to a finished run
 
 
 class Run:
@@ -191,10 +193,25 @@ class Run:
         start = "python" if processes == 1 else f"torchrun --nproc_per_node={processes}"
         return f"{start} -m {self.config['command']} --resume {shlex.quote(str(self.folder))}"
 
-    def free_stem(self, stem: str) -> str:
-        """Returns `stem`, or `stem-2`, `stem-3`… if a figure of that name exists."""
-        taken = {entry.stem for entry in self.folder.iterdir()}
-        return next(name for name in _numbered(stem) if name not in taken)
+    @contextlib.contextmanager
+    def free_stem(self, stem: str) -> Iterator[str]:
+        """Yields `stem`, or `stem-2`, `stem-3`… if a figure of that name exists, for files written in the with block.
+
+        Until the block ends, other processes that call this for the same run wait.
+
+        Raises:
+            UserError: the folder is not writable.
+        """
+        lock = FileLock(self.folder / _FIGURES_LOCK)
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror}") from error
+        try:
+            taken = {entry.stem for entry in self.folder.iterdir()}
+            yield next(name for name in _numbered(stem) if name not in taken)
+        finally:
+            lock.release()
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -3,10 +3,12 @@
 import json
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import tiny
+from filelock import FileLock
 
 from hw_common.record import record
 from hw_common.runs import files
@@ -169,10 +171,31 @@ def test_resume_command_survives_a_shell():
 
 def test_free_stem_replaces_no_figure(folder):
     run = Run.open(folder, tiny.HOMEWORK)
-    assert run.free_stem("kernels") == "kernels"
+    with run.free_stem("kernels") as stem:
+        assert stem == "kernels"
     for name in ("kernels.png", "kernels-2.pdf"):
         (folder / name).touch()
-    assert run.free_stem("kernels") == "kernels-3"
+    with run.free_stem("kernels") as stem:
+        assert stem == "kernels-3"
+
+
+def test_figures_that_are_drawn_at_once_have_their_own_names(folder):
+    def draw(number: int) -> None:
+        with Run.open(folder, tiny.HOMEWORK).free_stem("kernels") as stem:
+            files.write_bytes(folder / f"{stem}.png", str(number).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(draw, range(16)))
+    assert sorted(int(path.read_text()) for path in folder.glob("kernels*.png")) == list(range(16))
+
+
+def test_a_figure_in_a_read_only_folder_is_refused_in_one_line(folder, monkeypatch):
+    def refuse(lock: FileLock) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(UserError, match="cannot write to .*: Permission denied"), Run(folder, {}).free_stem("kernels"):
+        pass
 
 
 @pytest.mark.parametrize(("key", "value"), [("host", None), ("host", [1]), ("data", "all of it"), ("roles", 7)])
