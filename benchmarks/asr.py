@@ -97,12 +97,12 @@ def clips_for(preset: str, dataset_dir: Path | None, results: Path) -> data.Spli
     return data.load("ljspeech", Path(), dataset_dir, results_dir=results, settings=settings, max_text=max_text).train
 
 
-def short_medium_long(clips: data.Split) -> Chosen:
+def short_medium_long(clips: data.Split, device: torch.device = CPU) -> Chosen:
     """One batch from the middle of each third of an epoch's batches, ordered by length."""
     groups = batches_of_similar_length(clips.frames, BATCH, seed=0, epoch=0)
     groups = sorted((group for group in groups if len(group) == BATCH), key=lambda group: clips.frames[group[0]])
     chosen = [groups[len(groups) * third // 6] for third in (1, 3, 5)]
-    return Chosen(data.speech_batches(clips, BATCH, CPU), chosen)
+    return Chosen(data.speech_batches(clips, BATCH, device), chosen)
 
 
 def mixed(clips: data.Split) -> Chosen:

@@ -76,7 +76,7 @@ def course_training(decoder: Decoder, examples: Examples) -> None:
         lengths, order = lengths.sort(descending=True)
         regions, captions, steps = regions[order], captions[order], (lengths - 1).tolist()
         hidden, cell = decoder.init_hidden_state(regions)
-        scores = torch.zeros(len(regions), steps[0], VOCABULARY)
+        scores = regions.new_zeros(len(regions), steps[0], VOCABULARY)
         for t in range(steps[0]):
             active = sum(length > t for length in steps)
             scores[:active, t], hidden, cell = decoder(

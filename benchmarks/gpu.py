@@ -1,0 +1,228 @@
+"""Checks and times every homework on one CUDA GPU; `benchmarks/gpu.sh` runs this on a bare machine.
+
+    python benchmarks/gpu.py [--part checks speed] [--rounds 3] [--out results/gpu]
+
+First every homework trains on its sample, on the CPU and on the GPU (`gpu_checks.py`). Then training speed is compared
+with the straightforward loop on the same GPU, alternately, each in a process of its own: images of Fashion-MNIST's size
+and number, captions of Sydney's lengths, clips of LJSpeech's lengths. The straightforward loops are those of
+`cnn.py`, `caption.py` and `asr.py`; they move each batch to the GPU. Ours runs in the deterministic mode of every
+training command, in which cuDNN uses no TF32. At last, linear attention over 65 536 positions is compared with softmax
+attention.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asr
+import caption
+import gpu_checks
+import harness
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from hw_asr.kernels import build_model
+from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
+from hw_attention_theory.models import SoftmaxSelfAttention, TaylorLinearAttention
+from hw_cnn import experiment, train
+from hw_cnn.data import Split
+from hw_cnn.models import FashionCNN
+from hw_cnn.presets import Settings
+from hw_common.commands.cli import run_command
+from hw_common.training import determinism
+from hw_common.training.experiment import make_optimizer
+from hw_common.training.timing import time_interleaved
+
+PRECISIONS = ("fp32", "bf16")
+IMAGES = {8: 8192, 256: 60_000, 4096: 60_000}  # number of images per round, by batch size
+POSITIONS, D, TERMS = 65_536, 16, 3
+
+
+def fashion_like(count: int) -> Split:
+    """Random images of Fashion-MNIST's size, with labels."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.randint(0, 10, (count,), generator=generator))
+
+
+def straightforward_images(device: torch.device, batch_size: int, count: int) -> Callable[[], None]:
+    split = fashion_like(count)
+    loader = DataLoader(TensorDataset(split.images.float() / 256, split.labels), batch_size=batch_size, shuffle=True)
+    model = FashionCNN().to(device)
+    model.dropout = nn.Dropout(model.dropout.p)
+    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.01), nn.NLLLoss()
+
+    def epoch() -> None:
+        for batch, labels in loader:
+            harness.plain_step(optimizer, criterion(model(batch.to(device)), labels.to(device)))
+
+    return epoch
+
+
+def our_images(device: torch.device, batch_size: int, count: int) -> Callable[[str], None]:
+    determinism.set_up(42, device.type, threads=None)
+    arguments = train.COMMAND.parse(["--dataset", "sample", "--batch_size", str(batch_size), "--lr", "0.01"])
+    settings = dataclasses.replace(Settings.from_arguments(arguments), network="fashion")
+    model = experiment.build_model(settings, 10).to(device)
+    batches = experiment.training_batches(settings, fashion_like(count), device)
+
+    def epoch(precision: str) -> None:
+        optimizer = make_optimizer("sgd", model.parameters(), settings.lr, l2_decay=0)
+        harness.train(model, optimizer, batches, experiment.loss_function, precision=precision)
+
+    return epoch
+
+
+class OnDevice(caption.Examples):
+    """Batches that are moved to the device one by one, as in `hw_caption.data`."""
+
+    def __init__(self, examples: caption.Examples, device: torch.device) -> None:
+        self.batches, self.device = examples.batches, device
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[caption.Batch]:  # type: ignore[override]
+        """Yields the batches on the device."""
+        for regions, words, lengths in self.batches[start:]:
+            yield regions.to(self.device), words.to(self.device), lengths.to(self.device)
+
+
+def straightforward_captions(device: torch.device, kind: str, batch_size: int) -> Callable[[], None]:
+    decoder, (examples, _) = caption.PLAIN[kind](caption.VOCABULARY).to(device), caption.like_sydney(batch_size)
+    decoder.dropout = nn.Dropout(0.5)
+    return partial(caption.course_training, decoder, OnDevice(examples, device))
+
+
+def our_captions(device: torch.device, kind: str, batch_size: int) -> Callable[[str], None]:
+    determinism.set_up(42, device.type, threads=None)
+    decoder, (_, examples) = caption.FAST[kind](caption.VOCABULARY).to(device), caption.like_sydney(batch_size)
+    return partial(caption.our_training, decoder, OnDevice(examples, device))
+
+
+def straightforward_speech(device: torch.device, decoder: str) -> Callable[[], None]:
+    spectrograms, tokens = asr.course_batch(asr.like_ljspeech(asr.CHARACTERS), asr.BATCH)
+    model = build_model("sheet", decoder).to(device)
+
+    def step() -> None:
+        asr.course_training(model, (spectrograms.to(device), tokens.to(device)))
+
+    return step
+
+
+def our_speech(device: torch.device, decoder: str) -> Callable[[str], None]:
+    determinism.set_up(42, device.type, threads=None)
+    batches = asr.short_medium_long(asr.like_ljspeech(asr.CHARACTERS), device)
+    return partial(asr.our_training, build_model("sheet", decoder).to(device), batches)
+
+
+def compare(
+    title: str, baseline: Callable[[], Any], ours: Callable[[], Any], rounds: int, examples: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Times a straightforward loop and ours, alternately, and prints the ratios; `examples`: in a call of each."""
+    seconds = harness.time_trainings(baseline, ours, PRECISIONS, rounds)
+    rows = []
+    for precision in PRECISIONS:
+        harness.print_ratio(title, seconds, "baseline", precision, examples)
+        ratios = [
+            slow / examples[0] * examples[1] / fast
+            for slow, fast in zip(seconds["baseline"], seconds[precision], strict=True)
+        ]
+        rate = examples[1] / statistics.median(seconds[precision])
+        rows.append({"what": title, "precision": precision, "ratio": statistics.median(ratios),
+                     "lowest": min(ratios), "highest": max(ratios), "examples_per_second": rate})  # fmt: skip
+        print(f"    {rate:.0f} a second", flush=True)
+    return rows
+
+
+def measure_speed(device: torch.device, rounds: int, most_images: int) -> list[dict[str, Any]]:
+    rows = []
+    for batch_size, count in IMAGES.items():
+        count = min(count, most_images)
+        baseline = partial(straightforward_images, device, batch_size, count)
+        ours = partial(our_images, device, batch_size, count)
+        rows += compare(f"images, batch {batch_size}", baseline, ours, rounds, (count, count))
+    for kind in caption.FAST:
+        baseline, ours = partial(straightforward_captions, device, kind, 64), partial(our_captions, device, kind, 64)
+        rows += compare(f"captions, {kind}, batch 64", baseline, ours, rounds, (caption.CAPTIONS, caption.CAPTIONS))
+    for decoder in ("lstm", "transformer"):
+        baseline, ours = partial(straightforward_speech, device, decoder), partial(our_speech, device, decoder)
+        title = f"speech of LJSpeech's lengths, {decoder}"
+        rows += compare(title, baseline, ours, rounds, (asr.BATCH, 3 * asr.BATCH))
+    return rows
+
+
+def measure_attention(device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """Times attention over POSITIONS positions and measures its memory."""
+    torch.manual_seed(0)
+    Q, K, V = (torch.randn(POSITIONS, D, device=device) * D**-0.25 for _ in range(3))
+    attentions: dict[str, nn.Module] = {
+        "softmax": SoftmaxSelfAttention(),
+        "linear, plain": TaylorLinearAttention(D, TERMS),
+        "linear, fast": FastTaylorLinearAttention(D, TERMS),
+    }
+    rows: list[dict[str, Any]] = []
+    for name, attention in attentions.items():
+        attention.to(device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+        def call(attention: nn.Module = attention) -> None:
+            with torch.inference_mode():
+                attention(Q, K, V)
+            torch.cuda.synchronize()
+
+        try:
+            seconds = statistics.median(time_interleaved({name: call}, rounds)[name])
+        except torch.OutOfMemoryError:
+            print(f"attention over {POSITIONS} positions, {name}: does not fit into the GPU's memory")
+            continue
+        gigabytes = torch.cuda.max_memory_allocated() / 1e9
+        print(f"attention over {POSITIONS} positions, {name}: {1000 * seconds:.3g} ms, {gigabytes:.2f} GB", flush=True)
+        rows.append({"what": f"attention, {name}", "milliseconds": 1000 * seconds, "gigabytes": gigabytes})
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(f"{'ok ' if row['holds'] else 'NO '} {row['check']:16} {row['asked']}: {row['found']}", flush=True)
+
+
+def main() -> None:
+    flags = harness.parser(__doc__)
+    parts = ("checks", "speed", "attention")
+    flags.add_argument("--part", nargs="+", choices=parts, default=parts)
+    flags.add_argument("--rounds", type=int, default=3)
+    flags.add_argument("--jobs", type=int, default=8, help="trainings of the checks side by side")
+    flags.add_argument("--images", type=int, default=60_000, help="largest number of images per round")
+    flags.add_argument("--out", type=Path, default=Path("results/gpu"))
+    arguments = flags.parse_args()
+    if not torch.cuda.is_available():
+        flags.error("there is no usable CUDA GPU here")
+    device = torch.device("cuda", 0)
+    results: dict[str, Any] = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+    print(f"{results['device']}, torch {results['torch']}, {os.cpu_count()} CPU cores")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    measure: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "checks": partial(gpu_checks.run_all, arguments.out / "runs", arguments.jobs),
+        "speed": partial(measure_speed, device, arguments.rounds, arguments.images),
+        "attention": partial(measure_attention, device, arguments.rounds),
+    }
+    started = time.perf_counter()
+    for part in arguments.part:
+        results[part] = measure[part]()
+        (arguments.out / "gpu.json").write_text(json.dumps(results, indent=2))
+        print(f"-- {part} ended {time.perf_counter() - started:.0f} s after the start", flush=True)
+    checks = results.get("checks", [])
+    for row in checks:
+        print(f"{'ok' if row['holds'] else 'NO'}  {row['check']:16} {row['asked']}: {row['found']}")
+    if not all(row["holds"] for row in checks):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_command(main)
