@@ -1,14 +1,19 @@
 """Reads sound files and computes log-mel spectrograms, in NumPy."""
 
+import contextlib
 import functools
 import io
-import struct
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from hw_asr import containers
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 
@@ -17,6 +22,9 @@ _LOWEST_RATE, _HIGHEST_RATE = 1_000, 192_000  # accepted sample rates in samples
 _MAX_CHANNELS = 64
 _MIN_SECONDS = 0.05
 _SILENCE = 1e-4  # a sound is silent if its samples span less than this, about three steps of 16-bit sound
+_LARGEST_OVERSHOOT = 8.0  # floating-point samples up to this are taken for loud sound, larger ones for integers
+_CANCELLED = 1e-3  # channels cancel out if their average has less than this share of their power
+_STDERR = threading.Lock()  # held while standard error is redirected
 _BLOCK = 2**16  # number of samples that are read or resampled at a time
 _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults for the windowed sinc
 
@@ -56,26 +64,33 @@ def read(path: Path, sample_rate: int) -> np.ndarray:
     return resample(samples, rate, sample_rate)
 
 
-def decode(content: bytes, where: str, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
+def _print_note(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def decode(
+    content: bytes, where: str, max_seconds: float = MAX_SECONDS, note: Callable[[str], None] = _print_note
+) -> tuple[np.ndarray, int]:
     """Decodes the content of a sound file and averages its channels.
 
     Args:
         content: the bytes of the file.
         where: the path of the file, for messages.
         max_seconds: longest accepted duration.
+        note: receives a message if floating-point samples lie beyond ±1 and are therefore scaled.
 
     Returns:
         (samples,) float32 from -1 to 1, and the sample rate.
 
     Raises:
-        UserError: the sound is damaged, cut short, empty, silent, shorter than 0.05 s or longer than `max_seconds`, or
-            it has more than 64 channels or a sample rate outside 1 to 192 kHz.
+        UserError: the sound is damaged, cut short, empty, silent, shorter than 0.05 s or longer than `max_seconds`; its
+            channels cancel out; or it has more than 64 channels or a sample rate outside 1 to 192 kHz.
     """
-    _check_wav_size(content, where)
+    whole = containers.checked(content, where)
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as sound:
-            samples = _decode(sound, where, max_seconds)
-            rate = sound.samplerate
+        with _quiet(whole), soundfile.SoundFile(io.BytesIO(whole)) as sound:
+            samples, peak, power = _decode(sound, where, max_seconds)
+            rate, is_float = sound.samplerate, sound.subtype in ("FLOAT", "DOUBLE")
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         reason = "it is empty" if not content else str(error).rpartition(">: ")[2] or str(error)
         message = f"{where} is damaged or not a sound file that libsndfile reads: {reason.rstrip('.')}"
@@ -84,42 +99,78 @@ def decode(content: bytes, where: str, max_seconds: float = MAX_SECONDS) -> tupl
         raise UserError(f"{where} has {len(samples)} samples, expected at least {_MIN_SECONDS} s of sound")
     if not np.isfinite(samples).all():
         raise UserError(f"{where} is damaged: it contains samples that are not finite numbers")
+    if is_float and peak > 1:
+        divisor = _divisor(peak, where)
+        samples, power = samples / np.float32(divisor), power / divisor**2
+        note(f"{where} has samples up to {peak:.6g}, expected -1 to 1; all samples were divided by {divisor:.6g}")
+    if power > len(samples) * _SILENCE**2 and np.square(samples, dtype=np.float64).sum() < _CANCELLED * power:
+        raise UserError(
+            f"{where} has channels that cancel out when they are averaged: one has the opposite sign of the other; "
+            "keep only one of them"
+        )
     if np.ptp(samples) < _SILENCE:
         raise UserError(f"{where} is silent")
     return samples, rate
 
 
-def _check_wav_size(content: bytes, where: str) -> None:
-    """Raises UserError for a WAV file that is shorter than its header says; libsndfile would accept it."""
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return
-    offset = 12
-    while offset + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, offset)
-        offset += 8
-        if name == b"data" and size > len(content) - offset:
-            found = len(content) - offset
-            raise UserError(f"{where} is cut short: its header says {size} bytes of sound, but the file has {found}")
-        offset += size + size % 2
+def _decode(sound: soundfile.SoundFile, where: str, max_seconds: float) -> tuple[np.ndarray, float, float]:
+    """Decodes a sound block by block, so that a false header cannot exhaust the memory.
 
-
-def _decode(sound: soundfile.SoundFile, where: str, max_seconds: float) -> np.ndarray:
-    """Decodes a sound to (samples,) float32, block by block, so that a false header cannot exhaust the memory."""
+    Returns:
+        (samples,) float32, the average of the channels; the largest absolute value of any channel; and the power of a
+        channel, summed over the samples and averaged over the channels.
+    """
     rate, channels, promised = sound.samplerate, sound.channels, sound.frames
+    if sound.format not in containers.FORMATS:
+        raise UserError(f"{where} has the format {sound.format}, which is not supported; convert it to WAV or FLAC")
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise UserError(f"{where} has {rate} samples per second, expected {_LOWEST_RATE} to {_HIGHEST_RATE}")
     if channels > _MAX_CHANNELS:
         raise UserError(f"{where} has {channels} channels, expected at most {_MAX_CHANNELS}")
     if promised > max_seconds * rate:
         raise UserError(f"{where} lasts {promised / rate:.0f} s, over the limit of {max_seconds:g} s; shorten the file")
-    blocks, found = [np.empty(0, np.float32)], 0
+    blocks, found, peak, power = [np.empty(0, np.float32)], 0, 0.0, 0.0
     while found < promised:
-        block = sound.read(min(_BLOCK, promised - found), dtype="float32", always_2d=True)
+        try:
+            block = sound.read(min(_BLOCK, promised - found), dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            reason = str(error).rpartition(": ")[2].rstrip(".")
+            message = (
+                f"{where} is cut short or damaged: its header says {promised} samples, but only {found} can be read"
+            )
+            raise UserError(f"{message} ({reason})") from error
         if not len(block):
             raise UserError(f"{where} is cut short: its header says {promised} samples, but the file has {found}")
         found += len(block)
         blocks.append(block.mean(axis=1))
-    return np.concatenate(blocks)
+        peak = max(peak, float(np.abs(block).max()))
+        power += float(np.square(block, dtype=np.float64).sum()) / channels
+    return np.concatenate(blocks), peak, power
+
+
+def _divisor(peak: float, where: str) -> float:
+    """The number by which floating-point samples up to `peak` are divided so that they lie between -1 and 1."""
+    if peak <= _LARGEST_OVERSHOOT:
+        return peak
+    for full_scale in (2.0**15, 2.0**23, 2.0**31):  # integers that were converted to floats and never divided
+        if peak <= full_scale:
+            return full_scale
+    raise UserError(f"{where} has samples up to {peak:.6g}, expected -1 to 1")
+
+
+@contextlib.contextmanager
+def _quiet(content: bytes) -> Iterator[None]:
+    """Discards what the MP3 decoder writes to standard error; the other decoders write nothing."""
+    with contextlib.ExitStack() as stack:
+        if content[:1] == b"\xff":
+            stack.enter_context(_STDERR)
+            with contextlib.suppress(OSError):  # standard error may be closed
+                kept = os.dup(2)
+                stack.callback(os.close, kept)
+                stack.callback(os.dup2, kept, 2)
+                with open(os.devnull, "wb") as nowhere:
+                    os.dup2(nowhere.fileno(), 2)
+        yield
 
 
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hw_common.data.feature_cache import FeatureCache
 from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, signal_of
 
-_VERSION = 1  # increase this number when the results of audio.py change
+_VERSION = 2  # increase this number when the results of audio.py change
 _MAX_SECONDS = 60.0  # longest clip that a dataset may contain; LJSpeech's longest clip has 10 s
 
 
@@ -53,12 +54,14 @@ def ensure(clips: Sequence[DatasetFile], label: str, settings: SpectrogramSettin
     recipe = {"settings": dataclasses.asdict(settings), "version": _VERSION}
     cache = FeatureCache(folder, recipe, settings.mels)
 
+    notes: list[str] = []
+
     def compute(clip: DatasetFile) -> tuple[str, np.ndarray | None]:
         content = clip.read()
         key = hashlib.sha256(content).hexdigest()
         if cache.holds(key):
             return key, None
-        samples, rate = audio.decode(content, clip.where, _MAX_SECONDS)
+        samples, rate = audio.decode(content, clip.where, _MAX_SECONDS, notes.append)
         return key, audio.log_mel(audio.resample(samples, rate, settings.sample_rate), settings).T
 
     keys: list[str] = []
@@ -79,6 +82,8 @@ def ensure(clips: Sequence[DatasetFile], label: str, settings: SpectrogramSettin
             raise Stopped(signal_of(interrupt), f"{done}; they are saved, and the same command resumes") from None
         finally:
             cache.commit()
+    if notes:
+        print(notes[0] + (f"; so were {len(notes) - 1} other clips" if len(notes) > 1 else ""), file=sys.stderr)
     if damaged := len(computed & cache.damaged):
         print(f"{folder}: {damaged} of {len(keys)} spectrograms were damaged and have been computed again")
     return Spectrograms(cache, keys)

@@ -1,8 +1,11 @@
 """Bad sound files and datasets: the message is one line that names the file; none fills the memory or takes forever."""
 
 import os
+import socket
 import struct
+import threading
 import tracemalloc
+from pathlib import Path
 
 import asr_files
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from asr_files import encoded, wav
 
 from hw_asr import audio, data
+from hw_common.data import dataset_files
 from hw_common.runs.errors import UserError
 
 QUIET = np.zeros((3000, 1), np.float32)
@@ -20,11 +24,11 @@ SOUNDS = [
     (b"", "it is empty"),
     (b"a text that calls itself a sound", "not a sound file that libsndfile reads: Format not recognised"),
     (GOOD[:10], "is damaged or not a sound file"),
-    (GOOD[:30], "is damaged or not a sound file"),
+    (GOOD[:30], "is damaged: this WAV file has no chunk 'data'"),
     (GOOD[:44], "is cut short: its header says 4410 bytes of sound, but the file has 0"),
     (GOOD[:1000], "is cut short: its header says 4410 bytes of sound, but the file has 956"),
-    (wav(PCM, 2**32 - 1), "is cut short: its header says 4294967295 bytes of sound, but the file has 4410"),
-    (wav(PCM, 2**31), "is cut short: its header says 2147483648 bytes"),
+    (wav(PCM, 2**32 - 2**25), "is cut short: its header says 4261412864 bytes of sound, but the file has 4410"),
+    (wav(PCM, 4410 + 18), "is cut short: its header says 4428 bytes"),
     (wav(b""), "has 0 samples, expected at least 0.05 s of sound"),
     (wav(PCM[:1000]), "has 500 samples, expected at least 0.05 s of sound"),
     (wav(bytes(len(PCM))), "is silent"),
@@ -39,11 +43,11 @@ SOUNDS = [
     (wav(bytes(65_535 * 2), channels=65_535), "channels, expected at most|is damaged"),
     (wav(PCM, channels=0), "is damaged"),
     (wav(PCM, bits=0), "is damaged"),
-    (encoded(CLIP, kind="FLAC")[:2000], "is damaged"),
-    (asr_files.flac_claiming(2**35), "over the limit of 600 s|is damaged"),
-    (asr_files.flac_claiming(13_000_000), "is damaged|is cut short"),
+    (encoded(CLIP, kind="FLAC")[:2000], "is cut short"),
+    (asr_files.flac_claiming(2**35), "is cut short: its header says 34359738368 samples"),
+    (asr_files.flac_claiming(13_000_000), "is cut short: its header says 13000000 samples"),
     (encoded(np.zeros(700_000), 1000, "FLAC"), "lasts 700 s, over the limit of 600 s; shorten the file"),
-    (encoded(CLIP, 16_000, "OGG", "OPUS")[:300], "is damaged"),
+    (encoded(CLIP, 16_000, "OGG", "OPUS")[:300], "is cut short"),
 ]
 NO_NAME = "is not the name of a file in the folder wavs"
 ROWS = [  # replacements of row 4, and messages
@@ -107,7 +111,32 @@ def test_bad_sound_files(tmp_path, content, messages):
     assert any(part in message for part in messages.split("|")), message
 
 
+def test_pipes_are_read_to_their_end(tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    large = wav(PCM * 50)
+    writer = threading.Thread(target=pipe.write_bytes, args=[large])
+    writer.start()
+    assert len(audio.read(pipe, asr_files.RATE)) == 50 * len(CLIP)
+    writer.join()
+    reading, writing = os.pipe()
+    os.write(writing, GOOD)
+    os.close(writing)
+    assert len(audio.read(Path(f"/dev/fd/{reading}"), asr_files.RATE)) == len(CLIP)
+    os.close(reading)
+    monkeypatch.setattr(dataset_files, "LARGEST_FILE", len(large) - 1)
+    writer = threading.Thread(target=pipe.write_bytes, args=[large])
+    writer.start()
+    assert f"more than the limit of {len(large) - 1} bytes" in refusal(pipe, audio.read, pipe, 22_050)
+    writer.join()
+
+
 def test_paths_that_are_not_files(tmp_path):
+    np.save(tmp_path / "array.npy", CLIP)
+    assert "Format not recognised" in refusal(tmp_path, audio.read, tmp_path / "array.npy", 22_050)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        assert "cannot read" in refusal(tmp_path, audio.read, tmp_path / "socket", 22_050)
     assert "cannot read" in refusal(tmp_path, audio.read, tmp_path, 22_050)
     assert "No such file or directory" in refusal(tmp_path, audio.read, tmp_path / "gone.wav", 22_050)
 
