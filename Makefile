@@ -29,6 +29,7 @@ bench: $(VENV)/.ready
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/asr.py
 	$(PY) benchmarks/kills.py
+	$(PY) benchmarks/fuzz.py
 
 # The marker comes last, so that an interrupted installation is done again.
 $(VENV)/.ready: requirements.lock pyproject.toml

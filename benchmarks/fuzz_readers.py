@@ -1,0 +1,311 @@
+"""The readers of untrusted files that `fuzz.py` tests, with small valid files for each."""
+
+import bz2
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+import asr_files
+import caption_files
+import cnn_files
+import numpy as np
+import numpy_files
+import ocr_files
+import picture_files
+import safetensors.torch
+import soundfile
+import torch
+import transfer_files
+
+from hw_asr import audio
+from hw_asr import readers as speech
+from hw_cnn import readers as cnn_readers
+from hw_common.data import captioned_images, class_folders, idx, images
+from hw_common.runs import checkpoints
+from hw_common.training import pretrained
+from hw_numpy import coco_files, coco_utils
+from hw_ocr import readers as letters
+
+
+def _unchanged(content: bytes) -> bytes:
+    return content
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A valid file. `content` is damaged, and `pack` makes the file from the damaged content."""
+
+    name: str
+    content: bytes
+    pack: Callable[[bytes], bytes] = _unchanged
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader of files: `read(folder, name, content)` gets an empty folder and reads a file from there."""
+
+    seeds: Callable[[], Sequence[Seed]]
+    read: Callable[[Path, str, bytes], object]
+
+
+def _place(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+# Pictures and sound
+
+
+def _pictures() -> list[Seed]:
+    return [Seed(f"{name.replace(' ', '_')}.img", picture.content) for name, picture in picture_files.FORMATS.items()]
+
+
+def _read_picture(folder: Path, name: str, content: bytes) -> None:
+    images.decode(content, name).load()
+
+
+def _sounds() -> list[Seed]:
+    forms = [
+        *(("WAV", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT", "ULAW", "IMA_ADPCM", "GSM610")),
+        *(("RF64", None), ("W64", None), ("AIFF", None), ("AU", None), ("CAF", None), ("FLAC", None)),
+        *(("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("VOC", None), ("AVR", None), ("NIST", None)),
+    ]
+    seeds = []
+    for kind, subtype in forms:
+        if kind in soundfile.available_formats() and (subtype is None or soundfile.check_format(kind, subtype)):
+            rate = 48_000 if subtype == "OPUS" else asr_files.RATE
+            content = asr_files.encoded(asr_files.sound(seconds=0.2, rate=rate), rate, kind, subtype)
+            seeds.append(Seed(f"{kind}_{subtype}.wav", content))
+    return seeds
+
+
+def _read_sound(folder: Path, name: str, content: bytes) -> None:
+    audio.read(_place(folder / name, content), 22_050)
+
+
+# Texts
+
+
+def _captions() -> list[Seed]:
+    lines = [f'{n}.tif,"{text}"' for n in range(6) for text in caption_files.CAPTIONS]
+    return [
+        Seed("dataset.json", json.dumps(caption_files.description()).encode()),
+        Seed("captions.txt", "\n".join(["image,caption", *lines]).encode()),
+        Seed("captions.txt", "\r\n".join(line.replace('"', "") for line in lines).encode()),
+    ]
+
+
+def _read_captions(folder: Path, name: str, content: bytes) -> None:
+    for number in range(6):
+        _place(folder / "images" / f"{number}.tif", b"")
+    _place(folder / name, content)
+    captioned_images.read(folder)
+
+
+def _metadata() -> list[Seed]:
+    return [Seed("metadata.csv", "\n".join(asr_files.rows(8)).encode())]
+
+
+def _read_metadata(folder: Path, name: str, content: bytes) -> None:
+    for number in range(8):
+        _place(folder / "wavs" / f"clip-{number}.wav", b"")
+    _place(folder / name, content)
+    speech.read(folder, "name", "label")
+
+
+def _letters() -> list[Seed]:
+    content = ocr_files.content(ocr_files.rows())
+    return [Seed("letter.data", content), Seed("letter.data.gz", content, gzip.compress),
+            Seed("letter.data.gz", gzip.compress(content))]  # fmt: skip
+
+
+def _read_letters(folder: Path, name: str, content: bytes) -> None:
+    _place(folder / "ocr" / name, content)
+    letters.READERS["ocr"](folder, 0)
+
+
+# Arrays
+
+
+def _npz(compression: int) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        for name, array in cnn_files.npz_arrays().items():
+            archive.writestr(f"{name}.npy", _npy(array))
+    return content.getvalue()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def _with_member(member: bytes) -> bytes:
+    """An npz file whose first array is the damaged `member`, with a right checksum."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number, (name, array) in enumerate(cnn_files.npz_arrays().items()):
+            archive.writestr(f"{name}.npy", _npy(array) if number else member)
+    return content.getvalue()
+
+
+def _npzs() -> list[Seed]:
+    first = next(iter(cnn_files.npz_arrays().values()))
+    return [
+        Seed("octmnist.npz", _npz(zipfile.ZIP_STORED)),
+        Seed("octmnist.npz", _npz(zipfile.ZIP_DEFLATED)),
+        Seed("octmnist.npz", _npy(first), _with_member),
+    ]
+
+
+def _read_npz(folder: Path, name: str, content: bytes) -> None:
+    _place(folder / name, content)
+    cnn_readers.READERS["octmnist"](folder)
+
+
+def _idx_files() -> list[Seed]:
+    arrays = cnn_files.idx_arrays()
+    return [
+        Seed(f"{name}{suffix}", cnn_files.idx(array), pack)
+        for name, array in arrays.items()
+        for suffix, pack in (("", _unchanged), (".gz", gzip.compress))
+    ]
+
+
+def _read_idx(folder: Path, name: str, content: bytes) -> None:
+    raw = folder / "MNIST" / "raw"
+    for other, array in cnn_files.idx_arrays().items():
+        _place(raw / other, cnn_files.idx(array))
+    (raw / name.removesuffix(".gz")).unlink()
+    _place(raw / name, content)
+    idx.check_labels(idx.load("MNIST", folder))
+
+
+def _hdf5() -> list[Seed]:
+    import tempfile
+
+    import h5py
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = numpy_files.write_course_files(Path(name))
+        with h5py.File(folder / "packed.h5", "w") as file:
+            features = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+            file.create_dataset("features", data=features, chunks=(2, 2), compression="gzip", shuffle=True)
+        return [
+            Seed(coco_files.CAPTIONS, (folder / coco_files.CAPTIONS).read_bytes()),
+            Seed(numpy_files.FEATURES, (folder / numpy_files.FEATURES).read_bytes()),
+            Seed(numpy_files.FEATURES, (folder / "packed.h5").read_bytes()),
+            Seed(coco_files.VOCABULARY, (folder / coco_files.VOCABULARY).read_bytes()),
+        ]
+
+
+def _read_hdf5(folder: Path, name: str, content: bytes) -> None:
+    numpy_files.write_course_files(folder)
+    _place(folder / name, content)
+    coco_utils.load_coco_data(folder)
+
+
+# Weights
+
+
+def _weights() -> list[Seed]:
+    tensors = {"conv1.weight": torch.ones(4, 3), "bn1.bias": torch.arange(3.0), "n": torch.tensor(7)}
+    state = io.BytesIO()
+    torch.save({**tensors, "epoch": 3}, state)
+    plain = io.BytesIO()
+    torch.save(tensors, plain)
+    old = io.BytesIO()
+    torch.save(tensors, old, _use_new_zipfile_serialization=False)
+    return [
+        Seed("a.safetensors", safetensors.torch.save(tensors)),
+        Seed("own.safetensors", safetensors.torch.save(tensors, {"written for": '{"homework": "x"}'})),
+        *(Seed("a.pth", content.getvalue()) for content in (plain, old)),
+        Seed("last.pt", state.getvalue()),
+    ]
+
+
+def _read_weights(folder: Path, name: str, content: bytes) -> None:
+    path = _place(folder / name, content)
+    if name == "own.safetensors":
+        checkpoints.load_weights(path, {"homework": "x"})
+    elif name == "last.pt":
+        checkpoints.load_state(path)
+    else:
+        pretrained.load_pretrained(str(path), folder)
+
+
+# Archives
+
+
+@cache
+def _members() -> Mapping[str, bytes]:
+    small = {"train": 2, "val": 2}
+    return transfer_files.members(small)
+
+
+def _tar(members: Mapping[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+def _zip(members: Mapping[str, bytes], compression: int) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def _archives() -> list[Seed]:
+    pictures = {f"hymenoptera_data/{name}": content for name, content in _members().items()}
+    captioned = {"x/dataset.json": json.dumps(caption_files.description()).encode(),
+                 **{f"x/images/{n}.tif": caption_files.picture(n) for n in range(6)}}  # fmt: skip
+    return [
+        *(Seed("classes.zip", _zip(pictures, kind)) for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)),
+        Seed("classes.tar", _tar(pictures)),
+        Seed("classes.tar.gz", _tar(pictures), gzip.compress),
+        Seed("classes.tar.gz", gzip.compress(_tar(pictures))),
+        Seed("captions.tar", _tar(captioned)),
+        Seed("captions.tar.gz", _tar(captioned), gzip.compress),
+        Seed("captions.tar.bz2", bz2.compress(_tar(captioned))),
+    ]
+
+
+def _read_archive(folder: Path, name: str, content: bytes) -> None:
+    path = _place(folder / name, content)
+    if name.startswith("classes"):
+        listed = class_folders.list_archive(path, ("train", "val"))
+        for files in listed.files.values():
+            for file in files:
+                file.decode()
+    else:
+        for image in captioned_images.read(path).images:
+            images.decode(image.file.read(), image.file.name)
+
+
+READERS: Mapping[str, Reader] = MappingProxyType({
+    "pictures": Reader(_pictures, _read_picture),
+    "sound": Reader(_sounds, _read_sound),
+    "captions": Reader(_captions, _read_captions),
+    "metadata": Reader(_metadata, _read_metadata),
+    "letters": Reader(_letters, _read_letters),
+    "npz": Reader(_npzs, _read_npz),
+    "idx": Reader(_idx_files, _read_idx),
+    "hdf5": Reader(_hdf5, _read_hdf5),
+    "weights": Reader(_weights, _read_weights),
+    "archives": Reader(_archives, _read_archive),
+})  # fmt: skip
