@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hw_common.runs import files
+from hw_common.runs import files, fonts
 
 RcParams = dict[Any, Any]  # keys and values of Matplotlib's rcParams
 
@@ -45,6 +45,7 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
 
     The same figure always gives the same bytes.
     """
+    fonts.make_drawable(figure)
     paths = []
     for suffix, options in (("png", {"dpi": 150}), ("pdf", {"metadata": {"CreationDate": None}})):
         buffer = io.BytesIO()

@@ -1,0 +1,98 @@
+"""Fonts for names in any script: a figure gets installed fonts that have its characters, and escapes for the rest."""
+
+import contextlib
+import functools
+from collections.abc import Iterable
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+_families: dict[str, str | None] = {}  # the installed font for each character that was needed; None if there is none
+
+
+def make_drawable(figure: Figure) -> None:
+    r"""Gives each text of `figure` fonts that have its characters; characters that no font has are escaped.
+
+    Bytes of a file name that is not UTF-8 are escaped too, as in `caf\xe9`. If a character is in no font, one line
+    says so, once in the life of the process.
+    """
+    missing = {text: found for text in figure.findobj(Text) if (found := _missing(text))}
+    if not missing:
+        return
+    _find_families(set().union(*missing.values()))
+    for text, characters in missing.items():
+        families = dict.fromkeys(_families[character] for character in sorted(characters))
+        text.set_fontfamily([*text.get_fontfamily(), *filter(None, families)])
+        text.set_text(_escaped(text.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        _escape_labels(axis)
+
+
+def _missing(text: Text) -> set[str]:
+    """The characters of `text` that its own font lacks."""
+    shown = text.get_text()
+    if shown.isascii() and shown.isprintable():
+        return set()
+    glyphs = _glyphs(font_manager.findfont(text.get_fontproperties()))
+    return {character for character in shown if ord(character) not in glyphs and character != "\n"}
+
+
+@functools.cache
+def _glyphs(path: str) -> frozenset[int]:
+    """The characters that a font has."""
+    return frozenset(font_manager.get_font(path).get_charmap())
+
+
+def _find_families(characters: Iterable[str]) -> None:
+    """Notes in `_families` an installed font for each of `characters`."""
+    new = {character for character in characters if character not in _families}
+    for entry in _installed() if new else ():
+        with contextlib.suppress(OSError, RuntimeError):  # a damaged font
+            glyphs = font_manager.get_font(entry.fname).get_charmap()
+            for character in [character for character in new if ord(character) in glyphs]:
+                _families[character] = entry.name
+                new.remove(character)
+        if not new:
+            break
+    lost = sorted(character for character in new if not _is_byte(character))
+    if lost and not any(family is None and not _is_byte(character) for character, family in _families.items()):
+        print(f"no installed font has some characters of names in the figures; they are written as {_escape(lost[0])}")
+    _families.update(dict.fromkeys(new))
+
+
+def _installed() -> list[font_manager.FontEntry]:
+    """The fonts of the system, upright ones of normal weight first; fonts that Matplotlib brings are left out."""
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - known):  # fonts that were installed after Matplotlib
+        with contextlib.suppress(Exception):  # Matplotlib cannot use all formats of fonts
+            font_manager.fontManager.addfont(path)
+    own = mpl.get_data_path()  # among them is a font of boxes for all characters
+    entries = [entry for entry in font_manager.fontManager.ttflist if not entry.fname.startswith(own)]
+    return sorted(entries, key=lambda entry: (entry.style != "normal", entry.weight != 400, entry.fname))
+
+
+def _escape_labels(axis: Axis) -> None:
+    """Escapes the tick labels of `axis`, which Matplotlib would otherwise write anew when it draws them."""
+    labels = [label.get_text() for label in axis.get_ticklabels()]
+    shown = [_escaped(label) for label in labels]
+    if shown != labels:
+        axis.set_ticklabels(shown)
+
+
+def _escaped(text: str) -> str:
+    """`text` with escapes for the characters that no font has."""
+    return "".join(_escape(c) if _families.get(c, "") is None else c for c in text)
+
+
+def _escape(character: str) -> str:
+    if _is_byte(character):
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def _is_byte(character: str) -> bool:
+    """Whether `character` stands for a byte that is not UTF-8 in the name of a file."""
+    return 0xDC80 <= ord(character) <= 0xDCFF
