@@ -82,7 +82,8 @@ def ensure(
         images: the image files.
         label: short name of the data set.
         weights: the encoder's weights, see `backbone.load_trunk`.
-        results_dir: features are written to `results_dir/hw_caption/features/<label>-<weights>-<size>`.
+        results_dir: features are written to `results_dir/hw_caption/features/<label>-<weights>-<size>`, or, if a GPU
+            computes them, to a folder beside it, because their bits differ from those of a CPU.
         data_dir: folder for downloaded weights.
         device: device of the encoder.
         size: height and width to which images are resized, in pixels; an image has (size/32)² regions.
@@ -98,11 +99,12 @@ def ensure(
     by_key = {key: image for image, key in zip(images, keys.values(), strict=True)}  # equal images share a key
     digest = backbone.weights_sha256(encoder.trunk)
     weights_label = f"none{seed}" if weights == "none" else re.sub(r"[^\w.+]+", "_", Path(weights).stem)[:60]
-    home = results_dir / HOMEWORK / "features" / f"{label}-{weights_label}-{size}"
+    kind = "" if device.type == "cpu" else f"-{device.type}"
+    home = results_dir / HOMEWORK / "features" / f"{label}-{weights_label}-{size}{kind}"
     caches = []
     for view in range(views):
         folder = home.with_name(f"{home.name}-view{view}") if view else home
-        cache = FeatureCache(folder, _recipe(digest, size, view), backbone.REGION_SIZE)
+        cache = FeatureCache(folder, _recipe(digest, size, view, device), backbone.REGION_SIZE)
         with cache.locked():
             missing = {key: image for key, image in by_key.items() if not cache.holds(key)}
             if damaged := len(cache.damaged):
@@ -123,9 +125,10 @@ def _sha256(image: DatasetFile) -> str:
     return image.sha256 or hashlib.sha256(image.read()).hexdigest()
 
 
-def _recipe(encoder_sha256: str, size: int, view: int) -> dict[str, Any]:
+def _recipe(encoder_sha256: str, size: int, view: int, device: torch.device) -> dict[str, Any]:
     """Describes everything that the features depend on, except the images."""
     return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "decoder": DECODER,
         "encoder": {"network": "resnet18 without its last two layers", "sha256": encoder_sha256},
         "preprocessing": {

@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import caption_files
 import numpy as np
@@ -124,7 +125,7 @@ def test_the_index_says_what_the_features_are_of(tmp_path, tiny):
     assert store.folder == tmp_path / "results" / "hw_caption" / "features" / "tiny-none42-32"
     assert sorted(caption_files.snapshot(store.folder)) == [INDEX, ROWS]
     index = json.loads((store.folder / INDEX).read_text())
-    assert index.keys() == {"schema", "width", "decoder", "encoder", "preprocessing", "items"}
+    assert index.keys() == {"schema", "width", "device", "decoder", "encoder", "preprocessing", "items"}
     assert list(index["items"]) == [feature_store._sha256(image) for image in tiny.images]
     assert index["preprocessing"]["size"] == [SIZE, SIZE] and index["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
     assert index["encoder"]["sha256"] == store.hashes["encoder"]
@@ -214,6 +215,24 @@ def change_byte(path: Path, place: int) -> None:
 def change_index(folder: Path, **changes) -> None:
     index = json.loads((folder / INDEX).read_text())
     (folder / INDEX).write_text(json.dumps({**index, **changes}))
+
+
+def test_a_gpu_and_a_cpu_do_not_share_features(tmp_path, tiny, count, monkeypatch, capsys):
+    def on_gpu(name):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+        return ensure(tiny, tmp_path, device=SimpleNamespace(type="cuda"))
+
+    cpu = ensure(tiny, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "to", lambda module, device: module)  # stands in for a GPU
+        for name in ("a GPU", "a GPU", "another GPU"):
+            gpu = on_gpu(name)
+    assert gpu.folder.name == f"{cpu.folder.name}-cuda" and len(count) == 18
+    assert capsys.readouterr().out.count("made with another device; all features are computed again") == 1
+    assert ensure(tiny, tmp_path).folder == cpu.folder and len(count) == 18
+    change_index(cpu.folder, device=None)  # like a folder of an earlier version, which named no device
+    ensure(tiny, tmp_path)
+    assert len(count) == 24
 
 
 def test_an_image_that_is_there_twice_is_computed_once(tmp_path, tiny, count):
