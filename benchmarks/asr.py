@@ -17,6 +17,7 @@ datasets). Peak memory is measured in a process that trains on twelve batches in
 clips. Batches of many sizes raise this peak to one and a half times the memory of the largest step alone.
 """
 
+import functools
 import itertools
 import re
 import subprocess
@@ -60,8 +61,10 @@ class Noise(Spectrograms):
 
     def __init__(self, frames: list[int]) -> None:
         self.frames = frames
+        # Reading a real clip takes less time than drawing its noise, so the noise of the latest clips is kept.
+        self.take = functools.lru_cache(256)(self._draw)  # type: ignore[method-assign]
 
-    def take(self, clip: int) -> np.ndarray:  # noqa: D102
+    def _draw(self, clip: int) -> np.ndarray:
         return np.random.default_rng(clip).standard_normal((80, self.frames[clip]), dtype=np.float32).T
 
 

@@ -25,11 +25,12 @@ if [ "${1:-}" = prepare ]; then
 fi
 
 python=${PYTHON:-python3}
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 if [ -d .wheels ]; then
   site=$(mktemp -d)
   trap 'rm -rf "$site"' EXIT
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target "$site" .wheels/*.whl
-  export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
+  export PYTHONPATH="$site:$PYTHONPATH"
 fi
 out=results/gpu
 case "${1:-}" in ''|-*) ;; *) out=$1; shift ;; esac

@@ -20,8 +20,8 @@ from hw_ocr.crf import LinearChainCRF
 # With another factor of exp(-36) as a margin, log Z must be at least bound - 708 + 2·36.
 _LARGEST_GAP = 708 - 2 * 36
 _TINY = torch.finfo(torch.float64).tiny
-# Number of words that one step of Viterbi decoding processes at once. With 26 tags, it is the largest number for which
-# torch uses one thread; starting several threads for so little work would take longer.
+# Number of words that one step of Viterbi decoding processes at once on a CPU. With 26 tags, it is the largest number
+# for which torch uses one thread; starting several threads for so little work would take longer.
 _BLOCK = 48
 
 
@@ -49,7 +49,7 @@ class FastLinearChainCRF(LinearChainCRF):
         delta = self._check(emissions, mask).permute(1, 2, 0).contiguous()  # (T, K, B), the emissions at first
         delta[0] += self.start[:, None]  # δ_1; each step of the loop turns the next emissions into δ_t
         transitions = self.transitions[:, :, None]
-        for block in delta.split(_BLOCK, dim=2):
+        for block in delta.split(_BLOCK if delta.device.type == "cpu" else len(mask), dim=2):
             for previous, current in itertools.pairwise(block):
                 current += (previous[:, None] + transitions).amax(0)
         end_tag = len(self.start)  # tag K stands for the end of the word, in the padding too

@@ -1,5 +1,6 @@
 """The content of config.json: made for a new run, compared when a run is resumed."""
 
+import contextlib
 import datetime
 import os
 import platform
@@ -44,12 +45,21 @@ def describe(
         "arguments": {name: without_password(_plain(value)) for name, value in arguments.items()},
         "roles": kept,
         "data": dict(data_hashes),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **_versions()},
         "git": _git_revision(),
         "host": {"machine": platform.machine(), "cores": available_cores(), **host},
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "argv": [without_password(word) for word in sys.argv[1:]],
     }
+
+
+def _versions() -> dict[str, str]:
+    """The versions of the packages that are installed; a training does not need all of them."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def check_same_arguments(
