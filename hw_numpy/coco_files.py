@@ -9,6 +9,7 @@ coco2014_source.json              facts about the data; only from coco_build
 """
 
 import collections
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy import ndarray
 from PIL import Image
 
 from hw_common.data.dataset_files import decode_text
+from hw_common.data.images import DECODER
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
@@ -145,6 +147,8 @@ def read_vocabulary(path: Path) -> tuple[list[str], dict[str, int]]:
 def read_source(base_dir: Path) -> str:
     """The name of the data in `base_dir`, from coco2014_source.json; "COCO 2014" if there is no such file.
 
+    Prints a line if the features were made with another decoder of images, for example by an earlier version.
+
     Raises:
         UserError: coco2014_source.json is damaged.
     """
@@ -156,6 +160,12 @@ def read_source(base_dir: Path) -> str:
     name = facts.get("name") if isinstance(facts, dict) else None
     if not isinstance(name, str) or name != _plain_name(name):
         raise UserError(f'{path} is damaged: expected an object whose "name" has at most 80 printable characters, no $')
+    if facts.get("decoder") != DECODER:
+        print(
+            f"{path}: the features were made with another decoder of images; if some of the images are transparent, "
+            "rotated by their EXIF data or deeper than 8 bits, make the folder anew with python -m hw_numpy.coco_build",
+            file=sys.stderr,
+        )
     return name
 
 
@@ -217,6 +227,7 @@ def write(
     facts = {
         "name": _plain_name(name),
         "features": f"{description}; {features.shape[1]} features, {len(directions)} after PCA",
+        "decoder": DECODER,
     }
     with h5py.File(folder / CAPTIONS, "w") as file:
         for part, title in zip(PARTS, ("training", "validation"), strict=True):

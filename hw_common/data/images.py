@@ -41,6 +41,8 @@ for _order, _sixteen in ((b"II", "I;16"), (b"MM", "I;16B")):
         TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (12,), ()), ("I;16", "I;12"))
         TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (16,), ()), (_sixteen, _sixteen))
 
+_SCALED_TO_16_BITS = ("PNG", "PPM", "JPEG2000")  # formats whose deep grey levels Pillow scales to 16 bits
+
 _TRANSPOSED = {  # by EXIF's orientation; the last four exchange width and height
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,7 +66,7 @@ def decode(content: bytes, name: str, shorter_side: int | None = None) -> Image.
         UserError: the file is not an image, is damaged, has more than 50 million pixels, or has pixels without a known
             range.
     """
-    with _errors_named(name), Image.open(io.BytesIO(content)) as image:
+    with _errors_named(content, name), Image.open(io.BytesIO(content)) as image:
         _check(image, name)
         size = image.size
         if shorter_side is not None and min(size) > shorter_side:
@@ -144,12 +146,11 @@ def _scaled(image: Image.Image, levels: np.ndarray, is_signed: bool, name: str) 
         shares -= float(darkest)
         shares *= 255 / (float(brightest) - float(darkest))
         return np.nan_to_num(shares, copy=False, nan=0.0).clip(0, 255, out=shares).round(out=shares).astype(np.uint8)
-    # Of the formats other than TIFF, these scale deep grey levels to 16 bits.
-    bits = _tag(image, _BITS) or (16 if image.format in ("PNG", "PPM", "JPEG2000") else 32)
-    if image.mode == "F" or bits > 16:
+    bits = _tag(image, _BITS) or (16 if image.format in _SCALED_TO_16_BITS or image.mode.startswith("I;16") else 32)
+    if image.mode == "F" or bits > 16 or image.format not in ("TIFF", *_SCALED_TO_16_BITS):
         kind = "floating-point numbers" if image.mode == "F" else f"whole numbers of {bits} bits"
         raise UserError(
-            f"{name} has {kind} as pixels and does not declare which of them is white; convert it to 8 or 16 bits"
+            f"{name} has {kind} as pixels and does not declare which of them is white; convert it to an 8-bit PNG"
         )
     if is_signed:
         levels = levels.astype(np.int32) + 2 ** (bits - 1)
@@ -184,7 +185,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _errors_named(name: str) -> Iterator[None]:
+def _errors_named(content: bytes, name: str) -> Iterator[None]:
     """Turns every error that Pillow raises for a file into a UserError that names the file."""
     try:
         yield
@@ -193,6 +194,11 @@ def _errors_named(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} claims too many pixels: {error}") from error
     except UnidentifiedImageError as error:
+        if content[:4] in (b"II*\0", b"MM\0*"):
+            raise UserError(
+                f"{name} is a TIFF file that is damaged or has pixels of a kind that Pillow cannot read; "
+                "convert it to PNG"
+            ) from error
         raise UserError(f"{name} is not an image that Pillow can read") from error
     except Exception as error:  # Pillow's many decoders raise almost every kind
         raise UserError(f"{name} is damaged: {str(error) or type(error).__name__}") from error

@@ -28,9 +28,11 @@ COMPRESSED, BIG = {259: ("H", [8])}, ">"
         (encoded(COLOUR, "EPS"), "is an EPS file, which contains a program; convert it to PNG"),
         (b"\x89HDF\r\n\x1a\n", "is a HDF5 file, which Pillow cannot decode"),
         (encoded(GREY.astype(np.float32), "TIFF"),
-         "has floating-point numbers as pixels and does not declare which of them is white; convert it to 8 or 16"),
+         "has floating-point numbers as pixels and does not declare which of them is white; convert it to an"),
         (encoded(GREY.astype(np.int32), "TIFF"), "has whole numbers of 32 bits as pixels and does not declare which"),
         (tiff([b"".join(struct.pack("<I", n) for n in range(64))], 32), "has whole numbers of 32 bits as pixels"),
+        (tiff([bytes(112)], 14), "is a TIFF file that is damaged or has pixels of a kind that Pillow cannot read"),
+        (tiff([bytes(128)], 16, {339: ("H", [3])}), "pixels of a kind that Pillow cannot read; convert it to PNG"),
         (tiff([(COLOUR[:, :, c] * 257.0).astype("<u2").tobytes() for c in range(3)], 16,
               {262: ("H", [2]), 277: ("H", [3]), 258: ("H", [16] * 3), 284: ("H", [2])}),
          "has colours of 16 bits in separate planes, which Pillow decodes wrongly; convert it to PNG"),
@@ -58,11 +60,13 @@ def test_a_program_is_no_image(monkeypatch):
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
 def test_damaged_exif_data_do_not_hide_the_picture(exif):
     shown = images.decode(encoded(COLOUR, "PNG", exif=exif), "picture")
     assert np.array_equal(np.asarray(shown), COLOUR)
 
 
+@pytest.mark.filterwarnings("ignore:Image was not the expected size:UserWarning")
 def test_an_icon_may_hold_a_larger_picture_than_it_says(monkeypatch):
     monkeypatch.setattr(images, "LARGEST_IMAGE", 100)
     icon = encoded(Image.new("RGB", (20, 20)), "ICO", sizes=[(20, 20)])

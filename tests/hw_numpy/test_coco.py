@@ -10,6 +10,7 @@ import pytest
 from numpy_files import CAPTIONS, FEATURES, TRAIN, TRAIN_IMAGES, VAL, VAL_IMAGES, VOCABULARY, WORDS, write_course_files
 from PIL import Image
 
+from hw_common.data.images import DECODER
 from hw_common.runs.errors import UserError
 from hw_numpy import coco_files, coco_utils
 from hw_numpy.coco_sample import write_sample
@@ -258,6 +259,16 @@ def test_a_damaged_source_is_refused(course, content):
     (course / coco_files.SOURCE).write_text(content)
     with pytest.raises(UserError, match="coco2014_source.json is damaged"):
         coco_files.read_source(course)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "lines"), [("", 1), (', "decoder": "of 2025"', 1), (f', "decoder": "{DECODER}"', 0)]
+)
+def test_features_of_another_decoder_are_recognized(course, capsys, decoder, lines):
+    (course / coco_files.SOURCE).write_text(f'{{"name": "my photos"{decoder}}}')
+    assert coco_files.read_source(course) == "my photos"
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == printed.count("were made with another decoder of images") == lines
 
 
 def test_the_sample_is_the_same_every_time_and_says_what_it_shows(tmp_path):

@@ -64,14 +64,14 @@ def build(source, folder, **kwargs):
 
 
 @pytest.mark.parametrize("kind", ["folder", "w", "w:gz"])
-def test_karpathys_form(tmp_path, network, kind):
+def test_karpathys_form(tmp_path, network, kind, capsys):
     if kind == "folder":
         source = write_folder(tmp_path / "in it", karpathy())
     else:
         source = write_tar(tmp_path / "in it.tar.x", karpathy(), kind)
     facts, data = build(source, tmp_path / "new" / "made of it")
     assert facts["name"] == "in it" and facts["training"] == "3 captions of 2 images"
-    assert coco_files.read_source(tmp_path / "new" / "made of it") == "in it"
+    assert coco_files.read_source(tmp_path / "new" / "made of it") == "in it" and capsys.readouterr().err == ""
     words = data["idx_to_word"]
     assert words == ["<NULL>", "<START>", "<END>", "<UNK>", "a", "dog", "sits", "cat", "the"]  # by frequency, then A-Z
     assert coco_utils.decode_captions(data["train_captions"], words) == [
