@@ -15,8 +15,8 @@ from hw_common.training.pretrained import load_backbone, load_pretrained
 
 REGION_SIZE = 512  # number of features of a region
 STRIDE = 32  # distance between neighbouring regions in pixels
-# torchvision's weights were trained on pixels scaled to [0, 1], from which this mean was subtracted before they were
-# divided by this standard deviation.
+# Scaling for torchvision's weights: pixels are scaled to [0, 1], this mean is subtracted, and the result is divided by
+# this standard deviation.
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

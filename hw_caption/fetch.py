@@ -30,7 +30,7 @@ _FLICKR_SPLITS = {
 }
 _FLICKR_CAPTIONS = "Flickr8k.token.txt"
 _OTHERWISE = (
-    "give its parent folder with --data_dir or its own path with --dataset_dir, where a .tar archive of it will do, or "
+    "give its parent folder with --data_dir, or with --dataset_dir its own path or that of a .tar archive of it, or "
     "use --dataset sample"
 )
 

@@ -82,6 +82,6 @@ def _again_with_ours(
             hint = f"with our {uses[name]}; with the student's own it fails: {own.hint}"
             better[name] = dataclasses.replace(row, hint=hint)
         elif row.hint != own.hint and row.error is not None and row.points >= own.points:
-            # This hint is about the function's own mistake, without those of the functions that it uses.
+            # This hint is about the function's own mistake; mistakes in the functions that it uses do not affect it.
             better[name] = dataclasses.replace(row, hint=f"{row.hint} (tried with our {uses[name]})")
     return better

@@ -14,7 +14,7 @@ from hw_common.data.dataset_files import decode_text
 MAX_NAME = 255  # characters of a file name; the limit of most file systems
 _DELIMITERS = ",\t;|"
 _IMAGE_COLUMN = re.compile(r"image|img|file|photo|picture|name")
-# The number of a caption is not the caption.
+# Columns such as caption_id and comment_number do not hold the caption itself.
 _CAPTION_COLUMN = re.compile(r"(caption|comment|description|sentence|text)(?!.*(id|num|number|index|count)$)")
 
 

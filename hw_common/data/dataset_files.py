@@ -45,7 +45,7 @@ def decode_text(content: bytes, unit: str = "line") -> str:
     """Returns the text of a UTF-8 file, or of a UTF-16 file that begins with a byte order mark, without the mark.
 
     Raises:
-        ValueError: the file is in another encoding; the message names the first wrong line, which it calls `unit`.
+        ValueError: the file is in another encoding; the message names the first wrong line as a `unit`.
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16")

@@ -60,7 +60,7 @@ def decode(content: bytes, name: str, shorter_side: int | None = None) -> Image.
     Args:
         content: content of the file.
         name: name of the file in messages.
-        shorter_side: a picture whose shorter side is longer is reduced to this length in pixels, bilinearly.
+        shorter_side: larger pictures are reduced, bilinearly, until their shorter side has this length in pixels.
 
     Raises:
         UserError: the file is not an image, is damaged, has more than 50 million pixels, or has pixels without a known
@@ -158,7 +158,7 @@ def _scaled(image: Image.Image, levels: np.ndarray, is_signed: bool, name: str) 
 
 
 def _correct_transparency(image: Image.Image, content: bytes) -> None:
-    """Brings the transparent colour of a PNG file, which Pillow leaves in the file's depth, to that of its pixels."""
+    """Scales the transparent colour of a PNG file to 8 bits, as its pixels; Pillow leaves it at the file's depth."""
     transparent = image.info.get("transparency")
     if image.format != "PNG":
         return
