@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
         path = dataset_dir or _locate(dataset, data_dir)
         found, label = fetch.read(path), label_of(path)
     if found.left_out is not None and distributed.is_main():
-        print(found.left_out)
+        print(found.left_out, file=sys.stderr)
     images = _with_splits(found, label)
     splits = {split: _select(images, split, f"{label}: {found.captions_file}") for split in SPLITS}
     vocabulary = Vocabulary.from_captions(itertools.chain.from_iterable(splits["train"].captions), min_count)

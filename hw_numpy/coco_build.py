@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,7 @@ def _read_images(source: Path) -> list[CaptionedImage]:
     """The training and validation images in the folder or archive `source`."""
     found = captioned_images.read(source)
     if found.left_out is not None:
-        print(found.left_out)
+        print(found.left_out, file=sys.stderr)
     images = []
     for number, image in enumerate(found.images, 1):
         if image.split is None:

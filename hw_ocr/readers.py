@@ -3,6 +3,7 @@
 Every field of the file is checked, and the first wrong row is named.
 """
 
+import codecs
 import gzip
 import hashlib
 import zlib
@@ -124,6 +125,7 @@ def parse(content: bytes, where: str) -> LetterTable:
     Raises:
         UserError: a row is wrong or contradicts another row; names the row, counted from 1.
     """
+    content = content.removeprefix(codecs.BOM_UTF8).rstrip()  # blank lines at the end, as some editors leave them
     rows = [line.split(b"\t", len(_FIELDS)) for line in content.splitlines()]
     if not rows:
         raise UserError(f"{where} is empty, expected a row for each letter")

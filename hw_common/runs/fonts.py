@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 from collections.abc import Iterable
 
 import matplotlib as mpl
@@ -59,7 +60,8 @@ def _find_families(characters: Iterable[str]) -> None:
             break
     lost = sorted(character for character in new if not _is_byte(character))
     if lost and not any(family is None and not _is_byte(character) for character, family in _families.items()):
-        print(f"no installed font has some characters of names in the figures; they are written as {_escape(lost[0])}")
+        line = f"no installed font has some characters of names in the figures; they are written as {_escape(lost[0])}"
+        print(line, file=sys.stderr)
     _families.update(dict.fromkeys(new))
 
 

@@ -1,5 +1,6 @@
 """Pretrained weights of a ResNet-18: torchvision's ImageNet weights, or a file that is read without running code."""
 
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from hw_common.data import download
 from hw_common.data.transfer import Download
 from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import UserError
+from hw_common.training import distributed
 
 _LARGEST_FILE = 2**30  # bytes; a ResNet-18 has 45 million
+_PARTS = ("state_dict", "model_state_dict", "model")  # usual names of the state dict in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ def load_pretrained(source: str, data_dir: Path) -> Pretrained | None:
     """Loads the weights that `--weights` names; None for "none".
 
     Args:
-        source: "imagenet", "none", or the path of a safetensors file or a plain state dict.
+        source: "imagenet", "none", or the path of a safetensors file or a state dict. The state dict may be in a
+            checkpoint, and its names may have a prefix, such as the `module.` of torch's DataParallel.
         data_dir: folder of ImageNet's weights, to which they are downloaded if they are missing.
 
     Raises:
@@ -46,7 +50,28 @@ def load_pretrained(source: str, data_dir: Path) -> Pretrained | None:
     if path.stat().st_size > _LARGEST_FILE:
         raise UserError(f"{path} has {path.stat().st_size} bytes, more than any ResNet-18")
     read = _read_safetensors if path.suffix == ".safetensors" else _read_state_dict
-    return Pretrained(path, read(path), files.sha256(path))
+    return Pretrained(path, _without_prefix(read(path), path), files.sha256(path))
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """Takes off the prefix that a wrapper, such as DataParallel or torch.compile, puts before all names of a ResNet.
+
+    Raises:
+        UserError: the file holds several networks, each with a prefix of its own.
+    """
+    first, second = "conv1.weight", "layer1.0.conv1.weight"
+    found = [name.removesuffix(first) for name in tensors if name.endswith(first)]
+    prefixes = [prefix for prefix in found if f"{prefix}{second}" in tensors]
+    if not prefixes or "" in prefixes:
+        return tensors
+    if len(prefixes) > 1:
+        shown = ", ".join(map(repr, prefixes[:3]))
+        raise UserError(f"{path} holds {len(prefixes)} networks, with the prefixes {shown}; save only one")
+    [prefix] = prefixes
+    if distributed.is_main():
+        others = next((f"; other weights are not used: {n!r}, …" for n in tensors if not n.startswith(prefix)), "")
+        print(f"{path}: the prefix {prefix!r} of the weights' names is taken off{others}", file=sys.stderr)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_backbone(model: nn.Module, pretrained: Pretrained) -> None:
@@ -97,7 +122,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict that torch.save wrote."""
+    """Reads a state dict that torch.save wrote, alone or as the part of a checkpoint that one of _PARTS names."""
     content: Any = None
     try:
         if zipfile.is_zipfile(path):
@@ -112,6 +137,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception:  # noqa: BLE001, S110 (a wrong byte can cause any exception)
         pass
+    if isinstance(content, Mapping):
+        content = next((content[part] for part in _PARTS if isinstance(content.get(part), Mapping)), content)
     if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
         raise UserError(
             f"{path} is not a plain state dict or is damaged: expected names and tensors, as "

@@ -33,7 +33,7 @@ def test_a_name_is_drawn_with_an_installed_font_that_has_it(tmp_path, capsys):
     [text, plain] = saved(tmp_path, f"class {GLYPH}", "class").texts
     assert text.get_text() == f"class {GLYPH}" and text.get_fontfamily() == ["sans-serif", "STIXGeneral"]
     assert plain.get_fontfamily() == ["sans-serif"]
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_one_line_says_that_names_are_escaped(tmp_path, capsys):
     for text in ("猫", "犬", f"{GLYPH}鳥", "caf\udce9"):
         saved(tmp_path, text)
     line = r"no installed font has some characters of names in the figures; they are written as \u732b"
-    assert capsys.readouterr().out == f"{line}\n"
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 def test_bytes_that_are_not_utf_8_are_escaped_without_a_line(tmp_path, capsys):
     assert saved(tmp_path, "caf\udce9").texts[0].get_text() == r"caf\xe9"
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_tick_labels_are_escaped_too(tmp_path, monkeypatch):

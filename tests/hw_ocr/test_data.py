@@ -84,8 +84,10 @@ def test_a_file_is_unpacked_if_it_is_packed_whatever_it_is_called(tmp_path):
         lambda content: content.replace(b"\t\n", b"\n"),
         lambda content: content.replace(b"\t\n", b"\r\n"),
         lambda content: content.removesuffix(b"\n"),
+        lambda content: content + b"\n \r\n\t\n",
+        lambda content: b"\xef\xbb\xbf" + content,
     ],
-    ids=["no tab at the end", "CRLF", "no newline at the end"],
+    ids=["no tab at the end", "CRLF", "no newline at the end", "blank lines at the end", "a mark at the start"],
 )
 def test_ends_of_lines_do_not_matter(change):
     content = ocr_files.content(ocr_files.rows())

@@ -232,7 +232,7 @@ def test_code_in_a_weights_file_is_not_run(tmp_path):
         assert not marker.exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"state_dict": {"a": torch.zeros(1)}}, {"a": 1}, torch.zeros(2),
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": {"a": [1]}}, {"a": 1}, torch.zeros(2),
                                      {"a": torch.zeros(2).to_sparse()}, {"a": torch.zeros(2, dtype=torch.complex64)}],
                          ids=["list", "nested", "number", "tensor", "sparse", "complex"])  # fmt: skip
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, content):
@@ -247,6 +247,12 @@ def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch)
     assert "claims 200000 bytes when unpacked" in weights_refusal(tmp_path / "weights.pt")
     safetensors.torch.save_file({"a": torch.zeros(30_000)}, tmp_path / "weights.safetensors")
     assert "more than any ResNet-18" in weights_refusal(tmp_path / "weights.safetensors")
+
+
+def test_a_file_with_several_networks_is_refused(tmp_path, weights):
+    both = {f"{prefix}.{name}": tensor for name, tensor in weights.items() for prefix in ("encoder_q", "encoder_k")}
+    path = transfer_files.write_weights(tmp_path / "moco.pt", both)
+    assert "holds 2 networks, with the prefixes 'encoder_q.', 'encoder_k.'; save only one" in weights_refusal(path)
 
 
 def test_missing_weights_are_named(tmp_path):
