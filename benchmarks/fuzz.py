@@ -6,8 +6,8 @@
 
 A damaged file is a small valid file with flipped bits, inserted, repeated or lost bytes, extreme lengths, or the end of
 another file; `fuzz_readers.py` has the valid files. A reader runs in a process of its own, whose address space may grow
-by 2 GB. A finding is any other exception, a crash, more than 10 seconds for a file, memory that was refused, or output
-of a library. Findings are saved in the folder fuzz-findings, and the exit status is then 1.
+by 2 GB. A finding is any other exception, a crash, more than 10 seconds for a file, a failed allocation, or output of
+a library. Findings are saved in the folder fuzz-findings, and the exit status is then 1.
 """
 
 import argparse
@@ -42,7 +42,7 @@ _NUMBERS = (b"-1", b"0", b"4294967296", b"99999999999999999999", b"1e999", b"NaN
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: "read", "refused" or one of FINDINGS; and the message or the traceback."""
+    """The result for a file: "read", "refused" or one of FINDINGS; and the message or the traceback."""
 
     kind: str
     text: str = ""
@@ -114,7 +114,7 @@ def damaged(reader: str, seeds: Sequence[fuzz_readers.Seed], number: int, seed: 
 
 
 def read(reader: fuzz_readers.Reader, name: str, content: bytes) -> Outcome:
-    """Has the reader read a file in a new folder; what is printed meanwhile goes to a file and is a finding."""
+    """Runs the reader on a file in a new folder; anything that it prints goes to a file and is a finding."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
         streams = [(stream, os.dup(stream)) for stream in (1, 2)]
         for stream, _ in streams:
@@ -206,7 +206,7 @@ class Worker:
 
 
 def fuzz(name: str, mutations: int, seed: int, folder: Path) -> collections.Counter[str]:
-    """Reads so many damaged files; saves the findings in `folder` and returns the number of files of each kind."""
+    """Reads `mutations` damaged files; saves the findings in `folder` and returns the number of files of each kind."""
     counts: collections.Counter[str] = collections.Counter()
     shown: set[str] = set()
     worker, seeds = Worker(name, seed), fuzz_readers.READERS[name].seeds()

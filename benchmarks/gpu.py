@@ -6,7 +6,7 @@ First every homework trains on its sample, on the CPU and on the GPU (`gpu_check
 with the straightforward loop on the same GPU, alternately, each in a process of its own: images of Fashion-MNIST's size
 and number, captions of Sydney's lengths, clips of LJSpeech's lengths. The straightforward loops are those of
 `cnn.py`, `caption.py` and `asr.py`; they move each batch to the GPU. Ours runs in the deterministic mode of every
-training command, in which cuDNN uses no TF32. At last, linear attention over 65 536 positions is compared with softmax
+training command, in which cuDNN uses no TF32. Finally, linear attention over 65 536 positions is compared with softmax
 attention.
 """
 
@@ -123,7 +123,7 @@ def our_speech(device: torch.device, decoder: str) -> Callable[[str], None]:
 def compare(
     title: str, baseline: Callable[[], Any], ours: Callable[[], Any], rounds: int, examples: tuple[int, int]
 ) -> list[dict[str, Any]]:
-    """Times a straightforward loop and ours, alternately, and prints the ratios; `examples`: in a call of each."""
+    """Times a straightforward loop and ours, alternately; `examples`: the numbers of examples in a call of each."""
     seconds = harness.time_trainings(baseline, ours, PRECISIONS, rounds)
     rows = []
     for precision in PRECISIONS:
@@ -197,7 +197,7 @@ def main() -> None:
     parts = ("checks", "speed", "attention")
     flags.add_argument("--part", nargs="+", choices=parts, default=parts)
     flags.add_argument("--rounds", type=int, default=3)
-    flags.add_argument("--jobs", type=int, default=8, help="trainings of the checks side by side")
+    flags.add_argument("--jobs", type=int, default=8, help="number of training runs of the checks at a time")
     flags.add_argument("--images", type=int, default=60_000, help="largest number of images per round")
     flags.add_argument("--out", type=Path, default=Path("results/gpu"))
     arguments = flags.parse_args()

@@ -1,8 +1,8 @@
 """Checks of every homework on one CUDA GPU, through its training command. `benchmarks/gpu.py` runs them.
 
 Each homework trains on its built-in sample on the CPU, on the GPU, on the GPU with an interruption, and on the GPU in
-bf16. The CPU and the GPU must agree within the tolerance of the homework, and the interrupted training must end with
-the same bits as the other one. Dropout is off where a flag allows it, because the two devices draw different masks.
+bf16. The CPU and the GPU must agree within the tolerance of the homework, and the interrupted run must end with the
+same bits as the uninterrupted one. Dropout is off where a flag allows it, because the two devices draw different masks.
 """
 
 import csv
@@ -25,7 +25,7 @@ LIMIT = 150  # seconds for one command
 
 @dataclass(frozen=True)
 class Check:
-    """A training on a built-in sample."""
+    """A training run on a built-in sample."""
 
     name: str  # name of the check and of its run folders
     module: str  # package of the homework
@@ -67,7 +67,7 @@ def run_all(folder: Path, jobs: int) -> list[dict[str, object]]:
 
 
 def train(check: Check, folder: Path, kind: str) -> str:
-    """Trains in the way of `kind`; returns what went wrong, or the warnings that the commands printed."""
+    """Trains as `kind` says; returns what went wrong, or the warnings that the commands printed."""
     device = "cpu" if kind == "cpu" else "cuda"
     precision = ("--precision", "bf16") if kind == "bf16" else ()
     flags = ("--dataset", "sample", *check.flags, *precision, "--device", device, "--threads", "1")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from hw_asr import mp3
 from hw_common.runs.errors import UserError
 
-FORMATS = ("WAV", "WAVEX", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")  # those whose lengths are checked
-_SLACK = 16  # a length may be too large by so many bytes, as after rounding to whole samples or blocks
+FORMATS = ("WAV", "WAVEX", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")  # their lengths are checked
+_SLACK = 16  # a length may be too large by this many bytes, as after rounding to whole samples or blocks
 _MP3_IN_WAV = 0x55  # WAVE_FORMAT_MPEGLAYER3
 _WAV_CHUNKS = (b"fmt ", b"data", b"LIST", b"fact")
 _LARGEST_FLAC_FRAME = 2**20  # bytes; larger frames are not searched for
@@ -45,9 +45,9 @@ def checked(content: bytes, where: str) -> bytes:
 
 
 def _true_size(promised: int, found: int, where: str, bits: int = 32) -> int:
-    """Returns how many bytes of sound a file has: what its header promises, or what was `found` if that is no length.
+    """Returns the number of bytes of sound: `promised` by the header, or `found` if the header states no real length.
 
-    A length that was never filled in is 0 or lies near the largest signed or unsigned number of its `bits`.
+    A length that was never filled in is 0 or lies near the largest signed or unsigned number of that many `bits`.
     """
     largest, near = 2 ** (bits - 1), 2 ** (bits - 8)
     never_filled_in = promised == 0 or abs(promised - largest) <= near or promised >= 2 * largest - near
@@ -87,11 +87,11 @@ def _wav(content: bytes, where: str) -> bytes:
         promised, bits = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0], 64
     size = _true_size(promised, len(content) - begin, where, bits)
     if promised == 0 and _is_chunk(content, begin, order):
-        size = 0  # an honest 0: the next chunk follows
+        size = 0  # 0 is the true size, because another chunk follows
     form = content[chunks[b"fmt "][0] :][: chunks[b"fmt "][1]]
     if form and struct.unpack_from(f"{order}H", form)[0] == _MP3_IN_WAV:
         return mp3.checked(content[begin : begin + size], where)
-    # Written anew, since libsndfile finds neither data before fmt nor a chunk after a missing padding byte.
+    # The file is rebuilt, as libsndfile finds neither data before fmt nor a chunk after a missing padding byte.
     parts = [(b"fmt ", form), (b"data", content[begin : begin + size])]
     if b"fact" in chunks:
         parts.insert(1, (b"fact", content[chunks[b"fact"][0] :][: chunks[b"fact"][1]]))
@@ -100,7 +100,7 @@ def _wav(content: bytes, where: str) -> bytes:
 
 
 def _is_chunk(content: bytes, offset: int, order: str) -> bool:
-    """Whether the rest of a RIFF file is chunks with names of letters."""
+    """Whether the rest of a RIFF file consists of chunks whose names are letters."""
     while content[offset : offset + 4].strip().isalnum() and offset + 8 <= len(content):
         size = struct.unpack_from(f"{order}I", content, offset + 4)[0]
         offset += 8 + size + size % 2
@@ -169,7 +169,7 @@ def _flac(content: bytes, where: str) -> bytes:
                 break
             return content[:18] + (info - promised + samples % 2**36).to_bytes(8, "big") + content[26:end]
     else:
-        if promised:  # the last frame is damaged or larger than is searched; libsndfile counts the samples
+        if promised:  # the last frame is damaged or too large to be found; libsndfile counts the samples
             return content
     says = f"its header says {promised} samples" if promised else "its last frame is incomplete"
     raise UserError(f"{where} is cut short: {says}")

@@ -17,13 +17,13 @@ _BIT_RATES = {
 _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MAX_JUNK = 2**16  # bytes before the first frame
 _MAX_PADDING = 2**12  # bytes after the last frame
-_CHAIN = 3  # as many frames in a row are no chance
+_CHAIN = 3  # this many frames in a row cannot be chance
 
 
 class _Frame(NamedTuple):
     size: int  # bytes
     kind: tuple[int, int, bool]  # numbers of the version and the sample rate, and whether it is mono
-    tag: int  # where a Xing tag would begin in it
+    tag: int  # offset in the frame at which a Xing tag would begin
 
 
 def _frame(content: bytes, offset: int) -> _Frame | None:
@@ -40,7 +40,7 @@ def _frame(content: bytes, offset: int) -> _Frame | None:
 
 
 def checked(content: bytes, where: str) -> bytes:
-    """Returns the frames of an MP3 file behind a Xing tag with their number; other content is returned as it is.
+    """Returns an MP3 file's frames after a Xing tag that states their number; returns other content unchanged.
 
     Args:
         content: the bytes of a file.
@@ -107,7 +107,7 @@ def _walk(content: bytes, offset: int, where: str) -> list[tuple[int, _Frame]]:
 
 
 def _promised(frame: bytes, tag: int) -> int | None:
-    """The number of frames that the first frame states, 0 if it has a tag without it; None if it has no tag."""
+    """The number of frames that the first frame's tag states, 0 if the tag states none; None if there is no tag."""
     if frame[tag : tag + 4] in (b"Xing", b"Info"):
         flags, count = struct.unpack_from(">II", frame.ljust(tag + 12, b"\0"), tag + 4)
         return int(count) if flags & 1 else 0

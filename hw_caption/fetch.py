@@ -14,7 +14,7 @@ from hw_common.data.transfer import Download
 
 _SYDNEY_FILES = Path(__file__).with_name("sydney_files.txt")
 _SYDNEY_ABOUT = "613 TIFF files and dataset.json, 463 MB; no licence is stated"
-# A mark in the downloaded folder: images of such a folder can be downloaded again.
+# A file that marks a downloaded folder; its images can be downloaded again.
 _ORIGIN = "origin.txt"
 _FLICKR = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 _FLICKR_IMAGES = Download(

@@ -163,7 +163,7 @@ def read_source(base_dir: Path) -> str:
     if facts.get("decoder") != DECODER:
         print(
             f"{path}: the features were made with another decoder of images; if some of the images are transparent, "
-            "rotated by their EXIF data or deeper than 8 bits, make the folder anew with python -m hw_numpy.coco_build",
+            "rotated by their EXIF data or deeper than 8 bits, renew the folder with python -m hw_numpy.coco_build",
             file=sys.stderr,
         )
     return name

@@ -20,7 +20,7 @@ _CAPTION_COLUMN = re.compile(r"(caption|comment|description|sentence|text)(?!.*(
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a table: their names, and where image and caption are."""
+    """The columns of a table: their names, and the indices of image and caption."""
 
     names: Sequence[str] = ("image", "caption")
     image: int = 0

@@ -35,7 +35,7 @@ def place(folder: Path, wanted: Sequence[Download], hint: str | None = None) -> 
     Args:
         folder: folder of the data set.
         wanted: the files.
-        hint: what the user can do instead, for messages; by default, where to fetch the files by hand, another
+        hint: what the user can do after a failure, for messages; by default, where to fetch the files by hand, another
             --data_dir, or --dataset sample.
 
     Raises:
@@ -158,7 +158,7 @@ def _download(folder: Path, missing: Sequence[Download], hint: str) -> None:
             path = folder / download.name
             transfer.remove_small_part(path)
             if path.parent != folder:
-                with contextlib.suppress(OSError):  # fails unless nothing was downloaded
+                with contextlib.suppress(OSError):  # fails if something was downloaded, which is kept
                     path.parent.rmdir()
 
 

@@ -54,7 +54,7 @@ def describe(
 
 
 def _versions() -> dict[str, str]:
-    """The versions of the packages that are installed; a training does not need all of them."""
+    """The versions of the packages that are installed; no command needs all of them."""
     versions = {}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -48,7 +48,7 @@ def _glyphs(path: str) -> frozenset[int]:
 
 
 def _find_families(characters: Iterable[str]) -> None:
-    """Notes in `_families` an installed font for each of `characters`."""
+    """Records in `_families` an installed font for each of `characters`."""
     new = {character for character in characters if character not in _families}
     for entry in _installed() if new else ():
         with contextlib.suppress(OSError, RuntimeError):  # a damaged font
@@ -66,12 +66,12 @@ def _find_families(characters: Iterable[str]) -> None:
 
 
 def _installed() -> list[font_manager.FontEntry]:
-    """The fonts of the system, upright ones of normal weight first; fonts that Matplotlib brings are left out."""
+    """The fonts of the system, upright ones of normal weight first; fonts that come with Matplotlib are left out."""
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - known):  # fonts that were installed after Matplotlib
         with contextlib.suppress(Exception):  # Matplotlib cannot use all formats of fonts
             font_manager.fontManager.addfont(path)
-    own = mpl.get_data_path()  # among them is a font of boxes for all characters
+    own = mpl.get_data_path()  # one of its fonts draws a box for each character
     entries = [entry for entry in font_manager.fontManager.ttflist if not entry.fname.startswith(own)]
     return sorted(entries, key=lambda entry: (entry.style != "normal", entry.weight != 400, entry.fname))
 
