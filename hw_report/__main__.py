@@ -76,7 +76,7 @@ def parser() -> cli.Parser:
     cli.add_place(builds, "data_dir", type=str, help=f"{full} folder with the data sets, or to download them to")
     cli.add_place(builds, "captions_dir", type=str, help=f"{full} caption files made by hw_numpy.coco_build")
     cli.add_input(builds, "weights", type=str, help=f"{full} pretrained weights, imagenet (default) or a path")
-    add_flag(builds, "jobs", type=cli.positive_int, help="number of training runs at a time (default: 2)")
+    add_flag(builds, "jobs", type=cli.positive_int, help="training runs at a time (default: one for each core)")
     cli.add_place(tables, "write", nargs="*", metavar="FILE", help="renew the tables in these files")
     return flags
 

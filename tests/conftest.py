@@ -7,6 +7,7 @@ import commands
 import pytest
 import torch
 
+from hw_common.commands import comparison
 from hw_common.runs import figures
 
 torch.set_num_threads(1)
@@ -18,6 +19,12 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def one_job(monkeypatch):
+    """Comparisons train in this process unless a test sets --jobs, because new processes take seconds to start."""
+    monkeypatch.setattr(comparison, "default_jobs", lambda: 1)
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def add_kernels_flag(group: argparse._ActionsContainer) -> None:
     add_flag(group, "kernels", choices=("plain", "fast"), default="fast", help=text)
 
 
-def add_run_flags(parser: argparse.ArgumentParser, threads: str = "all cores, shared evenly") -> None:
+def add_run_flags(parser: argparse.ArgumentParser, threads: str = "as many as the work in a step keeps busy") -> None:
     """Adds the flags of a run that all homeworks share; `threads` describes the default number of threads."""
     group = parser.add_argument_group("run")
     add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_common.commands import cli
-from hw_common.commands.train_all import TrainingsFailed, train_all
+from hw_common.commands.train_all import TrainingsFailed, default_jobs, train_all
 from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import files
 from hw_common.runs.config import check_same_arguments, describe
@@ -113,9 +113,14 @@ class Comparison:
 def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
     """Adds the flags of every comparison: --seeds, --jobs and --name; `name` is the help text of --name."""
     cli.add_flag(parser, "seeds", type=cli.non_negative_int, nargs="+", default=[42], help="seeds (default: 42)")
-    jobs = "number of training runs at a time; they share the cores"
-    cli.add_running(parser, "jobs", type=cli.positive_int, default=1, help=jobs)
+    add_jobs_flag(parser)
     cli.add_running(parser, "name", type=cli.run_name, help=name)
+
+
+def add_jobs_flag(parser: argparse._ActionsContainer) -> None:
+    """Adds the flag --jobs."""
+    text = "number of training runs at a time; they share the cores (default: one for each core and 6 GB of memory)"
+    cli.add_running(parser, "jobs", type=cli.positive_int, default=default_jobs(), help=text)
 
 
 def parse(

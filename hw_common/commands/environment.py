@@ -13,6 +13,9 @@ def set_up() -> None:
     _name_user()
     os.environ["MPLBACKEND"] = "Agg"  # figures are written into files; any other value might not even be importable
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # A thread that waits for the others spins for up to 0.3 ms and then sleeps. By default, it would spin for several
+    # milliseconds. Beside busy programs, a small step on two threads would then take up to twenty times longer.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     # Commands report problems as one line of their own. `python -W` still shows the warnings of libraries.
     if not sys.warnoptions:
         warnings.simplefilter("ignore", append=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.commands.comparison import Comparison
+from hw_common.commands.comparison import Comparison, add_jobs_flag
 from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, signal_of
@@ -27,7 +27,7 @@ def parser(homework: str, description: str | None, jobs: bool = True) -> cli.Par
     add_flag(flags, "data_dir", role=Role.PLACE, help="folder of the data sets of --profile full")
     cli.add_results_dir_flag(flags)
     if jobs:
-        add_flag(flags, "jobs", type=cli.positive_int, default=2, help="number of training runs at a time (default: 2)")
+        add_jobs_flag(flags)
     return flags
 
 

@@ -1,5 +1,6 @@
 """Runs one training command with many sets of flags, several at a time; finished runs are not repeated."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hw_common.commands.training_command import ResumableCommand
+from hw_common.runs import launch
 from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError, signal_of
 from hw_common.runs.run_folder import Run
 
 _POLL_SECONDS = 0.1
+_BYTES_PER_JOB = 6e9  # memory of the largest training run, speech recognition with batches of 64 clips
 
 
 class TrainingsFailed(UserError):
@@ -22,6 +25,16 @@ class TrainingsFailed(UserError):
         self.finished = finished
 
 
+def default_jobs() -> int:
+    """The default of --jobs: one training run for each core, but not more than the memory can hold.
+
+    Training runs side by side on one thread each finish sooner than one after another on all cores, because their
+    threads do not wait for one another.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(available_cores(), int(memory / _BYTES_PER_JOB)))
+
+
 def train_all(
     command: ResumableCommand, wanted: Mapping[str, Sequence[str]], results_dir: Path, jobs: int, logs: Path
 ) -> dict[str, Run]:
@@ -29,10 +42,10 @@ def train_all(
 
     Args:
         command: the command that trains.
-        wanted: the flags of each run, without --results_dir and --name, by the name of its run folder. Runs whose
-            flags do not contain --threads share the cores evenly.
+        wanted: the flags of each run, without --results_dir and --name, by the name of its run folder.
         results_dir: folder of all run folders.
-        jobs: number of runs at a time. With 1, they run in this process; otherwise, each runs in a new process.
+        jobs: number of runs at a time. With 1, they run in this process; otherwise, each runs in a new process, and
+            the processes share the cores evenly.
         logs: folder for the output of the new processes, <name>.log.
 
     Raises:
@@ -41,8 +54,7 @@ def train_all(
         KeyboardInterrupt: Ctrl-C or SIGTERM with several jobs, after all active runs have saved.
         Stopped: Ctrl-C or SIGTERM with a single job, after the active run has saved.
     """
-    threads = max(1, available_cores() // jobs)
-    argvs = {name: command.flags_to_finish(flags, results_dir, name, threads) for name, flags in wanted.items()}
+    argvs = {name: command.flags_to_finish(flags, results_dir, name) for name, flags in wanted.items()}
     missing = {name: argv for name, argv in argvs.items() if argv}
     failures = _train_here(command, missing) if jobs == 1 else _train_in_processes(command, missing, jobs, logs)
     finished = {name: results_dir / command.homework / name for name in wanted if name not in failures}
@@ -70,13 +82,14 @@ def _train_in_processes(
 ) -> dict[str, str]:
     """Trains `jobs` at a time; returns a message for each run that failed, by its name."""
     waiting = list(missing.items())
+    threads = max(1, launch.most_threads() // max(1, min(jobs, len(missing))))
     running: dict[str, subprocess.Popen[bytes]] = {}
     failures = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 name, argv = waiting.pop(0)
-                running[name] = _start(command, argv, logs / f"{name}.log")
+                running[name] = _start(command, argv, logs / f"{name}.log", threads)
             time.sleep(_POLL_SECONDS)
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 status = running.pop(name).returncode
@@ -94,8 +107,10 @@ def _train_in_processes(
     return failures
 
 
-def _start(command: ResumableCommand, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def _start(command: ResumableCommand, argv: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
+    """Starts a training run on at most `threads` threads if `argv` does not set their number."""
     # In a new session, the training gets no Ctrl-C from the terminal, only the signal that this process forwards.
     with open(log, "a") as output:
         argv = [sys.executable, "-m", command.name, *argv]
-        return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        limited = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=limited)

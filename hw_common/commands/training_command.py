@@ -110,14 +110,13 @@ class ResumableCommand(ABC):
             return
         self.train(arguments)
 
-    def flags_to_finish(self, flags: Sequence[str], results_dir: Path, name: str, threads: int | None) -> list[str]:
+    def flags_to_finish(self, flags: Sequence[str], results_dir: Path, name: str) -> list[str]:
         """Returns the command line that trains or resumes the run called `name`; an empty list if it is finished.
 
         Args:
             flags: flags of the training run, without --results_dir and --name.
             results_dir: folder of all run folders.
             name: name of the run folder.
-            threads: threads of a new run if `flags` do not set them; None for the command's own default.
 
         Raises:
             UserError: a flag is wrong, or a run folder of that name was made with other flags.
@@ -126,8 +125,6 @@ class ResumableCommand(ABC):
         flags = [*flags, "--results_dir", str(results_dir), "--name", name]
         arguments = self.parse(flags)
         if not (folder / CONFIG).is_file():
-            if threads is not None and not arguments.threads:
-                flags += ["--threads", str(threads)]
             return [*flags, "--overwrite"]  # removes what is left of a run that was killed as it started
         run = Run.open(folder, self.homework)
         compared = {**vars(arguments), "threads": run.arguments.get("threads")}
@@ -148,7 +145,7 @@ class ResumableCommand(ABC):
 
         Arguments and errors are those of `main` and `flags_to_finish`.
         """
-        argv = self.flags_to_finish(flags, results_dir, name, threads=None)
+        argv = self.flags_to_finish(flags, results_dir, name)
         if argv:
             self.main(argv)
         return Run.open(results_dir / self.homework / name, self.homework)

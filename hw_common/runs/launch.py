@@ -1,9 +1,10 @@
-"""How this process was started: alone, or by torchrun as one of several. Imports no torch."""
+"""How this process was started: alone or by torchrun as one of several, and with how many cores. Imports no torch."""
 
 import os
 import re
 from dataclasses import dataclass
 
+from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError
 
 _LARGEST = 2**16  # more processes than anybody starts
@@ -53,6 +54,13 @@ def read() -> Launch:
         if not re.fullmatch(r"[\w.:%-]+", address):
             raise _wrong("MASTER_ADDR", address, "the name or address of a machine")
     return Launch(world_size, rank, local_world_size, local_rank)
+
+
+def most_threads() -> int:
+    """The largest number of CPU threads for this process: its share of the cores, at most OMP_NUM_THREADS if set."""
+    cores = max(1, available_cores() // read().local_world_size)
+    limit = "" if by_torchrun() else os.environ.get("OMP_NUM_THREADS", "")  # torchrun sets it to 1
+    return min(cores, int(limit)) if re.fullmatch("[1-9][0-9]*", limit) else cores
 
 
 def _number(name: str, smallest: int, largest: int, default: int) -> int:

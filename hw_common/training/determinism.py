@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hw_common.runs.config import available_cores
+from hw_common.runs import launch
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 
@@ -19,7 +19,7 @@ def set_up(seed: int, device: str, threads: int | None) -> torch.device:
     Args:
         seed: the seed of all generators.
         device: "auto", "cpu" or "cuda".
-        threads: CPU threads of this process; None for an equal share of the machine's cores.
+        threads: CPU threads of this process; None for as many as `launch.most_threads` returns.
 
     Raises:
         UserError: there is no GPU, or fewer GPUs than processes.
@@ -44,7 +44,7 @@ def set_up(seed: int, device: str, threads: int | None) -> torch.device:
         torch.backends.cuda.enable_cudnn_sdp(False)
         # Filling new tensors with NaN takes time and would only expose reads of uninitialized memory.
         setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (unknown to the type stubs)
-    torch.set_num_threads(threads or max(1, available_cores() // distributed.local_world_size()))
+    torch.set_num_threads(threads or launch.most_threads())
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -21,6 +21,7 @@ from hw_common.training import determinism, distributed
 from hw_common.training.loop import Fitted, Row, Training, fit
 from hw_common.training.memory import keep_freed_memory
 from hw_common.training.precision import autocast
+from hw_common.training.threads import threads_for
 
 Optimizer = torch.optim.Optimizer
 Result = TypeVar("Result")
@@ -47,7 +48,7 @@ class RunSettings:
     precision: str  # "fp32", or "bf16" for automatic mixed precision
     seed: int  # fixes every random choice
     device: str  # "auto", "cpu" or "cuda"
-    threads: int | None  # CPU threads of each process; None for an equal share of the cores
+    threads: int | None  # CPU threads of each process; None for a number chosen from the work in a step
     results_dir: Path  # run folders are made in <results_dir>/<homework>
     name: str  # name of the run folder
     resume: Path | None  # run folder to resume; None for a new run
@@ -88,6 +89,8 @@ def run_experiment(
     distributed.start(device)
     try:
         experiment = prepare(device)
+        if settings.threads is None:
+            torch.set_num_threads(threads_for(experiment, device))
         if settings.dry_run:
             return _dry_run(settings.precision, experiment, device)
         return _train(homework, command, settings, experiment, device)

@@ -11,11 +11,12 @@ import pytest
 
 from hw_common.commands import cli, train_all
 from hw_common.commands.training_command import TrainingCommand
+from hw_common.runs import launch
 from hw_common.runs.errors import UserError
 from hw_common.runs.roles import Role
 
 STUB = """
-import argparse, json, signal, sys, time
+import argparse, json, os, signal, sys, time
 from pathlib import Path
 flags = argparse.ArgumentParser()
 for name in ("results_dir", "name", "resume", "data_dir", "do", "threads"):
@@ -25,8 +26,9 @@ given = flags.parse_args()
 folder = Path(given.resume or f"{given.results_dir}/hw_stub/{given.name}")
 if not given.resume:
     folder.mkdir(parents=True)
-    own = {"do": given.do, "name": given.name, "threads": int(given.threads)}
-    config = {"schema": 1, "homework": "hw_stub", "command": "hw_stub.train", "arguments": own}
+    own = {"do": given.do, "name": given.name, "threads": given.threads and int(given.threads)}
+    config = {"schema": 1, "homework": "hw_stub", "command": "hw_stub.train", "arguments": own,
+              "limit": os.environ.get("OMP_NUM_THREADS")}
     (folder / "config.json").write_text(json.dumps(config))
     if given.do == "fail":
         sys.exit("error: it went wrong")
@@ -126,9 +128,24 @@ def test_a_signal_reaches_the_running_trainings(stub, tmp_path):
     assert logs(tmp_path, "a", "b") == ["resumed ", "resumed "]
 
 
-@pytest.mark.parametrize(("jobs", "given", "expected"), [(2, [], None), (2, ["--threads", "7"], 7)])
-def test_trainings_share_the_cores(stub, tmp_path, monkeypatch, jobs, given, expected):
-    monkeypatch.setattr(train_all, "available_cores", lambda: 6)
-    train_all.train_all(stub, {"a": ["--do", "finish", *given]}, tmp_path, jobs, tmp_path)
+@pytest.mark.parametrize(
+    ("jobs", "runs", "limit"), [(2, "abc", "3"), (4, "ab", "3"), (3, "abc", "2"), (9, "abcdefgh", "1")]
+)
+def test_runs_side_by_side_share_the_cores(stub, tmp_path, monkeypatch, jobs, runs, limit):
+    monkeypatch.setattr(launch, "most_threads", lambda: 6)
+    train_all.train_all(stub, dict.fromkeys(runs, ["--do", "finish"]), tmp_path, jobs, tmp_path)
+    configs = [json.loads((tmp_path / "hw_stub" / name / "config.json").read_text()) for name in runs]
+    assert {(config["limit"], config["arguments"]["threads"]) for config in configs} == {(limit, None)}
+
+
+def test_given_threads_are_kept(stub, tmp_path):
+    train_all.train_all(stub, {"a": ["--do", "finish", "--threads", "7"]}, tmp_path, 2, tmp_path)
     config = json.loads((tmp_path / "hw_stub" / "a" / "config.json").read_text())
-    assert config["arguments"]["threads"] == (expected or 3)
+    assert config["arguments"]["threads"] == 7
+
+
+@pytest.mark.parametrize(("cores", "gigabytes", "jobs"), [(4, 64, 4), (4, 13, 2), (4, 2, 1), (1, 64, 1)])
+def test_cores_and_memory_decide_how_many_run_at_a_time(monkeypatch, cores, gigabytes, jobs):
+    monkeypatch.setattr(train_all, "available_cores", lambda: cores)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": gigabytes * 10**6}.get)
+    assert train_all.default_jobs() == jobs

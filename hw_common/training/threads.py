@@ -1,0 +1,59 @@
+"""The number of CPU threads of a training run, chosen from the work in a step.
+
+Threads wait for one another dozens of times in each step, and they wait by spinning. For little work, this takes longer
+than the threads save, and much longer when other programs use the cores.
+"""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hw_common.runs import launch
+from hw_common.training import distributed
+from hw_common.training.batches import Tensors
+from hw_common.training.determinism import generator_states, restore_generators
+from hw_common.training.loop import LossFunction, Training
+
+# Multiply-adds of a step's forward pass that are worth a thread, measured by `python benchmarks/threads.py`.
+WORK_PER_THREAD = 25e6
+
+
+def threads_for(training: Training, device: torch.device) -> int:
+    """Returns the number of threads for the steps of `training`: all that this process may use, if the work is enough.
+
+    All processes that train together get the same number.
+    """
+    most = launch.most_threads()
+    if device.type != "cpu" or most == 1:
+        return most
+    batch = next(iter(training.batches.epoch(0)))
+    own = float(count_multiply_adds(training.model, training.loss_function, batch))
+    [work] = distributed.sum_over_processes(torch.tensor([own], dtype=torch.float64)).tolist()
+    return max(1, min(most, int(work / distributed.world_size() / WORK_PER_THREAD)))
+
+
+def count_multiply_adds(model: nn.Module, loss_function: LossFunction, batch: Tensors) -> int:
+    """Counts the multiply-adds of the forward pass in matrix products, convolutions and LSTMs.
+
+    It computes the loss of the batch's first row in eval mode, and multiplies the count by the number of rows. The
+    model and the random generators do not change.
+    """
+    generators, mode = generator_states(), model.training
+    model.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_LSTM) as counter:
+            loss_function(model, tuple(tensor[:1] for tensor in batch))
+    finally:
+        model.train(mode)
+        restore_generators(generators)
+    return counter.get_total_flops() // 2 * len(batch[0])
+
+
+def _lstm_flops(
+    inputs: torch.Size, weight_ih: torch.Size, weight_hh: torch.Size, *others: object, **named: object
+) -> int:
+    """Floating-point operations of one direction of one LSTM layer; `inputs` has the shape (L, B, features)."""
+    return 2 * inputs[0] * inputs[1] * (weight_ih.numel() + weight_hh.numel())
+
+
+_LSTM = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
