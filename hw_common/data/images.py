@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -70,18 +71,20 @@ def decode(content: bytes, name: str, shorter_side: int | None = None) -> Image.
         _check(image, name)
         size = image.size
         if shorter_side is not None and min(size) > shorter_side:
-            size = _reduced(size, shorter_side)
-            image.draft("RGB", size)  # lets JPEG decode large photos at a half, a quarter or an eighth of their size
+            # JPEG decodes large photos at a half, a quarter or an eighth of their size.
+            image.draft("RGB", _reduced(size, shorter_side))
+        is_reduced = image.size != size
         image.load()
-        _check(image, name)  # again, because an icon's size is only known now
+        _check(image, name)  # again, because the size of an icon or of a rotated TIFF file is only known now
+        size = size if is_reduced else image.size
         orientation = _orientation(image)
         shown = _on_white(_to_eight_bits(image, content, name))
         if orientation in _TRANSPOSED:
             shown = shown.transpose(_TRANSPOSED[orientation])
             size = size[::-1] if orientation >= 5 else size
-    if shorter_side is None or shown.size == size:
+    if shorter_side is None or min(size) <= shorter_side:
         return shown
-    return shown.resize(size, Image.Resampling.BILINEAR)
+    return shown.resize(_reduced(size, shorter_side), Image.Resampling.BILINEAR)
 
 
 def _check(image: Image.Image, name: str) -> None:
@@ -101,8 +104,8 @@ def _misread_layout(image: TiffImagePlugin.TiffImageFile) -> str | None:
     if image.tag_v2.get(_PLANES) == _SEPARATE_PLANES:
         if not is_packed and _tag(image, _BITS) == 16 and image.mode != "I;16":
             return "colours of 16 bits in separate planes"
-        if image.mode in ("LA", "La"):
-            return "an alpha channel in a separate plane"
+        if image.mode in ("LA", "La", "LAB"):
+            return "colours or transparency in separate planes"
     if is_packed and image.tag_v2.prefix == b"MM" and image.mode in ("I", "F"):
         return "compressed big-endian numbers"
     return None
@@ -141,7 +144,7 @@ def _to_eight_bits(image: Image.Image, content: bytes, name: str) -> Image.Image
 def _scaled(image: Image.Image, levels: np.ndarray, is_signed: bool, name: str) -> np.ndarray:
     """Scales grey levels to uint8 by the range or by the number of bits that the file declares."""
     darkest, brightest = _tag(image, _DARKEST), _tag(image, _BRIGHTEST)
-    if darkest is not None and brightest is not None and float(darkest) < float(brightest):
+    if darkest is not None and brightest is not None and 0 < float(brightest) - float(darkest) < math.inf:
         shares = levels.astype(np.float64)
         shares -= float(darkest)
         shares *= 255 / (float(brightest) - float(darkest))
@@ -194,7 +197,7 @@ def _errors_named(content: bytes, name: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} claims too many pixels: {error}") from error
     except UnidentifiedImageError as error:
-        if content[:4] in (b"II*\0", b"MM\0*"):
+        if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # TIFF and BigTIFF
             raise UserError(
                 f"{name} is a TIFF file that is damaged or has pixels of a kind that Pillow cannot read; "
                 "convert it to PNG"

@@ -38,7 +38,13 @@ COMPRESSED, BIG = {259: ("H", [8])}, ">"
          "has colours of 16 bits in separate planes, which Pillow decodes wrongly; convert it to PNG"),
         (tiff([GREY.tobytes(), GREY.tobytes()], 8,
               {**COMPRESSED, 277: ("H", [2]), 258: ("H", [8] * 2), 338: ("H", [2]), 284: ("H", [2])}),
-         "has an alpha channel in a separate plane, which Pillow decodes wrongly"),
+         "has colours or transparency in separate planes, which Pillow decodes wrongly"),
+        (tiff([COLOUR[:, :, c].tobytes() for c in range(3)], 8,
+              {262: ("H", [8]), 277: ("H", [3]), 258: ("H", [8] * 3), 284: ("H", [2])}),
+         "has colours or transparency in separate planes, which Pillow decodes wrongly"),
+        (tiff([GREY.astype("<f4").tobytes()], 32,
+              {339: ("H", [3]), 340: ("f", [0.0]), 341: ("f", [float("inf")])}),
+         "has floating-point numbers as pixels and does not declare which of them is white"),
         (tiff([GREY.astype(">i2").tobytes()], 16, {**COMPRESSED, 339: ("H", [2])}, BIG),
          "has compressed big-endian numbers, which Pillow decodes wrongly"),
         (png(8, 0, [bytes(9)] * 3, 9, (b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 0, 0, 0, 0))),
@@ -82,6 +88,15 @@ def test_a_photo_is_reduced_as_it_is_shown(orientation):
     exif[0x0112] = orientation
     photo = encoded(Image.linear_gradient("L").resize((1001, 1005)), "JPEG", exif=exif)
     assert images.decode(photo, "photo", 250).size == ((250, 251) if orientation < 5 else (251, 250))
+
+
+@pytest.mark.parametrize(
+    "declared", [{274: ("H", [6])}, {700: ("B", b'<x tiff:Orientation="6"/>')}], ids=["tag", "XMP"]
+)
+def test_a_tiff_file_is_reduced_as_it_is_shown(declared):
+    grey = bytes(8 * 60)
+    shown = images.decode(tiff([grey], 8, declared, width=60), "scan", 4)
+    assert shown.size == (4, 30)
 
 
 DECODE = """

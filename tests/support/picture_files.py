@@ -39,7 +39,7 @@ def png(bits: int, kind: int, rows: Sequence[bytes], width: int, *chunks: tuple[
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunk(*c) for c in chunks) + pixels + chunk(b"IEND", b"")
 
 
-Tags = dict[int, tuple[str, Sequence[float]]]  # number → type (H: 16 bits, L: 32 bits, f: float) and values
+Tags = dict[int, tuple[str, Sequence[float]]]  # number → type (B, H and L: 8, 16 and 32 bits, f: float) and values
 
 
 def tiff(planes: Sequence[bytes], bits: int, tags: Tags | None = None, order: str = "<", width: int = 8) -> bytes:
@@ -60,7 +60,7 @@ def tiff(planes: Sequence[bytes], bits: int, tags: Tags | None = None, order: st
         raw = struct.pack(f"{order}{len(values)}{kind}", *values)
         here = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(f"{order}I", after + len(apart))
         apart += raw if len(raw) > 4 else b""
-        table += struct.pack(f"{order}HHI", number, {"H": 3, "L": 4, "f": 11}[kind], len(values)) + here
+        table += struct.pack(f"{order}HHI", number, {"B": 1, "H": 3, "L": 4, "f": 11}[kind], len(values)) + here
     start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
     return start + struct.pack(f"{order}H", len(entries)) + table + bytes(4) + apart + b"".join(planes)
 
@@ -143,6 +143,9 @@ FORMATS: dict[str, Picture] = {
     "png alpha 16 bits": Picture(png(16, 6, [row.tobytes() for row in (_RGBA * 257.0).astype(">u2")], 8), HOLED),
     "png grey alpha": Picture(
         encoded(Image.merge("LA", [_GREY_IMAGE, Image.fromarray(_ALPHA)]), "PNG"), _on_white(GREY)
+    ),
+    "png grey alpha 16 bits": Picture(
+        png(16, 4, [row.tobytes() for row in (np.dstack([GREY, _ALPHA]) * 257.0).astype(">u2")], 8), _on_white(GREY)
     ),
     "png half transparent": Picture(
         encoded(np.dstack([GREY * 0, GREY * 0, GREY * 0, 255 - GREY]), "PNG"), GREY, tolerance=1
