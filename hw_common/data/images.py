@@ -145,10 +145,11 @@ def _scaled(image: Image.Image, levels: np.ndarray, is_signed: bool, name: str) 
     """Scales grey levels to uint8 by the range or by the number of bits that the file declares."""
     darkest, brightest = _tag(image, _DARKEST), _tag(image, _BRIGHTEST)
     if darkest is not None and brightest is not None and 0 < float(brightest) - float(darkest) < math.inf:
-        shares = levels.astype(np.float64)
-        shares -= float(darkest)
-        shares *= 255 / (float(brightest) - float(darkest))
-        return np.nan_to_num(shares, copy=False, nan=0.0).clip(0, 255, out=shares).round(out=shares).astype(np.uint8)
+        with np.errstate(all="ignore"):  # a file may hold NaN, which becomes black, and infinity
+            shares = levels.astype(np.float64)
+            shares -= float(darkest)
+            shares *= 255 / (float(brightest) - float(darkest))
+            return np.nan_to_num(shares, copy=False).clip(0, 255, out=shares).round(out=shares).astype(np.uint8)
     bits = _tag(image, _BITS) or (16 if image.format in _SCALED_TO_16_BITS or image.mode.startswith("I;16") else 32)
     if image.mode == "F" or bits > 16 or image.format not in ("TIFF", *_SCALED_TO_16_BITS):
         kind = "floating-point numbers" if image.mode == "F" else f"whole numbers of {bits} bits"
