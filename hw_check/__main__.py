@@ -1,66 +1,110 @@
-"""`python -m hw_check [FOLDER]`: grades the layers and networks in a folder, function by function (eecs545-w20-hw4)."""
+"""`python -m hw_check SHEET FOLDER`: grades what a student has handed in, function by function."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from hw_check.sheets import NAMES
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
+from hw_common.runs.errors import UserError
 
-_OURS = Path(__file__).resolve().parents[1] / "hw_numpy"
-_DESCRIPTION = """\
-Grades layers.py, softmax.py, cnn.py, rnn_layers.py and rnn.py in FOLDER (default: our own) with the sheet's points.
+_DESCRIPTION = f"""\
+Grades the files that a student has handed in, with the sheet's points. SHEET is one of:
+  {", ".join(NAMES)} (the default)
 
-  python -m hw_check                          grades our own files: full points
-  python -m hw_check submissions/student_17   grades a student's files
-  python -m hw_numpy.check                    the command's old name
+  python -m hw_check eecs545-w20-hw4 submissions/student_17              grades one student
+  python -m hw_check eecs545-w20-hw4 submissions --all --out grades      grades every folder in submissions
+  python -m hw_check                                                     grades our own files: full points
+  python -m hw_numpy.check FOLDER                                        the old name for eecs545-w20-hw4
 
-Every function is called with random shapes and numbers. The results are compared with ours, and the gradients with
-centred differences of the student's own function.
-Full points: everything is right. Three quarters: the numbers are right, but an argument is changed in place or float32
-does not stay float32. Half: only special cases are wrong. A function that fails only because it uses a wrong function
-gets full points and a note.
+Every function is called with random shapes and numbers, and its results are compared with ours. What the sheet asks for
+gets points; what came with the course's files is checked, and gives and takes none. A mistake costs points in one
+function only: other functions are tested with right ones in its place. docs/grading.md explains the points.
 
-The files run in separate processes with limits on time and memory. If a function crashes or never ends, only that
-function fails. This is no sandbox; if you do not trust the code, check it in a container.
-Exit status: 0 if everything passed, 1 if something failed, 2 for wrong use.
+What this is not: a judge of derivations, figures and trainings, and a perfect prison. The files run in processes of
+their own with limits on time and memory, in a copy of their folder, and neither our answers nor the way to them are in
+these processes. As root on Linux they also lose their rights, the network and the sight of our files; on other systems
+(macOS, Windows) fewer limits hold. The report says which ones held. Grade code of people whom you do not trust at all
+in a container.
+Exit status: 0 for full points, 1 for less, 2 for wrong use; with --all, 0 once all students are graded.
 """
 
 
 def parser() -> cli.Parser:
     """All flags."""
-    flags = cli.Parser("python -m hw_check", _DESCRIPTION, usage="%(prog)s [FOLDER] [flags]")
-    flags.add_argument(
-        "folder", type=Path, nargs="?", default=_OURS, metavar="FOLDER", help="folder with the files to grade"
-    )
+    flags = cli.Parser("python -m hw_check", _DESCRIPTION, usage="%(prog)s [SHEET] [FOLDER] [flags]")
+    flags.add_argument("places", nargs="*", metavar="[SHEET] [FOLDER]", help="the sheet, and the folder with the files")
     add_flag(flags, "seed", type=cli.non_negative_int, default=0, help="seed of the shapes and numbers (default: 0)")
     add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="time limit for each function (default: 10)")
     add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
+    add_flag(flags, "html", type=Path, default=None, help="also write a page for the student into this file")
+    add_flag(flags, "all", action="store_true", help="FOLDER holds a folder for each student")
+    add_flag(flags, "out", type=Path, default=None, help="with --all: folder for the results (default: grades/SHEET)")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="with --all: students at the same time (default: 2)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the report; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    from hw_check import report  # slow: imports NumPy
-    from hw_check.grading import grade
+    flags = parser()
+    arguments = flags.parse_args(argv)
+    name, folder = _places(flags, arguments.places)
+    if arguments.all:
+        if folder is None or arguments.json or arguments.html:
+            flags.error("--all needs FOLDER, and writes JSON and HTML by itself")
+        from hw_check.many import grade_all
 
-    rows, file = [], ""
-    if not arguments.json:
+        return grade_all(
+            name, folder, arguments.out or Path("grades", name), arguments.seed, arguments.seconds, arguments.jobs
+        )
+    if arguments.out:
+        flags.error("--out is for --all; a single report is printed, and --html writes its page")
+    return _grade_one(name, folder, arguments.seed, arguments.seconds, arguments.json, arguments.html)
+
+
+def _places(flags: cli.Parser, places: Sequence[str]) -> tuple[str, Path | None]:
+    """The sheet and the folder, either of which may be left out."""
+    if len(places) > 2:
+        flags.error(f"too many arguments: {' '.join(places)}; expected SHEET and FOLDER")
+    name, *rest = places if places and places[0] in NAMES else (NAMES[0], *places)
+    if len(rest) > 1:
+        raise UserError(f"there is no sheet {rest[0]}; expected one of {', '.join(NAMES)}")
+    return name, Path(rest[0]) if rest else None
+
+
+def _grade_one(name: str, folder: Path | None, seed: int, seconds: float, as_json: bool, html: Path | None) -> int:
+    """Grades one student and prints the report line by line."""
+    from hw_check import report  # slow: imports NumPy
+    from hw_check.rows import is_complete
+    from hw_check.sandbox import Sandbox
+    from hw_check.sheets import sheet
+    from hw_check.submission import copied, find
+    from hw_common.runs import files
+
+    graded = sheet(name)
+    folder = folder or graded.example
+    assert folder is not None  # every sheet that can be graded has an example
+    found, rows, file = find(folder, graded.files), [], ""
+    if not as_json:
         print(report.HEADER)
-    for row in grade(arguments.folder, arguments.seed, arguments.seconds):
-        rows.append(row)
-        if arguments.json:
-            continue
-        if row.file != file:
-            file = row.file
-            print(arguments.folder / file)
-        print(report.line(row), flush=True)
-    if arguments.json:
-        print(json.dumps(report.as_json(rows, arguments.seed), indent=2, ensure_ascii=False))
+    with Sandbox(graded.runner, graded.preload) as sandbox, copied(found) as copy:
+        for row in graded.grade(copy, seed, seconds, sandbox):
+            rows.append(row)
+            if as_json:
+                continue
+            if row.file != file:
+                file = row.file
+                print(found / file)
+            print(report.line(row), flush=True)
+        limits = sandbox.limits
+    if as_json:
+        print(json.dumps(report.as_json(rows, graded, seed, limits), indent=2, ensure_ascii=False))
     else:
-        print(report.total(rows))
-    return 0 if report.is_complete(rows) else 1
+        print(report.ran_with(limits), report.total(rows, graded), sep="\n")
+    if html:
+        files.write_bytes(html, report.page(rows, graded, folder.resolve().name, seed).encode())
+    return 0 if is_complete(rows) else 1
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The report of a check, as a table or as JSON."""
+"""The report of a check: a table for the terminal, JSON, and a page for the student."""
 
 import dataclasses
+import html
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from hw_check.judge import Row
-from hw_check.sheet import POINTS_ELSEWHERE
+from hw_check.rows import Row, Sheet, is_complete
 
 _WIDTH, _INDENT = 120, 48  # characters
 
@@ -15,36 +15,91 @@ HEADER = f"{'':3} {'function':28}{'points':>8} {'error':>6} what was found, and 
 
 def line(row: Row) -> str:
     """The row of the table for a function."""
-    points = f"{row.points:g} / {row.of:g}" if row.of else "extra"
     error = "" if row.error is None else f"{row.error:.0e}"
-    found = row.status if row.status == "passed" else row.status.upper()
-    text = f"{found} {row.hint}" if row.hint else found
     tried = f"; tried: {', '.join(row.tried)}" if row.tried else ""
-    head = f"{row.question:3} {row.function:28}{points:>8} {error:>6}"
-    return textwrap.fill(f"{head} {text}{tried}", _WIDTH, subsequent_indent=" " * _INDENT)
+    head = f"{row.question:3} {row.function:28}{_points(row):>8} {error:>6}"
+    return textwrap.fill(f"{head} {_found(row)}{tried}", _WIDTH, subsequent_indent=" " * _INDENT)
 
 
-def is_complete(rows: Sequence[Row]) -> bool:
-    """Whether everything passed; functions that the sheet does not ask for may be missing."""
-    return all(row.status == "passed" or (row.status == "missing" and not row.of) for row in rows)
+def _points(row: Row) -> str:
+    return f"{row.points:g} / {row.of:g}" if row.of else "–"
 
 
-def total(rows: Sequence[Row]) -> str:
+def _found(row: Row) -> str:
+    status = row.status if row.status == "passed" else row.status.upper()
+    remarks = "".join(f"; remark: {remark}" for remark in row.remarks)
+    return f"{status} {row.hint}{remarks}" if row.hint else f"{status}{remarks}"
+
+
+def total(rows: Sequence[Row], sheet: Sheet) -> str:
     """The last line of the table."""
-    reached, most = sum(row.points for row in rows), sum(row.of for row in rows)
-    return (
-        f"{reached:g} of {most:g} points; {POINTS_ELSEWHERE} more are for the training in Q2c, Q3c and Q4d, "
-        "and the derivations of Q1 are for a person to read"
-    )
+    reached, most = points(rows)
+    return f"{reached:g} of {most:g} points; {sheet.elsewhere}"
 
 
-def as_json(rows: Sequence[Row], seed: int) -> dict[str, Any]:
+def points(rows: Sequence[Row]) -> tuple[float, float]:
+    """The points reached, and the most points."""
+    return round(sum(row.points for row in rows), 2), sum(row.of for row in rows)
+
+
+def ran_with(limits: Sequence[str]) -> str:
+    """A line about the limits under which the files ran."""
+    text = f"The files ran with: {', '.join(limits) or 'a time limit alone, as far as this system allows'}."
+    return textwrap.fill(text, _WIDTH)
+
+
+def as_json(rows: Sequence[Row], sheet: Sheet, seed: int, limits: Sequence[str]) -> dict[str, Any]:
     """The report as values that JSON can hold; an infinite error becomes null."""
     functions = []
     for row in rows:
-        values = dataclasses.asdict(row)
-        del values["sound"]
         error = row.error if row.error is not None and row.error < float("inf") else None
-        functions.append({**values, "tried": list(row.tried), "error": error})
-    reached, most = sum(row.points for row in rows), sum(row.of for row in rows)
-    return {"seed": seed, "points": reached, "of": most, "complete": is_complete(rows), "functions": functions}
+        lists = {"tried": list(row.tried), "remarks": list(row.remarks)}
+        functions.append({**dataclasses.asdict(row), **lists, "error": error})
+    reached, most = points(rows)
+    return {
+        "sheet": sheet.name, "seed": seed, "points": reached, "of": most, "complete": is_complete(rows),
+        "limits": list(limits), "functions": functions,
+    }  # fmt: skip
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; width: 100% }}
+td, th {{ border-top: 1px solid #ccc; padding: .4rem .6rem; text-align: left; vertical-align: top }}
+td:nth-child(3) {{ white-space: nowrap }}
+.passed {{ color: #060 }} .partly {{ color: #850 }} .failed, .missing, .unclear {{ color: #a00 }}
+small {{ color: #666 }}
+</style>
+<h1>{title}</h1>
+<p><strong>{reached:g} of {most:g} points.</strong> {elsewhere}.</p>
+<table>
+<tr><th>Question<th>Function<th>Points<th>What was found
+{rows}
+</table>
+<p><small>Seed {seed}. Remarks cost nothing unless they say so. A dash: the sheet gives no points for it.</small></p>
+</html>
+"""
+
+
+def page(rows: Sequence[Row], sheet: Sheet, student: str, seed: int) -> str:
+    """An HTML page for the student."""
+    reached, most = points(rows)
+    lines = []
+    for row in rows:
+        notes = "".join(f"<br><small>Remark: {html.escape(remark)}</small>" for remark in row.remarks)
+        tried = f"<br><small>Tried: {html.escape(', '.join(row.tried))}</small>" if row.tried else ""
+        found = f'<span class="{row.status}">{row.status}</span> {html.escape(row.hint)}{notes}{tried}'
+        lines.append(
+            f"<tr><td>{row.question}<td><code>{html.escape(row.function)}</code><br><small>{row.file}</small>"
+            f"<td>{_points(row)}<td>{found}"
+        )
+    return _PAGE.format(
+        title=html.escape(f"{sheet.name}: {student}"), reached=reached, most=most, elsewhere=sheet.elsewhere,
+        rows="\n".join(lines), seed=seed,
+    )  # fmt: skip

@@ -1,11 +1,13 @@
 """Messages between the checker and the process of a student's file: numbers and names only, never code.
 
 A message is a JSON header, followed by the bytes of the arrays that the header describes. Reading a message runs no
-code, and takes no more memory than the message has bytes, whatever its header claims. Imports the standard library and
-NumPy alone.
+code, and takes no more memory than the message has bytes, whatever its header claims. Both sides use this file. It
+imports the standard library and NumPy alone.
 """
 
 import json
+import socket
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,3 +106,38 @@ def _array(message: bytes, position: int, name: Any, shape: Any) -> tuple[np.nda
         raise ValueError("the message is shorter than its arrays")
     numbers = np.frombuffer(message, dtype, count, position)
     return numbers.reshape(shape).astype(np.dtype(name)), end
+
+
+def send(connection: socket.socket, value: Any) -> None:
+    """Sends one message; raises TimeoutError if the other side does not read it before the connection's timeout."""
+    message = encode(value)
+    connection.sendall(len(message).to_bytes(8, "big") + message)
+
+
+def receive(connection: socket.socket, seconds: float | None = None) -> Any:
+    """The next message, which must arrive completely within `seconds` (None: there is no limit).
+
+    Raises:
+        TimeoutError: it did not arrive in time.
+        EOFError: the other side closed the connection.
+        OverflowError: it is longer than LARGEST_MESSAGE.
+        ValueError: it is damaged.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    length = int.from_bytes(_take(connection, 8, deadline), "big")
+    if length > LARGEST_MESSAGE:
+        raise OverflowError
+    return decode(_take(connection, length, deadline))
+
+
+def _take(connection: socket.socket, count: int, deadline: float | None) -> bytes:
+    """The next `count` bytes."""
+    taken = bytearray()
+    while len(taken) < count:
+        if deadline is not None:
+            connection.settimeout(max(1e-3, deadline - time.monotonic()))
+        chunk = connection.recv(min(2**20, count - len(taken)))
+        if not chunk:
+            raise EOFError
+        taken += chunk
+    return bytes(taken)

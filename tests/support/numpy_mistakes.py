@@ -16,8 +16,8 @@ class Mistake:
         file: the file that defines it.
         old: text that occurs exactly once in the file; empty to append `new` to the file.
         new: text that replaces it.
-        hint: expected parts of the checker's hint.
-        share: expected share of the function's points.
+        hint: expected parts of the checker's hint or remarks.
+        share: expected share of the function's points; None if it depends on the seed.
     """
 
     function: str
@@ -25,7 +25,7 @@ class Mistake:
     old: str
     new: str
     hint: tuple[str, ...]
-    share: float = 0.0
+    share: float | None = 0.0
 
     def __str__(self) -> str:
         return f"{self.function}: {self.hint[0]}"
@@ -56,11 +56,11 @@ def rounds(mistakes: Sequence[Mistake]) -> Iterator[list[Mistake]]:
         left = [mistake for mistake in left if mistake not in first.values()]
 
 
-def _layer(function: str, old: str, new: str, *hint: str, share: float = 0.0) -> Mistake:
+def _layer(function: str, old: str, new: str, *hint: str, share: float | None = 0.0) -> Mistake:
     return Mistake(function, "layers.py", old, new, hint, share)
 
 
-def _rnn(function: str, old: str, new: str, *hint: str, share: float = 0.0) -> Mistake:
+def _rnn(function: str, old: str, new: str, *hint: str, share: float | None = 0.0) -> Mistake:
     return Mistake(function, "rnn_layers.py", old, new, hint, share)
 
 
@@ -79,53 +79,62 @@ _LOSS = "loss = -np.log(p[np.arange(N), y]).sum() / N"
 LAYERS = (
     _layer("fc_forward", "x.dot(w) + b", "x.dot(w)", "the bias b is not added"),
     _layer("fc_forward", "x.dot(w) + b", "x.dot(w) - b", "the bias b is subtracted"),
-    _layer("fc_forward", "x.dot(w) + b", "(x.dot(w) + b).astype(np.float64)", "out", "float32", share=0.75),
-    _layer("fc_forward", "x.dot(w) + b", "(x.dot(w) + b).squeeze()", "batch of one", share=0.5),
+    _layer("fc_forward", "x.dot(w) + b", "(x.dot(w) + b).squeeze()", "wrong only with one sample", share=0.75),
     _layer("fc_backward", "dx = dout.dot(w.T)", "dx = dout.dot(w)", "ValueError", "dx: w is used where its transpose"),
-    _layer("fc_backward", _DB, "db = np.sum(dout, axis=1)", "db: summed over the outputs"),
-    _layer("fc_backward", "dw = x.T.dot(dout)", "dw = x.T.dot(dout) / len(x)", "dw: is too small by the batch size N"),
-    _layer("fc_backward", _DB, "db = np.sum(dout, axis=0, keepdims=True)", "db: has shape (1, "),
-    _layer("fc_backward", _DB, "db = dout", "db: has shape", "not summed over axis 0"),
-    _layer("fc_backward", "dw = x.T.dot(dout)", "dw = dout.T.dot(x)", "dw: dw and its transpose"),
+    _layer("fc_backward", _DB, "db = np.sum(dout, axis=1)", "db: summed over the outputs", share=2 / 3),
+    _layer("fc_backward", "dw = x.T.dot(dout)", "dw = x.T.dot(dout) / len(x)", "dw: is too small by the batch size N",
+           share=2 / 3),
+    _layer("fc_backward", _DB, "db = dout", "db: has shape", "not summed over axis 0", share=2 / 3),
+    _layer("fc_backward", "dw = x.T.dot(dout)", "dw = dout.T.dot(x)", "dw: dw and its transpose", share=2 / 3),
     _layer("fc_backward", "return dx, dw, db", "return dx, dw", "returns 2 values, expected dx, dw, db"),
     _layer("relu_forward", "np.maximum(0, x)", "np.abs(x)", "absolute value"),
     _layer("relu_forward", "np.maximum(0, x)", "np.where(x > 0, x, 0.01 * x)", "leaky ReLU of slope 0.01"),
-    _layer("relu_forward", "np.maximum(0, x)", "np.maximum(0, x, out=x)", "x in place", share=0.75),
+    _layer("relu_forward", "np.maximum(0, x)", "np.maximum(0, x, out=x)", "x in place", share=0.9),
     _layer("relu_backward", "(x >= 0)", "(dout >= 0)", "the sign of dout decides"),
     _layer("relu_backward", "dout * (x >= 0)", "dout", "the mask of x > 0 is missing"),
-    _layer("relu_backward", "dx = dout * (x >= 0)", "dout[x < 0] = 0\n    dx = dout", "dout in place", share=0.75),
+    _layer("relu_backward", "dx = dout * (x >= 0)", "dout[x < 0] = 0\n    dx = dout", "dout in place", share=0.9),
     _layer("relu_backward", "dout * (x >= 0)", "dout * x * (x >= 0)", "multiplied by x"),
     _layer("conv_forward", "dot(w.reshape(F, -1).T)", "dot(w[:, :, ::-1, ::-1].reshape(F, -1).T)", "kernel is flipped"),
-    _layer("conv_forward", _CONV_ZEROS, _CONV_ZEROS.replace(", dtype=x.dtype", ""), "out", "float32", share=0.75),
     _layer("conv_forward", "return out, (x, w)", "return out.transpose(1, 0, 2, 3).reshape(out.shape), (x, w)",
            "channels mixed: reshape used where transpose was meant"),
     _layer("conv_forward", _CONV_ZEROS, "out = np.zeros((N, F, H, W), dtype=x.dtype)",
            "raises ValueError", "layers.py, line"),
-    _layer("conv_forward", f"{_PATCH}.reshape(N, -1)", f"{_PATCH}.reshape(N, -1) * (j % 2 == 0)", "differs"),
-    _layer("conv_backward", _DX_CONV, _DX_CONV.replace("+=", "="), "dx: = where += was meant"),
-    _layer("conv_backward", _DX_CONV, _DX_CONV.replace("w[f]", "w[f][:, ::-1, ::-1]"), "dx: the kernel is flipped, "),
-    _layer("conv_backward", _DW_CONV, _DW_CONV.replace("+=", "="), "dw: only the last output pixel's part"),
-    _layer("conv_backward", _DW_CONV, f"{_DW_CONV} / N", "dw: is too small by the batch size N"),
-    _layer("softmax_loss", _EXP, "p = np.exp(x)", "only with large scores", "is subtracted first", share=0.5),
-    _layer("softmax_loss", _LOSS, _LOSS.replace(" / N", ""), "loss: is too large by the batch size N", "factor 1/N"),
-    _layer("softmax_loss", "    dx /= N\n", "", "dx: is too large by the batch size N"),
-    _layer("softmax_loss", _EXP, "x -= x.max(axis=1, keepdims=True)\n    p = np.exp(x)", "x in place", share=0.75),
-    _layer("softmax_loss", "    dx[np.arange(N), y] -= 1\n", "", "dx: 1 is not subtracted at the right class"),
+    _layer("conv_forward", f"{_PATCH}.reshape(N, -1)", f"{_PATCH}.reshape(N, -1) * (j % 2 == 0)",
+           "is zero in some places"),
+    _layer("conv_backward", _DX_CONV, _DX_CONV.replace("+=", "="), "dx: = where += was meant", share=0.5),
+    _layer("conv_backward", _DX_CONV, _DX_CONV.replace("w[f]", "w[f][:, ::-1, ::-1]"), "dx: the kernel is flipped, ",
+           share=0.5),
+    _layer("conv_backward", _DW_CONV, _DW_CONV.replace("+=", "="), "dw: only the last output pixel's part", share=0.5),
+    _layer("conv_backward", _DW_CONV, f"{_DW_CONV} / N", "dw: is too small by the batch size N", share=0.5),
+    _layer("softmax_loss", _EXP, "p = np.exp(x)", "only with large scores", "is subtracted first", share=0.75),
+    _layer("softmax_loss", _LOSS, _LOSS.replace(" / N", ""), "loss: is too large by the batch size N", "factor 1/N",
+           share=0.5),
+    _layer("softmax_loss", "    dx /= N\n", "", "dx: is too large by the batch size N", share=0.5),
+    _layer("softmax_loss", _EXP, "x -= x.max(axis=1, keepdims=True)\n    p = np.exp(x)", "x in place", share=0.9),
+    _layer("softmax_loss", "    dx[np.arange(N), y] -= 1\n", "", "dx: 1 is not subtracted at the right class",
+           share=0.5),
     _layer("softmax_loss", "p.sum(axis=1, keepdims=True)", "p.sum(axis=0)", "loss, dx: softmax over the wrong axis"),
     _layer("softmax_loss", "p /= p.sum(axis=1, keepdims=True)", "p /= p.sum()", "loss, dx: softmax over all samples"),
-    _layer("softmax_loss", "-np.log", "np.log", "loss: has the wrong sign"),
+    _layer("softmax_loss", "-np.log", "np.log", "loss: has the wrong sign", share=0.5),
     _layer("max_pool_forward", _WINDOW, _WINDOW.replace("max", "mean"), "the average of a window"),
     _layer("max_pool_forward", _WINDOW, f"np.maximum(0, {_WINDOW})", "never below zero"),
-    _layer("max_pool_forward", _POOL_ZEROS, _POOL_ZEROS.replace(", dtype=x.dtype", ""), "float32", share=0.75),
-    _layer("max_pool_forward", _WINDOW, _WINDOW.replace("* stride", "* ph"), "raises ValueError"),
-    _layer("max_pool_backward", _DX_POOL, _DX_POOL.replace("+=", "="), "= where += was meant", "overlap", share=0.5),
+    _layer("max_pool_forward", _WINDOW, _WINDOW.replace("* stride", "* ph"), "raises ValueError", share=0.5),
+    _layer("max_pool_backward", _DX_POOL, _DX_POOL.replace("+=", "="), "= where += was meant", "overlap", share=0.75),
     _layer("max_pool_backward", _DX_POOL, f"{_DX_POOL_TIES} += dout[n, c, i, j] * (window == window.max())",
-           "every one of several equal maxima", share=0.5),
+           "every one of several equal maxima", share=0.9),
+    _layer("relu_forward", "np.maximum(0, x)", "np.clip(x, 0, 6)", "wrong only with large numbers", share=0.75),
+    _layer("fc_backward", "return dx, dw, db", "return np.clip(dx, -50, 50), dw, db", "dx: ", "large numbers",
+           share=11 / 12),
+    _layer("fc_backward", "return dx, dw, db", "return dw, dx, db", "dx: holds dw: the results are returned in another",
+           "dw: holds dx", share=1 / 3),
+    _layer("conv_forward", "return out, (x, w)", "return out.squeeze(), (x, w)",
+           "wrong only with one image, one filter, "
+           "one output pixel", share=0.5),
+    _layer("conv_forward", "range(out.shape[3]):\n            patch", "range(out.shape[3] - 1):\n            patch",
+           "wrong only at the last position of axis 3"),
     _layer("max_pool_backward", _DX_POOL, f"{_DX_POOL_TIES} = dout[n, c, i, j] * (window == window.max())",
-           "windows overwrite one another", "expected their sum", share=0.5),
+           "windows overwrite one another", "expected their sum", share=0.65),
     _layer("max_pool_backward", "window.argmax()", "window.argmin()", "the smallest number of a window"),
-    _layer("max_pool_backward", "dx = np.zeros_like(x)\n    for n in range(dout.shape[0])",
-           "dx = np.zeros(x.shape)\n    for n in range(dout.shape[0])", "dx: not of the input's type", share=0.75),
 )  # fmt: skip
 
 _LOSS_MASKED = "loss = -np.sum(counts * np.log(p[np.arange(N * T), words])) / N"
@@ -133,12 +142,17 @@ RNN_FORWARD = (
     _rnn("temporal_fc_forward", ".reshape(N, T, -1) + b", ".reshape(N, T, -1)", "the bias b is not added"),
     _rnn("temporal_fc_forward", ".reshape(N, T, -1) + b", ".reshape(T, N, -1).transpose(1, 0, 2) + b",
          "mixed: reshape used where transpose was meant"),
-    _rnn("temporal_softmax_loss", _LOSS_MASKED, _LOSS_MASKED.replace("counts * ", ""), "loss: the mask is ignored"),
-    _rnn("temporal_softmax_loss", "    dx *= counts[:, None]\n", "", "dx: the mask is ignored"),
-    _rnn("temporal_softmax_loss", _LOSS_MASKED, f"{_LOSS_MASKED} / T", "loss: averaged over time as well"),
-    _rnn("temporal_softmax_loss", _LOSS_MASKED, _LOSS_MASKED.replace("/ N", "/ counts.sum()"), "loss: averaged"),
-    _rnn("temporal_softmax_loss", _LOSS_MASKED, _LOSS_MASKED.replace(" / N", ""), "loss: it lacks the factor 1/N"),
-    _rnn("temporal_softmax_loss", "flat - flat.max(axis=1, keepdims=True)", "flat", "with large scores", share=0.5),
+    _rnn("temporal_softmax_loss", _LOSS_MASKED, _LOSS_MASKED.replace("counts * ", ""), "loss: the mask is ignored",
+         share=0.5),
+    _rnn("temporal_softmax_loss", "    dx *= counts[:, None]\n", "", "dx: the mask is ignored", share=0.5),
+    _rnn("temporal_softmax_loss", _LOSS_MASKED, f"{_LOSS_MASKED} / T", "loss: averaged over time as well", share=0.5),
+    _rnn("temporal_softmax_loss", _LOSS_MASKED, _LOSS_MASKED.replace("/ N", "/ counts.sum()"), "loss: averaged",
+         share=0.5),
+    _rnn("temporal_softmax_loss", _LOSS_MASKED, _LOSS_MASKED.replace(" / N", ""), "loss: it lacks the factor 1/N",
+         share=0.5),
+    _rnn("temporal_softmax_loss", "flat - flat.max(axis=1, keepdims=True)", "flat", "with large scores", share=0.75),
+    _rnn("temporal_softmax_loss", "dx *= counts[:, None]", "dx[~counts] = 0", "wrong only with masks of 0 and 1",
+         share=0.875),
     _rnn("rnn_step_forward", "np.tanh(x.dot(Wx) + prev_h.dot(Wh) + b)", "np.tanh(x.dot(Wx) + prev_h.dot(Wh))",
          "the bias b is not added"),
     _rnn("rnn_step_forward", "np.tanh(x.dot(Wx) + prev_h.dot(Wh) + b)", "x.dot(Wx) + prev_h.dot(Wh) + b",
@@ -149,9 +163,11 @@ RNN_FORWARD = (
 )  # fmt: skip
 RNN_BACKWARD = (
     _rnn("temporal_fc_backward", "flat.dot(w.T).reshape(N, T, D)", "flat.dot(w.T).reshape(T, N, D).transpose(1, 0, 2)",
-         "dx: right numbers at wrong positions"),
-    _rnn("temporal_fc_backward", "db = flat.sum(axis=0)", "db = dout.sum(axis=0)", "db: summed over the batch alone"),
-    _rnn("temporal_fc_backward", "db = flat.sum(axis=0)", "db = flat.mean(axis=0) * T", "db: is too small by"),
+         "dx: right numbers at wrong positions", share=2 / 3),
+    _rnn("temporal_fc_backward", "db = flat.sum(axis=0)", "db = dout.sum(axis=0)", "db: summed over the batch alone",
+         share=2 / 3),
+    _rnn("temporal_fc_backward", "db = flat.sum(axis=0)", "db = flat.mean(axis=0) * T", "db: is too small by",
+         share=2 / 3),
     _rnn("rnn_step_backward", "1 - next_h**2", "1 - next_h", "not 1 − next_h"),
     _rnn("rnn_step_backward", "da = dnext_h * (1 - next_h**2)", "da = dnext_h", "derivative of tanh", "is missing"),
     _rnn("rnn_step_backward", "dprev_h = da.dot(Wh.T)", "dprev_h = da.dot(Wh)", "dprev_h: Wh is used where its trans"),
@@ -167,7 +183,7 @@ RNN_BACKWARD = (
 )  # fmt: skip
 
 
-def _method(function: str, file: str, old: str, new: str, *hint: str, share: float = 0.0) -> Mistake:
+def _method(function: str, file: str, old: str, new: str, *hint: str, share: float | None = 0.0) -> Mistake:
     return Mistake(function, file, old, new, hint, share)
 
 
@@ -176,25 +192,39 @@ _CNN = ("ConvNet.__init__", "cnn.py"), ("ConvNet.loss", "cnn.py")
 _CAPTION = ("CaptioningRNN.loss", "rnn.py"), ("CaptioningRNN.sample", "rnn.py")
 NETWORKS = (
     _method(*_SOFTMAX[0], "weight_scale * np.random.randn(input_dim, hidden_dim)",
-            "np.random.randn(input_dim, hidden_dim)", "standard deviation of W1: is "),
+            "np.random.randn(input_dim, hidden_dim)",
+            "standard deviation of W1: the weights are not multiplied by weight_scale", share=0.5),
     _method(*_SOFTMAX[0], "np.zeros(num_classes)", "np.ones(num_classes)", "b2: expected zeros"),
     _method(*_SOFTMAX[0], "(hidden_dim, num_classes)", "(num_classes, hidden_dim)", "W2: has shape"),
+    _method(*_SOFTMAX[0], "self.params = {}", "self.params = {}\n        np.random.seed(231)",
+            "the generator is seeded in __init__", share=0.5),
+    _method(*_SOFTMAX[0], "np.random.randn(input_dim, hidden_dim)", "np.random.randn(hidden_dim)"
+            " * np.ones((input_dim, 1))", "numbers of W1: many numbers are equal", share=0.5),
+    _method(*_SOFTMAX[1], "        return loss, grads", "        self.params['W1'] -= 0.001 * grads['W1']\n"
+            "        return loss, grads", "changes the parameters W1", share=0.5),
     _method(*_SOFTMAX[1], "dhidden = relu_backward(dactive, relu_cache)", "dhidden = dactive",
-            "gradient of W1, gradient of b1: the backward pass skips the ReLU"),
+            "gradient of W1, gradient of b1: the backward pass skips the ReLU", share=2 / 3),
     _method(*_SOFTMAX[1], "relu_forward(hidden)", "(hidden, abs(hidden))", "the ReLU is missing"),
-    _method(*_SOFTMAX[1], "            return scores\n", "            return scores.argmax(axis=1)\n", "scores: "),
+    _method(*_SOFTMAX[1], "            return scores\n", "            return scores.argmax(axis=1)\n",
+            "scores: has shape", share=5 / 6),
     _method(*_SOFTMAX[1], "grads[\"b1\"] = fc_backward(dhidden, cache1)", "_ = fc_backward(dhidden, cache1)",
-            "gradient of b1: is missing"),
-    _method(*_CNN[0], "value.astype(dtype)", "value", "not of the input's type", share=0.75),
+            "gradient of b1: is missing", share=5 / 6),
+    _method(*_CNN[0], "randn(hidden_dim, num_classes)", "RandomState(0).randn(hidden_dim, num_classes)",
+            "numbers of W3: every network gets the same numbers", share=0.5),
+    _method(*_CNN[1], "        return loss, grads", "        for g in grads.values():\n"
+            "            np.clip(g, -100, 100, out=g)\n        return loss, grads", "pixels from 0 to 255", share=None),
     _method(*_CNN[0], "(H - filter_size + 1) // 2", "H // 2", "W2: has shape"),
     _method(*_CNN[1], "dconv = relu_backward(dactive1, relu_cache1)", "dconv = dactive1",
-            "gradient of W1: the backward pass skips the ReLU after the convolution"),
+            "gradient of W1: the backward pass skips the ReLU after the convolution", share=6 / 7),
     _method(*_CNN[1], "fc_forward(active2, p[\"W3\"], p[\"b3\"])", "fc_forward(active2, p[\"W3\"], 0 * p[\"b3\"])",
             "b3 is not added"),
     _method(*_CAPTION[0], "mask = captions_out != self._null", "mask = captions_out == captions_out",
             "the mask is ignored: <NULL> must not count"),
+    _method(*_CAPTION[0], "        return loss, grads", "        for g in grads.values():\n"
+            "            np.clip(g, -5, 5, out=g)\n        return loss, grads", "wrong only with large gradients",
+            share=None),
     _method(*_CAPTION[0], "captions_out != self._null", "captions_out != 0", "only with other numbers for <NULL>",
-            share=0.5),
+            share=0.75),
     _method(*_CAPTION[0], "loss, dscores = temporal_softmax_loss(scores, captions_out, mask)",
             "loss, dscores = temporal_softmax_loss(scores, captions_in, mask)", "loss: is ", "gradient of W_vocab"),
     _method(*_CAPTION[1], "            word = scores.argmax(axis=1)\n            captions[:, t] = word\n",

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy import ndarray
 
-from hw_check.hints import Guess, known
-from hw_check.layer_hints import BIAS_TWICE, NO_BIAS, fc_forward, softmax_guesses
+from hw_check.eecs545.hints import Guess, known
+from hw_check.eecs545.layer_hints import BIAS_TWICE, NO_BIAS, fc_forward, softmax_guesses
 from hw_numpy import rnn_layers
 
 _STEP = ("dx", "dprev_h", "dWx", "dWh", "db")
@@ -150,47 +150,6 @@ def _cross_entropy(x: ndarray, y: ndarray, weights: ndarray) -> tuple[ndarray, n
     return -(weights[..., None] * one_hot * logs).sum(), weights[..., None] * (np.exp(logs) - one_hot)
 
 
-def _lstm_step_forward(x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
-    for text, (next_h, next_c) in _wrong_lstm_steps(x, h, c, Wx, Wh, b):
-        yield "next_h", text, known(next_h)
-        yield "next_c", text, known(next_c)
-
-
-def _wrong_lstm_steps(
-    x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray
-) -> Iterator[tuple[str, tuple[ndarray, ndarray]]]:
-    """Mistakes in an LSTM's step as text, with the next_h and next_c that they give."""
-    a = np.split(x @ Wx + h @ Wh + b, 4, axis=1)
-    i, f, o = (1 / (1 + np.exp(-part)) for part in a[:3])
-    g, right = np.tanh(a[3]), rnn_layers.lstm_step_forward
-    yield NO_BIAS, right(x, h, c, Wx, Wh, 0 * b)[:2]
-    yield "the forget gate is not used", (o * np.tanh(c + i * g), c + i * g)
-    yield "the input gate is not used", (o * np.tanh(f * c + g), f * c + g)
-    yield "prev_c is ignored", (o * np.tanh(i * g), i * g)
-    yield "tanh of next_c is missing", (o * (f * c + i * g), f * c + i * g)
-    columns = np.arange(len(b)).reshape(4, -1)
-    for order, letters in (((0, 1, 3, 2), "i, f, g, o"), ((1, 0, 2, 3), "f, i, o, g"), ((0, 2, 1, 3), "i, o, f, g")):
-        chosen = columns[list(order)].ravel()
-        yield (
-            f"the gates are taken in the order {letters}: expected i, f, o, g",
-            right(x, h, c, Wx[:, chosen], Wh[:, chosen], b[chosen])[:2],
-        )
-
-
-def _lstm_forward(x: ndarray, h0: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> Iterator[Guess]:
-    text = "h0 is ignored: the first step begins with zeros"
-    yield "h", text, lambda: rnn_layers.lstm_forward(x, np.zeros_like(h0), Wx, Wh, b)[0]
-    yield "h", "the cell state begins with h0: expected zeros", lambda: _lstm_from(x, h0, h0, Wx, Wh, b)
-
-
-def _lstm_from(x: ndarray, h: ndarray, c: ndarray, Wx: ndarray, Wh: ndarray, b: ndarray) -> ndarray:
-    states = []
-    for step in x:
-        h, c, _ = rnn_layers.lstm_step_forward(step, h, c, Wx, Wh, b)
-        states.append(h)
-    return np.stack(states)
-
-
 GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
     "rnn_step_forward": _rnn_step_forward,
     "rnn_step_backward": _rnn_step_backward,
@@ -201,6 +160,4 @@ GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
     "temporal_fc_forward": fc_forward,
     "temporal_fc_backward": _temporal_fc_backward,
     "temporal_softmax_loss": _temporal_softmax_loss,
-    "lstm_step_forward": _lstm_step_forward,
-    "lstm_forward": _lstm_forward,
 }

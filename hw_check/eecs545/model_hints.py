@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from hw_check.hints import Guess
+from hw_check.eecs545.hints import Guess, known
+from hw_check.eecs545.model_cases import ALIKE, COPIED, SEEDED
 from hw_numpy import layers
 from hw_numpy.rnn import CaptioningRNN
 
@@ -118,7 +119,21 @@ def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarra
         yield "captions", f"{name} is not added", partial(run, _without(params, name))
 
 
+def _init(options: Mapping[str, Any]) -> Iterator[Guess]:
+    for name in ("W1", "W2", "W3"):
+        for fault, text in (
+            (ALIKE, "many numbers are equal: every weight needs a random number of its own"),
+            (COPIED, "the same numbers as in another weight: the generator is seeded again in __init__"),
+            (SEEDED, "every network gets the same numbers: the generator is seeded in __init__"),
+        ):
+            yield f"numbers of {name}", text, known(np.asarray(fault))
+        text = "the weights are not multiplied by weight_scale"
+        yield f"standard deviation of {name}", text, known(np.asarray(1.0))
+
+
 GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {
+    "SoftmaxClassifier.__init__": _init,
+    "ConvNet.__init__": _init,
     "SoftmaxClassifier.loss": _classifier_loss,
     "ConvNet.loss": _classifier_loss,
     "CaptioningRNN.loss": _caption_loss,

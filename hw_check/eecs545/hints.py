@@ -86,6 +86,7 @@ def general(a: ndarray, right: ndarray, sizes: Mapping[str, int]) -> Iterator[st
     else:
         yield from _scaled(a, right, sizes)
         yield from _moved(a, right)
+        yield from _located(a, right)
 
 
 def _wrong_shape(a: ndarray, right: ndarray) -> Iterator[str]:
@@ -133,3 +134,36 @@ def _moved(a: ndarray, right: ndarray) -> Iterator[str]:
                 yield f"is reversed along axis {', '.join(map(str, axes))}"
     if right.size > 3 and equal(np.sort(a, axis=None), np.sort(right, axis=None)):
         yield _MIXED
+
+
+_AXES = {2: ("rows", "columns"), 4: ("samples or filters", "channels", "rows", "columns")}
+
+
+def _located(a: ndarray, right: ndarray) -> Iterator[str]:
+    """Where numbers are wrong, if they are right elsewhere."""
+    difference = a.astype(float) - right
+    wrong = np.abs(difference) > 1e-6 * np.abs(right).max()
+    if right.ndim and wrong.all():
+        if np.ptp(difference) < 1e-6 * max(np.abs(right).max(), np.abs(difference).max()):
+            yield "is off by the same number everywhere"
+    elif right.ndim:
+        for name, where in (("negative", right < 0), ("positive", right > 0)):
+            if np.array_equal(wrong, where):
+                yield f"is wrong where the right answer is {name}"
+        for axis in range(right.ndim):
+            yield from _located_along(axis, wrong)
+        if not a[wrong].any():
+            yield "is zero in some places where it should not be"
+
+
+def _located_along(axis: int, wrong: ndarray) -> Iterator[str]:
+    """Whether the wrong numbers are at the ends of an axis."""
+    side = wrong.shape[axis]
+    places = np.flatnonzero(wrong.any(axis=tuple(other for other in range(wrong.ndim) if other != axis))).tolist()
+    label = f"axis {axis}" + (f" ({_AXES[wrong.ndim][axis]})" if wrong.ndim in _AXES else "")
+    if side > 2 and places in ([0], [side - 1]):
+        yield f"is wrong only at the {'first' if places == [0] else 'last'} position of {label}"
+    elif side > 2 and places in (list(range(side - 1)), list(range(1, side))):
+        yield f"is right only at the {'last' if places[0] == 0 else 'first'} position of {label}"
+    elif side > 1 and 0 not in places and side - 1 in places:
+        yield f"is wrong only at the last positions of {label}"

@@ -2,20 +2,18 @@
 
 The sheet gives points to whole questions only. In Q1, the points of parts (a) 9, (b) 5 and (c) 11 go to their
 functions, more to the backward than to the forward function. Q2, Q3 and Q4 have 20 points each: 16 are spread over the
-functions, and 4 are kept for the training in the last part, which this checker does not grade. The sheet does not ask
-for LSTMs: they are checked if the file has them, for no points.
+functions that the sheet asks for, and 4 are kept for the training in the last part, which this checker does not grade.
+The recurrent layers and the word embedding came with the course's files: they are checked, for no points. LSTMs are
+not asked for either; they are checked if the file has them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hw_check import layer_cases, layer_hints, model_cases, model_hints, rnn_cases, rnn_hints
-from hw_check.cases import Layer
-from hw_check.hints import Guess
-from hw_check.model_cases import Network
-
-POINTS_ELSEWHERE = 12
-"""Points for the training in Q2c, Q3c and Q4d, 4 each. A person has to grade them."""
+from hw_check.eecs545 import layer_cases, layer_hints, model_cases, model_hints, rnn_cases, rnn_hints
+from hw_check.eecs545.cases import Layer
+from hw_check.eecs545.hints import Guess
+from hw_check.eecs545.model_cases import Network
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Function:
     question: str  # question of the sheet, such as "1a"; empty if the sheet does not ask for the function
     points: float  # most points that the function can get; 0 if the sheet does not ask for it
     spec: Layer | Network  # draws the test cases, and reads the answers to them
-    uses: str = ""  # functions or files that the function uses, for messages; a failed function is retried with ours
+    uses: tuple[str, ...] = ()  # modules that the function uses; a function that fails is tried again with ours
     # Generates the wrong answers of typical mistakes from a case's inputs; None if there are none.
     guesses: Callable[..., Iterator[Guess]] | None = field(default=None, repr=False)
 
@@ -51,22 +49,16 @@ _POINTS: Mapping[str, tuple[str, float]] = {
     "max_pool_backward": ("3a", 6),
     "ConvNet.__init__": ("3b", 2),
     "ConvNet.loss": ("3b", 4),
-    "temporal_fc_forward": ("4a", 1),
-    "temporal_fc_backward": ("4a", 2),
-    "temporal_softmax_loss": ("4b", 3),
-    "rnn_step_forward": ("4c", 1),
-    "rnn_step_backward": ("4c", 1),
-    "rnn_forward": ("4c", 1),
-    "rnn_backward": ("4c", 2),
-    "word_embedding_forward": ("4c", 1),
-    "word_embedding_backward": ("4c", 1),
-    "CaptioningRNN.loss": ("4c", 2),
-    "CaptioningRNN.sample": ("4c", 1),
+    "temporal_fc_forward": ("4a", 1.5),
+    "temporal_fc_backward": ("4a", 2.5),
+    "temporal_softmax_loss": ("4b", 4),
+    "CaptioningRNN.loss": ("4c", 5),
+    "CaptioningRNN.sample": ("4c", 3),
 }
 _GUESSES = {**layer_hints.GUESSES, **rnn_hints.GUESSES, **model_hints.GUESSES}
 
 
-def _function(name: str, file: str, spec: Layer | Network, uses: str = "") -> Function:
+def _function(name: str, file: str, spec: Layer | Network, uses: tuple[str, ...] = ()) -> Function:
     question, points = _POINTS.get(name, ("", 0.0))
     return Function(name, file, question, points, spec, uses, _GUESSES.get(name))
 
@@ -74,16 +66,16 @@ def _function(name: str, file: str, spec: Layer | Network, uses: str = "") -> Fu
 def _functions_of(layers: tuple[Layer, ...], file: str) -> Iterator[Function]:
     for layer in layers:
         for name in filter(None, (layer.forward, layer.backward)):
-            yield _function(name, file, layer, " and ".join(layer.replace))
+            yield _function(name, file, layer)
 
 
-_BOTH = "layers.py and rnn_layers.py"
+_LAYERS, _BOTH = ("layers",), ("layers", "rnn_layers")
 FUNCTIONS: tuple[Function, ...] = (
     *_functions_of(layer_cases.LAYERS, "layers.py"),
-    _function("SoftmaxClassifier.__init__", "softmax.py", model_cases.SOFTMAX_INIT, "layers.py"),
-    _function("SoftmaxClassifier.loss", "softmax.py", model_cases.SOFTMAX_LOSS, "layers.py"),
-    _function("ConvNet.__init__", "cnn.py", model_cases.CNN_INIT, "layers.py"),
-    _function("ConvNet.loss", "cnn.py", model_cases.CNN_LOSS, "layers.py"),
+    _function("SoftmaxClassifier.__init__", "softmax.py", model_cases.SOFTMAX_INIT, _LAYERS),
+    _function("SoftmaxClassifier.loss", "softmax.py", model_cases.SOFTMAX_LOSS, _LAYERS),
+    _function("ConvNet.__init__", "cnn.py", model_cases.CNN_INIT, _LAYERS),
+    _function("ConvNet.loss", "cnn.py", model_cases.CNN_LOSS, _LAYERS),
     *_functions_of(rnn_cases.LAYERS, "rnn_layers.py"),
     _function("CaptioningRNN.loss", "rnn.py", model_cases.CAPTION_LOSS, _BOTH),
     _function("CaptioningRNN.sample", "rnn.py", model_cases.CAPTION_SAMPLE, _BOTH),

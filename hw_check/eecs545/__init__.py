@@ -1,0 +1,1 @@
+"""The grader for eecs545-w20-hw4."""

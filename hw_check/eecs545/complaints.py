@@ -1,0 +1,124 @@
+"""Describes the mistakes in a function: the first guess that explains its numbers, or the error that it raised."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from hw_check.eecs545 import hints
+from hw_check.eecs545.compare import Result
+from hw_check.eecs545.functions import Function
+
+
+def complaints(function: Function, results: Sequence[Result]) -> list[str]:
+    """A description of each mistake in a function; those whose reason is known come first."""
+    known: list[str] = []
+    unknown: list[str] = []
+    reasons: dict[tuple[str, bool], list[str]] = {}
+    for name in dict.fromkeys(name for result in results for name in result.wrong):
+        reasons.setdefault(_reason(function, name, results), []).append(name)
+    for (reason, is_known), names in reasons.items():
+        (known if is_known else unknown).append(f"{', '.join(names)}: {reason}")
+    broken = [result for result in results if result.problem]
+    raised = [broken[0].problem + _where(broken, results)] if broken else []
+    return [*known, *raised, *unknown]
+
+
+def remarks(results: Sequence[Result]) -> Iterator[str]:
+    """Yields what is unusual, but no wrong number."""
+    texts: dict[str, dict[str, None]] = {}
+    wrong = {name for result in results for name in result.wrong}
+    for result in results:
+        for text, names in result.remarks.items():
+            texts.setdefault(text, {}).update(dict.fromkeys(name for name in names if name not in wrong))
+    for text, found in texts.items():
+        if found:
+            yield f"{', '.join(found)}: {text}"
+    changed = dict.fromkeys(name for result in results for name in result.changed)
+    if changed:
+        yield f"changes its argument {', '.join(changed)} in place: work on a copy (costs a little)"
+    params = dict.fromkeys(name for result in results for name in result.changed_params)
+    if params:
+        yield f"changes the parameters {', '.join(params)}: only the optimizer may do that (costs half)"
+
+
+def _where(failing: Sequence[Result], results: Sequence[Result]) -> str:
+    """Text that names the special cases in `failing`; empty if a main case or all cases fail."""
+    if len(failing) == len(results) or any(result.case.cost is None for result in failing):
+        return ""
+    titles = list(dict.fromkeys(result.case.title for result in failing))
+    right = dict.fromkeys(result.case.title for result in results if result.case.cost is None)
+    advice = f": {hints.ADVICE[titles[0]]}" if titles[0] in hints.ADVICE else ""
+    return f" (right for {', '.join(right)}; wrong only with {', '.join(titles)}{advice})"
+
+
+def _reason(function: Function, name: str, results: Sequence[Result]) -> tuple[str, bool]:
+    """What is wrong with the output `name`, and whether the reason is known.
+
+    A reason must fit all failing cases, or at least all main ones; if none does, the numbers are described.
+    """
+    failing = [result for result in results if name in result.wrong]
+    where = _where(failing, results)
+    for result in failing:
+        if name in result.not_arrays:
+            return result.not_arrays[name] + where, True
+    swapped = _swapped(name, failing)
+    if swapped:
+        return f"holds {swapped}: the results are returned in another order than expected{where}", True
+    specific = _specific_guess(function, name, results)
+    if specific:
+        return specific + where, True
+    lists = [list(hints.general(r.values[name], r.right[name], r.case.sizes)) for r in failing]
+    main = [texts for texts, result in zip(lists, failing, strict=True) if result.case.cost is None]
+    for chosen in (lists, main):
+        common = [text for text in chosen[0] if all(text in other for other in chosen)] if chosen else []
+        if common:
+            return common[0] + where, True
+    if lists[0] and any("shape" in text for text in lists[0]):
+        return lists[0][0] + where, True
+    return _numbers(failing[0], name) + where, False
+
+
+def _swapped(name: str, failing: Sequence[Result]) -> str:
+    """Name of the output whose right value stands in place of that of `name` in all failing cases."""
+    others = [other for other in failing[0].right if other != name and failing[0].right[other].ndim]
+    for other in others:
+        if all(hints.equal(r.values[name], r.right[other]) and r.right[other].any() for r in failing):
+            return other
+    return ""
+
+
+def _numbers(result: Result, name: str) -> str:
+    value, right = result.values[name], result.right[name]
+    if right.ndim == 0 and value.ndim == 0:
+        return f"is {float(value):.6g}, expected {float(right):.6g}"
+    return "differs for an unknown reason"
+
+
+def _specific_guess(function: Function, name: str, results: Sequence[Result]) -> str:
+    """The text of the first guess for this function that equals the output `name` in all cases in double precision."""
+    fitting: dict[str, None] = {}
+    refuted: set[str] = set()
+    for result in results:
+        if name not in result.values or result.case.dtype != "float64":
+            continue
+        fits: dict[str, bool] = {}
+        for text, guess in _guesses(function, name, result):
+            fits[text] = fits.get(text, False) or hints.equal(result.values[name], guess)
+        refuted.update(text for text, fit in fits.items() if not fit)
+        fitting.update((text, None) for text, fit in fits.items() if fit and name in result.wrong)
+    return next((text for text in fitting if text not in refuted), "")
+
+
+def _guesses(function: Function, name: str, result: Result) -> Iterator[tuple[str, np.ndarray]]:
+    """The guesses for this function's output `name`: each mistake as text, and the output that it would give."""
+    if function.guesses is None:
+        return
+    with np.errstate(all="ignore"):
+        for output, text, compute in function.guesses(*result.case.inputs):
+            if output == name:
+                try:
+                    guess = np.asarray(compute())
+                    value = result.values[name]
+                    yield text, guess.reshape(value.shape) if guess.size == value.size else guess
+                except (ValueError, IndexError):  # with these shapes, the mistake raises an error
+                    continue

@@ -1,0 +1,128 @@
+"""Grades a folder: draws the cases, runs the student's files and judges the answers."""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from hw_check.eecs545 import ours
+from hw_check.eecs545.cases import Case, Layer
+from hw_check.eecs545.functions import FILES, FUNCTIONS, Function
+from hw_check.eecs545.judge import judge, judge_for_own_forward, missing
+from hw_check.rows import Row
+from hw_check.sandbox import Job, Outcome, Sandbox
+
+
+def grade(folder: Path, seed: int, seconds: float, sandbox: Sandbox) -> Iterator[Row]:
+    """Yields the rows of all functions in the order of the sheet, file by file.
+
+    Args:
+        folder: a copy of the student's folder.
+        seed: seed of all shapes and numbers.
+        seconds: time limit for all cases of a function.
+        sandbox: runs the files.
+    """
+    for file in FILES:
+        functions = [function for function in FUNCTIONS if function.file == file]
+        if not (folder / file).is_file():
+            yield from (missing(f, f"{file} is not there") for f in functions if f.points)
+            continue
+        for row in _File(folder / file, functions, seed, seconds, sandbox).rows():
+            if row.of or row.status not in ("missing", "unclear"):  # nobody has to write what is not asked for
+                yield row
+
+
+class _File:
+    """One file of a student, with the cases for its functions."""
+
+    def __init__(
+        self, path: Path, functions: Sequence[Function], seed: int, seconds: float, sandbox: Sandbox
+    ) -> None:  # fmt: skip
+        self._path, self._functions, self._seed, self._seconds = path, functions, seed, seconds
+        self._sandbox = sandbox
+        self._cases = {f.name: f.spec.cases(f.name, self._random(f)) for f in functions}
+
+    def rows(self) -> list[Row]:
+        """The rows of all functions. A function that fails because of another function is tried again without it."""
+        rows = self._first_try()
+        forward_is_right = {name: row.points >= row.of and row.status == "passed" for name, row in rows.items()}
+        backward = [f for f in self._functions if f.needs and rows[f.name].status != "passed"]
+        for function, row in self._with_right_caches(backward):
+            if not forward_is_right[function.needs or ""] and row.points > rows[function.name].points:
+                note = f"tested with a right cache, because {function.needs} is wrong"
+                rows[function.name] = dataclasses.replace(row, remarks=(*row.remarks, note))
+        following = [f for f in backward if not forward_is_right[f.needs or ""] and rows[f.name].status != "passed"]
+        for function, row in self._for_own_forward(following):
+            if row.points > rows[function.name].points:
+                rows[function.name] = row
+        for function in following:
+            row = rows[function.name]
+            if not row.points and row.status == "failed" and row.hint.startswith(f"{function.needs} "):
+                hint = f"not tested, because {row.hint}"
+                rows[function.name] = dataclasses.replace(row, status="unclear", hint=hint)
+        for function, row in self._with_our_layers([f for f in self._functions if f.uses], rows):
+            rows[function.name] = row
+        return list(rows.values())
+
+    def _first_try(self) -> dict[str, Row]:
+        outcomes = self._sandbox.run_file(self._path, [self._job(f) for f in self._functions], self._seconds)
+        return {f.name: judge(f, self._cases[f.name], outcomes[f.name]) for f in self._functions}
+
+    def _with_right_caches(self, functions: Sequence[Function]) -> Iterator[tuple[Function, Row]]:
+        """Tries backward functions with caches of the documented form."""
+        changed = [
+            (f, [_layer(f).with_cache(case) for case in self._cases[f.name]]) for f in functions if _layer(f).caches
+        ]
+        outcomes = self._run(changed)
+        for function, cases in changed:
+            yield function, judge(function, cases, outcomes[function.name])
+
+    def _for_own_forward(self, functions: Sequence[Function]) -> Iterator[tuple[Function, Row]]:
+        """Compares gradients with centred differences of the student's own forward functions."""
+        changed = []
+        for function in functions:
+            rng = self._random(function)
+            changed.append((function, [_layer(function).with_moved(case, rng) for case in self._cases[function.name]]))
+        outcomes = self._run(changed)
+        for function, cases in changed:
+            row = judge_for_own_forward(function, cases, outcomes[function.name])
+            if row is not None:
+                yield function, row
+
+    def _with_our_layers(
+        self, functions: Sequence[Function], rows: Mapping[str, Row]
+    ) -> Iterator[tuple[Function, Row]]:
+        """Tries methods of networks with our layers in place of the student's; yields the rows that get better."""
+        failed = [f for f in functions if rows[f.name].status in ("failed", "partly", "unclear")]
+        if not failed:
+            return
+        jobs = [self._job(function) for function in failed]
+        outcomes = self._sandbox.run_file(self._path, jobs, self._seconds, ours.OURS)
+        for function in failed:
+            own, row = rows[function.name], judge(function, self._cases[function.name], outcomes[function.name])
+            names = " and ".join(f"{name}.py" for name in function.uses)
+            if row.points > own.points:
+                note = f"tested with our {names}, because with the student's own it fails: {own.hint}"
+                yield function, dataclasses.replace(row, remarks=(*row.remarks, note))
+            elif row.points == own.points and row.error is not None and row.hint and row.hint != own.hint:
+                # This hint is about the function's own mistake; those in the functions that it uses do not affect it.
+                yield function, dataclasses.replace(row, remarks=(*row.remarks, f"tested with our {names}"))
+
+    def _run(self, changed: Sequence[tuple[Function, list[Case]]]) -> dict[str, Outcome]:
+        """Runs the functions, each on its own cases, even if the function that they need has failed."""
+        jobs = [dataclasses.replace(f.spec.job(f.name, cases), needs=None) for f, cases in changed]
+        return self._sandbox.run_file(self._path, jobs, self._seconds) if jobs else {}
+
+    def _job(self, function: Function) -> Job:
+        return function.spec.job(function.name, self._cases[function.name])
+
+    def _random(self, function: Function) -> Generator:
+        return np.random.default_rng([self._seed, zlib.crc32(function.name.encode())])
+
+
+def _layer(function: Function) -> Layer:
+    assert isinstance(function.spec, Layer)  # only layers have backward functions
+    return function.spec

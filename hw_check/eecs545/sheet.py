@@ -1,0 +1,16 @@
+"""The sheet eecs545-w20-hw4: layers and networks in NumPy."""
+
+from pathlib import Path
+
+from hw_check.eecs545.functions import FILES
+from hw_check.eecs545.grading import grade
+from hw_check.rows import Sheet
+
+SHEET = Sheet(
+    name="eecs545-w20-hw4",
+    files=FILES,
+    elsewhere="12 more are for the training in Q2c, Q3c and Q4d and 15 for Q5; a person reads the derivations of Q1",
+    runner="hw_check.eecs545.inside",
+    grade=grade,
+    example=Path(__file__).resolve().parents[2] / "hw_numpy",
+)

@@ -1,0 +1,137 @@
+"""Grades a folder of many students, side by side. A stopped run goes on where it was."""
+
+import hashlib
+import multiprocessing
+import signal
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from hw_check import report
+from hw_check.sandbox import Sandbox
+from hw_check.sheets import sheet
+from hw_check.submission import copied, find
+from hw_common.runs import files
+from hw_common.runs.errors import UserError
+
+_sandbox: Sandbox | None = None  # one per process, for all students that this process grades
+
+
+def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, jobs: int) -> int:
+    """Grades every folder in `folder`; writes a JSON file and a page for each student, and grades.csv.
+
+    A student whose files, seed and time limit are those of an earlier run is not graded again.
+
+    Returns the exit status: 0 if all students are graded, 1 if the check itself failed for some of them.
+
+    Raises:
+        UserError: there is no folder in `folder`, or `out` cannot be written.
+    """
+    students = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    students = [path for path in students if not path.name.startswith(".") and path.resolve() != out.resolve()]
+    if not students:
+        raise UserError(f"{folder} holds no folders; expected a folder for each student")
+    out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Mapping[str, Any]] = {}
+    for number, (student, result, is_new) in enumerate(_results(name, students, out, seed, seconds, jobs), 1):
+        results[student] = result
+        reached = f"{result['points']:g} of {result['of']:g} points" if "points" in result else result["note"]
+        print(f"{number}/{len(students)} {student}: {reached}{'' if is_new else ' (graded before)'}", flush=True)
+        _write_table(out / "grades.csv", results)
+    print(f"{out / 'grades.csv'} holds the points of {len(results)} students")
+    return 1 if any("points" not in result for result in results.values()) else 0
+
+
+def _results(
+    name: str, students: list[Path], out: Path, seed: int, seconds: float, jobs: int
+) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    """Yields the results of the students that were graded before, then those of the others as they come."""
+    left = []
+    for student in students:
+        before = _graded_before(out / f"{student.name}.json", _fingerprint(name, student, seed, seconds))
+        if before is None:
+            left.append(student)
+        else:
+            yield student.name, before, False
+    if not left:
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_leave_signals_to_parent) as pool:
+        futures = {pool.submit(_grade, name, student, out, seed, seconds): student for student in left}
+        try:
+            for future in as_completed(futures):
+                student = futures[future]
+                try:
+                    yield student.name, future.result(), True
+                except BrokenProcessPool:
+                    raise
+                except Exception as error:  # a fault of the checker must not stop the other students' grading
+                    yield student.name, {"note": f"the check failed: {type(error).__name__}: {error}"}, True
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Mapping[str, Any]:
+    """Grades one student, in a process of the pool, and writes the results."""
+    global _sandbox
+    graded = sheet(name)
+    if _sandbox is None:
+        _sandbox = Sandbox(graded.runner, graded.preload)
+    fingerprint = _fingerprint(name, student, seed, seconds)
+    try:
+        with copied(find(student, graded.files)) as copy:
+            rows = list(graded.grade(copy, seed, seconds, _sandbox))
+    except UserError as error:
+        rows, note = [], str(error)
+    else:
+        note = ""
+    result = {**report.as_json(rows, graded, seed, _sandbox.limits), "note": note, "fingerprint": fingerprint}
+    files.write_bytes(out / f"{student.name}.html", report.page(rows, graded, student.name, seed).encode())
+    files.write_json(out / f"{student.name}.json", result)
+    return result
+
+
+def _leave_signals_to_parent() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:
+    """The result of an earlier run, if it is for the same files and arguments."""
+    try:
+        result = files.read_json(path)
+    except UserError:
+        return None
+    return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
+
+
+def _fingerprint(name: str, student: Path, seed: int, seconds: float) -> str:
+    """A hash of everything that the result depends on: the student's Python files and the arguments."""
+    digest = hashlib.sha256(f"{name} {seed} {seconds}".encode())
+    for path in sorted(student.rglob("*.py")):
+        if path.is_file() and not path.is_symlink():
+            digest.update(f"{path.relative_to(student)} {files.sha256(path)}".encode())
+    return digest.hexdigest()
+
+
+def _write_table(path: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """A row for each student, a column for each function with points."""
+    columns: dict[str, None] = {}
+    for result in results.values():
+        columns |= dict.fromkeys(row["function"] for row in result.get("functions", []) if row["of"])
+    rows = []
+    for student, result in sorted(results.items()):
+        points = {row["function"]: f"{row['points']:g}" for row in result.get("functions", [])}
+        rows.append(
+            {
+                "student": f"'{student}"
+                if student[0] in "=+-@"
+                else student,  # a spreadsheet would run it as a formula
+                **{key: f"{result[key]:g}" if key in result else "" for key in ("points", "of")},
+                **{name: points.get(name, "") for name in columns},
+                "note": result.get("note", ""),
+            }
+        )
+    files.write_csv(path, rows)

@@ -1,0 +1,340 @@
+"""Runs students' files in processes of their own, so that no mistake in them can stop the check.
+
+If a function never ends, crashes, exits or fills the memory, its process is killed and the remaining functions run in a
+new process: only that function fails. `limits.py` says which rights the processes give up. On Linux, one process
+imports NumPy once and forks a process for every file; elsewhere, each file gets a new process.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hw_check.wire import LARGEST_MESSAGE, receive, send
+from hw_common.runs.errors import UserError
+
+MEMORY = 2**31  # bytes in addition to what Python and the packages take
+_ROOT = Path(__file__).resolve().parents[1]
+_SECONDS_TO_START = 60  # to start Python and import the packages, before the student's code begins
+_FORKS = sys.platform.startswith("linux")
+_BOOT = """\
+import json, sys, types
+config = json.loads(sys.stdin.buffer.readline())
+sys.path += config["packages"]
+for name, text in config.pop("texts").items():
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, "checker", "exec"), module.__dict__)
+sys.modules["hw_check.child"].main(config)
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The request to test one function."""
+
+    name: str  # name of the function
+    request: Mapping[str, Any]  # the message that the sheet's runner reads
+    needs: str | None = None  # name of the forward function that a backward function needs; None for other functions
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one job."""
+
+    answers: list[Any] | None = None  # the answer to each case, as the process sent it; None if there are none
+    failure: str = ""  # the reason why there are no answers, for the report; empty if there are answers
+    missing: str = ""  # name of the tested or needed function that the file does not define; else empty
+    untested: bool = False  # whether the function was not run because the function that it needs failed
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our functions that replace those of a student's other files. They run in the checker's own process."""
+
+    modules: Mapping[
+        str, Mapping[str, Any]
+    ]  # name of a module → its functions, as the runner's remote_module takes them
+    compute: Callable[[str, list[Any]], Any]  # "module.function" and arguments → results; raises ValueError
+
+
+class _ProcessFailed(Exception):
+    """The process cannot be used any more; the message gives the reason."""
+
+
+@dataclass
+class Sandbox:
+    """Starts the processes. Use it in a `with` statement; its first process starts when the first file runs.
+
+    Args:
+        runner: our module that calls the student's functions; its text is sent to the process.
+        preload: packages that the processes import before the student's file.
+    """
+
+    runner: str
+    preload: tuple[str, ...] = ("numpy",)
+    limits: tuple[str, ...] = ()  # the limits in force, once a process has started
+    _server: "_Process | None" = field(default=None, repr=False)
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def run_file(
+        self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None = None
+    ) -> dict[str, Outcome]:  # fmt: skip
+        """Runs all `jobs` on the student's file at `path`.
+
+        Args:
+            path: the student's file, in a folder that the process may read and write (see `submission.py`).
+            jobs: the jobs, in the order in which they run.
+            seconds: wall-clock limit for loading the file, and for each function.
+            ours: our functions that replace those of the student's other files.
+
+        Returns:
+            The outcome of every job by its name.
+        """
+        outcomes: dict[str, Outcome] = {}
+        pending = list(jobs)
+        while pending:
+            with self._started(path, pending, seconds, ours) as child:
+                try:
+                    child.load(seconds)
+                except _ProcessFailed as reason:
+                    return outcomes | {job.name: Outcome(failure=str(reason)) for job in pending}
+                pending = _run_jobs(child, pending, seconds, outcomes)
+        return outcomes
+
+    @contextlib.contextmanager
+    def _started(self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None) -> Iterator["_Child"]:
+        """Starts a process that loads `path`; kills it and all its descendants at the end."""
+        request = {
+            "folder": str(path.parent.resolve()),
+            "module": path.stem,
+            "modules": dict(ours.modules) if ours else {},
+            "jobs": [dict(job.request) for job in jobs],
+            "seconds": int(_SECONDS_TO_START + (seconds + 1) * (len(jobs) + 1)),
+            "memory": MEMORY,
+        }
+        process = self._fork() if _FORKS else self._start(forks=False)
+        try:
+            process.connection.settimeout(_SECONDS_TO_START)
+            with contextlib.suppress(OSError):  # the process has ended; reading its answer says how
+                send(process.connection, request)
+            yield _Child(process, ours)
+        finally:
+            process.close()
+
+    def _fork(self) -> "_Process":
+        if self._server is None:
+            self._server = self._start(forks=True)
+        mine, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._server.connection, [b"fork"], [theirs.fileno()])
+            pid = int.from_bytes(self._server.connection.recv(8), "big", signed=True)
+        return _Process(mine, pid, self._server.wait_for)
+
+    def _start(self, forks: bool) -> "_Process":
+        """Starts Python, and waits until it has imported the packages."""
+        mine, theirs = socket.socketpair()
+        windows = os.name == "nt"
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-c", _BOOT],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tempfile.gettempdir(),
+            env=_environment(), start_new_session=True, pass_fds=() if windows else (theirs.fileno(),),
+        )  # fmt: skip
+        config = {
+            "texts": {
+                name: _text(name) for name in ("hw_check.wire", "hw_check.limits", self.runner, "hw_check.child")
+            },
+            "packages": _package_folders(self.preload),
+            "preload": list(self.preload),
+            "hidden": _hidden_folders(),
+            "runner": self.runner,
+            "forks": forks,
+        }
+        if windows:
+            config["share"] = theirs.share(process.pid).hex()  # type: ignore[attr-defined,unused-ignore]
+        else:
+            config["connection"] = theirs.fileno()
+        assert process.stdin is not None  # it is a pipe
+        with contextlib.suppress(OSError), process.stdin as pipe:
+            pipe.write(json.dumps(config).encode() + b"\n")
+        if not windows:
+            theirs.close()
+
+        def wait(_: int) -> int:
+            return process.wait()
+
+        started = _Process(mine, process.pid, wait)
+        try:
+            self.limits = tuple(receive(mine, _SECONDS_TO_START))
+        except (OSError, EOFError, ValueError, OverflowError, TypeError) as error:
+            started.close()
+            lines = process.stderr.read().decode(errors="replace").splitlines() if process.stderr else []
+            reason = lines[-1] if lines else repr(error)
+            packages = " and ".join(self.preload)
+            raise UserError(f"cannot start {sys.executable} with {packages} for the check: {reason}") from error
+        mine.settimeout(None)
+        return started
+
+
+@dataclass
+class _Process:
+    """A process, with our end of its connection."""
+
+    connection: socket.socket
+    pid: int
+    wait: Callable[[int], int]  # takes the process id; returns the exit status, negative for a signal
+    status: int | None = None
+
+    def ended(self) -> int:
+        """Kills the process and its descendants; returns its exit status, negative for a signal."""
+        if self.status is None:
+            kill = getattr(os, "killpg", os.kill)
+            for kill_one in (kill, os.kill):  # the second one works before the process has made its group
+                with contextlib.suppress(OSError):
+                    kill_one(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            self.status = self.wait(self.pid)
+        return self.status
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.ended()
+        self.connection.close()
+
+    def wait_for(self, pid: int) -> int:
+        """Waits for a process that this process has forked; returns its exit status, negative for a signal."""
+        self.connection.sendall(str(pid).encode())
+        status = int.from_bytes(self.connection.recv(8), "big", signed=True)
+        return os.waitstatus_to_exitcode(status)
+
+
+def _run_jobs(child: "_Child", pending: Sequence[Job], seconds: float, outcomes: dict[str, Outcome]) -> list[Job]:
+    """Fills in `outcomes` until the process fails or all jobs are done; returns the jobs that are left."""
+    for number, job in enumerate(pending, 1):
+        try:
+            outcome = child.answer(len(job.request["cases"]), seconds)
+        except _ProcessFailed as reason:
+            outcome = Outcome(failure=str(reason))
+        outcomes[job.name] = outcome
+        if outcome.failure or _out_of_memory(outcome):
+            rest = pending[number:]
+            needing = [other for other in rest if other.needs == job.name and outcome.failure]
+            failure = f"not tested: it needs {job.name}"
+            outcomes |= {other.name: Outcome(failure=failure, untested=True) for other in needing}
+            return [other for other in rest if other not in needing]
+    return []
+
+
+def _out_of_memory(outcome: Outcome) -> bool:
+    return any(isinstance(answer, dict) and answer.get("raised") == "MemoryError" for answer in outcome.answers or [])
+
+
+class _Child:
+    """The checker's view of the process of one file. It never waits longer than a limit."""
+
+    def __init__(self, process: _Process, ours: Ours | None) -> None:
+        self._process, self._ours = process, ours
+
+    def load(self, seconds: float) -> None:
+        """Waits until the student's file is loaded; raises _ProcessFailed if it cannot be loaded."""
+        answer = self._receive(seconds, "importing the file ")
+        if isinstance(answer, dict):
+            raise _ProcessFailed(f"importing the file {explain(answer)}")
+
+    def answer(self, cases: int, seconds: float) -> Outcome:
+        """Waits for the next function's outcome; raises _ProcessFailed if there will be none."""
+        answer = self._receive(seconds, "")
+        if isinstance(answer, str):
+            return Outcome(missing=answer)
+        if not isinstance(answer, list) or len(answer) != cases or not all(isinstance(a, dict) for a in answer):
+            raise _ProcessFailed("writes into the checker's own pipe")
+        return Outcome(answers=answer)
+
+    def _receive(self, seconds: float, doing: str) -> Any:
+        """The next answer; raises _ProcessFailed with a reason that begins with `doing` if there is none."""
+        deadline = time.monotonic() + seconds
+        connection = self._process.connection
+        try:
+            while True:
+                message = receive(connection, deadline - time.monotonic())
+                if not (self._ours and isinstance(message, dict) and "call" in message):
+                    return message
+                send(connection, _computed(self._ours, message))
+        except TimeoutError as error:
+            raise _ProcessFailed(f"{doing}takes longer than {seconds:g} s: an endless loop?") from error
+        except OverflowError as error:
+            raise _ProcessFailed(f"{doing}returns more than {LARGEST_MESSAGE // 2**20} megabytes") from error
+        except (EOFError, OSError) as error:
+            raise _ProcessFailed(doing + self._end()) from error
+        except ValueError as error:
+            raise _ProcessFailed(f"{doing}writes into the checker's own pipe") from error
+
+    def _end(self) -> str:
+        """Describes how the process ended after it has closed the connection."""
+        status = self._process.ended()
+        if status >= 0:
+            return f"ends the process with status {status}"
+        name = signal.Signals(-status).name
+        return f"crashes ({name})" if name != "SIGKILL" else "closes the checker's own pipe, or the system kills it"
+
+
+def _computed(ours: Ours, message: Mapping[str, Any]) -> dict[str, Any]:
+    """The reply to a call of one of our functions."""
+    name, arguments = message["call"], message.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, list):
+        raise ValueError("no call")
+    try:
+        return {"returned": ours.compute(name, arguments)}
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        return {"raised": str(error)[:400]}
+
+
+def _text(module: str) -> str:
+    return (_ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+
+
+def _package_folders(names: Sequence[str]) -> list[str]:
+    """The folders in which the packages are installed."""
+    specs = [importlib.util.find_spec(name) for name in ("numpy", *names)]
+    return list(dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in specs if spec and spec.origin))
+
+
+def _hidden_folders() -> list[str]:
+    """The folders of our packages, and, next to them, those of a whole repository, unless Python itself is in there."""
+    whole = (_ROOT / "pyproject.toml").is_file()
+    folders = [path for path in _ROOT.iterdir() if path.is_dir() and (whole or path.name.startswith("hw_"))]
+    needed = [Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *_package_folders(()))]
+    return [str(path) for path in folders if not any(need.is_relative_to(path) for need in needed)]
+
+
+def _environment() -> dict[str, str]:
+    """Environment of the processes: one thread, no windows, and none of the caller's variables."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    needed = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}  # Windows needs it for sockets
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", "MPLBACKEND": "Agg", **threads, **needed}
+
+
+def explain(answer: Mapping[str, Any]) -> str:
+    """The error that the student's code raised, as the end of a sentence."""
+    raised, message, where = (str(answer.get(key, "")) for key in ("raised", "message", "where"))
+    where = f" ({where})" if where else ""
+    if raised == "SystemExit":
+        return f"calls sys.exit{where}"
+    if raised == "MemoryError":
+        return f"needs more than {MEMORY // 2**30} GB of memory{where}"
+    return f"raises {raised}: {message}{where}" if message else f"raises {raised}{where}"

@@ -1,0 +1,147 @@
+"""The command hw_check: arguments, reports and many students at once."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy_mistakes as mistakes
+import pytest
+from numpy_mistakes import plant
+
+import hw_numpy
+from hw_check import __main__ as check
+from hw_check.eecs545.functions import FILES
+from hw_common.runs.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+OURS = Path(hw_numpy.__file__).parent
+
+
+def test_our_own_files_get_full_points(capsys):
+    assert check.main([]) == 0
+    output = capsys.readouterr().out
+    assert output.splitlines()[-1].startswith("73 of 73 points")
+    assert all(str(OURS / file) in output for file in FILES)
+
+
+def test_json_holds_everything(tmp_path, capsys):
+    plant(tmp_path, [mistakes.LAYERS[0], mistakes.LAYERS[4]])
+    assert check.main([str(tmp_path), "--json", "--seed", "3"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["seed"], report["of"], report["complete"]) == (3, 73, False)
+    assert report["points"] == sum(f["points"] for f in report["functions"]) == 43 - 3 - 2
+    functions = {f["function"]: f for f in report["functions"]}
+    assert functions["fc_forward"].keys() == {
+        "function", "file", "question", "points", "of", "status", "tried", "error", "hint", "remarks"
+    }  # fmt: skip
+    assert functions["fc_forward"]["status"] == "failed" and functions["ConvNet.loss"]["status"] == "missing"
+
+
+def test_same_seed_same_report(tmp_path, capsys):
+    plant(tmp_path, mistakes.LAYERS[:1])
+    reports = []
+    for seed in (1, 1, 2):
+        check.main([str(tmp_path), "--json", "--seed", str(seed)])
+        reports.append(capsys.readouterr().out)
+    assert reports[0] == reports[1] != reports[2]
+
+
+def test_table_names_the_mistake(tmp_path, capsys):
+    assert check.main([str(plant(tmp_path, mistakes.LAYERS[:1]))]) == 1
+    output = capsys.readouterr().out
+    [line] = [line for line in output.splitlines() if line.startswith("1a  fc_forward")]
+    assert "0 / 3" in line and "FAILED out: the bias b is not added" in line
+    assert "The files ran with: " in output
+    assert max(map(len, output.splitlines())) <= max(120, len(str(tmp_path)) + 12)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["nowhere"], "nowhere is not a folder"),
+        (["."], "holds none of layers.py, softmax.py"),
+        (["--seconds", "0"], "--seconds: expected a number above 0, got '0'"),
+        (["--seed", "-1"], "--seed: expected a whole number"),
+        ([".", "too", "many"], "too many"),
+        (["eecs454", "."], "there is no sheet eecs454; expected one of eecs545-w20-hw4"),
+        (["--all"], "--all needs FOLDER"),
+        ([".", "--all", "--json"], "--all needs FOLDER, and writes JSON and HTML by itself"),
+        ([".", "--all"], ". holds no folders"),
+        ([".", "--out", "x"], "--out is for --all"),
+        (["--points", "1"], "--points"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_line(tmp_path, monkeypatch, argv, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        check.main(argv)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "folder", "status"),
+    [("hw_check", "nowhere", 2), ("hw_check", "a student", 1), ("hw_numpy.check", "a student", 1)],
+)
+def test_exit_status_of_the_real_command_from_another_folder(tmp_path, command, folder, status):
+    (tmp_path / "a student").mkdir()
+    (tmp_path / "a student" / "softmax.py").write_text("")
+    finished = subprocess.run(
+        [sys.executable, "-m", command, folder],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert finished.returncode == status
+    assert len(finished.stderr.splitlines()) == (1 if status == 2 else 0)
+    assert ("0 of 73 points" in finished.stdout) == (status == 1)
+
+
+def test_help_is_answered_before_numpy_is_imported():
+    code = "import sys\nfrom hw_check import __main__ as c\n"
+    code += "try: c.main(['--help'])\nexcept SystemExit: sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_page_for_the_student_shows_the_code_s_text_as_text(tmp_path):
+    (tmp_path / "layers.py").write_text("raise ValueError('<script>alert(1)</script>')")
+    page = tmp_path / "page.html"
+    assert check.main(["eecs545-w20-hw4", str(tmp_path), "--html", str(page)]) == 1
+    text = page.read_text()
+    assert "&lt;script&gt;" in text and "<script>" not in text
+    assert "0 of 73 points" in text and "fc_forward" in text
+
+
+# Many students
+
+
+@pytest.fixture
+def students(tmp_path):
+    """Three students: a good one, one in a nested folder with a mistake, and one who has handed in nothing."""
+    folder = tmp_path / "students"
+    folder.mkdir()
+    plant(folder / "good", [], ["layers.py"])
+    (folder / "=nested").mkdir()
+    plant(folder / "=nested" / "HW4", mistakes.LAYERS[:1])
+    (folder / "empty").mkdir()
+    (folder / "a file").write_text("")
+    return folder
+
+
+def test_all_students_are_graded_side_by_side_and_not_twice(students, tmp_path, capsys):
+    argv = ["eecs545-w20-hw4", str(students), "--all", "--out", str(tmp_path / "grades"), "--jobs", "2"]
+    assert check.main(argv) == 0
+    assert "graded before" not in capsys.readouterr().out
+    with open(tmp_path / "grades" / "grades.csv", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert {name: row["points"] for name, row in rows.items()} == {"good": "43", "'=nested": "40", "empty": "0"}
+    assert rows["'=nested"]["fc_forward"] == "0" and "holds none of" in rows["empty"]["note"]
+    for name in ("good", "=nested", "empty"):
+        assert (tmp_path / "grades" / f"{name}.html").is_file()
+        assert json.loads((tmp_path / "grades" / f"{name}.json").read_text())["sheet"] == "eecs545-w20-hw4"
+
+    (students / "empty" / "layers.py").write_text("")
+    assert check.main(argv) == 0
+    output = capsys.readouterr().out
+    assert output.count("graded before") == 2 and "empty: 0 of 73 points\n" in output
