@@ -76,7 +76,7 @@ def _sounds() -> list[Seed]:
     forms = [
         *(("WAV", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT", "ULAW", "IMA_ADPCM", "GSM610")),
         *(("RF64", None), ("W64", None), ("AIFF", None), ("AU", None), ("CAF", None), ("FLAC", None)),
-        *(("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("VOC", None), ("AVR", None), ("NIST", None)),
+        *(("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("NIST", None)),
     ]
     seeds = []
     for kind, subtype in forms:

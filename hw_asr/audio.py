@@ -88,7 +88,8 @@ def decode(
     """
     whole = containers.checked(content, where)
     try:
-        with _quiet(whole), soundfile.SoundFile(io.BytesIO(whole)) as sound:
+        # NaN and infinity are refused below, so NumPy need not warn about them.
+        with _quiet(whole), np.errstate(all="ignore"), soundfile.SoundFile(_Content(whole)) as sound:
             samples, peak, power = _decode(sound, where, max_seconds)
             rate, is_float = sound.samplerate, sound.subtype in ("FLOAT", "DOUBLE")
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
@@ -111,6 +112,17 @@ def decode(
     if np.ptp(samples) < _SILENCE:
         raise UserError(f"{where} is silent")
     return samples, rate
+
+
+class _Content(io.BytesIO):
+    """The bytes of a sound file. A damaged header may send libsndfile before their start; it then stays where it is."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves to a position, unless it is negative."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
 
 
 def _decode(sound: soundfile.SoundFile, where: str, max_seconds: float) -> tuple[np.ndarray, float, float]:

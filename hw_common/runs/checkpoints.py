@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def load_state(path: Path) -> dict[str, Any]:
         UserError: the file is missing, damaged or not a training state, or contains pickled code, which is not run.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_pickled(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # a wrong byte can cause any exception
@@ -90,6 +91,12 @@ def load_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UserError(f"{path} is not a training state: it contains a {type(state).__name__}")
     return state
+
+
+def load_pickled(path: Path) -> Any:
+    """Loads a file of torch.save onto the CPU without running code from it; a damaged file raises any exception."""
+    with warnings.catch_warnings(action="ignore"):  # torch warns about some damaged files before it raises
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def reason(error: Exception) -> str:

@@ -130,7 +130,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
                 claimed = sum(entry.file_size for entry in archive.infolist())
             if claimed > _LARGEST_FILE:
                 raise UserError(f"{path} claims {claimed} bytes when unpacked, more than any ResNet-18")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = checkpoints.load_pickled(path)
     except UserError:
         raise
     except OSError as error:

@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import asr_files
@@ -139,6 +140,21 @@ def test_paths_that_are_not_files(tmp_path):
         assert "cannot read" in refusal(tmp_path, audio.read, tmp_path / "socket", 22_050)
     assert "cannot read" in refusal(tmp_path, audio.read, tmp_path, 22_050)
     assert "No such file or directory" in refusal(tmp_path, audio.read, tmp_path / "gone.wav", 22_050)
+
+
+AIFF = encoded(CLIP, kind="AIFF")
+NOISY = {  # files about which libsndfile or NumPy complain on standard error
+    "infinities": encoded(np.float32([[np.inf], [-np.inf]] * 9999), kind="WAV", subtype="FLOAT"),
+    "seek before the start": AIFF[:24] + bytes(4) + AIFF[24:31] + b"\xff" * 4 + AIFF[31:],
+}
+
+
+@pytest.mark.parametrize("kind", NOISY)
+def test_libraries_print_nothing(tmp_path, capfd, kind):
+    (tmp_path / "a.wav").write_bytes(NOISY[kind])
+    with warnings.catch_warnings(action="error"):
+        refusal(tmp_path, audio.read, tmp_path / "a.wav", 22_050)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("seed", range(40))
