@@ -22,9 +22,10 @@ Trains at every learning rate with every seed and chooses the rate with the best
 Each training run has an ordinary run folder, <name>-lr<rate>-seed<seed>; table and curves go to the folder <name>.
 Give the same command again to resume an interrupted sweep.
 
-Several machines can share a sweep: give all of them the same --storage and each its own --results_dir. The storage is a
-journal file on a shared disk or the address of a database (postgresql://…, mysql://…, redis://…). A database needs its
-driver: pip install psycopg2-binary, pymysql or redis.
+Several machines can share a sweep: give all of them the same --storage and each its own --results_dir. The storage is
+the path of a journal file on a shared disk, or the address of a database: postgresql://USER:PASSWORD@HOST/NAME,
+mysql://USER:PASSWORD@HOST/NAME, or sqlite:///FILE for several processes on one machine. `make` installs the drivers of
+the databases; pip installs them with: pip install -e ".[postgres]" or pip install -e ".[mysql]".
 """
 
 

@@ -4,7 +4,6 @@ import contextlib
 import socket
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import optuna
 from optuna import storages
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
+from hw_cnn import sweep_storage
 from hw_cnn.sweep_report import Trial, report, row_name, trial_of
 from hw_common.commands.comparison import Comparison
 from hw_common.commands.train_all import TrainingsFailed, train_all
@@ -23,7 +22,6 @@ from hw_common.runs.config import without_password
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
 
-_HEARTBEAT_SECONDS = 30
 Key = tuple[float, int]  # learning rate, seed
 
 
@@ -37,6 +35,14 @@ class SharedSweep(Comparison):
 
     def train_and_report(self, folder: Run) -> dict[str, Any]:
         """Trains what no machine has finished or is training; reports the finished runs of all machines."""
+        try:
+            return self._train_and_report(folder)
+        except sweep_storage.ERRORS as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            message = f"the storage {without_password(self.storage)} does not answer: {reason}"
+            raise UserError(f"{message}; the same command resumes") from error
+
+    def _train_and_report(self, folder: Run) -> dict[str, Any]:
         grid = [(lr, seed) for seed in self.seeds for lr in self.lrs]
         study = SharedStudy(self.name, self.storage, folder.folder, self.common)
         study.enqueue_missing(grid)
@@ -79,40 +85,49 @@ class SharedStudy:
     def __init__(self, name: str, storage: str, folder: Path, flags: Mapping[str, Any]) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._worker = f"{socket.gethostname()}:{folder.resolve()}"
-        self._storage = _open_storage(storage)
-        self._study = optuna.create_study(
-            storage=self._storage,
-            sampler=optuna.samplers.RandomSampler(seed=0),  # not used: trials are enqueued with their values
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        self._storage, self._lock = sweep_storage.open_storage(storage)
+        with self._lock:
+            self._study = optuna.create_study(
+                storage=self._storage,
+                sampler=optuna.samplers.RandomSampler(seed=0),  # not used: trials are enqueued with their values
+                study_name=name,
+                direction="maximize",
+                load_if_exists=True,
+            )
         self._claimed: dict[Key, optuna.Trial] = {}
         ours = {
             key: value if isinstance(value, (int, float, type(None))) else str(value) for key, value in flags.items()
         }
-        theirs = self._study.user_attrs.get("flags", ours)
+        where = f"the sweep {name} in {without_password(storage)}"
+        self._study.set_user_attr("flags", {**ours, **self._same_flags(ours, where)})
+        self._same_flags(ours, where)  # a machine that started at the same moment may have been faster
+
+    def _same_flags(self, ours: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        """Returns the flags in the storage; raises UserError if one of them is not the same as in `ours`."""
+        theirs: Mapping[str, Any] = self._study.user_attrs.get("flags", ours)
         for key in sorted(ours.keys() & theirs.keys()):
             if ours[key] != theirs[key]:
-                raise UserError(
-                    f"the sweep {name} in {without_password(storage)} was started with --{key} {theirs[key]}, "
-                    f"not {ours[key]}; choose another --name"
-                )
-        self._study.set_user_attr("flags", {**ours, **theirs})
+                message = f"{where} was started with --{key} {theirs[key]}, not {ours[key]}"
+                raise UserError(f"{message}; choose another --name")
+        return theirs
 
     def enqueue_missing(self, grid: Sequence[Key]) -> None:
         """Queues the trials of `grid` that are not yet queued, running or finished.
 
         A trial counts as failed, and is queued again, if its process is dead.
         """
-        with _no_warnings():
+        with self._lock:
+            self._enqueue_missing(grid)
+
+    def _enqueue_missing(self, grid: Sequence[Key]) -> None:
+        with sweep_storage.no_warnings():
             storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
             # This process holds the lock of the folder, so the process that left the trial running is dead.
             if trial.user_attrs.get("worker") == self._worker:
                 self._study.tell(trial.number, state=TrialState.FAIL)
         states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
-        known = [t.params or t.system_attrs.get("fixed_params", {}) for t in self._study.get_trials(states=states)]
+        known = [_values(trial) for trial in self._study.get_trials(deepcopy=False, states=states)]
         for lr, seed in grid:
             if {"lr": lr, "seed": seed} not in known:
                 self._study.enqueue_trial({"lr": lr, "seed": seed})
@@ -121,10 +136,11 @@ class SharedStudy:
         """Takes up to `count` trials of `grid` from the queue; trials of other grids go back to its end."""
         claimed: list[Key] = []
         while len(claimed) < count and set(self._queue()) & set(grid):
-            with _no_warnings():
+            with self._lock, sweep_storage.no_warnings():
                 trial = self._study.ask()
-            lr, seed = trial.suggest_float("lr", 0, sys.float_info.max), trial.suggest_int("seed", 0, 2**31)
+            self._beat(trial)
             trial.set_user_attr("worker", self._worker)
+            lr, seed = trial.suggest_float("lr", 0, sys.float_info.max), trial.suggest_int("seed", 0, 2**31)
             if (lr, seed) in grid and not self._is_taken(trial):
                 self._claimed[lr, seed] = trial
                 claimed.append((lr, seed))
@@ -142,24 +158,27 @@ class SharedStudy:
         return [(parameters["lr"], parameters["seed"]) for parameters in fixed]
 
     def _is_taken(self, trial: optuna.Trial) -> bool:
-        """Returns whether an older copy of `trial` runs or is finished; machines that start together enqueue copies."""
+        """Returns whether an older copy of `trial` waits, runs or is finished.
+
+        Machines that start together enqueue copies. The oldest copy is the one that is trained.
+        """
         return any(
             other.number < trial.number
-            and other.params == trial.params
-            and other.state in (TrialState.RUNNING, TrialState.COMPLETE)
+            and _values(other) == trial.params
+            and other.state in (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
             for other in self._study.get_trials(deepcopy=False)
         )
 
     @contextlib.contextmanager
     def heartbeat(self) -> Iterator[None]:
         """Records heartbeats of the claimed trials in the database, so that no other machine restarts these trials."""
-        storage, stop = self._storage, threading.Event()
+        stop = threading.Event()
 
         def beat() -> None:
-            while isinstance(storage, storages.RDBStorage) and not stop.is_set():
+            while not stop.wait(sweep_storage.HEARTBEAT_SECONDS):
                 for trial in self._claimed.values():
-                    storage.record_heartbeat(trial._trial_id)
-                stop.wait(_HEARTBEAT_SECONDS)
+                    with contextlib.suppress(*sweep_storage.ERRORS):  # the database may answer again before the next
+                        self._beat(trial)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -169,15 +188,20 @@ class SharedStudy:
             stop.set()
             thread.join()
 
+    def _beat(self, trial: optuna.Trial) -> None:
+        if isinstance(self._storage, storages.RDBStorage):
+            self._storage.record_heartbeat(trial._trial_id)
+
     def conclude(self, key: Key, finished: Trial | None) -> None:
         """Stores a claimed trial as finished, or as failed if `finished` is None."""
         trial = self._claimed.pop(key)
+        with contextlib.suppress(UpdateFinishedTrialError):  # without heartbeats, another machine gave the trial up
+            for name, value in vars(finished).items() if finished is not None else ():
+                trial.set_user_attr(name, value)
         if finished is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-            return
-        for name, value in vars(finished).items():
-            trial.set_user_attr(name, value)
-        self._study.tell(trial, finished.summary["final"]["validation_accuracy"])
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            self._study.tell(trial, finished.summary["final"]["validation_accuracy"], skip_if_finished=True)
 
     def finished(self, grid: Sequence[Key]) -> dict[float, list[Trial]]:
         """Returns the finished trials of `grid` by learning rate, from all machines."""
@@ -188,30 +212,6 @@ class SharedStudy:
         return {lr: [found[key] for key in grid if key[0] == lr and key in found] for lr, _ in grid}
 
 
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Hides two warnings of Optuna: heartbeats are experimental, and only Study.optimize sends them by itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
-        yield
-
-
-def _open_storage(address: str) -> storages.BaseStorage:
-    """Opens a journal file or a database.
-
-    Raises:
-        UserError: the storage cannot be opened, or is SQLite, which sometimes hands one trial to two machines.
-    """
-    if address.startswith("sqlite"):
-        raise UserError("--storage: SQLite does not lock its trials; use the path of a journal file or postgresql://…")
-    try:
-        if "://" not in address:
-            return storages.JournalStorage(JournalFileBackend(address))
-        if address.startswith("redis"):
-            return storages.get_storage(address)
-        grace = 4 * _HEARTBEAT_SECONDS  # a trial without a heartbeat for this long can be started again
-        with _no_warnings():
-            return storages.RDBStorage(address, heartbeat_interval=_HEARTBEAT_SECONDS, grace_period=grace)
-    except Exception as error:  # drivers raise exceptions of many types
-        raise UserError(f"cannot open the storage {without_password(address)}: {str(error).splitlines()[0]}") from error
+def _values(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The learning rate and the seed of a trial, which may still be waiting."""
+    return trial.system_attrs.get("fixed_params", trial.params)

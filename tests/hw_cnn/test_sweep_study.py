@@ -1,13 +1,25 @@
 """A study that machines share: each trial is done once, under the same flags; finished trials reach every machine."""
 
-import optuna
-import pytest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
-from hw_cnn import sweep
+import postgres
+import pytest
+import sqlalchemy
+import sweep_worker
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+
+from hw_cnn import sweep, sweep_storage
 from hw_cnn.sweep_report import Trial
 from hw_cnn.sweep_study import SharedStudy
 from hw_common.runs.errors import UserError
 
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{SUPPORT.parents[1]}{os.pathsep}{SUPPORT}"}
 GRID = [(0.1, 1), (0.2, 1), (0.3, 1)]
 
 
@@ -79,24 +91,130 @@ def test_other_flags_are_refused(tmp_path, journal):
         machine(tmp_path, journal, "b", epochs=2)
 
 
-def test_a_database_is_told_that_the_claimed_trials_are_running(tmp_path, journal, monkeypatch):
-    database = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/db", heartbeat_interval=30)
-    monkeypatch.setattr("hw_cnn.sweep_study._open_storage", lambda address: database)
-    study = machine(tmp_path, journal)
-    [(lr, seed)] = study.claim(GRID, 1)
+def test_a_machine_that_lost_its_trial_concludes_it_without_harm(tmp_path, journal):
+    slow = machine(tmp_path, journal)
+    [key] = slow.claim(GRID, 1)
+    slow._study.tell(slow._claimed[key].number, state=TrialState.FAIL)  # another machine, after the grace period
+    do(slow, [key])
+    assert not slow.finished(GRID)[key[0]]
+    assert key in machine(tmp_path, journal).claim(GRID, 9)
+
+
+# ── all storages ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of a PostgreSQL server."""
+    with postgres.server() as address:
+        yield address
+
+
+@pytest.fixture(params=["journal", "sqlite", "postgresql"])
+def storage(request, tmp_path):
+    """The address of an empty storage of each kind."""
+    if request.param == "postgresql":
+        name = re.sub(r"\W", "_", request.node.name)[:60].lower()
+        return postgres.new_database(request.getfixturevalue("server"), name)
+    return {"journal": f"{tmp_path}/journal", "sqlite": f"sqlite:///{tmp_path}/sweep.db"}[request.param]
+
+
+def start(storage, folder, *words):
+    folder.mkdir(exist_ok=True)
+    line = [sys.executable, SUPPORT / "sweep_worker.py", storage, folder, *words]
+    process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_machines_that_start_at_once_on_an_empty_storage_do_each_trial_once(storage, tmp_path):
+    workers = [start(storage, tmp_path / name) for name in "abc"]
+    for worker in workers:
+        worker.stdin.write("start\n")
+        worker.stdin.flush()
+    done = "".join(worker.communicate()[0] for worker in workers).split("\n")
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert sorted(done) == sorted(["", *(f"{lr} {seed}" for lr, seed in sweep_worker.GRID)])
+
+
+def test_a_killed_machine_that_is_started_again_takes_its_trial_up(storage, tmp_path):
+    killed, _ = start(storage, tmp_path / "a", "killed").communicate("start\n")
+    others, _ = start(storage, tmp_path / "b").communicate("start\n")
+    again, _ = start(storage, tmp_path / "a").communicate("start\n")
+    assert killed == again == "0.01 1\n"
+    assert len(others.splitlines()) == len(set(others.splitlines())) == len(sweep_worker.GRID) - 1
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"], indirect=True)
+def test_another_machine_takes_up_a_trial_without_heartbeats(storage, tmp_path):
+    lost = machine(tmp_path, storage)
+    assert lost.claim(GRID, 1) == GRID[:1]
+    assert machine(tmp_path, storage, "b").claim(GRID[:1], 1) == []  # its heartbeat is fresh
+    with lost._storage.engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'"))
+    assert machine(tmp_path, storage, "b").claim(GRID[:1], 1) == GRID[:1]
+
+
+def test_heartbeats_go_on_while_the_database_does_not_answer(tmp_path, monkeypatch):
+    study = machine(tmp_path, f"sqlite:///{tmp_path}/sweep.db")
+    study.claim(GRID, 1)
     told = []
-    monkeypatch.setattr(database, "record_heartbeat", told.append)
+
+    def record(trial_id):
+        told.append(trial_id)
+        raise StorageInternalError
+
+    monkeypatch.setattr(study._storage, "record_heartbeat", record)
+    monkeypatch.setattr(sweep_storage, "HEARTBEAT_SECONDS", 0.001)
     with study.heartbeat():
-        pass
-    assert told == [study._claimed[lr, seed]._trial_id]
+        while len(told) < 2:
+            pass
+    assert set(told) == {study._claimed[GRID[0]]._trial_id}
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("redis://127.0.0.1:6379/0", r"--storage redis://127.0.0.1:6379/0: expected postgresql://…, mysql://…, sqlite"),
+        ("sqlite://", "expected postgresql://…"),
+        (
+            "postgresql://u:secret@127.0.0.1:1/x",
+            r"cannot open the storage postgresql://u:\*\*\*@127.0.0.1:1/x: .*refused",
+        ),
+        ("postgres://u@127.0.0.1:1/x", "cannot open the storage postgres://u@127.0.0.1:1/x: .*refused"),
+        ("mysql://u:secret@127.0.0.1:1/x", r"cannot open the storage mysql://u:\*\*\*@127.0.0.1:1/x: .*refused"),
+        ("mariadb://u@127.0.0.1:1/x", "cannot open the storage mariadb://.*refused"),
+        ("postgresql+pg8000://u:p@h/x", r"needs a driver that is not installed: pip install 'psycopg\[binary\]'"),
+        ("postgresql://u@h:port/x", "cannot open the storage"),
+        ("no/such/folder/journal", "cannot open the storage no/such/folder/journal: .*No such file"),
+        ("damaged", "cannot open the storage damaged: "),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_one_line(address, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep_storage.time, "sleep", lambda seconds: None)
+    (tmp_path / "damaged").write_text("no journal\nat all\n")
+    with pytest.raises(UserError, match=message) as refused:
+        sweep_storage.open_storage(address)
+    assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
 
 
 FLAGS = ["--dataset", "sample", "--network", "oct", "--epochs", "1", "--batch_size", "64", "--threads", "1", "--name",
          "tiny", "--lrs", "0.01", "0.1"]  # fmt: skip
 
 
-def test_machines_share_a_sweep(tmp_path, journal, undrawn):
-    share = ["--storage", journal, "--jobs", "1", "--results_dir"]
+@pytest.mark.parametrize("storage", ["postgresql"], indirect=True)
+def test_a_database_that_stops_answering_is_one_line(storage, tmp_path, monkeypatch):
+    def gone(*arguments):
+        raise StorageInternalError("the server closed the connection\nunexpectedly")
+
+    monkeypatch.setattr(SharedStudy, "claim", gone)
+    with pytest.raises(UserError, match="does not answer: the server closed the connection; the same command resumes"):
+        sweep.parse([*FLAGS, "--storage", storage, "--results_dir", str(tmp_path)]).run()
+
+
+def test_machines_share_a_sweep(tmp_path, storage, undrawn):
+    share = ["--storage", storage, "--jobs", "1", "--results_dir"]
     first = sweep.parse([*FLAGS, *share, str(tmp_path / "a")]).run()
     second = sweep.parse([*FLAGS, *share, str(tmp_path / "b")]).run()
     assert first["table"] == second["table"] and [row["lr"] for row in first["table"]] == [0.01, 0.1]
