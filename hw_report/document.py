@@ -18,7 +18,8 @@ from hw_report.published import PUBLISHED
 from hw_report.sheets import Sheet
 
 DATA = "data.json"
-_FIGURES = "figures"
+_FIGURES, _FONTS = "figures", "fonts"
+_LAST_OWN = 0x52F  # typst's own fonts have Latin, Greek and Cyrillic letters, which come first in Unicode
 
 
 def path_of(sheet: Sheet, results_dir: Path) -> Path:
@@ -56,6 +57,7 @@ def render(sheet: Sheet, profile: str, collected: Mapping[str, Collector], group
     facts = {**describe(sheet, profile, collected), "group": group}
     with tempfile.TemporaryDirectory(prefix="hw_report-") as folder:
         _stage(Path(folder), sheet, facts, collected.values())
+        _stage_fonts(Path(folder), group or "")
         return _compile(Path(folder), sheet, facts["date"])
 
 
@@ -119,12 +121,34 @@ def _stage(folder: Path, sheet: Sheet, facts: Mapping[str, Any], collected: Iter
             shutil.copyfile(picture.path, folder / _FIGURES / f"{key}{FIGURE_SUFFIX}")
 
 
+def _stage_fonts(folder: Path, group: str) -> None:
+    """Copies fonts for the name of the group into `folder`, unless it is in a script that typst's own fonts have.
+
+    Raises:
+        UserError: there is no font for a character of the name.
+    """
+    (folder / _FONTS).mkdir()
+    for character in sorted({character for character in group if ord(character) > _LAST_OWN}):
+        from hw_common.runs.fonts import font_file  # imports Matplotlib, which is slow
+
+        path = font_file(character)
+        if path is None:
+            raise UserError(
+                f"--group {group}: no installed font has {character}; install a font that has it, or use Latin letters"
+            )
+        shutil.copy(path, folder / _FONTS)
+
+
 def _compile(folder: Path, sheet: Sheet, date: str) -> bytes:
     import typst
 
     # The fonts of typst and a fixed date give the same bytes on every machine.
     compiler = typst.Compiler(
-        folder / sheet.report_file.name, root=folder, ignore_system_fonts=True, sys_inputs={"data": DATA}
+        folder / sheet.report_file.name,
+        root=folder,
+        font_paths=[folder / _FONTS],
+        ignore_system_fonts=True,
+        sys_inputs={"data": DATA},
     )
     timestamp = calendar.timegm(time.strptime(date, "%Y-%m-%d"))
     try:

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -168,7 +169,9 @@ fraction = _number(float, lambda value: 0 <= value < 1, "a number from 0 up to, 
 
 def run_name(text: str) -> str:
     """An argument type for names of folders: no path separators, no leading dot, no characters special to a shell."""
-    if not text or text[0] in ".-" or not all(c.isalnum() or c in "._-=+," for c in text) or len(text) > 120:
+    # Letters of any script, and the marks that belong to them.
+    plain = all(c.isalnum() or c in "._-=+," or unicodedata.category(c).startswith("M") for c in text)
+    if not text or text[0] in ".-" or not plain or len(text) > 120:
         raise argparse.ArgumentTypeError(
             f"expected a plain folder name of letters, digits and . _ - = + (no slash, no space), got {text!r}"
         )

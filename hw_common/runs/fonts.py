@@ -1,9 +1,10 @@
-"""Fonts for names in any script: a figure gets installed fonts that have its characters, and escapes for the rest."""
+"""Installed fonts for names in any script. In figures, characters that no font has are escaped."""
 
 import contextlib
 import functools
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import font_manager
@@ -11,7 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-_families: dict[str, str | None] = {}  # the installed font for each character that was needed; None if there is none
+# The installed font for each character that was needed; None if there is none.
+_found: dict[str, font_manager.FontEntry | None] = {}
 
 
 def make_drawable(figure: Figure) -> None:
@@ -23,10 +25,15 @@ def make_drawable(figure: Figure) -> None:
     missing = {text: found for text in figure.findobj(Text) if (found := _missing(text))}
     if not missing:
         return
-    _find_families(set().union(*missing.values()))
+    said = any(_is_lost(character) for character in _found)
+    _search(set().union(*missing.values()))
+    lost = sorted(filter(_is_lost, _found))
+    if lost and not said:
+        line = f"no installed font has some characters of names in the figures; they are written as {_escape(lost[0])}"
+        print(line, file=sys.stderr)
     for text, characters in missing.items():
-        families = dict.fromkeys(_families[character] for character in sorted(characters))
-        text.set_fontfamily([*text.get_fontfamily(), *filter(None, families)])
+        families = dict.fromkeys(entry.name for c in sorted(characters) if (entry := _found[c]) is not None)
+        text.set_fontfamily([*text.get_fontfamily(), *families])
         text.set_text(_escaped(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         _escape_labels(axis)
@@ -47,22 +54,28 @@ def _glyphs(path: str) -> frozenset[int]:
     return frozenset(font_manager.get_font(path).get_charmap())
 
 
-def _find_families(characters: Iterable[str]) -> None:
-    """Records in `_families` an installed font for each of `characters`."""
-    new = {character for character in characters if character not in _families}
+def font_file(character: str) -> Path | None:
+    """A font file that has `character`: Matplotlib's own or an installed one. None if there is none."""
+    default = font_manager.findfont("DejaVu Sans")
+    if ord(character) in _glyphs(default):
+        return Path(default)
+    _search([character])
+    entry = _found[character]
+    return None if entry is None else Path(entry.fname)
+
+
+def _search(characters: Iterable[str]) -> None:
+    """Records in `_found` an installed font for each of `characters`."""
+    new = {character for character in characters if character not in _found}
     for entry in _installed() if new else ():
         with contextlib.suppress(OSError, RuntimeError):  # a damaged font
             glyphs = font_manager.get_font(entry.fname).get_charmap()
             for character in [character for character in new if ord(character) in glyphs]:
-                _families[character] = entry.name
+                _found[character] = entry
                 new.remove(character)
         if not new:
             break
-    lost = sorted(character for character in new if not _is_byte(character))
-    if lost and not any(family is None and not _is_byte(character) for character, family in _families.items()):
-        line = f"no installed font has some characters of names in the figures; they are written as {_escape(lost[0])}"
-        print(line, file=sys.stderr)
-    _families.update(dict.fromkeys(new))
+    _found.update(dict.fromkeys(new))
 
 
 def _installed() -> list[font_manager.FontEntry]:
@@ -86,13 +99,18 @@ def _escape_labels(axis: Axis) -> None:
 
 def _escaped(text: str) -> str:
     """`text` with escapes for the characters that no font has."""
-    return "".join(_escape(c) if _families.get(c, "") is None else c for c in text)
+    return "".join(_escape(c) if c in _found and _found[c] is None else c for c in text)
 
 
 def _escape(character: str) -> str:
     if _is_byte(character):
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def _is_lost(character: str) -> bool:
+    """Whether a search found no font for `character`, which no font can have if it stands for a byte."""
+    return _found.get(character, True) is None and not _is_byte(character)
 
 
 def _is_byte(character: str) -> bool:

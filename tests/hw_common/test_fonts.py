@@ -18,7 +18,7 @@ def stix(monkeypatch):
     """STIX is the only installed font, and no character was needed before."""
     entries = [e for e in font_manager.fontManager.ttflist if (e.name, e.style) == ("STIXGeneral", "normal")]
     monkeypatch.setattr(fonts, "_installed", lambda: entries)
-    monkeypatch.setattr(fonts, "_families", {})
+    monkeypatch.setattr(fonts, "_found", {})
 
 
 def saved(tmp_path: Path, *texts: str, **options) -> Figure:

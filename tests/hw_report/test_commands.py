@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import report_toys
 import toy_homework
+from matplotlib import font_manager
 from report_toys import calls, order
 
 from hw_common.commands import cli
-from hw_common.runs import files
+from hw_common.runs import files, fonts
 from hw_common.runs.errors import UserError
 from hw_report import notebook, sheets
 from hw_report.__main__ import main
@@ -184,7 +185,24 @@ def test_a_submission_has_the_notebook_with_its_outputs(toys, monkeypatch, capsy
     assert f"running {path}; it shows {toys}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("group", ["../up", "a/b", "", ".hidden", "two words", "C:", "x" * 200])
+def test_a_groups_name_is_drawn_in_its_script_or_refused(toys, monkeypatch):
+    stix = [entry for entry in font_manager.fontManager.ttflist if entry.name == "STIXGeneral"]
+    monkeypatch.setattr(fonts, "_installed", lambda: stix)
+    monkeypatch.setattr(fonts, "_found", {})
+    build(toys, "toy-a")
+    for group, font in (("Ёжик-Ωmega", b"Libertinus"), ("קבוצה", b"DejaVuSans"), ("の-1", b"STIXGeneral")):
+        submit(toys, "toy-a", "--group", group)
+        with zipfile.ZipFile(toys / "submissions" / "toy-a" / f"{group}.zip") as archive:
+            assert font in archive.read(f"{group}/toy-a.pdf")
+    for group, letter in (("第三组", "三"), ("स्त्री", "त")):
+        with pytest.raises(UserError, match=f"^--group {group}: no installed font has {letter}; install a font that"):
+            submit(toys, "toy-a", "--group", group)
+        assert not (toys / "submissions" / "toy-a" / f"{group}.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "group", ["../up", "a/b", "", ".hidden", "two words", "C:", "x" * 200, "caf\udce9", "a\u202fb", "👩"]
+)
 def test_a_submissions_name_is_safe(toys, group):
     with pytest.raises(UserError, match=r"--group: expected a plain folder name"):
         submit(toys, "toy-a", "--group", group)
