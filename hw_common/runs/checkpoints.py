@@ -1,9 +1,10 @@
 """Weights and training states on disk. Reading them never runs code from the file."""
 
+import contextlib
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
         UserError: the file is missing, damaged or not a safetensors file, or its metadata differ from `metadata`.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with open_safetensors(path) as file:
             found = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
             for name, expected in metadata.items():
                 if found.get(name) != expected:
@@ -47,6 +48,16 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
         raise UserError(f"cannot read weights from {path}: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+@contextlib.contextmanager
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """Opens a safetensors file, as `safetensors.safe_open` does, which itself refuses a path that is not UTF-8."""
+    with contextlib.ExitStack() as stack:
+        name = str(path)
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            name = f"/dev/fd/{stack.enter_context(open(path, 'rb')).fileno()}"
+        yield stack.enter_context(safetensors.safe_open(name, framework="pt"))
 
 
 def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

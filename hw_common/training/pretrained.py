@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -114,7 +113,8 @@ def _imagenet(data_dir: Path) -> Path:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        with checkpoints.open_safetensors(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError) as error:

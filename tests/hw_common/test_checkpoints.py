@@ -8,6 +8,7 @@ from torch import nn
 
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
+from hw_common.training.pretrained import load_pretrained
 
 WHOSE = {"homework": "hw_tiny", "network": "tiny"}
 
@@ -37,6 +38,17 @@ def test_weights_come_back_with_type_shape_and_bits(tmp_path):
     for name, tensor in weights.items():
         assert loaded[name].dtype == tensor.dtype
         assert torch.equal(loaded[name], tensor)
+
+
+@pytest.mark.parametrize("name", ["猫", "caf\udce9", "a\u202fb"])
+def test_weights_are_read_from_a_folder_of_any_name(tmp_path, name):
+    (tmp_path / name).mkdir()
+    path = tmp_path / name / f"{name}.safetensors"
+    checkpoints.save_weights(path, {"a": torch.ones(1)}, WHOSE)
+    assert checkpoints.load_weights(path, WHOSE) == {"a": torch.ones(1)}
+    assert load_pretrained(str(path), tmp_path).tensors == {"a": torch.ones(1)}
+    with pytest.raises(UserError, match="there is no such file"):
+        checkpoints.load_weights(path.with_name("gone"), WHOSE)
 
 
 def test_weights_of_something_else_are_refused(tmp_path):
