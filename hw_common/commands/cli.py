@@ -192,6 +192,8 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
     precision = "bf16 is about twice as fast at large batches, at equal accuracy"
     add_flag(group, "precision", choices=("fp32", "bf16"), help=precision)
+    text = "largest time between two checkpoints within an epoch (default: 10); another one is saved after each epoch"
+    add_output(group, "save_minutes", type=positive_float, default=10.0, help=text)
     return group
 
 

@@ -52,6 +52,7 @@ class RunSettings:
     results_dir: Path  # run folders are made in <results_dir>/<homework>
     name: str  # name of the run folder
     resume: Path | None  # run folder to resume; None for a new run
+    save_minutes: float  # largest time between two checkpoints
     overwrite: bool  # whether a new run replaces the run folder of that name
     tensorboard: bool  # whether TensorBoard events are written into the run folder
     dry_run: bool  # whether to take one step only, without a run folder
@@ -104,7 +105,13 @@ def _train(
     run, state = _open_run(homework, command, settings, experiment.hashes, device)
     try:
         fitted = fit(
-            experiment, settings.epochs, settings.precision, run=run, resume=state, tensorboard=settings.tensorboard
+            experiment,
+            settings.epochs,
+            settings.precision,
+            run=run,
+            resume=state,
+            save_minutes=settings.save_minutes,
+            tensorboard=settings.tensorboard,
         )
         return _conclude(experiment, run, fitted)
     except BaseException:

@@ -24,11 +24,15 @@ from hw_common.training.determinism import generator_states, restore_generators
 from hw_common.training.precision import autocast
 from hw_common.training.progress import Progress, progress_bar, tensorboard_writer
 from hw_common.training.progress import Row as Row
+from hw_common.training.saving import StateWriter
 from hw_common.training.signals import StopNow, StopSignals
+from hw_common.training.updates import NotFiniteError, Updater
 
 # Takes the model and a batch; returns the mean loss over the examples, the number of examples, and the sums over the
 # examples of further metrics. Metrics are reported as `training_<name>`: the epoch's sum divided by its examples.
 LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
+
+Amounts = dict[str, Tensor | float]  # the number of examples of a batch, and sums over them
 
 
 @dataclass(kw_only=True)
@@ -66,6 +70,7 @@ def fit(
     *,
     run: Run | None = None,
     resume: Mapping[str, Any] | None = None,
+    save_minutes: float = 10,
     tensorboard: bool = False,
 ) -> Fitted:
     """Trains the model of `training`.
@@ -76,16 +81,19 @@ def fit(
         precision: "fp32", or "bf16" for automatic mixed precision.
         run: run folder for checkpoints and metrics; None in processes that write nothing.
         resume: content of last.pt of an interrupted run.
+        save_minutes: largest time between two checkpoints within an epoch; another one is saved after each epoch.
         tensorboard: whether TensorBoard events are written into the run folder.
 
     Raises:
         Stopped: on SIGINT or SIGTERM, after the current step is finished and saved.
         UserError: the loss or a gradient is not finite (the optimizer has not stepped), or the disk is full.
     """
-    trainer = _Trainer(training, epochs, precision, run)
+    writer = StateWriter(run.folder / LAST if run is not None else None, save_minutes)
+    trainer = _Trainer(training, epochs, precision, run, writer)
     if resume is not None:
         trainer.restore(resume)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(writer)
         trainer.signals = stack.enter_context(StopSignals())
         if tensorboard and run is not None:
             trainer.log = stack.enter_context(tensorboard_writer(run)).add_scalar
@@ -98,15 +106,19 @@ class _Trainer:
     epochs: int
     precision: str
     run: Run | None
+    writer: StateWriter
     at: Progress = field(default_factory=Progress)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     log: Callable[[str, float, int], None] = lambda name, value, epoch: None
 
     def __post_init__(self) -> None:
         self.signals = StopSignals()
-        self.model, self.optimizer = self.training.model, self.training.optimizer
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.device = self.parameters[0].device
+        self.model, training = self.training.model, self.training
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.updater = Updater(
+            training.optimizer, training.scheduler, parameters, training.clip_value, training.clip_norm
+        )
+        self.device = parameters[0].device
         self.parallel = distributed.parallelize(self.model, self.device)
 
     def train(self) -> Fitted:
@@ -121,46 +133,57 @@ class _Trainer:
         with progress_bar(f"epoch {at.epoch + 1}/{self.epochs}", len(self.training.batches), at.step) as bar:
             started = time.perf_counter()
             for batch in self.training.batches.epoch(at.epoch, at.step):
-                stop = self._step(batch)
+                stop, save = self._step(batch)
                 at.step += 1
                 bar.update()
+                if stop or save:
+                    started = self._count_time(started)
+                    self._save()
                 if stop:
-                    self._count_time(started)
-                    self._save_and_stop()
+                    self._stop()
             self._count_time(started)
 
-    def _count_time(self, started: float) -> None:
-        self.at.epoch_seconds += time.perf_counter() - started
+    def _count_time(self, started: float) -> float:
+        """Adds the time since `started` to the epoch's time; returns the time now."""
+        now = time.perf_counter()
+        self.at.epoch_seconds += now - started
+        return now
 
-    def _step(self, batch: tuple[Tensor, ...]) -> bool:
-        """Takes one optimizer step; returns whether all processes have to stop after it."""
+    def _step(self, batch: tuple[Tensor, ...]) -> tuple[bool, bool]:
+        """Takes one optimizer step; returns whether to stop after it, and whether to save. All processes agree."""
         with autocast(self.device, self.precision):
             loss, count, sums = self.training.loss_function(self.parallel, batch)
-        scaled, stop = self._agree(loss, count)
-        for parameter in self.parameters:  # faster than zero_grad(), which also calls the profiler
-            parameter.grad = None
+        amounts: Amounts = {"examples": count, "loss": loss.item() * count, **sums}
+        scaled, amounts, stop, save = self._agree(loss, amounts)
+        if not math.isfinite(float(amounts["loss"])):
+            raise self._not_finite("loss")
+        self.updater.clear_gradients()
         scaled.backward()
-        value = loss.item()
-        self._check_and_clip(value)
-        self.optimizer.step()
-        if self.training.scheduler is not None:
-            self.training.scheduler.step()
-        weight = distributed.weight()
-        for name, amount in (("examples", count), ("loss", value * count), *sums.items()):
-            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount) * weight
-        return stop or (distributed.world_size() == 1 and self.signals.received is not None)
+        try:
+            self.updater.update()
+        except NotFiniteError:
+            raise self._not_finite("gradient") from None
+        for name, amount in amounts.items():
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount)
+        return stop or (distributed.world_size() == 1 and self.signals.received is not None), save
 
-    def _agree(self, loss: Tensor, count: int) -> tuple[Tensor, bool]:
-        """Scales `loss` so that the processes' mean gradient is that of the whole batch.
+    def _agree(self, loss: Tensor, amounts: Amounts) -> tuple[Tensor, Amounts, bool, bool]:
+        """Combines the batch's shares of all processes.
+
+        Args:
+            loss: the mean loss of this process's share.
+            amounts: the number of examples in this share, and sums over them.
 
         Returns:
-            The scaled loss, and whether any process has to stop.
+            The loss, scaled so that the mean of the processes' gradients is the gradient of the whole batch; the
+            amounts of the whole batch; whether a process has to stop; whether the main process wants to save.
         """
         if distributed.world_size() == 1:
-            return loss, False
-        rows = count * distributed.weight()
-        total, stop_votes = self._sum_over_processes([rows, self._stop_vote()])
-        return loss * (rows * distributed.world_size() / total), stop_votes > 0
+            return loss, amounts, False, self.writer.is_due()
+        own = [float(amount) * distributed.weight() for amount in amounts.values()]
+        *totals, stops, saves = self._sum_over_processes([*own, self._stop_vote(), float(self.writer.is_due())])
+        scale = own[0] * distributed.world_size() / totals[0]
+        return loss * scale, dict(zip(amounts, totals, strict=True)), stops > 0, saves > 0
 
     def _stop_vote(self) -> float:
         return float(self.signals.received is not None)
@@ -168,27 +191,12 @@ class _Trainer:
     def _sum_over_processes(self, values: list[float]) -> list[float]:
         return distributed.sum_over_processes(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
-    def _check_and_clip(self, loss: float) -> None:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if self.training.clip_norm is not None:
-            size = nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
-        else:  # a sum is finite only if all its terms are, and takes half the time of a norm
-            size = torch.stack([gradient.sum() for gradient in gradients]).sum()
-        if math.isfinite(loss) and math.isfinite(size.item()):
-            if self.training.clip_value is not None:
-                nn.utils.clip_grad_value_(self.parameters, self.training.clip_value)
-            return
-        what = "gradient" if math.isfinite(loss) else "loss"
-        smaller = self._learning_rate() / 10
-        raise UserError(
+    def _not_finite(self, what: str) -> UserError:
+        smaller = self.updater.learning_rate() / 10
+        return UserError(
             f"the {what} is not finite at epoch {self.at.epoch + 1}, step {self.at.step + 1}; this step did not "
             f"change the weights. Try a smaller learning rate, for example --lr {smaller:g}"
         )
-
-    def _learning_rate(self) -> float:
-        """The learning rate before the schedule changed it."""
-        group = self.optimizer.param_groups[0]
-        return group.get("initial_lr", group["lr"])
 
     def _validate(self) -> Row:
         """Computes the validation metrics of the epoch.
@@ -202,15 +210,15 @@ class _Trainer:
                 return self.training.evaluate(self.model)
         except StopNow:
             restore_generators(generators)
-            self._save_and_stop()
+            self._save()
+            self._stop()
 
     def _finish_epoch(self, validation: Row) -> None:
         at = self.at
         bad = [name for name, value in validation.items() if not math.isfinite(value)]
         if bad:
-            smaller = self._learning_rate() / 10
+            smaller = self.updater.learning_rate() / 10
             raise UserError(f"{bad[0]} is not finite after epoch {at.epoch + 1}. Try a smaller --lr, say {smaller:g}")
-        self._sum_up()
         examples = at.sums.pop("examples")
         training = {f"training_{name}": total / examples for name, total in at.sums.items()}
         row = {"epoch": at.epoch + 1, **training, **validation, "seconds": round(at.epoch_seconds, 3)}
@@ -223,13 +231,10 @@ class _Trainer:
             if self.run is not None:
                 checkpoints.save_weights(self.run.folder / BEST, self.best_weights, self.training.metadata)
         self._save()
+        self.writer.wait()
         self._report(row)
         if self._sum_over_processes([self._stop_vote()])[0]:
             self._stop()
-
-    def _sum_up(self) -> None:
-        """Adds up the sums of all processes."""
-        self.at.sums = dict(zip(self.at.sums, self._sum_over_processes(list(self.at.sums.values())), strict=True))
 
     def _report(self, row: Row) -> None:
         if not distributed.is_main():
@@ -243,26 +248,23 @@ class _Trainer:
                 self.log(name, value, self.at.epoch)
 
     def _save(self) -> None:
-        if self.run is None:
-            return
-        self.run.write_metrics(self.at.rows)
-        state = {
+        if self.run is not None:
+            self.run.write_metrics(self.at.rows)
+        self.writer.save(self._state)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "progress": vars(self.at),
             "metadata": dict(self.training.metadata),
             "model": self.model.state_dict(),
             "best": self.best_weights,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.training.optimizer.state_dict(),
             "scheduler": self.training.scheduler.state_dict() if self.training.scheduler is not None else None,
             "generators": generator_states(),
         }
-        checkpoints.save_state(self.run.folder / LAST, state)
-
-    def _save_and_stop(self) -> NoReturn:
-        self._sum_up()  # the main process saves the sums of all processes
-        self._save()
-        self._stop()
 
     def _stop(self) -> NoReturn:
+        self.writer.wait()
         at = self.at
         done = (
             f"epoch {at.epoch + 1}, step {at.step} of {len(self.training.batches)}" if at.step else f"epoch {at.epoch}"
@@ -283,11 +285,9 @@ class _Trainer:
             self.at = Progress.from_state(state["progress"])
             self.best_weights = state["best"]
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.training.optimizer.load_state_dict(state["optimizer"])
             if self.training.scheduler is not None:
                 self.training.scheduler.load_state_dict(state["scheduler"])
             restore_generators(state["generators"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{where} does not belong to this run: {str(error).splitlines()[0]}") from error
-        if not distributed.is_main():  # the main process restores the sums of all processes
-            self.at.sums = dict.fromkeys(self.at.sums, 0.0)

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import threading
 
 import pytest
 import tiny
@@ -14,6 +15,8 @@ from hw_common.commands import cli
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import Stopped, UserError
 from hw_common.runs.run_folder import BEST, LAST, METRICS
+from hw_common.training import updates
+from hw_common.training.saving import StateWriter
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
@@ -138,6 +141,33 @@ def test_bf16_computes_in_bfloat16_and_keeps_float32_weights():
     assert fitted.rows[-1]["training_loss"] < fitted.rows[0]["training_loss"]
 
 
+@pytest.mark.parametrize("clipping", [{}, {"clip_value": 0.01}, {"clip_norm": 0.1}])
+def test_plain_sgd_has_the_bits_of_the_optimizers_step(monkeypatch, clipping):
+    ours, _ = tiny.train(optimizer="plain sgd", **clipping)
+    monkeypatch.setattr(updates, "is_plain_sgd", lambda optimizer: False)
+    assert weights(ours) == weights(tiny.train(optimizer="plain sgd", **clipping)[0])
+
+
+SGD = torch.optim.SGD
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda p: SGD([p], 0.1), True),
+        (lambda p: SGD([p], 0.1, fused=True), True),
+        (lambda p: SGD([p], 0.1, momentum=0.9), False),
+        (lambda p: SGD([p], 0.1, weight_decay=0.1), False),
+        (lambda p: SGD([p], 0.1, maximize=True), False),
+        (lambda p: SGD([{"params": [p]}, {"params": [p.clone()], "lr": 1.0}], 0.1), False),
+        (lambda p: torch.optim.Adam([p], 0.1), False),
+        (lambda p: type("MySGD", (SGD,), {})([p], 0.1), False),
+    ],
+)
+def test_which_optimizers_are_plain_sgd(make, expected):
+    assert updates.is_plain_sgd(make(torch.zeros(1))) is expected
+
+
 # What it refuses
 
 
@@ -151,9 +181,10 @@ def infinite_gradient(model, batch):
     return loss + (0 * model[0].weight).sqrt().sum(), count, sums  # 0, with slope 0 · ∞
 
 
+@pytest.mark.parametrize("optimizer", ["plain sgd", "sgd"])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize(("bad", "what"), [(infinite_loss, "loss"), (infinite_gradient, "gradient")])
-def test_what_is_not_finite_stops_before_the_weights_change(tmp_path, bad, what, clip_norm):
+def test_what_is_not_finite_stops_before_the_weights_change(tmp_path, bad, what, clip_norm, optimizer):
     run = tiny.new_run(tmp_path)
     models, before = [], []
 
@@ -163,7 +194,9 @@ def test_what_is_not_finite_stops_before_the_weights_change(tmp_path, bad, what,
         return bad(model, batch)
 
     with pytest.raises(UserError, match=f"the {what} is not finite at epoch 2, step 2; .* --lr 0.01$"):
-        tiny.train(run, loss_function=at_call(tiny.STEPS + 2, tiny.loss, happens), clip_norm=clip_norm)
+        tiny.train(
+            run, loss_function=at_call(tiny.STEPS + 2, tiny.loss, happens), clip_norm=clip_norm, optimizer=optimizer
+        )
     assert weights(models[0]) == before[0]
     assert checkpoints.load_state(run.folder / LAST)["progress"]["epoch"] == 1
 
@@ -191,7 +224,11 @@ def test_tensorboard_that_is_not_installed_is_the_users_error(tmp_path, monkeypa
 
 # An interruption leaves no trace
 
-SETTINGS = {"sgd": {"optimizer": "sgd"}, "adam": {"optimizer": "adam", "lr": 0.01, "scheduled": True}}
+SETTINGS = {
+    "plain sgd": {"optimizer": "plain sgd"},
+    "sgd": {"optimizer": "sgd"},
+    "adam": {"optimizer": "adam", "lr": 0.01, "scheduled": True},
+}
 PLACES = {
     "first step": ("loss", 1, "epoch 1, step 1 of 4"),
     "middle of an epoch": ("loss", 6, "epoch 2, step 2 of 4"),
@@ -258,6 +295,58 @@ def test_a_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch, undist
     run.close()
     tiny.resume(run.folder)
     assert tiny.outcome(run.folder) == undisturbed["sgd"]
+
+
+EVERY_STEP = 1e-9  # minutes
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_checkpoint_within_an_epoch_leads_to_the_same_bits(tmp_path, monkeypatch, undisturbed, settings):
+    saved, save = [], checkpoints.save_state
+    monkeypatch.setattr(
+        checkpoints, "save_state", lambda path, state: (save(path, state), saved.append(path.read_bytes()))
+    )
+    run = tiny.new_run(tmp_path)
+    tiny.train(run, **SETTINGS[settings], save_minutes=EVERY_STEP)
+    run.close()
+    assert tiny.outcome(run.folder) == undisturbed[settings]
+    assert len(saved) == tiny.EPOCHS * (tiny.STEPS + 1)
+    for content in saved[:: 4 if settings == "sgd" else 7]:
+        (run.folder / LAST).write_bytes(content)
+        tiny.resume(run.folder, **SETTINGS[settings])
+        assert tiny.outcome(run.folder) == undisturbed[settings]
+
+
+def test_no_checkpoint_within_a_short_epoch(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(checkpoints, "save_state", lambda path, state: calls.append(state["progress"]["step"]))
+    tiny.train(tiny.new_run(tmp_path))
+    assert calls == tiny.EPOCHS * [0]
+
+
+def test_a_checkpoint_holds_the_state_of_its_step_while_the_training_continues(tmp_path, monkeypatch):
+    may_write, save = threading.Event(), checkpoints.save_state
+    monkeypatch.setattr(checkpoints, "save_state", lambda path, state: (may_write.wait(10), save(path, state)))
+    state = {"weights": torch.zeros(3), "rows": [{"loss": 1.0}]}
+    with StateWriter(tmp_path / LAST, EVERY_STEP) as writer:
+        writer.save(lambda: state)
+        state["weights"] += 1
+        state["rows"][0]["loss"] = 2.0
+        may_write.set()
+    assert tiny.plain(checkpoints.load_state(tmp_path / LAST)) == tiny.plain(
+        {"weights": torch.zeros(3), "rows": [{"loss": 1.0}]}
+    )
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path, monkeypatch):
+    def fail(path, state):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(checkpoints, "save_state", at_call(3, checkpoints.save_state, fail))
+    run = tiny.new_run(tmp_path)
+    with pytest.raises(UserError, match="the disk is full"):
+        tiny.train(run, save_minutes=EVERY_STEP)
+    assert checkpoints.load_state(run.folder / LAST)["progress"]["step"] == 2
 
 
 def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(tmp_path, monkeypatch, undisturbed):

@@ -16,7 +16,7 @@ EXPECTED = {  # in commands whose arguments are kept in a run folder
     "data_dir": Role.PLACE, "results_dir": Role.PLACE, "resume": Role.PLACE, "storage": Role.PLACE,
     "dataset_dir": Role.INPUT, "weights": Role.INPUT,
     "device": Role.RUNNING, "threads": Role.RUNNING, "jobs": Role.RUNNING, "name": Role.RUNNING,
-    "tensorboard": Role.OUTPUT,
+    "tensorboard": Role.OUTPUT, "save_minutes": Role.OUTPUT,
     "overwrite": Role.CALL, "dry_run": Role.CALL,
     "seed": Role.TRAINED, "epochs": Role.TRAINED, "lr": Role.TRAINED, "kernels": Role.TRAINED,
 }  # fmt: skip

@@ -23,13 +23,13 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from hw_common.commands import cli
 from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
+from hw_common.training.updates import Updater
 from hw_numpy.solver import BaseSolver, Solver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -315,7 +315,7 @@ def interrupted(point: str, number: int = signal.SIGINT) -> Iterator[None]:
         count_before(BaseSolver, "step", "step")
         count_before(Run, "write_metrics", "metrics")
         count_before(figures, "save", "drawing")
-        hooks.callback(register_optimizer_step_pre_hook(lambda *_: count("step")).remove)
+        count_before(Updater, "update", "step")
         hooks.callback(register_module_forward_pre_hook(on_forward).remove)
         yield
     kind, _, which = point.partition(" ")

@@ -77,11 +77,15 @@ def train(
     model = nn.Sequential(nn.Linear(3, 4), Dropout(0.5), nn.Linear(4, 2))
     if optimizer == "adam":
         chosen: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    elif optimizer == "plain sgd":
+        chosen = torch.optim.SGD(model.parameters(), lr=lr)
     else:
         chosen = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(chosen, EPOCHS * STEPS) if scheduled else None
     batches = Batches(rows(count, seed=1), BATCH, seed=7, prepare=add_noise)
-    loop = {name: settings.pop(name) for name in ("epochs", "precision", "tensorboard") if name in settings}
+    loop = {
+        name: settings.pop(name) for name in ("epochs", "precision", "save_minutes", "tensorboard") if name in settings
+    }
     defaults = {"loss_function": loss, "evaluate": evaluate, "monitor": "validation_score", "metadata": METADATA}
     training = Training(model=model, batches=batches, optimizer=chosen, scheduler=scheduler, **{**defaults, **settings})
     fitted = fit(training, **{"epochs": EPOCHS, "run": run, "resume": resume, **loop})
