@@ -17,11 +17,13 @@ _SYDNEY_ABOUT = "613 TIFF files and dataset.json, 463 MB; no licence is stated"
 # A file that marks a downloaded folder; its images can be downloaded again.
 _ORIGIN = "origin.txt"
 _FLICKR = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
-_FLICKR_IMAGES = Download(
-    "Flickr8k_Dataset.zip", [f"{_FLICKR}/Flickr8k_Dataset.zip"], md5="f18a1e2920de5bd84dae7cf08ec78978", about="1 GB"
-)
-_FLICKR_TEXTS = Download(
-    "Flickr8k_text.zip", [f"{_FLICKR}/Flickr8k_text.zip"], md5="bf6c1abcb8e4a833b7f922104de18627", about="2 MB"
+_FLICKR_ABOUT = "1 GB in all, for non-commercial research and education"
+_FLICKR_IMAGES, _FLICKR_TEXTS = (
+    Download(name, [f"{_FLICKR}/{name}"], md5=md5, about=_FLICKR_ABOUT)
+    for name, md5 in (
+        ("Flickr8k_Dataset.zip", "f18a1e2920de5bd84dae7cf08ec78978"),
+        ("Flickr8k_text.zip", "bf6c1abcb8e4a833b7f922104de18627"),
+    )
 )
 _FLICKR_SPLITS = {
     "train": "Flickr_8k.trainImages.txt",
@@ -98,8 +100,8 @@ def _page(address: str) -> str:
 def flickr8k(folder: Path) -> Path:
     """Downloads Flickr8k to `folder` and returns it; raises UserError and Stopped like `download.place_folder`."""
     hint = (
-        f"fetch {_FLICKR_IMAGES.urls[0]} and {_FLICKR_TEXTS.urls[0]} (1 GB in all, for non-commercial research and "
-        f"education), put the images into {folder}/images and the captions into {folder}/captions.txt with a line "
+        f"fetch {_FLICKR_IMAGES.urls[0]} and {_FLICKR_TEXTS.urls[0]} ({_FLICKR_ABOUT}), "
+        f"put the images into {folder}/images and the captions into {folder}/captions.txt with a line "
         f"«image,caption» for each, {_OTHERWISE}"
     )
     return download.place_folder(folder, [_FLICKR_TEXTS, _FLICKR_IMAGES], hint, _unpack_flickr)

@@ -41,8 +41,10 @@ def load_coco_data(
     base_dir = Path(base_dir)
     if not (base_dir / CAPTIONS).is_file():
         raise UserError(
-            f"{base_dir / CAPTIONS} is missing; name the folder with the course's caption files with --data_dir, "
-            "make such files with python -m hw_numpy.coco_build, or use --dataset sample"
+            f"{base_dir / CAPTIONS} is missing; fetch https://cs231n.stanford.edu/coco_captioning.zip (captions of "
+            f"COCO, licence CC BY 4.0, and features of its images), unpack it, and put its files into {base_dir} or "
+            "name their folder with --data_dir; or make such files with python -m hw_numpy.coco_build; or use "
+            "--dataset sample"
         )
     forms = {f"{part}_captions": (np.int64, 2) for part in PARTS} | {
         f"{part}_image_idxs": (np.int64, 1) for part in PARTS

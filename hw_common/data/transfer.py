@@ -243,4 +243,4 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def _text_of(error: object) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]

@@ -158,7 +158,7 @@ def changed(array, row, column, value):
 
 
 DAMAGES = {
-    "no captions": (lambda f: (f / CAPTIONS).unlink(), "is missing; name the folder with the course's"),
+    "no captions": (lambda f: (f / CAPTIONS).unlink(), "is missing; fetch https://cs231n.stanford.edu"),
     "no features": (lambda f: (f / FEATURES).unlink(), "fc7_pca.h5 is missing"),
     "empty": (lambda f: (f / FEATURES).write_bytes(b""), "is damaged or no HDF5 file"),
     "no HDF5": (lambda f: (f / FEATURES).write_bytes(b"features" * 99), "is damaged or no HDF5 file"),
