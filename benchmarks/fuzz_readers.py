@@ -88,7 +88,8 @@ def _sounds() -> list[Seed]:
 
 
 def _read_sound(folder: Path, name: str, content: bytes) -> None:
-    audio.read(_place(folder / name, content), 22_050)
+    samples, rate = audio.decode(content, name, note=lambda line: None)
+    audio.resample(samples, rate, 22_050)
 
 
 # Texts

@@ -40,13 +40,16 @@ _OTHERWISE = (
 def sydney(folder: Path) -> Path:
     """Downloads Sydney to `folder` and returns it; raises UserError and Stopped like `download.place_folder`."""
     address, files = _sydney_files()
-    download.place_folder(folder, files, _hint(folder), lambda part: (part / _ORIGIN).write_text(f"{address}\n"))
-    print(
-        f"{folder} is complete. Once the image features exist, you may delete {folder / 'images'}; an image that is "
-        "needed later is downloaded again.",
-        flush=True,
-    )
-    return folder
+
+    def finish(part: Path) -> None:
+        (part / _ORIGIN).write_text(f"{address}\n")
+        print(
+            f"{folder} is complete. Once the image features exist, you may delete {folder / 'images'}; an image that "
+            "is needed later is downloaded again.",
+            flush=True,
+        )
+
+    return download.place_folder(folder, files, _hint(folder), finish)
 
 
 def read(path: Path) -> CaptionedImages:

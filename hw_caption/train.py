@@ -22,7 +22,7 @@ Trains an image captioner of ist-2021-22-hw2 Question 3: a frozen ResNet-18 as e
 attention, as decoder.
 
   python -m hw_caption.train --dataset sample        takes half a minute, needs no download
-  python -m hw_caption.train                         Q3.1(a) on the Sydney captions
+  python -m hw_caption.train                         Q3.1(a) on the Sydney captions, downloaded first (463 MB)
   python -m hw_caption.train -use_attention          Q3.1(b) and (c) on the Sydney captions
   python -m hw_caption.train --recipe best           our recommended settings
   python -m hw_caption.train --dataset flickr

@@ -148,7 +148,8 @@ def _download(folder: Path, missing: Sequence[Download], hint: str) -> None:
         message = f"stopped after {done} of {count} files of {folder}; the same command continues the download"
         raise Stopped(signal_of(interrupt), message) from None
     except transfer.Failed as failed:
-        raise UserError(f"{failed.path} is missing and could not be downloaded ({failed}); {hint}") from failed
+        kept = f"; {done} of {count} files are complete, and the same command continues the download" if done else ""
+        raise UserError(f"{failed.path} is missing and could not be downloaded ({failed}){kept}; {hint}") from failed
     finally:
         session.stop.set()
         deadline = time.monotonic() + 1  # after that, threads that wait for a server are left running

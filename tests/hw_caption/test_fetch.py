@@ -56,7 +56,10 @@ def test_the_headline_command_downloads_sydney(tmp_path, server, undrawn, capsys
 
 def test_an_interrupted_download_continues(tmp_path, server):
     lost = server.files.pop("/owner/repository/commit/raw/images/5.tif")
-    with pytest.raises(UserError, match=r"5.tif is missing .*404.*; fetch https://github.com/owner/repository/tree"):
+    with pytest.raises(
+        UserError,
+        match=r"5.tif is missing .*404.*continues the download; fetch https://github.com/owner/repository/tree",
+    ):
         data.load("sydney", tmp_path)
     assert not (tmp_path / "sydney_captions").exists()
     complete = len(list((tmp_path / "sydney_captions.part").rglob("*.*")))

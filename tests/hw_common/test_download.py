@@ -137,7 +137,7 @@ def test_a_server_that_never_recovers_is_given_up(tmp_path, server, fault, reaso
     server.files["/a.npz"], server.faults = LARGE, [fault] * 9
     with pytest.raises(UserError, match=reason):
         download.place(tmp_path, [wanted(f"{server.url}/a.npz", content=LARGE)])
-    assert len(server.requests) == 5 and list(tmp_path.iterdir()) == []
+    assert len(server.requests) == 6 and list(tmp_path.iterdir()) == []
 
 
 def test_a_server_may_ask_for_a_pause():
