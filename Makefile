@@ -17,19 +17,7 @@ lint: $(VENV)/.ready
 	$(PY) -m mypy
 
 bench: $(VENV)/.ready
-	$(PY) benchmarks/cnn.py --accuracy
-	$(PY) benchmarks/layers.py
-	$(PY) benchmarks/memory.py
-	$(PY) benchmarks/sweep.py
-	$(PY) benchmarks/numpy_layers.py
-	$(PY) benchmarks/transfer.py
-	$(PY) benchmarks/ocr.py
-	$(PY) benchmarks/caption.py
-	$(PY) benchmarks/caption_features.py
-	$(PY) benchmarks/attention.py
-	$(PY) benchmarks/asr.py
-	$(PY) benchmarks/kills.py
-	$(PY) benchmarks/fuzz.py
+	$(PY) -m benchmarks --write
 
 # The marker comes last, so that an interrupted installation is done again.
 $(VENV)/.ready: requirements.lock pyproject.toml

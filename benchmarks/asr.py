@@ -1,6 +1,6 @@
 """Speed of the speech recognizer compared with the course's code, as ratios within one run.
 
-    python benchmarks/asr.py [--preset notebook sheet] [--part training generation memory] [--rounds 1] [--threads 1]
+    python benchmarks/asr.py [--preset notebook sheet] [--part training generation memory] [--rounds 5] [--threads 1]
         [--dataset_dir FOLDER]
 
 The course's code pads every clip to 2 754 frames and every text to 98 characters, has no padding mask in attention,
@@ -180,7 +180,7 @@ def compare_training(
         course, partial(our_steps, preset, decoder, dataset_dir, results), precisions, rounds
     )
     for precision in precisions:
-        title, clips = f"a clip in training, {preset}, {decoder}", (len(batch[0]), 3 * BATCH)
+        title, clips = f"training on a clip, {preset} network, {decoder}", (len(batch[0]), 3 * BATCH)
         harness.print_ratio(title, seconds, "baseline", precision, clips, at_least=GOALS[precision])
 
 
@@ -191,7 +191,7 @@ def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int
     spectrograms, _ = course_batch(clips, 4)
     course, ours = partial(course_generation, model, spectrograms), partial(our_generation, model, batches)
     seconds = time_interleaved({"baseline": course, "ours": ours}, rounds, warm_up=1)
-    title, counts = f"a clip in generation, {preset}, {decoder}", (len(spectrograms), BATCH * len(batches))
+    title, counts = f"transcribing a clip, {preset} network, {decoder}", (len(spectrograms), BATCH * len(batches))
     harness.print_ratio(title, seconds, "baseline", "ours", counts, at_least=GOALS[decoder])
 
 
@@ -214,7 +214,7 @@ def train_a_while(preset: str, decoder: str, clips: data.Split, precision: str) 
 
 
 def main() -> None:
-    flags = harness.parser(__doc__, rounds=1)
+    flags = harness.parser(__doc__, rounds=5)
     parts = ("training", "generation", "memory", "steps")
     flags.add_argument("--part", nargs="+", choices=parts, default=parts[:3])
     flags.add_argument("--preset", nargs="+", choices=tuple(PRESETS), default=tuple(PRESETS))

@@ -134,7 +134,9 @@ def compare_training(kind: str, batch_size: int, precisions: list[str], rounds: 
     seconds = harness.time_trainings(course, ours, precisions, rounds)
     for precision in precisions:
         goal = GOALS.get((kind, batch_size)) if precision == precisions[-1] else None
-        harness.print_ratio(f"training, {kind}, batch {batch_size}", seconds, "baseline", precision, at_least=goal)
+        harness.print_ratio(
+            f"training captions, {kind}, batch {batch_size}", seconds, "baseline", precision, at_least=goal
+        )
 
 
 def compare_greedy(kind: str, rounds: int) -> None:
@@ -150,7 +152,7 @@ def compare_greedy(kind: str, rounds: int) -> None:
     regions = torch.cat([regions for regions, _, _ in examples.batches[:1]])[:TEST_IMAGES]
     words = statistics.mean(len(caption.tokens) for caption in decoding.greedy([decoder], regions, MAX_LENGTH - 1))
     calls = {"baseline": partial(course_greedy, course, regions), "ours": partial(our_greedy, decoder, regions)}
-    seconds, title = time_interleaved(calls, rounds, warm_up=1), f"greedy, {kind}, {words:.0f} words"
+    seconds, title = time_interleaved(calls, rounds, warm_up=1), f"greedy captions, {kind}, {words:.0f} words"
     harness.print_ratio(title, seconds, "baseline", "ours", (TEST_IMAGES, TEST_IMAGES), at_least=5)
 
 

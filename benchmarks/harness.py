@@ -4,18 +4,27 @@ import argparse
 import contextlib
 import functools
 import io
+import json
+import os
 import resource
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from hw_common.commands import environment
 
-from hw_common.training.batches import EpochBatches
-from hw_common.training.loop import LossFunction, Training, fit
-from hw_common.training.timing import Worker, time_interleaved
+environment.set_up()  # as every command does, before torch is imported
 
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from hw_common.runs import launch  # noqa: E402
+from hw_common.training.batches import EpochBatches  # noqa: E402
+from hw_common.training.loop import LossFunction, Training, fit  # noqa: E402
+from hw_common.training.timing import Worker, time_interleaved  # noqa: E402
+
+LABELS = {"baseline": "straightforward code", "fp32": "ours in fp32", "bf16": "ours in bf16"}
 Seconds = Mapping[str, list[float]]  # for each name: the seconds of each round
 
 
@@ -24,7 +33,7 @@ def parser(description: str | None, rounds: int | None = None) -> argparse.Argum
     flags = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if rounds is not None:
         flags.add_argument("--rounds", type=int, default=rounds)
-        flags.add_argument("--threads", type=int, default=torch.get_num_threads())
+        flags.add_argument("--threads", type=int, default=launch.most_threads())
     return flags
 
 
@@ -89,32 +98,64 @@ def time_trainings(
         return time_interleaved(calls, rounds, warm_up=1)
 
 
+@dataclass
+class Row:
+    """A row of the table of `python -m benchmarks`."""
+
+    what: str  # what was measured
+    value: float  # median over the rounds
+    low: float  # least value
+    high: float  # greatest value
+    rounds: int  # number of values
+    unit: str  # "" for ratios
+    goal: str  # "at least 2", "at most 2", or "" if there is no goal
+    reached: bool  # whether the median reaches the goal; True if there is none
+    threads: int  # threads of torch
+
+    def __str__(self) -> str:
+        spread = f" ({number(self.low)}–{number(self.high)} in {self.rounds} rounds)" if self.rounds > 1 else ""
+        verdict = f"  goal {self.goal}: {'reached' if self.reached else 'MISSED'}" if self.goal else ""
+        return f"{self.what}: {number(self.value)}{self.unit and ' '}{self.unit}{spread}{verdict}"
+
+
+def number(value: float) -> str:
+    """Three digits of `value`, and all digits before the point."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def print_ratio(
     title: str, seconds: Seconds, of: str, to: str, per_call: tuple[float, float] = (1, 1), **goal: float | None
 ) -> None:
-    """Prints the time of `of` divided by the time of `to`; see `verdict` for the goal.
+    """Prints the time of `of` divided by the time of `to`; see `print_values` for the goal.
 
-    per_call: numbers of examples in a call of `of` and of `to`; times and ratio are per example.
+    per_call: number of examples in a call of each; times and ratio are per example.
     """
-    times = [[1000 * t / n for t in seconds[name]] for name, n in zip((of, to), per_call, strict=True)]
+    times = [[t / n for t in seconds[name]] for name, n in zip((of, to), per_call, strict=True)]
     ratios = [a / b for a, b in zip(*times, strict=True)]
-    ratio, spread = statistics.median(ratios), f"{min(ratios):.2f}–{max(ratios):.2f}"
-    a, b = map(statistics.median, times)
-    print(f"{title}: {of} / {to} = {ratio:.2f} ({spread}; {a:.4g} and {b:.4g} ms){verdict(ratio, **goal)}", flush=True)
+    print_values(f"{title}: {LABELS.get(of, of)} ÷ {LABELS.get(to, to)}", ratios, **goal)
 
 
 def print_value(title: str, value: float, unit: str = "", **goal: float | None) -> None:
-    """Prints a measured value; see `verdict` for the goal."""
-    print(f"{title}: {value:.3g}{unit and ' '}{unit}{verdict(value, **goal)}", flush=True)
+    """Prints a value that was measured once; see `print_values` for the goal."""
+    print_values(title, [value], unit, **goal)
 
 
-def verdict(value: float, at_least: float | None = None, at_most: float | None = None) -> str:
-    """The end of a line that says whether `value` reaches the goal; an empty string if there is no goal."""
-    if at_least is None and at_most is None:
-        return ""
-    reached = value >= at_least if at_least is not None else value <= at_most
-    goal = f"at least {at_least:g}" if at_least is not None else f"at most {at_most:g}"
-    return f"  goal {goal}: {'reached' if reached else 'MISSED'}"
+def print_values(
+    what: str, values: Sequence[float], unit: str = "", at_least: float | None = None, at_most: float | None = None
+) -> None:
+    """Prints the median of `values` and whether it reaches the goal.
+
+    `python -m benchmarks` sets HW_BENCHMARK_ROWS to a file; the row is appended to it.
+    """
+    value = statistics.median(values)
+    goals = {"at least": at_least, "at most": at_most}
+    goal = " ".join(f"{words} {limit:g}" for words, limit in goals.items() if limit is not None)
+    reached = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+    row = Row(what, value, min(values), max(values), len(values), unit, goal, reached, torch.get_num_threads())
+    print(row, flush=True)
+    if "HW_BENCHMARK_ROWS" in os.environ:
+        with open(os.environ["HW_BENCHMARK_ROWS"], "a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
 
 
 def children_gigabytes() -> float:

@@ -31,7 +31,9 @@ def main() -> None:
 
     for what, step, goal in (("inference on 20 images", infer, 1.5), ("training at batch 64", train, 3.0)):
         calls = {name: lambda model=model, step=step: step(model) for name, model in networks.items()}
-        harness.print_ratio(what, time_interleaved(calls, rounds, warm_up=10), "own", "torch", at_most=goal)
+        harness.print_ratio(
+            f"CifarCNN, {what}", time_interleaved(calls, rounds, warm_up=10), "own", "torch", at_most=goal
+        )
 
 
 if __name__ == "__main__":

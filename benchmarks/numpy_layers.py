@@ -109,10 +109,12 @@ def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
     assert abs(ours.loss_history[0] - torch_step()) < 1e-5  # both compute the same loss
     assert abs(ours_with_few.loss_history[0] - loops.loss_history[0]) < 1e-5
     seconds = time_interleaved({"numpy": lambda: ours.step((X, y)), "torch": torch_step}, rounds, warm_up=10)
-    harness.print_ratio("training step", seconds, "numpy", "torch", at_most=2)
+    harness.print_ratio("a training step of the NumPy CNN", seconds, "numpy", "torch", at_most=2)
     calls = {"loops": lambda: loop_step(loops, few), "numpy": lambda: ours.step((X, y))}
     seconds = time_interleaved(calls, max(3, rounds // 20), warm_up=1)
-    harness.print_ratio("an image", seconds, "loops", "numpy", (LOOP_IMAGES, len(X)), at_least=100)
+    harness.print_ratio(
+        "training the NumPy CNN on an image", seconds, "loops", "numpy", (LOOP_IMAGES, len(X)), at_least=100
+    )
 
 
 def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
@@ -124,7 +126,7 @@ def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
     make_solver(X[rows], y[rows], threads, epochs=3).train(after_epoch)
-    harness.print_value("an epoch of 55 000 images", statistics.median(np.diff(ends)), "s", at_most=25)
+    harness.print_value("an epoch of the NumPy CNN on 55 000 images", statistics.median(np.diff(ends)), "s", at_most=25)
     harness.print_value("growth of the peak memory after the first epoch", peaks[-1] - peaks[0], "MB", at_most=5)
 
 

@@ -1,6 +1,6 @@
 """Time of a training epoch of the last layer (freeze) with and without cached features, as a ratio within one run.
 
-    python benchmarks/transfer.py [--rounds 3] [--threads 2] [--precision bf16]
+    python benchmarks/transfer.py [--rounds 5] [--threads 2] [--precision bf16]
 
 The pictures are noise, because the time does not depend on their content; their number and size are the sheet's. Each
 epoch trains on all of them and validates. Goal: at least 20 times as fast with cached features. The time for computing
@@ -25,7 +25,7 @@ TRAINING, VALIDATION, SIZE = 244, 153, 224
 
 
 def main() -> None:
-    flags = harness.parser(__doc__, rounds=3)
+    flags = harness.parser(__doc__, rounds=5)
     flags.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     arguments = harness.parse(flags)
     random = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def main() -> None:
     calls = {"freeze": lambda: epoch(frozen, pictures), "cached": lambda: epoch(frozen.fc, cached)}
     seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
     harness.print_value("the features, computed once", once, "s")
-    harness.print_ratio("an epoch", seconds, "freeze", "cached", at_least=20)
+    harness.print_ratio("an epoch of transfer learning", seconds, "freeze", "cached", at_least=20)
 
 
 if __name__ == "__main__":

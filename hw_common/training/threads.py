@@ -29,7 +29,12 @@ def threads_for(training: Training, device: torch.device) -> int:
     batch = next(iter(training.batches.epoch(0)))
     own = float(count_multiply_adds(training.model, training.loss_function, batch))
     [work] = distributed.sum_over_processes(torch.tensor([own], dtype=torch.float64)).tolist()
-    return max(1, min(most, int(work / distributed.world_size() / WORK_PER_THREAD)))
+    return worth(work / distributed.world_size(), most)
+
+
+def worth(multiply_adds: float, most: int) -> int:
+    """The number of threads, from 1 to `most`, for steps with so many multiply-adds in the forward pass."""
+    return max(1, min(most, int(multiply_adds / WORK_PER_THREAD)))
 
 
 def count_multiply_adds(model: nn.Module, loss_function: LossFunction, batch: Tensors) -> int:

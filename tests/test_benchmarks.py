@@ -1,0 +1,85 @@
+"""The table of `python -m benchmarks`: rows, docs/speed.md, and a benchmark that the real command runs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from hw_common.runs.errors import UserError
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+ROW = {"command": "benchmarks/cnn.py --threads 1", "what": "a ÷ b", "value": 1.234, "low": 1.0, "high": 120.4,
+       "rounds": 5, "unit": "", "goal": "at least 1.2", "reached": True, "threads": 1}  # fmt: skip
+LAST = {**ROW, "what": "memory", "value": 2.5, "rounds": 1, "unit": "GB", "goal": "at most 2", "reached": False}
+MEASURED = {"cnn": {"machine": "2 cores, X", "date": "2026-01-02", "rows": [ROW, LAST]}}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name.strip('_')}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    module = load("__main__")
+    (tmp_path / "measured.json").write_text(json.dumps(MEASURED))
+    (tmp_path / "speed.md").write_text("before\n<!-- benchmarks -->\nold\n<!-- end of the table -->\nafter\n")
+    monkeypatch.setattr(module, "MEASURED", tmp_path / "measured.json")
+    monkeypatch.setattr(module, "DOCS", tmp_path / "speed.md")
+    return module
+
+
+def test_speed_md_is_renewed_from_the_stored_rows(runner, tmp_path, capsys):
+    assert runner.main(["--no_run", "--write"]) == 0
+    text = (tmp_path / "speed.md").read_text()
+    assert text.startswith("before\n<!-- benchmarks -->\n\n| what |") and text.endswith(
+        "<!-- end of the table -->\nafter\n"
+    )
+    assert "| [a ÷ b](../benchmarks/cnn.py) | 1 | 1.23 | 1–120 | 5 | at least 1.2 | reached |" in text
+    assert "| [memory](../benchmarks/cnn.py) | 1 | 2.5 GB |  | 1 | at most 2 | **missed** |" in text
+    assert "Measured on 2026-01-02 (2 cores, X)." in text
+    assert "| a ÷ b | 1 | 1.23 | 1–120 | 5 | at least 1.2 | reached |" in capsys.readouterr().out
+
+
+def test_what_cannot_be_done_is_one_line(runner, tmp_path):
+    with pytest.raises(UserError, match="no benchmark 'gnn', expected one of cnn, busy"):
+        runner.main(["gnn"])
+    (tmp_path / "speed.md").write_text("no place")
+    with pytest.raises(UserError, match="it needs «<!-- benchmarks -->»"):
+        runner.main(["--no_run", "--write"])
+    (tmp_path / "measured.json").unlink()
+    with pytest.raises(UserError, match="without --no_run"):
+        runner.main(["--no_run"])
+
+
+def test_a_benchmark_that_fails_keeps_the_rows_measured_before(runner, tmp_path, monkeypatch, capfd):
+    (tmp_path / "cnn.py").write_text("raise SystemExit('no data')")
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    assert runner.main(["cnn"]) == 1
+    assert json.loads((tmp_path / "measured.json").read_text()) == MEASURED
+    assert "its rows are those measured before" in capfd.readouterr().err
+
+
+def test_a_benchmark_hands_its_rows_over(runner, tmp_path, monkeypatch):
+    program = (
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import harness; harness.parse(harness.parser('', 3))\n"
+    )
+    program += "harness.print_ratio('t', {'baseline': [2, 3, 8], 'ours': [1, 1, 2]}, 'baseline', 'ours', at_least=4)"
+    (tmp_path / "sweep.py").write_text(program)
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    monkeypatch.setattr(runner, "RUNS", {"cnn": [[]], "sweep": [["--threads", "1"]]})
+    assert runner.main(["sweep"]) == 0
+    stored = json.loads((tmp_path / "measured.json").read_text())
+    assert stored["cnn"] == MEASURED["cnn"]
+    [row] = stored["sweep"]["rows"]
+    assert row == {"command": "benchmarks/sweep.py --threads 1", "what": "t: straightforward code ÷ ours", "value": 3.0,
+                   "low": 2.0, "high": 4.0, "rounds": 3, "unit": "", "goal": "at least 4", "reached": False,
+                   "threads": 1}  # fmt: skip
+
+
+def test_every_benchmark_is_in_the_table_or_has_a_command_of_its_own(runner):
+    shared = {"__main__", "harness", "gpu", "gpu_checks", "fuzz_readers"}
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} - shared == set(runner.RUNS)
