@@ -70,7 +70,7 @@ class Calls:
 
     def open_file(self, path: Path, mode: str) -> "_File":
         """Opens a temporary file, the first call of each write."""
-        target = path.with_name(path.name.removeprefix(".").removesuffix(files.TEMPORARY_SUFFIX))
+        target = path.with_name(path.name.removeprefix(".").removesuffix(files.TEMPORARY_SUFFIX).rpartition(".")[0])
         self._kind = f"{target.name}, {'again' if target.exists() else 'first'}"
         self.reach()
         return _File(path, mode, self.reach)

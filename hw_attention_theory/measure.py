@@ -4,8 +4,8 @@ A process keeps some of the memory that it has freed, and its peak memory never 
 same process would depend on the first.
 """
 
+import contextlib
 import multiprocessing
-import resource
 import signal
 import sys
 import time
@@ -37,7 +37,7 @@ class Case:
 
 
 class Meter:
-    """Measures cases, each in a new process, forked from one that has imported torch.
+    """Measures cases, each in a new process, if possible forked from one that has imported torch.
 
     Args:
         threads: threads of torch.
@@ -47,7 +47,8 @@ class Meter:
     def __init__(self, threads: int, rounds: int) -> None:
         self.threads = threads
         self.rounds = rounds
-        context = multiprocessing.get_context("forkserver")
+        has_forkserver = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+        context = multiprocessing.get_context("forkserver" if has_forkserver else "spawn")
         context.set_forkserver_preload(["hw_attention_theory.fast_linear_attention"])
         self._pool = ProcessPoolExecutor(1, context, initializer=_leave_signals_to_parent, max_tasks_per_child=1)
 
@@ -113,6 +114,14 @@ def _measure(case: Case, threads: int, rounds: int) -> Mapping[str, float]:
 
 
 def peak_bytes() -> int:
-    """The peak memory of this process since its start, with torch's own allocations."""
+    """The peak memory of this process since its start, with torch's own allocations; 0 if the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        with contextlib.suppress(ImportError, AttributeError):
+            import psutil
+
+            return psutil.Process().memory_info().peak_wset
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

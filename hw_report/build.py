@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hw_common.commands.train_all import pass_on
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_report import document
@@ -149,7 +150,7 @@ def _call(line: Sequence[str]) -> int:
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:
-        process.send_signal(signal_of(interrupt))
+        pass_on(interrupt, process)
         process.wait()
         raise Stopped(signal_of(interrupt), _RESUMES) from None
 

@@ -23,6 +23,7 @@ from hw_common.runs.errors import Stopped, Terminated, UserError, signal_of
 from hw_common.runs.roles import Role
 
 _UNSET = object()
+_DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)))
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -175,6 +176,8 @@ def run_name(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"expected a plain folder name of letters, digits and . _ - = + (no slash, no space), got {text!r}"
         )
+    if text.endswith(".") or text.partition(".")[0].lower() in _DEVICES:
+        raise argparse.ArgumentTypeError(f"expected a folder name that Windows allows as well, got {text!r}")
     return text
 
 

@@ -96,21 +96,29 @@ def _train_in_processes(
                 print(f"{name}: {'finished' if status == 0 else f'status {status}'}", flush=True)
                 if status != 0:
                     log = logs / f"{name}.log"
-                    last_line = (log.read_text().strip().splitlines() or ["no output"])[-1]
+                    last_line = (
+                        log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
+                    )[-1]
                     failures[name] = f"{name} ended with status {status}: {last_line} (log: {log})"
     except KeyboardInterrupt as interrupt:
         for process in running.values():
-            process.send_signal(signal_of(interrupt))
+            pass_on(interrupt, process)
         for process in running.values():
             process.wait()
         raise
     return failures
 
 
+def pass_on(interrupt: KeyboardInterrupt, process: "subprocess.Popen[bytes]") -> None:
+    """Sends the signal that raised `interrupt` to a process. On Windows, the console sends Ctrl-C to every process."""
+    if os.name != "nt":
+        process.send_signal(signal_of(interrupt))
+
+
 def _start(command: ResumableCommand, argv: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
     """Starts a training run on at most `threads` threads if `argv` does not set their number."""
-    # In a new session, the training gets no Ctrl-C from the terminal, only the signal that this process forwards.
-    with open(log, "a") as output:
+    # In a new session, the training gets no Ctrl-C from the terminal, only the signal that `pass_on` sends.
+    with open(log, "ab") as output:
         argv = [sys.executable, "-m", command.name, *argv]
         limited = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=limited)

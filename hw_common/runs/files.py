@@ -5,14 +5,15 @@ All files of a run folder are written by `write_bytes`.
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
 import os
+import secrets
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from hw_common.runs.errors import UserError
 
@@ -20,27 +21,29 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TEMPORARY_SUFFIX = ".tmp"
+_ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # to replace a file that another program reads
 
 
 def write_bytes(path: Path, data: "ReadableBuffer") -> None:
     """Writes `data` to `path` atomically.
 
-    The steps are: a temporary file in the same folder, flush, fsync, replace, fsync of the folder.
+    The steps are: a temporary file in the same folder, flush, fsync, replace, fsync of the folder. Each call has a
+    temporary file of its own, so that several processes can write `path` at the same time.
 
     Raises:
         UserError: the disk is full, or the folder is not writable. The previous file at `path` is unchanged.
     """
-    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        with _open_alone(temporary) as file:
-            try:
+        try:
+            with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(temporary, path)  # other processes cannot write `temporary`, because it is still locked
-            except BaseException:  # including Ctrl-C during a write
-                _remove(temporary)
-                raise
+            _replace(temporary, path)
+        except BaseException:  # including Ctrl-C during a write
+            _remove(temporary)
+            raise
         _sync_folder(path.parent)
     except OSError as error:
         raise UserError(
@@ -49,17 +52,19 @@ def write_bytes(path: Path, data: "ReadableBuffer") -> None:
         ) from error
 
 
-def _open_alone(path: Path) -> BinaryIO:
-    """Waits until no other process writes `path`, then opens it empty for writing."""
-    while True:
-        file = open(path, "ab")  # noqa: SIM115
-        with contextlib.suppress(OSError):  # some network disks have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                os.ftruncate(file.fileno(), 0)
-                return file
-        file.close()  # the other process has renamed it to its final name
+def is_temporary(path: Path, target: str) -> bool:
+    """Whether a process that was killed may have left `path` when it wrote the file called `target`."""
+    return path.name.startswith(f".{target}.") and path.name.endswith(TEMPORARY_SUFFIX)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Renames `temporary` to `path`. Windows refuses this while another program reads the old file at `path`."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(PermissionError):
+            os.replace(temporary, path)
+            return
+        time.sleep(_SECONDS_BETWEEN)
+    os.replace(temporary, path)
 
 
 def _remove(path: Path) -> None:
@@ -68,7 +73,9 @@ def _remove(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes sure that a rename in `folder` survives a power cut."""
+    """Makes sure that a rename in `folder` survives a power cut. Windows cannot open folders."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -86,7 +93,7 @@ def check_writable(folder: Path) -> None:
 def remove_stale(folder: Path) -> None:
     """Removes temporary files of killed processes from `folder`; the caller must hold the folder's lock."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        leftover.unlink()
+        _remove(leftover)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -137,7 +144,7 @@ def read_csv(path: Path) -> list[dict[str, float]]:
         UserError: the file is missing, or a cell is not a number.
     """
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -11,6 +11,7 @@ Nothing here imports torch, so that a wrong run folder is reported at once.
 """
 
 import contextlib
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,8 +114,9 @@ class Run:
         files.check_writable(self.folder)
 
     def _check_is_run_folder(self) -> None:
-        begun = f".{CONFIG}{files.TEMPORARY_SUFFIX}"  # the only file of a run that was killed as it started
-        if any(e.name != begun for e in self._entries()) and not (self.folder / CONFIG).is_file():
+        # A run that was killed as it started has nothing but its unfinished config.json.
+        others = [entry for entry in self._entries() if not files.is_temporary(entry, CONFIG)]
+        if others and not (self.folder / CONFIG).is_file():
             raise UserError(f"{self.folder} is not replaced because it is not a run folder: it has no {CONFIG}")
 
     def _entries(self) -> list[Path]:
@@ -136,6 +138,8 @@ class Run:
     def discard_if_empty(self) -> None:
         """Removes a new run that failed before its first checkpoint."""
         if not (self.folder / LAST).exists():
+            if os.name == "nt":
+                self.close()  # Windows does not remove a folder with an open file, such as the lock
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property

@@ -96,7 +96,9 @@ def test_run_name_accepts_plain_names(name):
     assert cli.run_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "-x", "a/b", "a b", "a\n", "a" * 121, "..", "$HOME"])
+@pytest.mark.parametrize(
+    "name", ["", ".hidden", "-x", "a/b", "a b", "a\n", "a" * 121, "..", "$HOME", "a:b", "run.", "con", "Aux.1", "LPT9"]
+)
 def test_run_name_refuses_what_is_no_plain_folder(name):
     with pytest.raises(argparse.ArgumentTypeError):
         cli.run_name(name)

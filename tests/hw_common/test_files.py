@@ -44,6 +44,25 @@ def test_write_bytes_interrupted_leaves_the_old_file_and_no_temporary_one(tmp_pa
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
+def test_a_file_that_another_program_reads_is_replaced_a_little_later(tmp_path, monkeypatch):
+    real, refused = os.replace, []
+
+    def replace(source, target):
+        if len(refused) < 3:
+            refused.append(PermissionError(13, "Access is denied"))  # as Windows says
+            raise refused[-1]
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(files, "_SECONDS_BETWEEN", 0)
+    files.write_bytes(tmp_path / "a", b"data")
+    assert len(refused) == 3 and (tmp_path / "a").read_bytes() == b"data"
+    monkeypatch.setattr(os, "replace", lambda *names: refused.clear() or replace(*names))  # it never ends
+    with pytest.raises(UserError, match="cannot write .*a: Access is denied; the previous file is unchanged"):
+        files.write_bytes(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"data"
+
+
 def test_remove_stale_removes_temporary_files_only(tmp_path):
     for name in (".last.pt.tmp", "mine.tmp", ".hidden", "last.pt"):
         (tmp_path / name).touch()

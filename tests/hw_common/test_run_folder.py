@@ -53,9 +53,10 @@ def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path):
 def test_overwrite_takes_a_folder_whose_process_was_killed_before_it_wrote_anything(tmp_path):
     folder = tmp_path / tiny.HOMEWORK / "run"
     folder.mkdir(parents=True)
-    (folder / ".config.json.tmp").write_text("{")
+    for name in (".config.json.tmp", ".config.json.0123abcd.tmp"):
+        (folder / name).write_text("{")
     assert Run.create(tmp_path, tiny.CONFIG, "run", overwrite=True).folder == folder
-    assert not (folder / ".config.json.tmp").exists()
+    assert not list(folder.glob(".config*"))
 
 
 @pytest.mark.parametrize("before", range(4))
