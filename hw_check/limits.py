@@ -122,9 +122,9 @@ def _limit_resources(seconds: int, memory: int) -> None:
     """Sets limits that the kernel enforces even if the checker itself has been killed."""
     assert resource is not None
     with contextlib.suppress(OSError, ValueError, IndexError):  # only Linux has this file
-        memory += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        memory += int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     limits = {
-        "RLIMIT_AS": memory,
+        "RLIMIT_DATA": memory,  # unlike RLIMIT_AS, it does not count the files of large libraries
         "RLIMIT_CPU": seconds,
         "RLIMIT_FSIZE": _LARGEST_FILE,
         "RLIMIT_CORE": 0,

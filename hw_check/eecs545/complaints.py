@@ -35,7 +35,8 @@ def remarks(results: Sequence[Result]) -> Iterator[str]:
             yield f"{', '.join(found)}: {text}"
     changed = dict.fromkeys(name for result in results for name in result.changed)
     if changed:
-        yield f"changes its argument {', '.join(changed)} in place: work on a copy (costs a little)"
+        cost = "a little" if any(not name.startswith("d") for name in changed) else "nothing"
+        yield f"changes its argument {', '.join(changed)} in place: work on a copy (costs {cost})"
     params = dict.fromkeys(name for result in results for name in result.changed_params)
     if params:
         yield f"changes the parameters {', '.join(params)}: only the optimizer may do that (costs half)"

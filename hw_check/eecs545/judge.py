@@ -8,8 +8,8 @@ Each output of a function counts alike, for example dx, dw and db of a backward 
 | the main cases are right, some special kinds are not   | 1 less the costs of these kinds, but at least 1/2  |
 | a main case is wrong                                   | 0                                                  |
 
-From the sum of these shares, a little is taken off for arguments that are changed in place and for ties in max-pooling,
-and half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing.
+From the sum of these shares, a little is taken off for inputs that are changed in place and for ties in max-pooling, and
+half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing.
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def judge_for_own_forward(function: Function, cases: Sequence[Case], outcome: Ou
 def _judge_results(function: Function, cases: Sequence[Case], results: Sequence[Result]) -> Row:
     share = function.spec.combine({name: _share(name, results) for name in cases[0].right})
     ties = any(comparison.TIES in result.remarks for result in results)
-    changed = any(result.changed for result in results)
+    changed = any(not name.startswith("d") for result in results for name in result.changed)
     params = any(result.changed_params for result in results)
     share = max(0.0, share - LITTLE * ties - LITTLE * changed - HALF * params)
     return _row(function, cases, share, "; ".join(complaints(function, results)), results)

@@ -92,7 +92,6 @@ LAYERS = (
     _layer("relu_forward", "np.maximum(0, x)", "np.maximum(0, x, out=x)", "x in place", share=0.9),
     _layer("relu_backward", "(x >= 0)", "(dout >= 0)", "the sign of dout decides"),
     _layer("relu_backward", "dout * (x >= 0)", "dout", "the mask of x > 0 is missing"),
-    _layer("relu_backward", "dx = dout * (x >= 0)", "dout[x < 0] = 0\n    dx = dout", "dout in place", share=0.9),
     _layer("relu_backward", "dout * (x >= 0)", "dout * x * (x >= 0)", "multiplied by x"),
     _layer("conv_forward", "dot(w.reshape(F, -1).T)", "dot(w[:, :, ::-1, ::-1].reshape(F, -1).T)", "kernel is flipped"),
     _layer("conv_forward", "return out, (x, w)", "return out.transpose(1, 0, 2, 3).reshape(out.shape), (x, w)",
