@@ -1,7 +1,8 @@
 """`python -m hw_check SHEET FOLDER`: grades what a student has handed in, function by function."""
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hw_check.sheets import NAMES
@@ -39,10 +40,19 @@ def parser() -> cli.Parser:
     add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="time limit for each function (default: 10)")
     add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
     add_flag(flags, "html", type=Path, default=None, help="also write a page for the student into this file")
+    text = "NAME=FILE.py:CLASS: where a class or function is that has another name in the student's files; repeatable"
+    add_flag(flags, "class", type=_place, action="append", default=[], help=text)
     add_flag(flags, "all", action="store_true", help="FOLDER holds a folder for each student")
     add_flag(flags, "out", type=Path, default=None, help="with --all: folder for the results (default: grades/SHEET)")
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="with --all: students at the same time (default: 2)")
     return flags
+
+
+def _place(text: str) -> tuple[str, str]:
+    name, separator, place = text.partition("=")
+    if not (name and separator and ".py:" in place):
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE.py:CLASS, got {text!r}")
+    return name, place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if arguments.out:
         flags.error("--out is for --all; a single report is printed, and --html writes its page")
-    return _grade_one(name, folder, arguments.seed, arguments.seconds, arguments.json, arguments.html)
+    names = dict(vars(arguments)["class"])
+    return _grade_one(name, folder, names, arguments.seed, arguments.seconds, arguments.json, arguments.html)
 
 
 def _places(flags: cli.Parser, places: Sequence[str]) -> tuple[str, Path | None]:
@@ -73,7 +84,10 @@ def _places(flags: cli.Parser, places: Sequence[str]) -> tuple[str, Path | None]
     return name, Path(rest[0]) if rest else None
 
 
-def _grade_one(name: str, folder: Path | None, seed: int, seconds: float, as_json: bool, html: Path | None) -> int:
+def _grade_one(
+    name: str, folder: Path | None, names: Mapping[str, str], seed: int, seconds: float, as_json: bool,
+    html: Path | None,
+) -> int:  # fmt: skip
     """Grades one student and prints the report line by line."""
     from hw_check import report  # slow: imports NumPy
     from hw_check.rows import is_complete
@@ -85,11 +99,11 @@ def _grade_one(name: str, folder: Path | None, seed: int, seconds: float, as_jso
     graded = sheet(name)
     folder = folder or graded.example
     assert folder is not None  # every sheet that can be graded has an example
-    found, rows, file = find(folder, graded.files), [], ""
+    found, rows, file = find(folder, graded.files, graded.anywhere), [], ""
     if not as_json:
         print(report.HEADER)
     with Sandbox(graded.runner, graded.preload) as sandbox, copied(found) as copy:
-        for row in graded.grade(copy, seed, seconds, sandbox):
+        for row in graded.grade(copy, seed, seconds, sandbox, names):
             rows.append(row)
             if as_json:
                 continue

@@ -89,6 +89,8 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
         send(connection, {"call": name, "arguments": arguments})
         return receive(connection)
 
+    if hasattr(runner, "prepare"):
+        runner.prepare()
     try:
         for name, functions in request["modules"].items():
             sys.modules[name] = runner.remote_module(name, functions, call)

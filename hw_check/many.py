@@ -81,8 +81,8 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
         _sandbox = Sandbox(graded.runner, graded.preload)
     fingerprint = _fingerprint(name, student, seed, seconds)
     try:
-        with copied(find(student, graded.files)) as copy:
-            rows = list(graded.grade(copy, seed, seconds, _sandbox))
+        with copied(find(student, graded.files, graded.anywhere)) as copy:
+            rows = list(graded.grade(copy, seed, seconds, _sandbox, {}))
     except UserError as error:
         rows, note = [], str(error)
     else:
@@ -110,7 +110,7 @@ def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:
 def _fingerprint(name: str, student: Path, seed: int, seconds: float) -> str:
     """A hash of everything that the result depends on: the student's Python files and the arguments."""
     digest = hashlib.sha256(f"{name} {seed} {seconds}".encode())
-    for path in sorted(student.rglob("*.py")):
+    for path in sorted([*student.rglob("*.py"), *student.rglob("*.ipynb")]):
         if path.is_file() and not path.is_symlink():
             digest.update(f"{path.relative_to(student)} {files.sha256(path)}".encode())
     return digest.hexdigest()

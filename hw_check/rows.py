@@ -1,6 +1,6 @@
 """What every sheet's grader gives, and what the command needs to know of a sheet."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,12 +33,23 @@ class Sheet:
     files: tuple[str, ...]  # names of the files that a student hands in
     elsewhere: str  # what a person has to grade, for the report
     runner: str  # our module that calls the student's functions in the sandbox
-    # Takes the folder with the student's files, the seed and the seconds for each function; yields the rows.
-    grade: "Callable[[Path, int, float, Sandbox], Iterator[Row]]"
+    # Takes the folder with the student's files, the seed, the seconds for each function, the sandbox, and where the
+    # classes are that have other names than in the course's files; yields the rows.
+    grade: "Callable[[Path, int, float, Sandbox, Mapping[str, str]], Iterator[Row]]"
     preload: tuple[str, ...] = ("numpy",)  # packages that the sandbox imports once
     example: Path | None = None  # our own answers in the form of a student's folder
+    anywhere: bool = False  # whether the classes may be in files of any name
 
 
 def is_complete(rows: Sequence[Row]) -> bool:
     """Whether everything that the sheet asks for got full points."""
     return all(row.points >= row.of for row in rows)
+
+
+_LONGEST_TEXT = 400  # characters
+
+
+def printable(text: str) -> str:
+    """A text that may quote the student's code, without control characters, and not too long."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text)
+    return clean if len(clean) <= _LONGEST_TEXT else clean[:_LONGEST_TEXT] + "…"

@@ -14,9 +14,12 @@ from hw_check.eecs545.functions import FILES, FUNCTIONS, Function
 from hw_check.eecs545.judge import judge, judge_for_own_forward, missing
 from hw_check.rows import Row
 from hw_check.sandbox import Job, Outcome, Sandbox
+from hw_common.runs.errors import UserError
 
 
-def grade(folder: Path, seed: int, seconds: float, sandbox: Sandbox) -> Iterator[Row]:
+def grade(
+    folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
+) -> Iterator[Row]:  # fmt: skip
     """Yields the rows of all functions in the order of the sheet, file by file.
 
     Args:
@@ -24,7 +27,13 @@ def grade(folder: Path, seed: int, seconds: float, sandbox: Sandbox) -> Iterator
         seed: seed of all shapes and numbers.
         seconds: time limit for all cases of a function.
         sandbox: runs the files.
+        names: must be empty, because the files import one another by the names of their functions.
+
+    Raises:
+        UserError: `names` is not empty.
     """
+    if names:
+        raise UserError("--class is not for this sheet, whose files use one another's functions by name")
     for file in FILES:
         functions = [function for function in FUNCTIONS if function.file == file]
         if not (folder / file).is_file():

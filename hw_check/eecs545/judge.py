@@ -8,8 +8,8 @@ Each output of a function counts alike, for example dx, dw and db of a backward 
 | the main cases are right, some special kinds are not   | 1 less the costs of these kinds, but at least 1/2  |
 | a main case is wrong                                   | 0                                                  |
 
-From the sum of these shares, a little is taken off for inputs that are changed in place and for ties in max-pooling, and
-half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing.
+From the sum of these shares, a little is taken off for inputs that are changed in place and for ties in max-pooling,
+and half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing.
 """
 
 import dataclasses
@@ -24,13 +24,11 @@ from hw_check.eecs545.compare import Result, compare
 from hw_check.eecs545.complaints import complaints, remarks
 from hw_check.eecs545.differences import right_for_own_forward
 from hw_check.eecs545.functions import Function
-from hw_check.rows import Row
+from hw_check.rows import Row, printable
 from hw_check.sandbox import Outcome
 
 LEAST, LITTLE, HALF = 0.5, 0.1, 0.5
 """Least share if the main cases are right; costs of a small fault; cost of changing the parameters."""
-
-_LONGEST_HINT = 400  # characters
 
 
 def missing(function: Function, why: str) -> Row:
@@ -103,9 +101,3 @@ def _row(
         hint=printable(hint),
         remarks=tuple(printable(remark) for remark in remarks(results)),
     )
-
-
-def printable(text: str) -> str:
-    """A text that may quote the student's code, without control characters, and not too long."""
-    clean = "".join(letter if letter.isprintable() else " " for letter in text)
-    return clean if len(clean) <= _LONGEST_HINT else clean[:_LONGEST_HINT] + "…"

@@ -20,7 +20,7 @@ def sandbox() -> Sandbox:
 def all_rows(folder: Path, seed: int = 0, seconds: float = 3.0) -> list[Row]:
     """The rows of all functions."""
     with copied(folder) as copy:
-        return list(SHEET.grade(copy, seed, seconds, sandbox()))
+        return list(SHEET.grade(copy, seed, seconds, sandbox(), {}))
 
 
 def graded(folder: Path, seed: int = 0, seconds: float = 3.0) -> dict[str, Row]:

@@ -1,0 +1,152 @@
+"""Runs the checks of a sheet with networks: finds the student's classes, wherever they are, and judges the answers."""
+
+import ast
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from hw_check.rows import Row, printable
+from hw_check.sandbox import Job, Outcome, Sandbox, explain
+from hw_check.submission import write_definitions
+
+TORCH = ("numpy", "torch", "torch._dynamo")
+"""What the sandbox imports once; optimizers need the last package."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an answer shows."""
+
+    mistake: str = ""  # empty if everything is right
+    remark: str = ""  # what is unusual, but right
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One case of a check."""
+
+    title: str  # the kind of case, for the report
+    request: Mapping[str, Any]  # for `inside.py`
+    judge: Callable[[Mapping[str, Any]], Finding]
+    cost: float = 1.0  # share of the points that a mistake costs
+
+
+@dataclass(frozen=True)
+class Check:
+    """A class or function that is graded by itself."""
+
+    name: str  # name in the course's files
+    file: str  # name of the course's file, for reports and to choose among several files
+    question: str
+    points: float
+    probes: Callable[[Generator], list[Probe]]  # draws the cases
+    probability: tuple[str, ...] = ()  # names of the options that are dropout probabilities
+
+
+def grade_checks(
+    checks: Sequence[Check], folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
+) -> Iterator[Row]:
+    """Yields the row of every check.
+
+    Args:
+        checks: the sheet's checks.
+        folder: a copy of the student's folder.
+        seed: seed of weights and inputs.
+        seconds: time limit for each check.
+        sandbox: runs the files.
+        names: "file.py:Class" for each name of the course's files that the student has changed.
+    """
+    write_definitions(folder)
+    defined = definitions(folder)
+    places = {check.name: _place(check, folder, defined, names) for check in checks}
+    rows: dict[str, Row] = {}
+    for path in dict.fromkeys(path for path, _ in places.values() if path):
+        here = [check for check in checks if places[check.name][0] == path]
+        probes = {check.name: check.probes(np.random.default_rng([seed, number])) for number, check in enumerate(here)}
+        jobs = [_job(check, places[check.name][1], probes[check.name]) for check in here]
+        outcomes = sandbox.run_file(path, jobs, seconds)
+        file = str(path.relative_to(folder))
+        for check in here:
+            rows[check.name] = _row(dataclasses.replace(check, file=file), probes[check.name], outcomes[check.name])
+    for check in checks:
+        missing = Row(check.name, check.file, check.question, 0, check.points, "missing")
+        hint = f"no file defines {check.name}; --class {check.name}=FILE.py:NAME says where it is under another name"
+        row = rows.get(check.name, dataclasses.replace(missing, hint=hint))
+        if check.points or row.status != "missing":
+            yield row
+
+
+def definitions(folder: Path) -> dict[str, list[Path]]:
+    """For each class and function at the top of a Python file, the files that define it."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                found.setdefault(node.name, []).append(path)
+    return found
+
+
+def _place(
+    check: Check, folder: Path, defined: Mapping[str, Sequence[Path]], names: Mapping[str, str]
+) -> tuple[Path | None, str]:
+    """The file with the class or function, and its name there."""
+    if check.name in names:
+        file, _, name = names[check.name].partition(":")
+        path = folder / file
+        return (path if path.is_file() and path.resolve().is_relative_to(folder) else None), name
+    paths = defined.get(check.name, ())
+    best = next((path for path in paths if path.name == check.file), paths[0] if paths else None)
+    # A file with the right name that cannot be read says more about itself when it is loaded.
+    return best or next(iter(sorted(folder.rglob(check.file))), None), check.name
+
+
+def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:
+    cases = [dict(probe.request) for probe in probes]
+    common: dict[str, Any] = {}
+    for case in cases:  # large weights and inputs that several cases share are sent once
+        for key in ("weights", "inputs"):
+            if key in case and case[key] is common.setdefault(key, case[key]):
+                del case[key]
+    return Job(check.name, {"needs": [name], "probability": list(check.probability), "common": common, "cases": cases})
+
+
+def _row(check: Check, probes: Sequence[Probe], outcome: Outcome) -> Row:
+    row = Row(check.name, check.file, check.question, 0, check.points, "failed", tuple(p.title for p in probes))
+    if outcome.missing:
+        return dataclasses.replace(row, status="missing", tried=(), hint=f"{outcome.missing} is not in {check.file}")
+    if outcome.answers is None:
+        return dataclasses.replace(row, hint=printable(outcome.failure))
+    if all(answer.get("raised") == "NotImplementedError" for answer in outcome.answers):
+        return dataclasses.replace(row, status="missing", hint="not written yet")
+    findings = [_finding(probe, answer) for probe, answer in zip(probes, outcome.answers, strict=True)]
+    share = 1.0
+    for probe, finding in zip(probes, findings, strict=True):
+        share -= probe.cost * bool(finding.mistake)
+    share = max(0.0, round(share, 6))
+    return dataclasses.replace(
+        row,
+        points=round(share * check.points, 2),
+        status="passed" if share == 1 else "partly" if share else "failed",
+        hint=printable("; ".join(dict.fromkeys(f.mistake for f in findings if f.mistake))),
+        remarks=tuple(dict.fromkeys(printable(f.remark) for f in findings if f.remark)),
+    )
+
+
+def _finding(probe: Probe, answer: Mapping[str, Any]) -> Finding:
+    """The finding of a probe; an answer of the wrong form is a mistake."""
+    if "raised" in answer:
+        return Finding(explain(answer))
+    try:
+        with np.errstate(all="ignore"):
+            return probe.judge(answer)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return Finding("the result does not have the expected form")

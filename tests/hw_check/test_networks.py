@@ -1,0 +1,97 @@
+"""hw_check for networks in PyTorch: good students in two styles, and what public solutions get wrong."""
+
+import functools
+import importlib
+import json
+
+import pytest
+
+from hw_check.sandbox import Sandbox
+from hw_check.sheets import NAMES, sheet
+from hw_check.submission import copied
+
+STUDENTS = {
+    name: importlib.import_module(f"network_students.{name.replace('-', '_').removesuffix('_hw2').removesuffix('_a2')}")
+    for name in NAMES
+    if name != "eecs545-w20-hw4"
+}
+
+
+@functools.cache
+def sandbox(runner, preload):
+    """One sandbox for all sheets that use the same packages."""
+    return Sandbox(runner, preload)
+
+
+def graded(name, folder, files, seed=0, names=None):
+    for file, text in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    graded = sheet(name)
+    with copied(folder) as copy:
+        rows = graded.grade(copy, seed, 20.0, sandbox(graded.runner, graded.preload), names or {})
+        return {row.function: row for row in rows}
+
+
+GOOD = [(name, number) for name, module in STUDENTS.items() for number in range(len(module.GOOD))]
+MISTAKES = [(name, *mistake) for name, module in STUDENTS.items() for mistake in module.MISTAKES]
+
+
+@pytest.mark.parametrize(("name", "number"), GOOD)
+def test_good_students_get_full_points(tmp_path, name, number):
+    rows = graded(name, tmp_path, STUDENTS[name].GOOD[number], seed=number)
+    assert [(row.function, row.hint) for row in rows.values() if row.status != "passed"] == []
+    assert len(rows) >= 2
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_every_sheet_has_two_good_students_and_ten_mistakes(name):
+    assert len(STUDENTS[name].GOOD) >= 2 and len(STUDENTS[name].MISTAKES) >= 10
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "text", "old", "new", "hint"), MISTAKES, ids=[f"{m[0]}-{m[1]}-{m[5][:30]}" for m in MISTAKES]
+)
+def test_mistakes_are_found_and_named_and_nobody_else_is_blamed(tmp_path, name, function, text, old, new, hint):
+    assert text.count(old) >= 1
+    rows = graded(name, tmp_path, {"handed in.py": text.replace(old, new)}, seed=len(hint))
+    assert rows[function].points < rows[function].of
+    assert hint in rows[function].hint
+    assert {row.status for row in rows.values() if row.function != function} <= {"passed", "missing"}
+
+
+CNN = "ist-2021-22-hw2"
+
+
+def test_class_may_have_another_name(tmp_path):
+    text = STUDENTS[CNN].CNN.replace("class CNN", "class Net").replace("super(CNN", "super(Net")
+    assert graded(CNN, tmp_path, {"a.py": text})["CNN"].status == "missing"
+    assert graded(CNN, tmp_path, {"a.py": text}, names={"CNN": "a.py:Net"})["CNN"].status == "passed"
+
+
+def test_notebook_is_read_without_running_its_training(tmp_path):
+    cells = ["%matplotlib inline\nimport torch", "1 / 0", STUDENTS[CNN].CNN, "train(forever"]
+
+    notebook = {"cells": [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]}
+    assert graded(CNN, tmp_path, {"homework.ipynb": json.dumps(notebook)})["CNN"].status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class CNN(:", "importing the file raises SyntaxError"),
+        ("class CNN: pass\nwhile True: pass", "importing the file takes longer than"),
+        ("import torch\nclass CNN(torch.nn.Module):\n    def forward(self, x): return x\ninput()", "raises EOFError"),
+        ("import utils, no_such\nclass CNN(utils.Base): pass", "the first convolution needs weights of shape"),
+        ("class CNN:\n    def __init__(self, **k): raise NotImplementedError", "not written yet"),
+    ],
+    ids=["syntax", "loop", "input", "missing package", "stub"],
+)
+def test_bad_files_cost_their_points_and_nothing_else(tmp_path, text, says, monkeypatch):
+    monkeypatch.setattr("hw_check.sandbox.Sandbox.run_file", functools.partialmethod(_quickly, Sandbox.run_file))
+    row = graded(CNN, tmp_path, {"hw2-q2.py": text})["CNN"]
+    assert row.points == 0 and says in row.hint
+
+
+def _quickly(self, run_file, path, jobs, seconds, ours=None):
+    return run_file(self, path, jobs, 1.0, ours)
