@@ -8,6 +8,7 @@ looks like a transcript of the whole.
 
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 
 from hw_asr import mp3
@@ -217,7 +218,19 @@ def _ogg(content: bytes, where: str) -> bytes:
         if flags & 2 and is_end:
             raise UserError(f"{where} holds several recordings one after another; save each as a separate file")
         pages, is_end = pages + 1, is_end or bool(flags & 4)
-        offset += 27 + content[offset + 26] + sum(segments)
+        begin, offset = offset, offset + 27 + len(segments) + sum(segments)
+        if offset <= len(content) and not _is_valid_page(content[begin:offset]):
+            raise UserError(f"{where} is damaged: the checksum of page {pages} is wrong")  # libsndfile would skip it
     if not is_end or offset > len(content):
         raise UserError(f"{where} is cut short: the last of its {pages} pages is not the end of the stream")
     return content
+
+
+def _is_valid_page(page: bytes) -> bool:
+    """Whether the checksum of a page is right: zlib's CRC-32, but with the bits of each byte in reverse order."""
+    reversed_bits = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
+    crc = zlib.crc32(reversed_bits, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "big").translate(_REVERSED) == page[22:26]
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

@@ -108,9 +108,10 @@ def _walk(content: bytes, offset: int, where: str) -> list[tuple[int, _Frame]]:
 
 def _promised(frame: bytes, tag: int) -> int | None:
     """The number of frames that the first frame's tag states, 0 if the tag states none; None if there is no tag."""
-    if frame[tag : tag + 4] in (b"Xing", b"Info"):
-        flags, count = struct.unpack_from(">II", frame.ljust(tag + 12, b"\0"), tag + 4)
-        return int(count) if flags & 1 else 0
+    for begin in (tag, tag + 2):  # a checksum of 2 bytes may stand before it
+        if frame[begin : begin + 4] in (b"Xing", b"Info"):
+            flags, count = struct.unpack_from(">II", frame.ljust(begin + 12, b"\0"), begin + 4)
+            return int(count) if flags & 1 else 0
     if frame[36:40] == b"VBRI":
         return int(struct.unpack_from(">I", frame.ljust(54, b"\0"), 50)[0])
     return None

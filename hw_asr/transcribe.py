@@ -14,10 +14,12 @@ Transcribes each sound file with the best weights of the run folder RUN.
   python -m hw_asr.transcribe results/hw_asr/ljspeech-transformer-sheet-plain speech.wav other.flac
   python -m hw_asr.transcribe results/hw_asr/sample-lstm-sheet-plain speech.wav --beam 5 --json
 
-Reads WAV, FLAC and the other formats of libsndfile, up to ten minutes, at any sample rate; channels are averaged. A
-recording that is much longer than the training clips is split at its quietest moments. The network recognizes only
-speech like that of its training data.
+Reads WAV, RF64, W64, AIFF, AU, CAF, NIST, FLAC, Ogg (Vorbis or Opus) and MP3, up to ten minutes, at any sample rate;
+channels are averaged. FILE may be a pipe or /dev/stdin. A recording that is much longer than the training clips is
+split at its quietest moments. The network recognizes only speech like that of its training data. For a recording
+without speech, such as noise or music, the command says so instead of printing a text.
 """
+_NO_SPEECH = "[no speech found; --json shows what the network writes for this sound]"
 
 
 def parser() -> cli.Parser:
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(results, indent=2))
         return
     for result in results:
-        print(f"{result['file']}: {result['text']}")
+        print(f"{result['file']}: {result['text'] if result['speech'] else _NO_SPEECH}")
 
 
 if __name__ == "__main__":

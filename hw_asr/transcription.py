@@ -14,6 +14,7 @@ from hw_asr.experiment import build_network, weights_metadata
 from hw_asr.generation import InferenceSettings, generate
 from hw_asr.models import SpeechToText
 from hw_asr.presets import Settings
+from hw_asr.speech import has_speech
 from hw_asr.train import COMMAND
 from hw_common.commands.trained import open_trained
 from hw_common.runs.errors import UserError
@@ -37,18 +38,22 @@ def transcribe(
         kernels: see `hw_asr.kernels.build_model`.
 
     Returns:
-        For each file its path ("file"), duration ("seconds"), "text" and segments ("pieces"). A segment has the seconds
-        at which it begins and ends, its text, and the geometric mean of its characters' probabilities ("probability").
+        For each file its path ("file"), its duration ("seconds"), whether it contains speech ("speech", see
+        `hw_asr.speech`), its "text", which is empty if it contains no speech, and its segments ("pieces"). A segment
+        has the seconds at which it begins and ends, its text, and the geometric mean of its characters' probabilities
+        ("probability"). A file without speech has segments, too.
 
     Raises:
-        UserError: `folder` is not a finished run, or a file cannot be read or is silent.
+        UserError: `folder` is not a finished run, or a file cannot be read, is cut short, or is silent.
     """
     model, settings, max_clip = _open(folder, kernels)
     spectrogram, inference = audio.SPECTROGRAMS[settings.preset], InferenceSettings.of(settings, beam)
     rate = spectrogram.sample_rate
-    recordings = [audio.read(path, rate) for path in paths]  # first, to report bad files early
+    # All files are read first, to report bad files early, and each is read once, because a pipe can be read only once.
+    recordings = {path: audio.read(path, rate) for path in dict.fromkeys(paths)}
     results = []
-    for path, samples in zip(paths, recordings, strict=True):
+    for path in paths:
+        samples = recordings[path]
         parts = segments.split(samples, rate, min(_MAX_SECONDS, _MAX_RATIO * max_clip))
         hypotheses = _generate(model, [audio.log_mel(part, spectrogram) for _, part in parts], inference)
         pieces = [
@@ -60,8 +65,16 @@ def transcribe(
             }
             for (begin, part), hypothesis in zip(parts, hypotheses, strict=True)
         ]
-        whole = " ".join(text.decode(hypothesis.tokens) for hypothesis in hypotheses)
-        results.append({"file": str(path), "seconds": round(len(samples) / rate, 2), "text": whole, "pieces": pieces})
+        is_speech = has_speech(samples, rate)
+        results.append(
+            {
+                "file": str(path),
+                "seconds": round(len(samples) / rate, 2),
+                "speech": is_speech,
+                "text": " ".join(str(piece["text"]) for piece in pieces) if is_speech else "",
+                "pieces": pieces,
+            }
+        )
     return results
 
 

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import asr_files
 import commands
 import numpy as np
+import other_sounds
 import pytest
 import torch
 from finished_runs import times_of_writing
@@ -19,11 +22,13 @@ from hw_asr import (
     data,
     evaluation,
     experiment,
+    readers,
     reproduce,
     similarity,
     text,
     train,
     transcribe,
+    transcription,
 )  # fmt: skip
 from hw_asr.generation import InferenceSettings
 from hw_asr.presets import Settings
@@ -243,7 +248,8 @@ def both(split, first, second):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_transcribing_files_of_any_kind(runs, tmp_path, capsys, name):
+def test_transcribing_files_of_any_kind(runs, tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setattr(transcription, "has_speech", lambda samples, rate: len(samples) != round(0.2 * rate))
     paths = [tmp_path / "short.wav", tmp_path / "long stereo.flac", tmp_path / "8 kHz.wav"]
     paths[0].write_bytes(asr_files.encoded(asr_files.sound(1, 0.1)))
     paths[1].write_bytes(asr_files.encoded(asr_files.sound(2, 0.7, 44_100, 2), 44_100, "FLAC"))
@@ -252,17 +258,34 @@ def test_transcribing_files_of_any_kind(runs, tmp_path, capsys, name):
     lines = capsys.readouterr().out.splitlines()
     transcribe.main([str(runs[name]), *map(str, paths), "--json"])
     results = json.loads(capsys.readouterr().out)
-    assert lines == [f"{path}: {result['text']}" for path, result in zip(paths, results, strict=True)]
+    assert lines[:2] == [f"{path}: {result['text']}" for path, result in zip(paths[:2], results[:2], strict=True)]
+    assert lines[2].startswith(f"{paths[2]}: [no speech found; ") and len(lines) == 3
     assert [result["seconds"] for result in results] == [0.1, 0.7, 0.2]
+    assert [result["speech"] for result in results] == [True, True, False]
     assert len(results[0]["pieces"]) == 1 and len(results[1]["pieces"]) >= 4
     for result in results:
         times = [time for piece in result["pieces"] for time in (piece["begin"], piece["end"])]
         assert times == sorted(times) and 0 <= times[0] and times[-1] <= result["seconds"]
-        assert result["text"] == " ".join(piece["text"] for piece in result["pieces"])
+        texts = [piece["text"] for piece in result["pieces"]]
+        assert result["text"] == (" ".join(texts) if result["speech"] else "")
         assert all(0 < piece["probability"] <= 1 for piece in result["pieces"])
     transcribe.main([str(runs[name]), str(paths[0]), "--beam", "2", "--json"])
     [beam] = json.loads(capsys.readouterr().out)
     assert beam["pieces"][0]["probability"] > 0
+
+
+def test_only_speech_is_transcribed(runs, tmp_path, capsys):
+    paths = [tmp_path / "speech.ogg", tmp_path / "dither.wav", tmp_path / "pipe"]
+    paths[0].write_bytes(readers.read(readers.SAMPLE, "x", "x").clips[0].audio.read())
+    paths[1].write_bytes(asr_files.encoded(other_sounds.sound("dither", 1)))
+    os.mkfifo(paths[2])
+    writer = threading.Thread(target=paths[2].write_bytes, args=[paths[0].read_bytes()])
+    writer.start()
+    transcribe.main([str(runs["lstm"]), *map(str, [*paths, paths[2]]), "--json"])  # the pipe is read once
+    writer.join()
+    found = json.loads(capsys.readouterr().out)
+    assert [result["speech"] for result in found] == [True, False, True, True]
+    assert found[0]["text"] == found[2]["text"] == found[3]["text"] and found[1]["text"] == ""
 
 
 def test_recordings_are_cut_where_it_is_quiet():

@@ -118,6 +118,7 @@ def test_files_that_were_cut_short(name):
         (riff(FORM), "has no chunk 'data'"),
         (riff(DATA), "has no chunk 'fmt'"),
         (riff(FORM, chunk(b"data", b""), chunk(b"LIST", b"INFO" * 500)), "has 0 samples"),
+        (FILES["vorbis"][:6000] + b"?" + FILES["vorbis"][6001:], "is damaged: the checksum of page"),
         (FILES["vorbis"] * 2, "holds several recordings one after another"),
         (encoded(CLIP, RATE, "VOC", "PCM_16"), "has the format VOC, which is not supported; convert it"),
         (b"\xff\xfd" + bytes(range(256)) * 9, "is damaged or not an MP3 file with stated bit rates"),
