@@ -1,7 +1,7 @@
 """Runs the benchmarks and prints one table: each row with its spread, its goal and whether the goal is reached.
 
     python -m benchmarks                      all benchmarks, one after another
-    python -m benchmarks cnn threads          only these; the other rows of the table were measured before
+    python -m benchmarks cnn threads          only these; the other rows of the table stay as they are
     python -m benchmarks --write              then also renews the table in docs/speed.md
     python -m benchmarks --no_run --write     renews docs/speed.md from benchmarks/measured.json without measuring
 
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.write_bytes(DOCS, filled(DOCS.read_text(), measured).encode())
         print(f"renewed {DOCS}")
     for name in failed:
-        print(f"benchmarks/{name}.py failed; its rows are those measured before", file=sys.stderr)
+        print(f"benchmarks/{name}.py failed; its old rows are kept", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -3,8 +3,8 @@
     python benchmarks/busy.py [--threads 2] [--rounds 5] [--batch_size 8 64]
 
 FashionCNN trains on 2 048 images, as in `cnn.py`, with the default number of threads and with --threads threads. Rounds
-with and without the busy processes alternate. On two cores, a fair share beside two busy processes is half of one
-core's time more for one thread (1.5 times), and twice the time for two threads. Goal for the default: at most 2.
+with and without the busy processes alternate. With a fair share of two cores beside two busy
+processes, training takes 1.5 times as long on one thread and twice as long on two. Goal for the default: at most 2.
 """
 
 import contextlib

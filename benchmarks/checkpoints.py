@@ -1,9 +1,9 @@
-"""Time that saving within an epoch takes from a training, as a share of the ten minutes between two checkpoints.
+"""Time that saving within an epoch takes from training, as a share of the ten minutes between two checkpoints.
 
     python benchmarks/checkpoints.py [--threads 1] [--rounds 5]
 
-The network is the largest of all homeworks: the speech recognizer of the sheet, with AdamW. Training steps without any
-save are compared with the same steps and one save, whose write is waited for. Goal: at most 1 %.
+The network is the largest of all homeworks: the speech recognizer of the sheet, with AdamW. The time of steps without
+a save is compared with that of the same steps and one save, including its write. Goal: at most 1 %.
 """
 
 import tempfile

@@ -14,7 +14,7 @@ from typing import Any
 
 from hw_common.commands import environment
 
-environment.set_up()  # as every command does, before torch is imported
+environment.set_up()  # every command calls this before torch is imported
 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -128,7 +128,7 @@ def print_ratio(
 ) -> None:
     """Prints the time of `of` divided by the time of `to`; see `print_values` for the goal.
 
-    per_call: number of examples in a call of each; times and ratio are per example.
+    per_call: numbers of examples in a call of `of` and of `to`; times and ratio are per example.
     """
     times = [[t / n for t in seconds[name]] for name, n in zip((of, to), per_call, strict=True)]
     ratios = [a / b for a, b in zip(*times, strict=True)]

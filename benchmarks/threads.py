@@ -1,4 +1,4 @@
-"""Time of training steps on one thread compared with several, by the work in a step; and of the default number.
+"""Time of training steps on one thread, on several and on the default number of threads, by the work in a step.
 
     python benchmarks/threads.py [--threads 2] [--rounds 7] [--homework hw_cnn hw_ocr]
 
@@ -75,7 +75,7 @@ def main() -> None:
     flags = harness.parser(__doc__, rounds=7)
     flags.add_argument("--homework", nargs="+", choices=tuple(WORKLOADS), default=tuple(WORKLOADS))
     arguments = harness.parse(flags)
-    keep_freed_memory()  # as every training does
+    keep_freed_memory()  # every training command calls this, too
     with tempfile.TemporaryDirectory() as results_dir:
         for homework in arguments.homework:
             for workload in WORKLOADS[homework]:

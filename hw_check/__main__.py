@@ -20,14 +20,14 @@ Grades the files that a student has handed in, with the sheet's points. SHEET is
   python -m hw_numpy.check FOLDER                                        the old name for eecs545-w20-hw4
 
 Every function is called with random shapes and numbers, and its results are compared with ours. What the sheet asks for
-gets points; what came with the course's files is checked, and gives and takes none. A mistake costs points in one
-function only: other functions are tested with right ones in its place. docs/grading.md explains the points.
+gets points; what came with the course's files is checked without points. A mistake costs points in one function only:
+functions that use the wrong one are tested with ours in its place. docs/grading.md explains the points.
 
-What this is not: a judge of derivations, figures and trainings, and a perfect prison. The files run in processes of
-their own with limits on time and memory, in a copy of their folder, and neither our answers nor the way to them are in
-these processes. As root on Linux they also lose their rights, the network and the sight of our files; on other systems
-(macOS, Windows) fewer limits hold. The report says which ones held. Grade code of people whom you do not trust at all
-in a container.
+Derivations, figures and training are for a person to grade. The files run in separate processes with limits on time and
+memory, in a copy of their folder; these processes hold neither our answers nor the path to them. As root on Linux, they
+also run without rights, without network and without access to our files; other systems (macOS, Windows) have fewer
+limits. The report says which ones were in force. They are not a perfect prison: use a container for code of people
+whom you do not trust at all.
 Exit status: 0 for full points, 1 for less, 2 for wrong use; with --all, 0 once all students are graded.
 """
 
@@ -44,7 +44,7 @@ def parser() -> cli.Parser:
     add_flag(flags, "class", type=_place, action="append", default=[], help=text)
     add_flag(flags, "all", action="store_true", help="FOLDER holds a folder for each student")
     add_flag(flags, "out", type=Path, default=None, help="with --all: folder for the results (default: grades/SHEET)")
-    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="with --all: students at the same time (default: 2)")
+    add_flag(flags, "jobs", type=cli.positive_int, default=2, help="with --all: students graded at a time (default: 2)")
     return flags
 
 

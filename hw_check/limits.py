@@ -36,7 +36,7 @@ _USES_NETWORK = frozenset(("socket.connect", "socket.bind", "socket.sendto", "so
 def enclose(hidden: Sequence[str], packages: Sequence[str]) -> list[str]:
     """Leaves the network and hides the folders `hidden`, where this is allowed; returns what is in force, for reports.
 
-    On Linux this takes namespaces of the kernel, which root may always make, and others on many systems.
+    On Linux this needs kernel namespaces, which root can always create, and other users on many systems.
     """
     in_force = []
     if sys.platform.startswith("linux"):
@@ -107,7 +107,7 @@ def confine(folder: str, packages: Sequence[str], seconds: int, memory: int) -> 
     Args:
         folder: the copy of the student's files, the only folder in which the process may write.
         packages: folders of installed packages, which the process may read.
-        seconds: limit of the processor's time and of the time on the clock.
+        seconds: limit of CPU time and of wall-clock time.
         memory: bytes that the process may take in addition to what it has.
     """
     if resource is not None:
@@ -166,14 +166,14 @@ class _Refusal:
             path, mode, flags = arguments
             writes = bool(set(mode) & set("wax+")) if isinstance(mode, str) else bool((flags or 0) & 0o3)
             if not self._is_inside(path, self._writable if writes else self._readable):
-                raise PermissionError(f"the check does not allow to open {os.path.basename(os.fsdecode(path))}")
+                raise PermissionError(f"the check does not allow opening {os.path.basename(os.fsdecode(path))}")
         elif event in _CHANGES_FILES:
             if not all(self._is_inside(path, self._writable) for path in arguments if isinstance(path, str | bytes)):
-                raise PermissionError("the check does not allow to change files elsewhere")
+                raise PermissionError("the check does not allow changing files elsewhere")
         elif event in _STARTS_PROCESSES:
-            raise PermissionError("the check does not allow to start processes")
+            raise PermissionError("the check does not allow starting processes")
         elif event in _USES_NETWORK:
-            raise PermissionError("the check does not allow to use the network")
+            raise PermissionError("the check does not allow using the network")
 
     def _is_inside(self, path: Any, folders: list[str]) -> bool:
         if not isinstance(path, str | bytes):

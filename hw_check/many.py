@@ -1,4 +1,4 @@
-"""Grades a folder of many students, side by side. A stopped run goes on where it was."""
+"""Grades a folder of many students, side by side. A stopped run continues where it stopped."""
 
 import hashlib
 import multiprocessing

@@ -44,7 +44,7 @@ def points(rows: Sequence[Row]) -> tuple[float, float]:
 
 def ran_with(limits: Sequence[str]) -> str:
     """A line about the limits under which the files ran."""
-    text = f"The files ran with: {', '.join(limits) or 'a time limit alone, as far as this system allows'}."
+    text = f"The files ran with: {', '.join(limits) or 'a time limit only, because this system has no others'}."
     return textwrap.fill(text, _WIDTH)
 
 
@@ -82,7 +82,7 @@ small {{ color: #666 }}
 <tr><th>Question<th>Function<th>Points<th>What was found
 {rows}
 </table>
-<p><small>Seed {seed}. Remarks cost nothing unless they say so. A dash: the sheet gives no points for it.</small></p>
+<p><small>Seed {seed}. Remarks cost nothing unless they say so. A dash means that the sheet gives no points.</small></p>
 </html>
 """
 

@@ -1,4 +1,4 @@
-"""What every sheet's grader gives, and what the command needs to know of a sheet."""
+"""The rows that the grader of a sheet yields, and the facts about a sheet that the command needs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from hw_common.runs.config import without_password
 from hw_common.runs.errors import UserError
 
 HEARTBEAT_SECONDS = 30
-ERRORS = (StorageInternalError, SQLAlchemyError)  # what Optuna raises if the database does not answer
+ERRORS = (StorageInternalError, SQLAlchemyError)  # Optuna raises these if the database does not answer
 _DRIVERS = {  # the driver of each kind of database, and how to install it
     "postgresql": ("postgresql+psycopg", "'psycopg[binary]'"),
     "mysql": ("mysql+pymysql", "'pymysql[rsa]'"),

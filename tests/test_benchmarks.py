@@ -60,7 +60,7 @@ def test_a_benchmark_that_fails_keeps_the_rows_measured_before(runner, tmp_path,
     monkeypatch.setattr(runner, "HERE", tmp_path)
     assert runner.main(["cnn"]) == 1
     assert json.loads((tmp_path / "measured.json").read_text()) == MEASURED
-    assert "its rows are those measured before" in capfd.readouterr().err
+    assert "its old rows are kept" in capfd.readouterr().err
 
 
 def test_a_benchmark_hands_its_rows_over(runner, tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ class Special:
     title: str  # name of the kind, for the report
     make: Callable[..., tuple[Any, ...]] | None = None  # draws the arguments; None to use `Layer.make`
     sizes: Mapping[str, int] = field(default_factory=dict)  # sizes that are fixed; the others are drawn
-    cost: float | None = 0.25  # as in `Case`
+    cost: float | None = 0.25  # share of the points that a wrong answer costs, as in `Case`
     equal: tuple[str, ...] = ()  # groups of sizes that are equal, such as height and width
     scale: float = 1.0  # factor of all real numbers that are drawn
     dtype: str = "float64"
@@ -179,7 +179,7 @@ def _changed(case: Case, **fields: Any) -> Case:
 
 
 def smallest_probability(x: ndarray, y: ndarray, counts: ndarray) -> tuple[float, float]:
-    """What an ε of EPSILON may change, for scores x (…, C), classes y and weights `counts` (…): the loss, and dx."""
+    """Errors of loss and dx that an ε of EPSILON may cause, for scores x (…, C), classes y and weights `counts` (…)."""
     shifted = np.exp(x - x.max(axis=-1, keepdims=True))
     p = np.take_along_axis(shifted / shifted.sum(axis=-1, keepdims=True), y[..., None], -1)[..., 0]
     return float((counts * np.log1p(EPSILON / p)).sum()), float((counts * 2 * EPSILON / (p + EPSILON)).max())

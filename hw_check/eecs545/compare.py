@@ -104,7 +104,7 @@ def _as_array(value: Any) -> ndarray | None:
 
 
 def _is_like(shape: tuple[int, ...], right: tuple[int, ...]) -> bool:
-    """Whether `shape` has nothing but additional axes of length 1 in front, which the course's own tests accept."""
+    """Whether `shape` is `right` with leading axes of length 1, which the course's own tests accept."""
     added = len(shape) - len(right)
     return added > 0 and shape[added:] == right and set(shape[:added]) == {1}
 

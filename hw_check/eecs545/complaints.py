@@ -24,7 +24,7 @@ def complaints(function: Function, results: Sequence[Result]) -> list[str]:
 
 
 def remarks(results: Sequence[Result]) -> Iterator[str]:
-    """Yields what is unusual, but no wrong number."""
+    """Yields remarks about what is unusual without being a wrong number."""
     texts: dict[str, dict[str, None]] = {}
     wrong = {name for result in results for name in result.wrong}
     for result in results:

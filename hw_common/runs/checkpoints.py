@@ -52,7 +52,7 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
-    """Opens a safetensors file, as `safetensors.safe_open` does, which itself refuses a path that is not UTF-8."""
+    """Opens a safetensors file like `safetensors.safe_open`, which refuses paths that are not UTF-8."""
     with contextlib.ExitStack() as stack:
         name = str(path)
         if any("\ud800" <= character <= "\udfff" for character in name):

@@ -176,7 +176,7 @@ class _Trainer:
 
         Returns:
             The loss, scaled so that the mean of the processes' gradients is the gradient of the whole batch; the
-            amounts of the whole batch; whether a process has to stop; whether the main process wants to save.
+            amounts of the whole batch; whether a process has to stop; whether the main process is to save.
         """
         if distributed.world_size() == 1:
             return loss, amounts, False, self.writer.is_due()
