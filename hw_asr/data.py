@@ -68,11 +68,12 @@ def load(
     results_dir: Path,
     settings: SpectrogramSettings,
     max_text: int | None = None,
+    keep: bool = True,
 ) -> SpeechData:
     """Reads a dataset (see `readers.read_dataset`) and computes the spectrograms that are not on disk yet.
 
     The spectrograms have the given settings and are stored in the folder hw_asr/spectrograms of `results_dir`. The
-    transcripts are truncated to `max_text` characters; None for no limit.
+    transcripts are truncated to `max_text` characters; None for no limit. With `keep` false, nothing is written.
 
     Raises:
         UserError: a file is missing, damaged or wrong, or there are fewer than 5 clips.
@@ -83,7 +84,7 @@ def load(
     parts = split(count)
     if not parts["test"]:
         raise UserError(f"{raw.name} has {count} clips, expected 5 or more, for training, validation and test")
-    found = spectrograms.ensure([clip.audio for clip in raw.clips], raw.label, settings, results_dir)
+    found = spectrograms.ensure([clip.audio for clip in raw.clips], raw.label, settings, results_dir, keep)
     tokens = [text.encode(clip.text, max_text) for clip in raw.clips]
 
     def cut(part: range) -> Split:

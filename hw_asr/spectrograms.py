@@ -41,10 +41,13 @@ class Spectrograms:
         return self._cache.take(self._keys[clip])
 
 
-def ensure(clips: Sequence[DatasetFile], label: str, settings: SpectrogramSettings, results_dir: Path) -> Spectrograms:
+def ensure(
+    clips: Sequence[DatasetFile], label: str, settings: SpectrogramSettings, results_dir: Path, keep: bool = True
+) -> Spectrograms:
     """Computes the spectrograms that are missing, outdated or damaged, in threads on all cores, and opens all.
 
     They are stored in the folder `results_dir`/hw_asr/spectrograms/<label>-<settings>; `label` names the dataset.
+    With `keep` false, nothing is written, and missing spectrograms are computed in memory.
 
     Raises:
         UserError: a clip cannot be read, or the folder cannot be written.
@@ -52,7 +55,7 @@ def ensure(clips: Sequence[DatasetFile], label: str, settings: SpectrogramSettin
     """
     folder = results_dir / HOMEWORK / "spectrograms" / f"{label}-{settings.label}"
     recipe = {"settings": dataclasses.asdict(settings), "version": _VERSION}
-    cache = FeatureCache(folder, recipe, settings.mels)
+    cache = FeatureCache(folder, recipe, settings.mels, keep)
 
     notes: list[str] = []
 

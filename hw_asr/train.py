@@ -88,6 +88,7 @@ def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experime
         results_dir=arguments.results_dir,
         settings=audio.SPECTROGRAMS[settings.preset],
         max_text=settings.max_text,
+        keep=not arguments.dry_run,
     )
     return experiment.prepare(settings, speech, device)
 

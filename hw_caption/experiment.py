@@ -142,6 +142,7 @@ def _open_inputs(
     store = feature_store.ensure(
         found.images, found.label, settings.weights, results_dir=settings.results_dir, data_dir=settings.data_dir,
         size=settings.image_size, views=VIEWS if needs_views else 1, seed=_WEIGHTS_SEED, device=device,
+        keep=not settings.dry_run,
     )  # fmt: skip
     return store, nn.Identity(), store.hashes
 

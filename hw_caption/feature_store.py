@@ -73,6 +73,7 @@ def ensure(
     size: int = 224,
     views: int = 1,
     seed: int = 42,
+    keep: bool = True,
 ) -> FeatureStore:
     """Opens the features of `images`; missing and outdated features are computed first.
 
@@ -89,6 +90,7 @@ def ensure(
         size: height and width to which images are resized, in pixels; an image has (size/32)² regions.
         views: 1, or 8 for all flips and rotations, each in a folder of its own.
         seed: seed of the random weights "none".
+        keep: whether the features are written; otherwise, missing ones are computed in memory.
 
     Raises:
         UserError: an image or the weights cannot be read, or the folder cannot be written.
@@ -104,7 +106,7 @@ def ensure(
     caches = []
     for view in range(views):
         folder = home.with_name(f"{home.name}-view{view}") if view else home
-        cache = FeatureCache(folder, _recipe(digest, size, view, device), backbone.REGION_SIZE)
+        cache = FeatureCache(folder, _recipe(digest, size, view, device), backbone.REGION_SIZE, keep)
         with cache.locked():
             missing = {key: image for key, image in by_key.items() if not cache.holds(key)}
             if damaged := len(cache.damaged):

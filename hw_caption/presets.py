@@ -89,6 +89,7 @@ class Settings:
     seed: int  # seed of the batches' order and flips
     data_dir: Path  # folder of data sets and downloaded weights
     results_dir: Path  # folder of run folders and features
+    dry_run: bool  # whether nothing is written
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":

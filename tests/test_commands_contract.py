@@ -164,12 +164,14 @@ def test_a_finished_run_is_not_trained_again(command, trained, copy_of, capsys):
 
 
 @EVERY_TRAINING
-def test_a_dry_run_leaves_no_run(command, trained, tmp_path):
+def test_a_dry_run_writes_nothing(command, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run = trained(command)
-    ended = run_command(run.main, *run.flags_into(tmp_path), "--dry_run")
-    assert ended.status == 0 and "everything fits" in ended.out
-    caches = {"features", "spectrograms"}
-    assert not [path for path in tmp_path.glob("*/*") if path.name not in caches]
+    before = contents_of(run.results_dir)
+    for results_dir in (tmp_path / "results", run.results_dir):  # with and without features to compute
+        ended = run_command(run.main, *run.flags_into(results_dir), "--dry_run")
+        assert ended.status == 0 and "everything fits" in ended.out, ended
+    assert not list(tmp_path.iterdir()) and contents_of(run.results_dir) == before
 
 
 @EVERY_TRAINING

@@ -217,7 +217,7 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "as many as th
     add_call(group, "overwrite", action="store_true", help="replace the run folder of that name")
     text = "also write TensorBoard events into the run folder"
     add_output(group, "tensorboard", action="store_true", help=text)
-    text = "check data and model with one training step, without a run folder"
+    text = "check data and model with one training step; nothing is written except downloads"
     add_call(group, "dry_run", action="store_true", help=text)
 
 

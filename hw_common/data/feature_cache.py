@@ -35,13 +35,16 @@ class FeatureCache:
     """The cache in the folder `folder`.
 
     `recipe` contains all settings that change the features, as JSON; `width` is the number of features in a row;
-    `damaged` holds the keys of the items found damaged so far.
+    `damaged` holds the keys of the items found damaged so far. With `keep` false, nothing is written: the folder is
+    read if it exists, and appended items stay in memory.
     """
 
-    def __init__(self, folder: Path, recipe: Mapping[str, Any], width: int) -> None:
+    def __init__(self, folder: Path, recipe: Mapping[str, Any], width: int, keep: bool = True) -> None:
         self.folder = folder
         self.recipe = dict(recipe)
         self.width = width
+        self.keep = keep
+        self._in_memory: dict[str, np.ndarray] = {}
         self.damaged: set[str] = set()
         self._locations: dict[str, Location] = {}
         self._end = 0  # number of rows in rows.bin that belong to items
@@ -56,6 +59,10 @@ class FeatureCache:
         Raises:
             UserError: the folder cannot be written.
         """
+        if not self.keep:
+            self._load()
+            yield self
+            return
         lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +83,7 @@ class FeatureCache:
     def holds(self, key: str) -> bool:
         """Whether the cache has the item and it is undamaged. Several threads may call this at the same time."""
         if key not in self._locations:
-            return False
+            return key in self._in_memory
         first, count, checksum = self._locations[key]
         if zlib.crc32(self._rows[first : first + count].data) == checksum:
             return True
@@ -86,6 +93,9 @@ class FeatureCache:
     def append(self, key: str, rows: np.ndarray) -> None:
         """Adds the rows (n, width) of an item, which is valid after the next `commit`; commits every 2 seconds."""
         rows = np.ascontiguousarray(rows, dtype=np.float16)
+        if not self.keep:
+            self._in_memory[key] = rows
+            return
         with self._disk_errors(), open(self.folder / ROWS, "r+b") as file:
             file.seek(self._end * 2 * self.width)
             file.write(rows.data)
@@ -106,13 +116,15 @@ class FeatureCache:
         self._saved = time.monotonic()
 
     def take(self, key: str) -> np.ndarray:
-        """Returns the rows (n, width) float16 of a valid item; read-only and memory-mapped."""
+        """Returns the rows (n, width) float16 of a valid item; read-only and memory-mapped, unless kept in memory."""
+        if key in self._in_memory:
+            return self._in_memory[key]
         first, count, _ = self._locations[key]
         return self._rows[first : first + count]
 
     def count(self, key: str) -> int:
         """Returns the number of rows of a valid item."""
-        return self._locations[key][1]
+        return len(self.take(key))
 
     def _load(self) -> None:
         """Reads the index; items whose rows are beyond the end of rows.bin are damaged."""
@@ -126,7 +138,7 @@ class FeatureCache:
         rows = size // (2 * self.width)
         self.damaged = {key for key, location in self._locations.items() if location[0] + location[1] > rows}
         self._locations = {key: location for key, location in self._locations.items() if key not in self.damaged}
-        if not self._locations:  # a process that still maps the old file keeps reading its old content
+        if self.keep and not self._locations:  # a process that still maps the old file keeps reading its old content
             files.write_bytes(self.folder / ROWS, b"")
         self._end = max((first + count for first, count, _ in self._locations.values()), default=0)
         self._rows = self._map(self._end)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from finished_runs import contents_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,3 +195,16 @@ def test_a_kill_at_any_line_leaves_nothing_wrong():
     done = subprocess.run([sys.executable, kills, "5"], capture_output=True, text=True, cwd=kills.parents[1])
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) > 40
+
+
+@pytest.mark.parametrize("damage", [None, INDEX, ROWS])
+def test_a_cache_that_is_not_kept_reads_the_folder_and_writes_nothing(filled, damage):
+    if damage:
+        (filled / damage).write_bytes(b"x")
+    before = contents_of(filled)
+    with FeatureCache(filled, {"size": 1}, 3, keep=False).locked() as cache:
+        assert cache.holds("item 1") == (damage is None)
+        cache.append("new", np.ones((2, 3)))
+        assert cache.holds("new") and cache.count("new") == 2 and (cache.take("new") == 1).all()
+        cache.commit()
+    assert contents_of(filled) == before
