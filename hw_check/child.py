@@ -60,9 +60,12 @@ def _fork_on_request(control: socket.socket, runner: Any, packages: list[str]) -
         if descriptors:
             pid = os.fork()
             if pid == 0:
-                control.close()
-                os.setsid()
-                _serve(socket.socket(fileno=descriptors[0]), runner, packages)
+                try:
+                    control.close()
+                    os.setsid()
+                    _serve(socket.socket(fileno=descriptors[0]), runner, packages)
+                finally:
+                    os._exit(1)  # never goes on with the code of the process that forks
             os.close(descriptors[0])
             running.add(pid)
             control.sendall(pid.to_bytes(8, "big", signed=True))

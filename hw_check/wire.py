@@ -46,20 +46,23 @@ def describe(value: Any, depth: int = 3) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    """Makes a message of arrays, text, None, `Other`, and lists and dictionaries of these."""
+    """Makes a message of arrays, text, None, and lists and dictionaries of these; other values become `Other`."""
     arrays: list[bytes] = []
 
     def tag(item: Any) -> list[Any]:
         if isinstance(item, np.ndarray):
             arrays.append(item.astype(item.dtype.newbyteorder("<"), order="C").tobytes())
             return ["array", item.dtype.name, list(item.shape)]
+        if isinstance(item, np.generic):
+            return tag(np.asarray(item))
         if isinstance(item, Other):
             return ["other", item.name]
         if isinstance(item, dict):
             return ["dict", {str(key): tag(entry) for key, entry in item.items()}]
         if isinstance(item, list | tuple):
             return ["list", [tag(entry) for entry in item]]
-        return ["value", item]
+        is_plain = item is None or isinstance(item, bool | int | float | str)
+        return ["value", item] if is_plain else ["other", type(item).__name__]
 
     header = json.dumps(tag(value)).encode()
     return b"".join([len(header).to_bytes(8, "big"), header, *arrays])

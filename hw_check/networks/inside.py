@@ -197,7 +197,8 @@ def _gradient(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
     _load(model, case["weights"])
     result = _first_that_works(model, case["inputs"])
     (result[0] if isinstance(result, tuple | list) else result).sum().backward()
-    return {"without": [name for name, p in model.named_parameters() if p.grad is None]}
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    return {"without": without, "count": len(list(model.parameters()))}
 
 
 def _train_batch(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:

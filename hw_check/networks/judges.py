@@ -85,6 +85,8 @@ def dropout_judge(answer: Mapping[str, Any]) -> Finding:
 
 def gradient_judge(answer: Mapping[str, Any]) -> Finding:
     """Judges whether every parameter gets a gradient."""
+    if not answer["count"]:
+        return Finding("the network has no parameters")
     without = [str(name) for name in answer["without"]]
     return Finding(f"{', '.join(without[:3])} gets no gradient" if without else "")
 
