@@ -13,7 +13,7 @@ from hw_common.data.dataset_files import decode_text
 
 MAX_NAME = 255  # characters of a file name; the limit of most file systems
 _DELIMITERS = ",\t;|"
-_IMAGE_COLUMN = re.compile(r"image|img|file|photo|picture|name")
+_IMAGE_COLUMN = re.compile(r"image|img|file|path|photo|picture|name")
 # Columns such as caption_id and comment_number do not hold the caption itself.
 _CAPTION_COLUMN = re.compile(r"(caption|comment|description|sentence|text)(?!.*(id|num|number|index|count)$)")
 
