@@ -1,6 +1,5 @@
 """The figures of a training run."""
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import regex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -89,7 +89,7 @@ def stems(names: Sequence[str]) -> list[str]:
     """Unique file names, without suffix, for the attention figures of the images `names`."""
     found: list[str] = []
     for name in names:
-        stem = "attention-" + re.sub(r"[^\w.+-]", "_", name)[:_MAX_STEM]
+        stem = "attention-" + regex.sub(r"[^\w.+-]", "_", name)[:_MAX_STEM]  # regex keeps combining marks
         taken = sum(other == stem or other.startswith(f"{stem}~") for other in found)
         found.append(f"{stem}~{taken + 1}" if taken else stem)
     return found

@@ -38,7 +38,7 @@ _DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, Recurs
 def label_of(path: Path) -> str:
     """Returns a name of the data set for use in file names; the folder `x` and the archive `x.tar.gz` both give `x`."""
     name = unicodedata.normalize("NFC", re.sub(r"\.tar(\.\w+)?$", "", path.resolve().name))
-    return regex.sub(r"[^\w\p{M}.+-]+", "_", name).strip(".-")[:60] or "dataset"
+    return regex.sub(r"[^\w.+-]+", "_", name).strip(".-")[:60] or "dataset"
 
 
 def decode_text(content: bytes, unit: str = "line") -> str:

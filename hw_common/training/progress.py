@@ -62,4 +62,7 @@ def tensorboard_writer(run: Run) -> "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
     except ImportError as error:
         raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard") from error
-    return SummaryWriter(str(run.folder / "tensorboard"))
+    try:
+        return SummaryWriter(str(run.folder / "tensorboard"))
+    except UnicodeEncodeError as error:
+        raise UserError(f"--tensorboard: TensorBoard cannot write to {run.folder}, which is not UTF-8") from error

@@ -141,9 +141,9 @@ def test_a_damaged_run_beside_it_stops_no_run_at_its_end(runs, tmp_path, undrawn
 
 
 def test_attention_figures_have_names_of_their_own():
-    names = ["a/b.png", "a_b.png", "a$b.png", "long" * 60 + ".png", "long" * 60 + ".tif", "b.png"]
+    names = ["a/b.png", "a_b.png", "a$b.png", "long" * 60 + ".png", "long" * 60 + ".tif", "caf\udce9", "एक", "b.png"]
     stems = plots.stems(names)
-    assert stems[0] == "attention-a_b.png" and stems[-1] == "attention-b.png"
+    assert stems[0] == "attention-a_b.png" and stems[-3:] == ["attention-caf_", "attention-एक", "attention-b.png"]
     assert len(set(stems)) == len(names) and all(len(f".{stem}.png.tmp".encode()) < 255 for stem in stems)
 
 

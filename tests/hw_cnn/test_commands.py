@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cnn_files
 import numpy as np
 import pytest
 import torch
@@ -91,6 +92,20 @@ def test_a_run_folder_holds_what_was_promised(runs):
     assert (folder / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_names_that_are_not_utf_8_or_in_other_scripts(tmp_path):
+    classes, results = ("caf\udce9", "👩\u200d👧 猫"), tmp_path / "猫"
+    pictures = cnn_files.write_folder(tmp_path / "\u202fdata", {"train": 2, "val": 1, "test": 1})
+    for split in ("train", "val", "test"):
+        for old, new in zip(("cat", "dog"), classes, strict=True):
+            (pictures / split / old).rename(pictures / split / new)
+    train.main(["--dataset", "folder", "--data_dir", str(pictures), "--epochs", "1", "--threads", "1", "--name", "एक",
+                "--results_dir", str(results)])  # fmt: skip
+    run = results / "hw_cnn" / "एक"
+    explain.main(["grad_cam", str(run), "--each", "1"])
+    assert set(predict.predict(run, [*pictures.glob("test/*/*.png")])[0]["probabilities"]) == {*classes}
+    assert json.loads((run / "grad_cam.json").read_text())["images"][0]["true"] in classes
+
+
 def test_kernel_figures_are_drawn_for_the_named_layers(runs):
     drawn = {path.name for path in runs["fashion"].glob("kernels-*.png")}
     assert drawn == {f"kernels-convblock{n}.0-{kind}.png" for n in (1, 2) for kind in ("grey", "heat")}
@@ -100,6 +115,8 @@ def test_tensorboard_events_are_written(tmp_path):
     pytest.importorskip("tensorboard")
     train_tiny(tmp_path, "--tensorboard", "--epochs", "1")
     assert list((run_folder(tmp_path) / "tensorboard").glob("events.*"))
+    with pytest.raises(UserError, match="^--tensorboard: TensorBoard cannot write to .*, which is not UTF-8$"):
+        train_tiny(tmp_path / "caf\udce9", "--tensorboard", "--epochs", "1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

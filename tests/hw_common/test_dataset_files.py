@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from hw_common.data import dataset_files
-from hw_common.data.dataset_files import DatasetFile, file_finder, is_inside
+from hw_common.data.dataset_files import DatasetFile, file_finder, is_inside, label_of
 from hw_common.runs.errors import UserError
 
 CONTENTS = {"list.txt": b"a list", "parts/a": b"A", "parts/b c": bytes(1000)}
@@ -77,6 +77,21 @@ def test_names_are_found_in_both_spellings_of_a_letter_with_a_mark(tmp_path, pac
             archive.add(tmp_path / "x", ".")
     file = file_finder(path, ())(asked)
     assert file is not None and (file.name, file.read()) == (asked, b"picture")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("x.tar.gz", "x"),
+        ("my set", "my_set"),
+        ("caf\udce9", "caf_"),
+        ("cafe\u0301", "café"),
+        ("एक.tar", "एक"),
+        ("…", "_"),
+    ],
+)
+def test_a_data_set_is_called_after_its_folder_or_archive(tmp_path, name, label):
+    assert label_of(tmp_path / name) == label
 
 
 def test_junk_folders_are_not_the_root(tmp_path):
