@@ -16,6 +16,7 @@ from hw_common.runs.errors import UserError
 
 FORMATS = ("WAV", "WAVEX", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")  # their lengths are checked
 _SLACK = 16  # a length may be too large by this many bytes, as after rounding to whole samples or blocks
+_MAX_PARTS = 100_000  # chunks or pages; ten minutes of Ogg have at most 60 000 pages
 _MP3_IN_WAV = 0x55  # WAVE_FORMAT_MPEGLAYER3
 _WAV_CHUNKS = (b"fmt ", b"data", b"LIST", b"fact")
 _LARGEST_FLAC_FRAME = 2**20  # bytes; larger frames are not searched for
@@ -62,7 +63,9 @@ def _true_size(promised: int, found: int, where: str, bits: int = 32) -> int:
 def _chunks(content: bytes, order: str) -> Iterator[tuple[bytes, int, int]]:
     """Yields name, offset of the content, and size of each chunk of a RIFF or FORM file."""
     offset = 12
-    while offset + 8 <= len(content):
+    for _ in range(_MAX_PARTS):
+        if offset + 8 > len(content):
+            break
         name, size = struct.unpack_from(f"{order}4sI", content, offset)
         yield name, offset + 8, size
         offset += 8 + size
@@ -80,8 +83,7 @@ def _wav(content: bytes, where: str) -> bytes:
         if name == b"data" and b"fmt " in chunks:
             break
     if b"data" not in chunks or b"fmt " not in chunks:
-        missing = "data" if b"data" not in chunks else "fmt"
-        raise UserError(f"{where} is damaged: this WAV file has no chunk {missing!r}")
+        raise _no_chunk(where, "data" if b"data" not in chunks else "fmt")
     begin, promised = chunks[b"data"]
     bits = 32
     if b"ds64" in chunks and promised == 0xFFFFFFFF:  # RF64
@@ -89,6 +91,9 @@ def _wav(content: bytes, where: str) -> bytes:
     size = _true_size(promised, len(content) - begin, where, bits)
     if promised == 0 and _is_chunk(content, begin, order):
         size = 0  # 0 is the true size, because another chunk follows
+    end = begin + size + size % 2
+    if content[end : end + 4] == content[:4]:
+        raise _several(where)
     form = content[chunks[b"fmt "][0] :][: chunks[b"fmt "][1]]
     if form and struct.unpack_from(f"{order}H", form)[0] == _MP3_IN_WAV:
         return mp3.checked(content[begin : begin + size], where)
@@ -100,31 +105,46 @@ def _wav(content: bytes, where: str) -> bytes:
     return struct.pack(f"{order}4sI", b"RIFX" if order == ">" else b"RIFF", 4 + len(body)) + b"WAVE" + body
 
 
+def _no_chunk(where: str, name: str) -> UserError:
+    return UserError(f"{where} is damaged: it has no chunk {name!r}")
+
+
+def _several(where: str) -> UserError:
+    return UserError(f"{where} holds several recordings one after another; save each as a separate file")
+
+
 def _is_chunk(content: bytes, offset: int, order: str) -> bool:
     """Whether the rest of a RIFF file consists of chunks whose names are letters."""
-    while content[offset : offset + 4].strip().isalnum() and offset + 8 <= len(content):
+    for _ in range(_MAX_PARTS):
+        if not content[offset : offset + 4].strip().isalnum() or offset + 8 > len(content):
+            break
         size = struct.unpack_from(f"{order}I", content, offset + 4)[0]
         offset += 8 + size + size % 2
     return len(content) <= offset <= len(content) + 1
 
 
 def _aiff(content: bytes, where: str) -> bytes:
+    if content[8:12] not in (b"AIFF", b"AIFC"):
+        return content
     for name, offset, size in _chunks(content, ">"):
         if name == b"SSND":
-            _true_size(size, len(content) - offset, where)  # libsndfile reads on to the end itself
-    return content
+            _true_size(size, len(content) - offset, where)  # libsndfile itself reads on to the end
+            return content
+    raise _no_chunk(where, "SSND")
 
 
 def _w64(content: bytes, where: str) -> bytes:
     """Checks Sony's Wave64, whose chunks have names of 16 bytes and sizes that include the 24 bytes of their header."""
     offset = 40
-    while offset + 24 <= len(content):
+    for _ in range(_MAX_PARTS):
+        if offset + 24 > len(content):
+            break
         size = struct.unpack_from("<Q", content, offset + 16)[0]
         if content[offset : offset + 4] == b"data":
             true = _true_size(max(0, size - 24), len(content) - offset - 24, where, bits=64)
             return content[: offset + 16] + struct.pack("<Q", true + 24) + content[offset + 24 :]
         offset += max(24, size + -size % 8)
-    return content
+    raise _no_chunk(where, "data")
 
 
 def _au(content: bytes, where: str) -> bytes:
@@ -136,13 +156,15 @@ def _au(content: bytes, where: str) -> bytes:
 def _caf(content: bytes, where: str) -> bytes:
     """Checks Apple's Core Audio Format."""
     offset = 8
-    while offset + 12 <= len(content):
+    for _ in range(_MAX_PARTS):
+        if offset + 12 > len(content):
+            break
         size = struct.unpack_from(">Q", content, offset + 4)[0]
         if content[offset : offset + 4] == b"data":
             true = _true_size(size, len(content) - offset - 12, where, bits=64)
-            return content[: offset + 4] + struct.pack(">Q", true) + content[offset + 12 : offset + 12 + true]
+            return content[: offset + 4] + struct.pack(">Q", true) + content[offset + 12 :]
         offset += 12 + size
-    return content
+    raise _no_chunk(where, "data")
 
 
 def _nist(content: bytes, where: str) -> bytes:
@@ -216,7 +238,9 @@ def _ogg(content: bytes, where: str) -> bytes:
             break
         flags, segments = content[offset + 5], content[offset + 27 : offset + 27 + content[offset + 26]]
         if flags & 2 and is_end:
-            raise UserError(f"{where} holds several recordings one after another; save each as a separate file")
+            raise _several(where)
+        if pages == _MAX_PARTS:
+            raise UserError(f"{where} has more than {_MAX_PARTS} pages; shorten the file")
         pages, is_end = pages + 1, is_end or bool(flags & 4)
         begin, offset = offset, offset + 27 + len(segments) + sum(segments)
         if offset <= len(content) and not _is_valid_page(content[begin:offset]):

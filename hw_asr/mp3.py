@@ -17,6 +17,8 @@ _BIT_RATES = {
 _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MAX_JUNK = 2**16  # bytes before the first frame
 _MAX_PADDING = 2**12  # bytes after the last frame
+_MAX_FRAMES = 50_000  # at least 20 minutes
+_MAX_TAGS = 100
 _CHAIN = 3  # this many frames in a row cannot be chance
 
 
@@ -88,7 +90,7 @@ def _walk(content: bytes, offset: int, where: str) -> list[tuple[int, _Frame]]:
         frame = _frame(content, offset)
         if frame is None:
             end_of_tag = after_id3(content, offset)  # files that were joined have tags in the middle
-            if end_of_tag == offset:
+            if end_of_tag == offset or (end_of_tag < len(content) and _frame(content, end_of_tag) is None):
                 break
             offset = end_of_tag
             continue
@@ -96,6 +98,8 @@ def _walk(content: bytes, offset: int, where: str) -> list[tuple[int, _Frame]]:
             raise UserError(
                 f"{where} changes its sample rate or number of channels; save each part as a file of its own"
             )
+        if len(frames) == _MAX_FRAMES:
+            raise UserError(f"{where} has more than {_MAX_FRAMES} frames; shorten the file")
         frames.append((offset, frame))
         offset += frame.size
     rest = len(content) - offset
@@ -129,7 +133,9 @@ def _xing(like: _Frame, count: int) -> bytes:
 
 def after_id3(content: bytes, offset: int = 0) -> int:
     """Returns the offset of the first byte that belongs to no ID3v2 tag, from `offset` on."""
-    while content[offset : offset + 3] == b"ID3" and offset + 10 <= len(content):
+    for _ in range(_MAX_TAGS):
+        if content[offset : offset + 3] != b"ID3" or offset + 10 > len(content):
+            break
         flags, *sizes = content[offset + 5 : offset + 10]
         size = sum((byte & 127) << 7 * place for place, byte in enumerate(reversed(sizes)))
         offset += 10 + size + (10 if flags & 16 else 0)  # a footer may follow

@@ -26,7 +26,7 @@ SOUNDS = [
     (b"", "it is empty"),
     (b"a text that calls itself a sound", "not a sound file that libsndfile reads: Format not recognised"),
     (GOOD[:10], "is damaged or not a sound file"),
-    (GOOD[:30], "is damaged: this WAV file has no chunk 'data'"),
+    (GOOD[:30], "is damaged: it has no chunk 'data'"),
     (GOOD[:44], "is cut short: its header says 4410 bytes of sound, but the file has 0"),
     (GOOD[:1000], "is cut short: its header says 4410 bytes of sound, but the file has 956"),
     (wav(PCM, 2**32 - 2**25), "is cut short: its header says 4261412864 bytes of sound, but the file has 4410"),
