@@ -37,7 +37,7 @@ class _Columns:
         name = fields[self.image].strip() if len(fields) > self.image else ""
         fits = len(fields) >= len(self.names) if is_last else len(fields) == len(self.names)
         if not fits or not 0 < len(name) <= MAX_NAME:
-            raise ValueError(f"is not {self.delimiter.join(self.names)}")
+            raise ValueError(f"is not {self.delimiter.join(self.names)[:100]}")
         return name, self.delimiter.join(fields[self.caption :]) if is_last else fields[self.caption]
 
 

@@ -17,11 +17,14 @@ import regex
 from hw_common.data import caption_table
 from hw_common.data.caption_table import MAX_NAME
 from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside
+from hw_common.data.file_names import VALIDATION
 from hw_common.runs.errors import UserError
 
 SPLITS = ("train", "val", "test")
 _JSON_FILES = ("dataset.json", "dataset_rsicd.json", "dataset_flickr8k.json")
 _TEXT_FILE = "captions.txt"
+# "restval" images come from COCO's validation set; by convention they are used for training.
+_SPLIT_NAMES = {**dict.fromkeys(VALIDATION, "val"), "restval": "train"}
 _IMAGE_FOLDERS = ("images", "Images", "imgs", "RSICD_images", "Flicker8k_Dataset", "")
 _MAX_CAPTION = 500  # words; a batch is as wide as its longest caption
 # A word begins with a letter, digit or underscore. Combining marks belong to it, and so do the invisible joiners that
@@ -138,8 +141,9 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
             raise ValueError(f"image {number} has no filename of at most {MAX_NAME} characters")
         if name in rows:
             raise ValueError(f"image {name!r} occurs twice")
-        # "restval" images come from COCO's validation set; by convention they are used for training.
-        split = "train" if image.get("split") == "restval" else image.get("split")
+        split = image.get("split")
+        if isinstance(split, str):
+            split = _SPLIT_NAMES.get(split, split)
         if split not in SPLITS:
             raise ValueError(f"image {name!r} has the split {reprlib.repr(split)}, expected {', '.join(SPLITS)}")
         sentences = image.get("sentences")

@@ -13,13 +13,13 @@ from PIL import Image
 
 from hw_common.data import images
 from hw_common.data.dataset_files import read_file
-from hw_common.data.file_names import is_junk
+from hw_common.data.file_names import VALIDATION, is_junk
 from hw_common.runs.errors import UserError
 
 _LARGEST_ARCHIVE = 2**30  # bytes when unpacked; hymenoptera has 50 million
 _UTF8_FLAG = 0x800  # bit of a zip member whose name is UTF-8
 # Usual names of a split's folder, in lower case; a split that is not listed here has only its own name.
-_FOLDER_NAMES = {"val": ("val", "valid", "validation", "dev")}
+_FOLDER_NAMES = {"val": VALIDATION}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Names of files and folders in data sets, which may come from any system: junk names, and spellings in Unicode."""
+"""Names in data sets, which may come from any system: junk files, validation sets, and spellings in Unicode."""
 
 import unicodedata
 
+VALIDATION = ("val", "valid", "validation", "dev")  # usual names of a validation set
 # Folders and files that Windows, macOS, network disks and unpackers leave behind, in lower case. Names that begin with
 # a dot, such as .ipynb_checkpoints, .DS_Store and ._photo.jpg, are junk too.
 _JUNK = frozenset({

@@ -133,6 +133,13 @@ def test_raw_text_stands_in_for_tokens_and_restval_is_for_training(tmp_path):
     assert found.train.captions[0] == (("two", "men's", "dogs", "running", "fast"),)
 
 
+@pytest.mark.parametrize("name", ["valid", "validation", "dev"])
+def test_the_validation_split_has_several_names(tmp_path, name):
+    content = caption_files.description()
+    content["images"][3]["split"] = name
+    assert data.load("sydney", tmp_path, caption_files.write_json(tmp_path, content)).val.names == ["3.tif"]
+
+
 # captions.txt
 
 
