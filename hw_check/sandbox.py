@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -158,7 +159,8 @@ class Sandbox:
         )  # fmt: skip
         config = {
             "texts": {
-                name: _text(name) for name in ("hw_check.wire", "hw_check.limits", self.runner, "hw_check.child")
+                name: _text(name)
+                for name in ("hw_check.wire", "hw_check.limits", *_imported(self.runner), self.runner, "hw_check.child")
             },
             "packages": _package_folders(self.preload),
             "preload": list(self.preload),
@@ -302,6 +304,11 @@ def _computed(ours: Ours, message: Mapping[str, Any]) -> dict[str, Any]:
         return {"returned": ours.compute(name, arguments)}
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         return {"raised": str(error)[:400]}
+
+
+def _imported(runner: str) -> list[str]:
+    """The modules of the runner's package that it imports."""
+    return re.findall(rf"^from ({runner.rpartition('.')[0]}[.]\w+) import", _text(runner), re.MULTILINE)
 
 
 def _text(module: str) -> str:

@@ -2,7 +2,7 @@
 
 import ast
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Check:
     points: float
     probes: Callable[[Generator], list[Probe]]  # draws the cases
     probability: tuple[str, ...] = ()  # names of the options that are dropout probabilities
+    seeks: str = ""  # name of the class in the course's files, if it is not `name`, for a second check of a class
 
 
 def grade_checks(
@@ -71,11 +72,17 @@ def grade_checks(
         jobs = [_job(check, places[check.name][1], probes[check.name]) for check in here]
         outcomes = sandbox.run_file(path, jobs, seconds)
         file = str(path.relative_to(folder))
+        charged: set[str] = set()
         for check in here:
-            rows[check.name] = _row(dataclasses.replace(check, file=file), probes[check.name], outcomes[check.name])
+            row, mistakes = _row(
+                dataclasses.replace(check, file=file), probes[check.name], outcomes[check.name], charged
+            )
+            rows[check.name] = row
+            charged |= mistakes
     for check in checks:
         missing = Row(check.name, check.file, check.question, 0, check.points, "missing")
-        hint = f"no file defines {check.name}; --class {check.name}=FILE.py:NAME says where it is under another name"
+        sought = check.seeks or check.name
+        hint = f"no file defines {sought}; --class {sought}=FILE.py:NAME says where it is under another name"
         row = rows.get(check.name, dataclasses.replace(missing, hint=hint))
         if check.points or row.status != "missing":
             yield row
@@ -99,18 +106,19 @@ def _place(
     check: Check, folder: Path, defined: Mapping[str, Sequence[Path]], names: Mapping[str, str]
 ) -> tuple[Path | None, str]:
     """The file with the class or function, and its name there."""
-    if check.name in names:
-        file, _, name = names[check.name].partition(":")
+    sought = check.seeks or check.name
+    if sought in names:
+        file, _, name = names[sought].partition(":")
         path = folder / file
         return (path if path.is_file() and path.resolve().is_relative_to(folder) else None), name
-    paths = defined.get(check.name, ())
+    paths = defined.get(sought, ())
     best = next((path for path in paths if path.name == check.file), paths[0] if paths else None)
     # A file with the right name that cannot be read says more about itself when it is loaded.
-    return best or next(iter(sorted(folder.rglob(check.file))), None), check.name
+    return best or next(iter(sorted(folder.rglob(check.file))), None), sought
 
 
 def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:
-    cases = [dict(probe.request) for probe in probes]
+    cases = [dict(request) for request in _requests(probes)]
     common: dict[str, Any] = {}
     for case in cases:  # large weights and inputs that several cases share are sent once
         for key in ("weights", "inputs"):
@@ -119,26 +127,43 @@ def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:
     return Job(check.name, {"needs": [name], "probability": list(check.probability), "common": common, "cases": cases})
 
 
-def _row(check: Check, probes: Sequence[Probe], outcome: Outcome) -> Row:
+def _requests(probes: Sequence[Probe]) -> list[Mapping[str, Any]]:
+    """The requests of the probes; one that several probes share is sent once."""
+    return list({id(probe.request): probe.request for probe in probes}.values())
+
+
+def _row(
+    check: Check, probes: Sequence[Probe], outcome: Outcome, charged: Collection[str]
+) -> tuple[Row, set[str]]:  # fmt: skip
+    """The row of a check, and its mistakes, which cost nothing in a second check of the same class.
+
+    `charged` are the mistakes in the file's checks before this one.
+    """
     row = Row(check.name, check.file, check.question, 0, check.points, "failed", tuple(p.title for p in probes))
     if outcome.missing:
-        return dataclasses.replace(row, status="missing", tried=(), hint=f"{outcome.missing} is not in {check.file}")
+        hint = f"{outcome.missing} is not in {check.file}"
+        return dataclasses.replace(row, status="missing", tried=(), hint=hint), set()
     if outcome.answers is None:
-        return dataclasses.replace(row, hint=printable(outcome.failure))
+        return dataclasses.replace(row, hint=printable(outcome.failure)), set()
     if all(answer.get("raised") == "NotImplementedError" for answer in outcome.answers):
-        return dataclasses.replace(row, status="missing", hint="not written yet")
-    findings = [_finding(probe, answer) for probe, answer in zip(probes, outcome.answers, strict=True)]
+        return dataclasses.replace(row, status="missing", hint="not written yet"), set()
+    answers = {id(r): answer for r, answer in zip(_requests(probes), outcome.answers, strict=True)}
+    findings = [_finding(probe, answers[id(probe.request)]) for probe in probes]
     share = 1.0
     for probe, finding in zip(probes, findings, strict=True):
-        share -= probe.cost * bool(finding.mistake)
+        is_charged = check.seeks and finding.mistake in charged and "raised" not in answers[id(probe.request)]
+        share -= probe.cost * bool(finding.mistake and not is_charged)
     share = max(0.0, round(share, 6))
-    return dataclasses.replace(
+    mistakes = list(dict.fromkeys(finding.mistake for finding in findings if finding.mistake))
+    again = [f"{text} (costs nothing again)" for text in mistakes if share == 1]
+    row = dataclasses.replace(
         row,
         points=round(share * check.points, 2),
         status="passed" if share == 1 else "partly" if share else "failed",
-        hint=printable("; ".join(dict.fromkeys(f.mistake for f in findings if f.mistake))),
-        remarks=tuple(dict.fromkeys(printable(f.remark) for f in findings if f.remark)),
+        hint="" if again else printable("; ".join(mistakes)),
+        remarks=tuple(dict.fromkeys(printable(text) for text in (*again, *(f.remark for f in findings)) if text)),
     )
+    return row, set(mistakes)
 
 
 def _finding(probe: Probe, answer: Mapping[str, Any]) -> Finding:

@@ -79,3 +79,26 @@ def evaluate(rng: Generator) -> list[Probe]:
         return Finding(f"returns {accuracy:.3g} where the accuracy is 0.9: is the network in eval mode?")
 
     return [Probe("eval mode", {"probe": "evaluate", "weights": weights, "X": X, "y": y}, judge)]
+
+
+def count(rng: Generator) -> list[Probe]:
+    """The number of trainable parameters of the network in inside.py: 50, beside 15 that are frozen."""
+    guesses = {
+        0: "returns 0",
+        4: "counts tensors, expected numbers",
+        6: "counts tensors, frozen ones too; expected numbers",
+        15: "counts the parameters that are not trainable",
+        35: "counts trainable matrices and kernels alone: biases and vectors are missing",
+        65: "counts frozen parameters, too (requires_grad is False)",
+        74: "counts frozen parameters and buffers, too",
+    }
+
+    def judge(answer: Mapping[str, Any]) -> Finding:
+        number = int(answer["count"])
+        return Finding("" if number == 50 else guesses.get(number, f"returns {number} for 50 trainable parameters"))
+
+    def judge_total(answer: Mapping[str, Any]) -> Finding:
+        return Finding() if int(answer["count"]) == 65 else judge(answer)
+
+    request = {"probe": "count"}
+    return [Probe("all parameters", request, judge_total, 0.5), Probe("frozen parameters", request, judge, 0.5)]

@@ -1,0 +1,181 @@
+"""What happens in the process of a student's network: it is built, gets random weights and runs; all numbers are sent.
+
+The checker copies these weights into networks of its own, whose layers may have other names, and compares the outputs.
+Imports the standard library, NumPy, torch and the module of the other probes alone.
+"""
+
+import copy
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hw_check.networks.inside import prepare as prepare_imports
+from hw_check.networks.inside import run as run_other_probes
+
+Case = Mapping[str, Any]
+_TORCH_LAYERS: set[str] = set()  # names of the torch layers that have run since the set was cleared
+
+
+def prepare() -> None:
+    """Prepares the process for students' files: see inside.py; code for GPUs runs on the CPU."""
+    prepare_imports()
+    _OnCPU().__enter__()
+    nn.modules.module.register_module_forward_pre_hook(_note_layer)
+
+
+class _OnCPU(TorchFunctionMode):
+    """Runs on the CPU whatever asks for a GPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.cuda:
+            return args[0]
+        named = {name: _without_gpu(value) for name, value in (kwargs or {}).items()}
+        return func(*map(_without_gpu, args), **named)
+
+
+def _without_gpu(value: Any) -> Any:
+    if isinstance(value, str) and value.partition(":")[0] == "cuda":
+        return "cpu"
+    return torch.device("cpu") if isinstance(value, torch.device) and value.type == "cuda" else value
+
+
+def _note_layer(layer: nn.Module, inputs: Any) -> None:
+    if type(layer).__module__.startswith("torch.nn."):
+        _TORCH_LAYERS.add(type(layer).__name__)
+
+
+def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: list[str]) -> Any:
+    """Builds the network of a case, draws its weights, and runs it as often as the case asks for."""
+    stage[0] = job["needs"][0]
+    if case["probe"] != "observe":
+        return run_other_probes(module, job, case, stage)
+    torch.manual_seed(case["seed"])
+    model = built(getattr(module, job["needs"][0]), case.get("arguments", ()), case["options"])
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        _outputs(model.eval(), case["runs"][0])
+    draw(model, case["seed"])
+    parts = [part for part in model.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
+    answer: dict[str, Any] = {
+        "names": [name for name, _ in model.named_parameters()],
+        "norms": [
+            float("Norm" in type(model.get_submodule(n.rpartition(".")[0])).__name__)
+            for n, _ in model.named_parameters()
+        ],
+        "weights": [p.detach().numpy().copy() for p in model.parameters()],
+        "dropouts": [float(part.p) for part in parts],
+        "layers": [type(part).__name__ for part in model.modules() if type(part).__module__.startswith("torch.nn.")],
+    }
+    for part in parts:
+        part.p = case.get("dropout", part.p)
+    answer["runs"] = [_outputs(model, one) for one in case["runs"]]
+    answer["kept"] = all(
+        np.array_equal(before, now.detach().numpy(), equal_nan=True)
+        for before, now in zip(answer["weights"], model.parameters(), strict=False)
+    )
+    return answer
+
+
+def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> nn.Module:
+    """A network of the class `made`, with those of `options` that it takes, or else with `arguments`.
+
+    In place of a class, there may be a finished network.
+    """
+    if isinstance(made, nn.Module):
+        return copy.deepcopy(made)
+    parameters = inspect.signature(made).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    given = {name: _plain(value) for name, value in options.items() if takes_all or name in parameters}
+    by_name = [p for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    required = [p.name for p in by_name if p.default is p.empty]
+    if any(name not in given for name in required):
+        keywords = {name: value for name, value in given.items() if name not in required[: len(arguments)]}
+        model = made(*map(_plain, arguments), **keywords)
+    else:
+        model = made(**given)
+    if not isinstance(model, nn.Module):
+        raise TypeError("is no nn.Module")
+    return model
+
+
+def draw(model: nn.Module, seed: int) -> None:
+    """Draws all parameters, so that no mistake is hidden by weights that are alike, zero or small."""
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = 1.5 * max(parameter[0].numel(), 1) ** -0.5 if parameter.ndim > 1 else 0.4
+            parameter.copy_(torch.from_numpy(rng.normal(scale=scale, size=tuple(parameter.shape)).astype(np.float32)))
+
+
+def _outputs(model: nn.Module, one: Mapping[str, Any]) -> dict[str, Any]:
+    """One run: calls a method with the first form of the inputs that it takes; notes what it used."""
+    if not hasattr(model, one.get("method", "forward")):
+        return {"outputs": ["missing"]}
+    model.train(one["mode"] == "train")
+    torch.manual_seed(one.get("seed", 0))
+    method: Callable[..., Any] = model if "method" not in one else getattr(model, one["method"])
+    trace = _Trace()
+    _TORCH_LAYERS.clear()
+    with torch.set_grad_enabled("gradient" in one), trace, trace.operators:
+        result, form = _first_form(method, one["forms"])
+    parts = result if isinstance(result, tuple | list) else [result]
+    answer: dict[str, Any] = {"form": form, "used": sorted(trace.names | trace.operators.names | _TORCH_LAYERS)[:90]}
+    if "gradient" in one:
+        model.zero_grad()
+        if isinstance(parts[0], Tensor) and parts[0].requires_grad:
+            parts[0].square().sum().backward()
+        answer["without"] = [name for name, p in model.named_parameters() if p.grad is None]
+    answer["outputs"] = [part.detach().numpy() if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+    return answer
+
+
+def _first_form(method: Callable[..., Any], forms: Sequence[Sequence[Any]]) -> tuple[Any, int]:
+    errors: list[Exception] = []
+    for number, inputs in enumerate(forms):
+        try:
+            return method(*map(_tensor, inputs)), number
+        except Exception as error:
+            errors.append(error)
+    # A TypeError mostly means that this form has too many or too few arguments.
+    raise next((error for error in reversed(errors) if not isinstance(error, TypeError)), errors[0])
+
+
+class _Operators(TorchDispatchMode):
+    """Notes the names of torch's operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(func).partition(".")[2].partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+class _Trace(TorchFunctionMode):
+    """Notes the names of torch's functions, which may consist of several operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.operators = _Operators()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = resolve_name(func) or getattr(func, "__name__", "")
+        if "functional" in name or name.startswith(("torch.conv", "torch._C._nn", "torch.nn")):
+            self.names.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray) and not value.ndim else value
+
+
+def _tensor(value: Any) -> Any:
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) and value.ndim else _plain(value)

@@ -1,0 +1,127 @@
+"""What the checker makes of a network that was observed: its layers, and networks of ours with the same weights."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor, nn
+
+from hw_check.networks.checks import Finding
+from hw_check.networks.judges import same
+
+Answer = Mapping[str, Any]
+
+
+def observation(seed: int, runs: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+    """A request to `observe.py`: the network of `options` or `arguments`, with weights drawn from `seed`."""
+    return {"probe": "observe", "seed": seed, "options": {}, "runs": list(runs), **more}
+
+
+def a_run(*forms: Sequence[Any], mode: str = "eval", **more: Any) -> dict[str, Any]:
+    """A run of the network on the first of the `forms` of its inputs that it takes."""
+    return {"mode": mode, "forms": [list(form) for form in forms], **more}
+
+
+def output(answer: Answer, number: int = 0) -> Any:
+    """The first output of a run."""
+    return answer["runs"][number]["outputs"][0]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or an affine transformation."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter of the student's network."""
+
+    numbers: Tensor
+    of_norm: bool  # whether it belongs to a layer such as LayerNorm, whose parameters may have the shape of a bias
+
+    @property
+    def kind(self) -> tuple[bool, tuple[int, ...]]:
+        """What must be alike in our parameter that gets these numbers."""
+        return self.of_norm, tuple(self.numbers.shape)
+
+
+def weights_of(answer: Answer) -> list[Weight]:
+    """All parameters of the student's network in their order.
+
+    The projections of nn.MultiheadAttention, which are one matrix, become three.
+    """
+    weights: list[Weight] = []
+    for name, numbers, of_norm in zip(answer["names"], answer["weights"], answer["norms"], strict=True):
+        tensor = torch.from_numpy(np.asarray(numbers, np.float32))
+        parts = tensor.chunk(3) if "in_proj_" in str(name) else (tensor,)
+        weights += [Weight(part, bool(of_norm)) for part in parts]
+    return weights
+
+
+def layers_of(answer: Answer) -> list[Layer]:
+    """The layers with weights, convolutions first; a vector after a weight is its bias if the sizes fit."""
+    layers: list[Layer] = []
+    weights = [weight.numbers for weight in weights_of(answer)]
+    for weight, following in itertools.zip_longest(weights, weights[1:]):
+        if weight.ndim in (2, 4):
+            has_bias = following is not None and following.shape == weight.shape[:1]
+            layers.append(Layer(weight, following if has_bias else None))
+    return sorted(layers, key=lambda layer: layer.weight.ndim == 2)
+
+
+def fitted(model: nn.Module, weights: Sequence[Weight], order: Sequence[str] = ()) -> bool:
+    """Copies weights into the parameters of `model`, each into the next one of its kind; returns whether all fit.
+
+    Args:
+        model: our network.
+        weights: the student's weights in the order of the student's layers.
+        order: the first parts of the names of our parameters in the student's order; empty for our own order.
+    """
+    parameters = list(model.named_parameters())
+    if order:
+        parameters.sort(key=lambda item: order.index(item[0].partition(".")[0]))
+    left = list(weights)
+    with torch.no_grad():
+        for name, parameter in parameters:
+            owner = model.get_submodule(name.rpartition(".")[0])
+            kind = (isinstance(owner, nn.LayerNorm), tuple(parameter.shape))
+            place = next((i for i, weight in enumerate(left) if weight.kind == kind), None)
+            if place is None:
+                return False
+            parameter.copy_(left.pop(place).numbers)
+    return not left
+
+
+def explained(value: Any, right: Tensor | None, guesses: Iterator[tuple[str, Tensor]]) -> str:
+    """The mistake in an output, empty if it is right; `right` is None if nothing is right with these layers."""
+    if right is not None and same(value, right):
+        return ""
+    if not isinstance(value, ndarray):
+        return f"returns {value}, expected a tensor"
+    if value.size and not np.isfinite(value).all():
+        return "returns NaN or infinity"
+    found = next((text for text, guess in guesses if same(value, guess)), "")
+    if found or right is None:
+        return found
+    if value.shape != tuple(right.shape):
+        return f"returns shape {value.shape}, expected {tuple(right.shape)}"
+    return "returns other numbers than expected"
+
+
+def gradients(answer: Answer) -> Finding:
+    """Judges whether all parameters get a gradient in the first run that asks for gradients."""
+    without = next(one["without"] for one in answer["runs"] if "without" in one)
+    names = ", ".join(str(name) for name in without[:3])
+    return Finding(f"{names} gets no gradient" if without else "")
+
+
+def judged(judge: Callable[[Answer], str]) -> Callable[[Answer], Finding]:
+    """Makes findings of texts."""
+    return lambda answer: Finding(judge(answer))
