@@ -1,6 +1,7 @@
 """Readers of the data sets: each turns files, which may be damaged or malicious, into plain arrays."""
 
 import hashlib
+import math
 import pickle
 import tokenize
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
 import numpy as np
 
@@ -21,10 +23,10 @@ from hw_common.runs.errors import UserError
 
 _FASHION_CLASSES = tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(","))
 _OCT_CLASSES = ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal")
-_LARGEST_NPZ = 2**31  # bytes when unpacked; OCTMNIST has 90 million
+_LARGEST_NPZ = 2**30  # bytes when unpacked; OCTMNIST has 90 million
 # The exceptions that NumPy and zipfile raise for a damaged or malicious file.
 _NPZ_ERRORS = (
-    *(OSError, EOFError, ValueError, SyntaxError, RuntimeError, MemoryError),
+    *(OSError, EOFError, ValueError, OverflowError, SyntaxError, RuntimeError, MemoryError),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
@@ -71,10 +73,7 @@ def _load_octmnist(data_dir: Path) -> RawDataset:
         download.place(data_dir, [Download(path.name, [facts["url"]], facts["MD5"], about=about)])
     parts = []
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _LARGEST_NPZ:
-            raise UserError(f"{path} would unpack to {unpacked} bytes, more than the limit of {_LARGEST_NPZ}")
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as arrays:
             for split in ("train", "val", "test"):
                 images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
@@ -94,6 +93,31 @@ def _load_octmnist(data_dir: Path) -> RawDataset:
             )
     train, val, test = parts
     return RawDataset("OCTMNIST", train, val, test, _OCT_CLASSES, {path.name: files.sha256(path)})
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuses an npz file that is too large, or that has an array whose header claims another size than it has."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _LARGEST_NPZ:
+            raise UserError(f"{path} would unpack to {unpacked} bytes, more than the limit of {_LARGEST_NPZ}")
+        for entry in archive.infolist():
+            with archive.open(entry) as member:
+                if member.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                    member.seek(0)
+                    _check_size(member, entry)
+
+
+def _check_size(member: IO[bytes], entry: zipfile.ZipInfo) -> None:
+    """Compares the shape in an array's header with its bytes; NumPy would allocate the array before it reads them."""
+    version = np.lib.format.read_magic(member)
+    if version not in ((1, 0), (2, 0)):  # NumPy writes version 3 only for arrays with named fields
+        raise ValueError(f"{entry.filename} has version {version[0]}.{version[1]} of the format")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    found = entry.file_size - member.tell()
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != found:
+        raise ValueError(f"{entry.filename} has the shape {shape} of {dtype}, but {found} bytes")
 
 
 def _load_cifar10(data_dir: Path) -> RawDataset:

@@ -21,6 +21,7 @@ _FILES = (
 _ABOUT = {"MNIST": "12 MB in all, licence CC BY-SA 3.0", "FashionMNIST": "31 MB in all, MIT licence"}
 _MOST_IMAGES = 10**6
 _LARGEST_SIDE = 1024  # pixels
+_LARGEST_ARRAY = 2**30  # bytes; a packed file of a few megabytes could hold more than the memory
 _BLOCK = 2**20
 
 Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) uint8, labels (N,) int64
@@ -121,4 +122,4 @@ def _read(path: Path, side: int | None) -> np.ndarray:
 def _is_believable(shape: np.ndarray, side: int | None) -> bool:
     sides = shape[1:]
     fits = (sides > 0) & (sides <= _LARGEST_SIDE) if side is None else sides == side
-    return shape[0] <= _MOST_IMAGES and bool(fits.all())
+    return shape[0] <= _MOST_IMAGES and bool(fits.all()) and int(np.prod(shape)) <= _LARGEST_ARRAY

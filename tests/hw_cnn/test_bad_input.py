@@ -151,6 +151,8 @@ NPZ = {
     "overflow": (member(npy_header(10**9, 10**9, 10**9)), "octmnist.npz"),
     "petabyte": (member(npy_header(10**4, 10**6, 10**5) + b"x"), "octmnist.npz"),
     "negative": (member(npy_header(-5, 28, 28)), "octmnist.npz"),
+    "claims 780 MB": (member(npy_header(10**6, 28, 28) + b"x"), "the shape (1000000, 28, 28) of uint8, but 1 bytes"),
+    "more than a number": (member(npy_header(10**20, 28, 28)), "of uint8, but 0 bytes"),
     "empty": (whole(lambda content: b""), "octmnist.npz"),
     "no zip": (whole(lambda content: b"two\nlines"), "octmnist.npz"),
     "half": (whole(lambda content: content[: len(content) // 2]), "octmnist.npz"),

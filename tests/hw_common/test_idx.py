@@ -28,6 +28,12 @@ def test_images_of_another_side_are_refused_where_one_is_asked_for(tmp_path):
         idx.load("MNIST", tmp_path, side=8)
 
 
+def test_a_packed_file_of_gigabytes_is_refused_by_its_header(tmp_path):
+    cnn_files.write_idx(tmp_path, train_images=cnn_files.idx_header(900_000, 60, 60))
+    with pytest.raises(UserError, match=r"its header claims the shape \(900000, 60, 60\)"):
+        idx.load("MNIST", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "says"), [([10, 1, 2, 3, 4], "t10k has the label 10, expected 0 to 9"), ([1], "t10k has 1 images")]
 )
