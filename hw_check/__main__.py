@@ -117,7 +117,7 @@ def _grade_one(
     else:
         print(report.ran_with(limits), report.total(rows, graded), sep="\n")
     if html:
-        files.write_bytes(html, report.page(rows, graded, folder.resolve().name, seed).encode())
+        files.write_text(html, report.page(rows, graded, folder.resolve().name, seed))
     return 0 if is_complete(rows) else 1
 
 

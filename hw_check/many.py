@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,6 +14,7 @@ from hw_check import report
 from hw_check.sandbox import Sandbox
 from hw_check.sheets import sheet
 from hw_check.submission import copied, find
+from hw_common.data.file_names import is_junk
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
@@ -30,7 +32,7 @@ def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, job
         UserError: there is no folder in `folder`, or `out` cannot be written.
     """
     students = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    students = [path for path in students if not path.name.startswith(".") and path.resolve() != out.resolve()]
+    students = [path for path in students if not is_junk(path.name) and path.resolve() != out.resolve()]
     if not students:
         raise UserError(f"{folder} holds no folders; expected a folder for each student")
     out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
     else:
         note = ""
     result = {**report.as_json(rows, graded, seed, _sandbox.limits), "note": note, "fingerprint": fingerprint}
-    files.write_bytes(out / f"{student.name}.html", report.page(rows, graded, student.name, seed).encode())
+    files.write_text(out / f"{student.name}.html", report.page(rows, graded, student.name, seed))
     files.write_json(out / f"{student.name}.json", result)
     return result
 
@@ -112,7 +114,7 @@ def _fingerprint(name: str, student: Path, seed: int, seconds: float) -> str:
     digest = hashlib.sha256(f"{name} {seed} {seconds}".encode())
     for path in sorted([*student.rglob("*.py"), *student.rglob("*.ipynb")]):
         if path.is_file() and not path.is_symlink():
-            digest.update(f"{path.relative_to(student)} {files.sha256(path)}".encode())
+            digest.update(os.fsencode(path.relative_to(student)) + f" {files.sha256(path)}".encode())
     return digest.hexdigest()
 
 

@@ -59,7 +59,7 @@ class Reproduction:
         """Writes Markdown tables into <profile>-<part>-numbers.md, prints them and lists the file."""
         path = self.folder / "-".join(filter(None, (self.profile, part, "numbers.md")))
         text = "\n".join(tables)
-        files.write_bytes(path, text.encode())
+        files.write_text(path, text)
         print(f"\n{text}", end="")
         self.results.append(path)
 

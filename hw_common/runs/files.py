@@ -96,6 +96,11 @@ def remove_stale(folder: Path) -> None:
         _remove(leftover)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` in UTF-8; bytes of file names that are not UTF-8 are escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON.
 
@@ -134,7 +139,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, float]]:

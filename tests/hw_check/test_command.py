@@ -126,6 +126,8 @@ def students(tmp_path):
     plant(folder / "=nested" / "HW4", mistakes.LAYERS[:1])
     (folder / "empty").mkdir()
     (folder / "a file").write_text("")
+    (folder / "__MACOSX").mkdir()
+    (folder / "good" / "caf\udce9.py").write_text("")
     return folder
 
 

@@ -111,6 +111,11 @@ def test_csv_keeps_all_digits(tmp_path_factory, numbers):
     assert files.read_csv(path) == rows
 
 
+def test_names_that_are_not_utf_8_are_escaped(tmp_path):
+    files.write_csv(tmp_path / "a.csv", [{"name": "caf\udce9 猫"}])
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "name\ncaf\\udce9 猫\n"
+
+
 def test_csv_of_no_rows_is_empty(tmp_path):
     files.write_csv(tmp_path / "a.csv", [])
     assert (tmp_path / "a.csv").read_bytes() == b""
