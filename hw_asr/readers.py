@@ -128,19 +128,18 @@ def read(path: Path, name: str, label: str) -> RawDataset:
         lines = decode_text(content, "row").replace("\r\n", "\n").split("\n")
     except ValueError as error:
         raise UserError(f"{file.where} is damaged: {error}") from error
-    rows: dict[str, str] = {}
+    clips: dict[str, Clip] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             clip, transcript = parse(line)
-            if clip in rows:
+            if clip in clips:
                 raise ValueError(f"the id {clip!r} occurs twice")
         except ValueError as error:
             raise UserError(f"{file.where}, row {number}: {error}") from None
-        rows[clip] = transcript
-    clips = tuple(Clip(clip, _find_clip(find, clip, file.where), transcript) for clip, transcript in rows.items())
-    return RawDataset(name, label, clips, hashlib.sha256(content).hexdigest())
+        clips[clip] = Clip(clip, _find_clip(find, clip, f"{file.where}, row {number},"), transcript)
+    return RawDataset(name, label, tuple(clips.values()), hashlib.sha256(content).hexdigest())
 
 
 def parse(row: str) -> tuple[str, str]:
@@ -160,9 +159,9 @@ def parse(row: str) -> tuple[str, str]:
     return clip, transcript
 
 
-def _find_clip(find: FindFile, clip: str, metadata: str) -> DatasetFile:
+def _find_clip(find: FindFile, clip: str, where: str) -> DatasetFile:
     for suffix in _SUFFIXES:
         file = find(f"wavs/{clip}{suffix}")
         if file is not None:
             return file
-    raise UserError(f"{metadata} lists {clip!r}, but there is no wavs/{clip}.wav (nor {', '.join(_SUFFIXES[1:])})")
+    raise UserError(f"{where} lists {clip!r}, but there is no wavs/{clip}.wav (nor {', '.join(_SUFFIXES[1:])})")

@@ -64,7 +64,7 @@ ROWS = [  # replacements of row 4, and messages
     ("clip-3\0|one|two", NO_NAME),
     ("x" * 300 + "|one|two", NO_NAME),
     ("clip-2|one|two", "row 4: the id 'clip-2' occurs twice"),
-    ("clip-9|one|two", "lists 'clip-9', but there is no wavs/clip-9.wav (nor .flac, .ogg)"),
+    ("clip-9|one|two", "metadata.csv, row 4, lists 'clip-9', but there is no wavs/clip-9.wav (nor .flac, .ogg)"),
     ("clip-3|one|", "row 4: the normalized transcript is empty"),
     ("clip-3|one| ", "row 4: the normalized transcript is empty"),
     ("clip-3|1455|«1455»", "row 4: the transcript '«1455»' contains no letter from a to z"),

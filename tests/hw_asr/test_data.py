@@ -1,6 +1,7 @@
 """Datasets in LJSpeech's layout, their splits, and mini-batches."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import asr_files
@@ -47,6 +48,17 @@ def test_splits_follow_the_order_of_the_file(count):
     parts = data.split(count)
     assert list(parts) == ["train", "val", "test"] and min(map(len, parts.values())) > 0
     assert [*parts["train"], *parts["val"], *parts["test"]] == list(range(count))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_clips_may_have_names_in_any_script(tmp_path, encoding):
+    names = ("קול", "at 9.41\u202fAM", "caf\u00e9", "👩\u200d👧", "एक")
+    asr_files.write(tmp_path, len(names))
+    for number, name in enumerate(names):
+        file = tmp_path / "wavs" / f"clip-{number}.wav"
+        file.rename(file.with_stem(unicodedata.normalize("NFD", name)))  # as some systems store it
+    (tmp_path / "metadata.csv").write_bytes("\r\n".join(f"{name}|x|one" for name in names).encode(encoding))
+    assert tuple(clip.name for clip in readers.read(tmp_path, "set", "set").clips) == names
 
 
 def test_a_dataset(tiny, folder):
