@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -65,7 +66,20 @@ def _place(path: Path, content: bytes) -> Path:
 
 
 def _pictures() -> list[Seed]:
-    return [Seed(f"{name.replace(' ', '_')}.img", picture.content) for name, picture in picture_files.FORMATS.items()]
+    pictures = {f"{name.replace(' ', '_')}.img": picture.content for name, picture in picture_files.FORMATS.items()}
+    valid_sums = [Seed(name, content, _with_checksums) for name, content in pictures.items() if name.startswith("png")]
+    return [*(Seed(name, content) for name, content in pictures.items()), *valid_sums]
+
+
+def _with_checksums(content: bytes) -> bytes:
+    """A PNG file with right checksums, so that the damage reaches more of the decoder."""
+    data, start = bytearray(content), 8
+    while start + 12 <= len(data):
+        end = start + 8 + int.from_bytes(data[start : start + 4], "big")
+        if end + 4 <= len(data):
+            data[end : end + 4] = zlib.crc32(data[start + 4 : end]).to_bytes(4, "big")
+        start = end + 4
+    return bytes(data)
 
 
 def _read_picture(folder: Path, name: str, content: bytes) -> None:
@@ -230,8 +244,18 @@ def _weights() -> list[Seed]:
         Seed("a.safetensors", safetensors.torch.save(tensors)),
         Seed("own.safetensors", safetensors.torch.save(tensors, {"written for": '{"homework": "x"}'})),
         *(Seed("a.pth", content.getvalue()) for content in (plain, old)),
+        Seed("a.pth", *_pickle_of(plain.getvalue())),
+        Seed("last.pt", *_pickle_of(state.getvalue())),
         Seed("last.pt", state.getvalue()),
     ]
+
+
+def _pickle_of(content: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """The pickle inside a file of torch.save, and a function that puts another one in its place."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in members if name.endswith("data.pkl"))
+    return members[name], lambda pickled: _zip({**members, name: pickled}, zipfile.ZIP_STORED)
 
 
 def _read_weights(folder: Path, name: str, content: bytes) -> None:
