@@ -11,10 +11,11 @@ from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
 
 _DESCRIPTION = f"""\
-Grades the files that a student has handed in, with the sheet's points. SHEET is one of:
-  {", ".join(NAMES)} (the default)
+Grades the files that a student has handed in, with the sheet's points. SHEET is one of (the first is the default):
+  {", ".join(NAMES)}
 
   python -m hw_check eecs545-w20-hw4 submissions/student_17              grades one student
+  python -m hw_check ist-2023-24-hw2 hw2-q3.ipynb                        grades a single notebook or file
   python -m hw_check eecs545-w20-hw4 submissions --all --out grades      grades every folder in submissions
   python -m hw_check                                                     grades our own files: full points
   python -m hw_numpy.check FOLDER                                        the old name for eecs545-w20-hw4
@@ -35,14 +36,16 @@ Exit status: 0 for full points, 1 for less, 2 for wrong use; with --all, 0 once 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_check", _DESCRIPTION, usage="%(prog)s [SHEET] [FOLDER] [flags]")
-    flags.add_argument("places", nargs="*", metavar="[SHEET] [FOLDER]", help="the sheet, and the folder with the files")
+    flags.add_argument(
+        "places", nargs="*", metavar="[SHEET] [FOLDER]", help="the sheet, and the folder, file or notebook"
+    )
     add_flag(flags, "seed", type=cli.non_negative_int, default=0, help="seed of the shapes and numbers (default: 0)")
     add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="time limit for each function (default: 10)")
     add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
     add_flag(flags, "html", type=Path, default=None, help="also write a page for the student into this file")
     text = "NAME=FILE.py:CLASS: where a class or function is that has another name in the student's files; repeatable"
     add_flag(flags, "class", type=_place, action="append", default=[], help=text)
-    add_flag(flags, "all", action="store_true", help="FOLDER holds a folder for each student")
+    add_flag(flags, "all", action="store_true", help="FOLDER holds a folder or a file for each student")
     add_flag(flags, "out", type=Path, default=None, help="with --all: folder for the results (default: grades/SHEET)")
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="with --all: students graded at a time (default: 2)")
     return flags
@@ -98,7 +101,8 @@ def _grade_one(
 
     graded = sheet(name)
     folder = folder or graded.example
-    assert folder is not None  # every sheet that can be graded has an example
+    if folder is None:
+        raise UserError(f"{name} needs FOLDER: the student's folder, .py file or notebook")
     found, rows, file = find(folder, graded.files, graded.anywhere), [], ""
     if not as_json:
         print(report.HEADER)
@@ -109,7 +113,7 @@ def _grade_one(
                 continue
             if row.file != file:
                 file = row.file
-                print(found / file)
+                print(found if found.is_file() else found / file)
             print(report.line(row), flush=True)
         limits = sandbox.limits
     if as_json:

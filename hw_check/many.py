@@ -13,7 +13,7 @@ from typing import Any
 from hw_check import report
 from hw_check.sandbox import Sandbox
 from hw_check.sheets import sheet
-from hw_check.submission import copied, find
+from hw_check.submission import SUFFIXES, copied, find
 from hw_common.data.file_names import is_junk
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -22,16 +22,19 @@ _sandbox: Sandbox | None = None  # one per process, for all students that this p
 
 
 def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, jobs: int) -> int:
-    """Grades every folder in `folder`; writes a JSON file and a page for each student, and grades.csv.
+    """Grades every student in `folder`; writes a JSON file and a page for each student, and grades.csv.
 
-    A student whose files, seed and time limit are those of an earlier run is not graded again.
+    A student has handed in a folder or, for sheets whose classes may be anywhere, a single file. Whoever has the same
+    files, seed and time limit as in an earlier run is not graded again.
 
     Returns the exit status: 0 if all students are graded, 1 if the check itself failed for some of them.
 
     Raises:
         UserError: there is no folder in `folder`, or `out` cannot be written.
     """
-    students = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    suffixes = SUFFIXES if sheet(name).anywhere else ()
+    found = folder.iterdir() if folder.is_dir() else []
+    students = sorted(path for path in found if path.is_dir() or path.suffix in suffixes)
     students = [path for path in students if not is_junk(path.name) and path.resolve() != out.resolve()]
     if not students:
         raise UserError(f"{folder} holds no folders; expected a folder for each student")
@@ -112,7 +115,7 @@ def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:
 def _fingerprint(name: str, student: Path, seed: int, seconds: float) -> str:
     """A hash of everything that the result depends on: the student's Python files and the arguments."""
     digest = hashlib.sha256(f"{name} {seed} {seconds}".encode())
-    for path in sorted([*student.rglob("*.py"), *student.rglob("*.ipynb")]):
+    for path in [student] if student.is_file() else sorted([*student.rglob("*.py"), *student.rglob("*.ipynb")]):
         if path.is_file() and not path.is_symlink():
             digest.update(os.fsencode(path.relative_to(student)) + f" {files.sha256(path)}".encode())
     return digest.hexdigest()

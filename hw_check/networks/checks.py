@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from hw_check.definitions import reduce_to_definitions, statements, write_definitions
 from hw_check.rows import Row, printable
 from hw_check.sandbox import Job, Outcome, Sandbox, explain
-from hw_check.submission import write_definitions
 
 TORCH = ("numpy", "torch", "torch._dynamo")
 """What the sandbox imports once; optimizers need the last package."""
@@ -70,14 +70,14 @@ def grade_checks(
         here = [check for check in checks if places[check.name][0] == path]
         probes = {check.name: check.probes(np.random.default_rng([seed, number])) for number, check in enumerate(here)}
         jobs = [_job(check, places[check.name][1], probes[check.name]) for check in here]
-        outcomes = sandbox.run_file(path, jobs, seconds)
+        outcomes, remark = _run(path, jobs, seconds, sandbox)
         file = str(path.relative_to(folder))
         charged: set[str] = set()
         for check in here:
             row, mistakes = _row(
                 dataclasses.replace(check, file=file), probes[check.name], outcomes[check.name], charged
             )
-            rows[check.name] = row
+            rows[check.name] = dataclasses.replace(row, remarks=(*row.remarks, *remark))
             charged |= mistakes
     for check in checks:
         missing = Row(check.name, check.file, check.question, 0, check.points, "missing")
@@ -88,15 +88,23 @@ def grade_checks(
             yield row
 
 
+def _run(path: Path, jobs: Sequence[Job], seconds: float, sandbox: Sandbox) -> tuple[dict[str, Outcome], list[str]]:
+    """The outcomes, and a remark if only the file's definitions could be run, because it trains or needs data."""
+    outcomes = sandbox.run_file(path, jobs, seconds)
+    failures = {outcome.failure for outcome in outcomes.values()}
+    [failure, *others] = failures
+    if others or not failure.startswith("importing the file ") or not reduce_to_definitions(path):
+        return outcomes, []
+    return sandbox.run_file(path, jobs, seconds), [
+        f"tested without what is outside of classes and functions: {failure}"
+    ]
+
+
 def definitions(folder: Path) -> dict[str, list[Path]]:
     """For each class and function at the top of a Python file, the files that define it."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.py")):
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        for node in tree.body:
+        for node in statements(path.read_text(encoding="utf-8", errors="replace")):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 found.setdefault(node.name, []).append(path)
     return found

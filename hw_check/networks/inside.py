@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 torch.set_num_threads(1)  # the process may not start threads
 Case = Mapping[str, Any]
@@ -34,8 +35,28 @@ def remote_module(name: str, functions: Mapping[str, Any], call: Any) -> types.M
 
 
 def prepare() -> None:
-    """Lets files be loaded that import what is not installed or was not handed in, such as the course's utils.py."""
+    """Lets files be loaded that import what is not installed or was not handed in, such as the course's utils.py.
+
+    Code for GPUs runs on the CPU.
+    """
     sys.meta_path.append(_Stubs(os.getcwd()))
+    _OnCPU().__enter__()
+
+
+class _OnCPU(TorchFunctionMode):
+    """Runs on the CPU whatever asks for a GPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.cuda:
+            return args[0]
+        named = {name: _without_gpu(value) for name, value in (kwargs or {}).items()}
+        return func(*map(_without_gpu, args), **named)
+
+
+def _without_gpu(value: Any) -> Any:
+    if isinstance(value, str) and value.partition(":")[0] == "cuda":
+        return "cpu"
+    return torch.device("cpu") if isinstance(value, torch.device) and value.type == "cuda" else value
 
 
 class _Anything(type):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from hw_check import __main__ as check
 from hw_check.sandbox import Sandbox
 from hw_check.sheets import NAMES, sheet
 from hw_check.submission import copied
@@ -69,28 +70,50 @@ def test_class_may_have_another_name(tmp_path):
     assert graded(CNN, tmp_path, {"a.py": text}, names={"CNN": "a.py:Net"})["CNN"].status == "passed"
 
 
-def test_notebook_is_read_without_running_its_training(tmp_path):
-    cells = ["%matplotlib inline\nimport torch", "1 / 0", STUDENTS[CNN].CNN, "train(forever"]
+NOTEBOOK = [
+    "%matplotlib inline\nimport torch",
+    "device = torch.device('cuda')\nwide = {'a': 28}['a']",
+    "1 / 0",
+    STUDENTS[CNN].CNN.replace("x.view(", "x.to(device).view(").replace("28, 28", "wide, wide"),
+    "train(forever",
+]
 
-    notebook = {"cells": [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]}
-    assert graded(CNN, tmp_path, {"homework.ipynb": json.dumps(notebook)})["CNN"].status == "passed"
+
+def test_notebook_is_read_without_running_its_training(tmp_path, capsys):
+    cells = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in NOTEBOOK]
+    notebook = tmp_path / "a student.ipynb"
+    notebook.write_text(json.dumps({"cells": cells}))
+    assert check.main([CNN, str(notebook)]) == 1
+    output = capsys.readouterr().out
+    assert str(notebook) in output and "12 / 12" in output
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "says", "remark"),
     [
-        ("class CNN(:", "importing the file raises SyntaxError"),
-        ("class CNN: pass\nwhile True: pass", "importing the file takes longer than"),
-        ("import torch\nclass CNN(torch.nn.Module):\n    def forward(self, x): return x\ninput()", "raises EOFError"),
-        ("import utils, no_such\nclass CNN(utils.Base): pass", "the first convolution needs weights of shape"),
-        ("class CNN:\n    def __init__(self, **k): raise NotImplementedError", "not written yet"),
+        ("class CNN(:", "importing the file raises SyntaxError", ""),
+        ("class CNN: pass\nwhile True: pass", "", "importing the file takes longer than"),
+        (
+            "import torch\nclass CNN(torch.nn.Module):\n    def forward(self, x): return x\ninput()",
+            "",
+            "raises EOFError",
+        ),
+        ("import utils, no_such\nclass CNN(utils.Base): pass", "the first convolution needs weights of shape", ""),
+        ("class CNN:\n    def __init__(self, **k): raise NotImplementedError", "not written yet", ""),
     ],
     ids=["syntax", "loop", "input", "missing package", "stub"],
 )
-def test_bad_files_cost_their_points_and_nothing_else(tmp_path, text, says, monkeypatch):
+def test_bad_files_cost_their_points_and_nothing_else(tmp_path, text, says, remark, monkeypatch):
     monkeypatch.setattr("hw_check.sandbox.Sandbox.run_file", functools.partialmethod(_quickly, Sandbox.run_file))
     row = graded(CNN, tmp_path, {"hw2-q2.py": text})["CNN"]
-    assert row.points == 0 and says in row.hint
+    assert row.points == 0 and says in row.hint and remark in " ".join(row.remarks)
+
+
+@pytest.mark.parametrize("end", ["while True: pass", "open('/data.npz')", "import sys; sys.exit(1)", "!pip install x"])
+def test_scripts_that_train_are_tested_without_their_training(tmp_path, end, monkeypatch):
+    monkeypatch.setattr("hw_check.sandbox.Sandbox.run_file", functools.partialmethod(_quickly, Sandbox.run_file))
+    row = graded(CNN, tmp_path, {"train.py": f"{STUDENTS[CNN].SEQUENTIAL}\n{end}\n"})["CNN"]
+    assert row.status == "passed" and "tested without what is outside of classes" in row.remarks[-1]
 
 
 def _quickly(self, run_file, path, jobs, seconds, ours=None):

@@ -1,0 +1,68 @@
+"""Reads notebooks and scripts without their trainings: imports, classes, functions and simple values alone."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+_HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions may give a value its name
+_NOT_HARMLESS = {"load", "hub", "save"}  # functions and modules of theirs that read or write files
+_BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "min", "max", "sum", "round", "str"}
+
+
+def write_definitions(folder: Path) -> None:
+    """Writes, for every notebook in `folder`, a Python file with its definitions.
+
+    A notebook that cannot be read is skipped.
+    """
+    for notebook in sorted(folder.rglob("*.ipynb")):
+        target = notebook.with_suffix(".py")
+        if target.exists():
+            continue
+        try:
+            cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+            code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        except (ValueError, LookupError, TypeError, OSError, RecursionError):
+            continue
+        target.write_text("\n\n".join(text for cell in code for text in _definitions(cell)), encoding="utf-8")
+
+
+def reduce_to_definitions(script: Path) -> bool:
+    """Removes everything but the definitions from a script; returns whether there are any."""
+    kept = list(_definitions(script.read_text(encoding="utf-8", errors="replace")))
+    if kept:
+        script.write_text("\n\n".join(kept), encoding="utf-8")
+    return bool(kept)
+
+
+def statements(text: str) -> list[ast.stmt]:
+    """The statements of a script or a notebook's cell, without the commands that only notebooks know; [] if broken."""
+    lines = ["pass" if line.lstrip().startswith(("%", "!")) else line for line in text.split("\n")]
+    for code in (text, "\n".join(lines)):
+        try:
+            return ast.parse(code).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return []
+
+
+def _definitions(text: str) -> Iterator[str]:
+    """The text of every definition in a script or a notebook's cell."""
+    for node in statements(text):
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and _is_simple(node.value):
+            # Such as: device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            yield f"try:\n    {ast.unparse(node)}\nexcept Exception:\n    pass"
+
+
+def _is_simple(value: ast.expr) -> bool:
+    """Whether a value is made without functions that may train, draw, read or download something."""
+    return all(_is_harmless(node.func) for node in ast.walk(value) if isinstance(node, ast.Call))
+
+
+def _is_harmless(function: ast.expr) -> bool:
+    names = ast.unparse(function).split(".")
+    if len(names) == 1:
+        return names[0] in _BUILTINS
+    return names[0] in _HARMLESS and not _NOT_HARMLESS.intersection(names)
