@@ -59,9 +59,12 @@ def read(path: Path) -> CaptionedImages:
     by_name = {file.name: file for file in _sydney_files()[1]}
 
     def find(name: str) -> DatasetFile | None:
-        if (path / name).is_file() or name not in by_name:
-            return DatasetFile.from_path(path / name, name) if (path / name).is_file() else None
-        return DatasetFile(name, str(path / name), partial(_read_again, path, by_name[name]), by_name[name].sha256)
+        if (path / name).is_file():
+            return DatasetFile.from_path(path / name, name)
+        wanted = by_name.get(Path(name).as_posix())
+        if wanted is None:
+            return None
+        return DatasetFile(name, str(path / name), partial(_read_again, path, wanted), wanted.sha256)
 
     return captioned_images.read_from(find, path)
 
@@ -72,7 +75,7 @@ def restore(images: Iterable[DatasetFile]) -> None:
     if missing:
         files = {file.name: file for file in _sydney_files()[1]}
         folder = Path(missing[0].where).parents[1]
-        wanted = [files[str(Path(image.where).relative_to(folder))] for image in missing]
+        wanted = [files[Path(image.where).relative_to(folder).as_posix()] for image in missing]
         download.place(folder, wanted, f"these images were deleted; {_hint(folder)}")
 
 

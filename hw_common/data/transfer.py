@@ -49,7 +49,7 @@ class Session:
 
 
 class Failed(Exception):
-    """A file could not be downloaded from any address."""
+    """A file could not be downloaded from any address, or the download was stopped."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(reason)
@@ -109,8 +109,8 @@ def fetch(path: Path, download: Download, session: Session) -> Path:
                 break
             except _Temporary as fault:
                 reason = str(fault)
-                if attempt + 1 < _TRIES and session.stop.wait(max(_DELAY * 2**attempt, fault.delay)):
-                    break
+                if attempt + 1 < _TRIES:
+                    session.stop.wait(max(_DELAY * 2**attempt, fault.delay))
     raise Failed(path, reason)
 
 
@@ -146,6 +146,7 @@ class _Transfer:
     def _request(self, url: str, file: IO[bytes]) -> bool:
         """Completes `file`; returns whether its first bytes stem from an earlier request."""
         start = file.tell()
+        self._check_stop()
         try:
             response = _answer(url, start, self.session)
         except _Stale:
@@ -167,8 +168,7 @@ class _Transfer:
         started, before = time.monotonic(), received
         self._count(received)
         while block := self._read(response, url):
-            if self.session.stop.is_set():
-                raise _Refused("the download was stopped")
+            self._check_stop()
             file.write(block)
             received += len(block)
             self._count(received)
@@ -184,6 +184,10 @@ class _Transfer:
             return response.read1(_BLOCK)  # unlike read, read1 returns as soon as there is something
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _Temporary(f"{url}: {_text_of(error)}") from error
+
+    def _check_stop(self) -> None:
+        if self.session.stop.is_set():
+            raise Failed(self.path, "the download was stopped")
 
     def _count(self, received: int) -> None:
         self.session.events.put(received - self.counted)
