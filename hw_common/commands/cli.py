@@ -298,6 +298,6 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    said = ("DefaultCPUAllocator: can't allocate", "failed to map segment", "annot allocate memory", "start new thread")
-    is_library = type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in said)
+    said = "can't allocate memory|failed to map segment|annot allocate memory|start new thread|create a primitive$"
+    is_library = type(error).__name__ == "OutOfMemoryError" or re.search(said, str(error)) is not None
     return isinstance(error, MemoryError) or is_library

@@ -12,6 +12,8 @@ def set_up() -> None:
     _open_closed_streams()
     _name_user()
     os.environ["MPLBACKEND"] = "Agg"  # figures are written into files; any other value might not even be importable
+    if _memory_is_limited():  # OpenBLAS tries for ever to get the memory for its threads
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # A thread that waits for the others spins for up to 0.3 ms and then sleeps. By default, it would spin for several
     # milliseconds. Beside busy programs, a small step on two threads would then take up to twenty times longer.
@@ -43,3 +45,12 @@ def _name_user() -> None:
         getpass.getuser()
     except (ImportError, KeyError, OSError):
         os.environ["LOGNAME"] = f"user-{os.getuid()}" if hasattr(os, "getuid") else "user"
+
+
+def _memory_is_limited() -> bool:
+    """Whether there is a limit on the addresses that this process may use (ulimit -v)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY

@@ -166,6 +166,11 @@ def raising(error):
             2,
             "error: out of memory: the libraries do not fit; free memory, or raise the limit (ulimit -v)\n",
         ),
+        (
+            raising(RuntimeError("could not create a primitive")),  # oneDNN
+            2,
+            "error: out of memory; try a smaller --batch_size\n",
+        ),
         (raising(RuntimeError("can't start new thread")), 2, "error: out of memory; try a smaller --batch_size\n"),
         (raising(OSError(28, "No space left on device")), 2, "error: No space left on device\n"),
     ],

@@ -93,6 +93,17 @@ def test_no_warning_of_a_library_stands_before_our_line():
     assert "a library's warning" in python(WARNING, PYTHONWARNINGS="default").stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v")
+def test_too_little_memory_for_the_libraries_is_one_line(tmp_path):
+    code = "from hw_numpy.train import main; from hw_common.commands import cli; cli.run_command(main)"
+    flags = f"--dataset sample --model softmax --epochs 1 --results_dir {tmp_path}/results"
+    done = python(code, f'ulimit -v 150000; exec "$0" "$@" {flags}')
+    assert (done.returncode, done.stdout) == (2, "") and not list(tmp_path.iterdir())
+    assert re.fullmatch("error: out of memory[:;] [^\n]+\n", done.stderr)
+    code = "from hw_common.commands import environment as e; e.set_up(); print(e.os.environ['OPENBLAS_NUM_THREADS'])"
+    assert python(code, 'ulimit -v 1500000; unset OPENBLAS_NUM_THREADS; exec "$0" "$@"').stdout == "1\n"
+
+
 # ── torchrun's variables ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
