@@ -17,7 +17,7 @@ _SYDNEY_ABOUT = "613 TIFF files and dataset.json, 463 MB; no licence is stated"
 # A file that marks a downloaded folder; its images can be downloaded again.
 _ORIGIN = "origin.txt"
 _FLICKR = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
-_FLICKR_ABOUT = "1 GB in all, for non-commercial research and education"
+_FLICKR_ABOUT = "1 GB in all, licence: for non-commercial research and education only"
 _FLICKR_IMAGES, _FLICKR_TEXTS = (
     Download(name, [f"{_FLICKR}/{name}"], md5=md5, about=_FLICKR_ABOUT)
     for name, md5 in (

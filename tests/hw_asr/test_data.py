@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hw_asr import audio, data, readers, text
 from hw_asr.spec_augment import spec_augment
 from hw_common.commands import cli
-from hw_common.data.transfer import Download
 from hw_common.runs.errors import UserError
 
 CPU = torch.device("cpu")
@@ -127,17 +126,6 @@ def test_ljspeech_is_downloaded_once(folder, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["LJSpeech-1.1"]
     published = torchaudio.datasets.ljspeech._RELEASE_CONFIGS["release1"]
     assert [(*wanted.urls, wanted.sha256) for wanted in asked] == [(published["url"], published["checksum"])]
-
-
-@pytest.mark.parametrize(
-    ("dataset", "address"),
-    [("ljspeech", "http://127.0.0.1:1/LJSpeech-1.1.tar.bz2"), ("digits", "https://github.com/Jakobovski/")],
-)
-def test_without_network_the_address_and_the_folder_are_named(tmp_path, monkeypatch, dataset, address):
-    monkeypatch.setattr(readers, "_LJSPEECH", Download("LJSpeech-1.1.tar.bz2", [address]))
-    with pytest.raises(UserError, match=f"{address}.* put it into {tmp_path}/data.*, or use --dataset sample"):
-        readers.read_dataset(dataset, tmp_path / "data", None)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_archive_in_the_data_folder_is_unpacked(folder, tmp_path):

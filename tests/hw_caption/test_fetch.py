@@ -124,22 +124,3 @@ def test_flickr8k_gets_its_published_splits(tmp_path, server, monkeypatch):
     assert found.train.captions[0] == (("a", "dog"), ("two", "dogs", "run"))
     assert found.train.images[0].read() == caption_files.picture(0)
     assert sorted(path.name for path in (tmp_path / "flickr8k").iterdir()) == ["dataset.json", "images"]
-
-
-@pytest.mark.parametrize(
-    ("dataset", "parts"),
-    [
-        ("sydney", ["https://github.com/seeeerju/Deep-Learning/tree/", "463 MB", "no licence", "/sydney_captions"]),
-        ("flickr", ["releases/download/Flickr8k/Flickr8k_Dataset.zip", "1 GB", "non-commercial", "/flickr8k/images"]),
-    ],
-)
-def test_without_network_the_address_and_the_folder_are_named(tmp_path, monkeypatch, dataset, parts):
-    def no_network(*arguments, **options):
-        raise transfer.urllib.error.URLError("Temporary failure in name resolution")
-
-    monkeypatch.setattr(transfer.urllib.request, "urlopen", no_network)
-    with pytest.raises(UserError, match="is missing and could not be downloaded") as refused:
-        data.load(dataset, tmp_path / "data")
-    assert "\n" not in str(refused.value) and list(tmp_path.iterdir()) == []
-    for part in (*parts, str(tmp_path), "Temporary failure", "--data_dir", "--dataset_dir", "--dataset sample"):
-        assert part in str(refused.value)
