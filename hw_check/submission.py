@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hw_common.data.file_names import is_junk
 from hw_common.runs.errors import UserError
 
 _LARGEST_FILE, _LARGEST_NOTEBOOK, _LARGEST_COPY, _MOST_FILES = 2**20, 2**24, 2**25, 1000  # bytes, except the last
 SUFFIXES = (".py", ".ipynb")  # of the files in which classes are looked for
-_LEFT_OUT = {"__pycache__", "node_modules", "venv", "env"}
+_LEFT_OUT = {"node_modules", "venv", "env"}
 
 
 @contextlib.contextmanager
@@ -27,7 +28,7 @@ def copied(source: Path) -> Iterator[Path]:
         if source.is_file():
             root, walk = source.parent, iter([(str(source.parent), [], [source.name])])
         for place, folders, files in walk:
-            folders[:] = sorted(f for f in folders if f not in _LEFT_OUT and not f.startswith("."))
+            folders[:] = sorted(f for f in folders if f not in _LEFT_OUT and not is_junk(f))
             target = copy / Path(place).relative_to(root)
             for file in sorted(files):
                 path = Path(place, file)
@@ -65,7 +66,7 @@ def find(folder: Path, names: Sequence[str], anywhere: bool = False) -> Path:
         return folder
     best, most = folder, 0
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if f not in _LEFT_OUT and not f.startswith((".", "__MACOSX")))
+        folders[:] = sorted(f for f in folders if f not in _LEFT_OUT and not is_junk(f))
         found = len(set(names).intersection(files))
         if found > most:
             best, most = Path(place), found

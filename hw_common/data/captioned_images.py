@@ -157,12 +157,12 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
 
 def _words_of(sentence: Any, name: str) -> tuple[str, ...]:
     """The words of a sentence: its tokens without punctuation or, if it has no tokens, the words of its raw text."""
-    tokens = sentence.get("tokens") if isinstance(sentence, dict) else None
-    if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
+    tokens, raw = (sentence.get("tokens"), sentence.get("raw")) if isinstance(sentence, dict) else (None, None)
+    if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens) and (tokens or raw is None):
         parts = [part for token in tokens for part in _spelled_alike(token).split()]
         words = [part for part in parts if any(character.isalnum() for character in part)]
-    elif isinstance(sentence, dict) and isinstance(sentence.get("raw"), str):
-        words = tokenize(sentence["raw"])
+    elif isinstance(raw, str):
+        words = tokenize(raw)
     else:
         raise ValueError(f"a caption of {name!r} has no tokens and no raw text")
     return _check_caption(words, name)

@@ -6,9 +6,10 @@ VALIDATION = ("val", "valid", "validation", "dev")  # usual names of a validatio
 # Folders and files that Windows, macOS, network disks and unpackers leave behind, in lower case. Names that begin with
 # a dot, such as .ipynb_checkpoints, .DS_Store and ._photo.jpg, are junk too.
 _JUNK = frozenset({
-    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information",
+    "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini",
+    "$recycle.bin", "recycler", "system volume information",
     "__macosx", "icon\r", "network trash folder", "temporary items",
-    "@eadir", "#recycle", "@recycle", "lost+found", "__pycache__",
+    "@eadir", "#recycle", "@recycle", "#snapshot", "lost+found", "__pycache__",
 })  # fmt: skip
 _JUNK_ENDINGS = ("~", ":zone.identifier")  # an editor's backup; Windows' note that a file was downloaded
 

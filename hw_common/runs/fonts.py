@@ -79,13 +79,19 @@ def _search(characters: Iterable[str]) -> None:
 
 
 def _installed() -> list[font_manager.FontEntry]:
-    """The fonts of the system, upright ones of normal weight first; fonts that come with Matplotlib are left out."""
+    """The fonts of the system, upright ones of normal weight first.
+
+    Fonts that come with Matplotlib are left out, and so is Last Resort of macOS, which draws a box for each character.
+    """
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - known):  # fonts that were installed after Matplotlib
         with contextlib.suppress(Exception):  # Matplotlib cannot use all formats of fonts
             font_manager.fontManager.addfont(path)
-    own = mpl.get_data_path()  # one of its fonts draws a box for each character
-    entries = [entry for entry in font_manager.fontManager.ttflist if not entry.fname.startswith(own)]
+    own = mpl.get_data_path()
+    entries = [
+        entry for entry in font_manager.fontManager.ttflist
+        if not entry.fname.startswith(own) and "lastresort" not in Path(entry.fname).name.lower()
+    ]  # fmt: skip
     return sorted(entries, key=lambda entry: (entry.style != "normal", entry.weight != 400, entry.fname))
 
 

@@ -250,6 +250,7 @@ def test_words_keep_their_marks_in_every_script(text, expected):
     assert captioned_images.tokenize(text) == [word for word in expected.split("|") if word]
     tokens = captioned_images._words_of({"tokens": text.split()}, "x")
     assert not expected.isascii() or list(tokens) == captioned_images.tokenize(text)
+    assert captioned_images._words_of({"tokens": [], "raw": text}, "x") == tuple(captioned_images.tokenize(text))
 
 
 @given(st.text(string.printable + "éÉßñ’", max_size=30))
