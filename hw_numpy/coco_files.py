@@ -89,13 +89,14 @@ def _read(file: h5py.File, what: str, name: str, kind: type, axes: int) -> ndarr
         raise UserError(f"{what} holds {dataset.dtype}, expected {expected}")
     if dataset.shape is None or dataset.ndim != axes:
         raise UserError(f"{what} has shape {dataset.shape}, expected {axes} axes")
-    _check_size(what, dataset)
-    return dataset[()].astype(kind)
+    _check_size(what, dataset, max(dataset.dtype.itemsize, np.dtype(kind).itemsize))
+    return dataset[()].astype(kind, copy=False)
 
 
-def _check_size(what: str, dataset: h5py.Dataset) -> None:
-    if dataset.nbytes > _LARGEST_ARRAY:
-        raise UserError(f"{what} has {dataset.nbytes} bytes, more than the limit of {_LARGEST_ARRAY}")
+def _check_size(what: str, dataset: h5py.Dataset, itemsize: int) -> None:
+    """Refuses an array that would take too much memory with `itemsize` bytes for each number."""
+    if dataset.size * itemsize > _LARGEST_ARRAY:
+        raise UserError(f"{what} takes {dataset.size * itemsize} bytes, more than the limit of {_LARGEST_ARRAY}")
     if dataset.chunks and int(np.prod(dataset.chunks, dtype=float)) * dataset.dtype.itemsize > _LARGEST_CHUNK:
         raise UserError(
             f"{what} is stored in chunks of {dataset.chunks}, more than the limit of {_LARGEST_CHUNK} bytes"

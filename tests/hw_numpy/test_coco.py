@@ -251,7 +251,7 @@ def test_files_of_more_than_a_sensible_size_are_not_read(course, monkeypatch):
     assert "more than the limit of 10" in refusal(course)
     monkeypatch.undo()
     monkeypatch.setattr(coco_files, "_LARGEST_ARRAY", 50)
-    assert "train_captions has 100 bytes, more than the limit of 50" in refusal(course)
+    assert "train_captions takes 200 bytes, more than the limit of 50" in refusal(course)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"name": 3}', '{"name": "a\\nb"}', '{"name": "$x$"}', "{"])
