@@ -5,11 +5,11 @@ new process: only that function fails. `limits.py` says which rights the process
 imports NumPy once and forks a process for every file; elsewhere, each file gets a new process.
 """
 
+import ast
 import contextlib
 import importlib.util
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -158,10 +158,7 @@ class Sandbox:
             env=_environment(), start_new_session=True, pass_fds=() if windows else (theirs.fileno(),),
         )  # fmt: skip
         config = {
-            "texts": {
-                name: _text(name)
-                for name in ("hw_check.wire", "hw_check.limits", *_imported(self.runner), self.runner, "hw_check.child")
-            },
+            "texts": _texts(self.runner, "hw_check.child"),
             "packages": _package_folders(self.preload),
             "preload": list(self.preload),
             "hidden": _hidden_folders(),
@@ -306,13 +303,15 @@ def _computed(ours: Ours, message: Mapping[str, Any]) -> dict[str, Any]:
         return {"raised": str(error)[:400]}
 
 
-def _imported(runner: str) -> list[str]:
-    """The modules of the runner's package that it imports."""
-    return re.findall(rf"^from ({runner.rpartition('.')[0]}[.]\w+) import", _text(runner), re.MULTILINE)
-
-
-def _text(module: str) -> str:
-    return (_ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+def _texts(*modules: str) -> dict[str, str]:
+    """The texts of `modules`, each after those of our modules that it imports."""
+    texts: dict[str, str] = {}
+    for module in modules:
+        text = (_ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+        nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
+        imported = [node.module for node in nodes if node.module and node.module.startswith("hw_check.")]
+        texts = {**texts, **_texts(*imported), module: text}
+    return texts
 
 
 def _package_folders(names: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from hw_check.rows import Sheet
 SHEET = Sheet(
     name="eecs545-w20-hw4",
     files=FILES,
-    elsewhere="12 more are for the training in Q2c, Q3c and Q4d and 15 for Q5; a person reads the derivations of Q1",
+    elsewhere="12 more are for training (Q2c, Q3c, Q4d); a person reads Q1's derivations; Q5 is eecs545-w20-hw4-q5",
     runner="hw_check.eecs545.inside",
     grade=grade,
     example=Path(__file__).resolve().parents[2] / "hw_numpy",

@@ -14,8 +14,8 @@ from hw_check.definitions import reduce_to_definitions, statements, write_defini
 from hw_check.rows import Row, printable
 from hw_check.sandbox import Job, Outcome, Sandbox, explain
 
-TORCH = ("numpy", "torch", "torch._dynamo")
-"""What the sandbox imports once; optimizers need the last package."""
+TORCH = ("numpy", "torch", "torch._dynamo", "torchvision")
+"""What the sandbox imports once. Optimizers need torch._dynamo, and many students import torchvision."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Check:
     points: float
     probes: Callable[[Generator], list[Probe]]  # draws the cases
     probability: tuple[str, ...] = ()  # names of the options that are dropout probabilities
+    also: tuple[str, ...] = ()  # other usual names, where the sheet leaves the name to the student
     seeks: str = ""  # name of the class in the course's files, if it is not `name`, for a second check of a class
 
 
@@ -119,6 +120,7 @@ def _place(
         file, _, name = names[sought].partition(":")
         path = folder / file
         return (path if path.is_file() and path.resolve().is_relative_to(folder) else None), name
+    sought = next((name for name in (sought, *check.also) if name in defined), sought)
     paths = defined.get(sought, ())
     best = next((path for path in paths if path.name == check.file), paths[0] if paths else None)
     # A file with the right name that cannot be read says more about itself when it is loaded.

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from hw_check.networks.checks import Finding, Probe
 
+LOG_PROBABILITIES = "returns log-probabilities, which fit nn.NLLLoss; nn.CrossEntropyLoss expects scores"
+"""A remark: some sheets leave the loss, and what it takes, to the student."""
+
 _TOLERANCE = 1e-4  # relative to the largest number; the outputs are in single precision
 
 
@@ -62,14 +65,18 @@ def shape_probes(request: Mapping[str, Any], layers: Mapping[str, Sequence[int]]
     return [probe(name, shape) for name, shape in layers.items()]
 
 
-def output_judge(right: Tensor, guesses: Mapping[str, Tensor]) -> Callable[[Mapping[str, Any]], Finding]:
-    """Judges the first output in eval mode."""
+def output_judge(
+    right: Tensor, guesses: Mapping[str, Tensor], scores: Tensor | None
+) -> Callable[[Mapping[str, Any]], Finding]:
+    """Judges the first output in eval mode; where `scores` are expected, log-probabilities are right as well."""
 
     def judge(answer: Mapping[str, Any]) -> Finding:
         if not answer["loaded"]:
             return Finding("not compared with ours, because its parameters have other shapes")
         if not answer["kept"]:
             return Finding("forward changes the parameters")
+        if scores is not None and same(answer["eval"][0], scores.log_softmax(dim=1)):
+            return Finding(remark=LOG_PROBABILITIES)
         return Finding(explain_output(answer["eval"][0], right, guesses))
 
     return judge
@@ -109,7 +116,7 @@ def classifier_probes(
         inputs: the same images in every form that a student's forward may take; ours takes the last one.
         layers: shape of the weight of every layer, by what the sheet calls it.
         guesses: makes the outputs of typical mistakes from our network and the images.
-        has_dropout: whether the sheet asks for dropout.
+        has_dropout: whether the sheet asks for dropout, and for log-probabilities.
     """
     weights = draw_weights(model.eval(), rng)
     images = torch.from_numpy(inputs[-1][0])
@@ -119,7 +126,7 @@ def classifier_probes(
     gradient = {**request, "probe": "gradient"}
     probes = [
         *shape_probes({"probe": "shapes", "options": options}, layers, 0.4),
-        Probe("outputs with copied weights", request, output_judge(right, wrong), 0.4),
+        Probe("outputs with copied weights", request, output_judge(right, wrong, None if has_dropout else right), 0.4),
         Probe("gradients", gradient, gradient_judge, 0.1),
     ]
     return [*probes, Probe("dropout", request, dropout_judge, 0.1)] if has_dropout else probes

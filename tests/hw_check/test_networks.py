@@ -11,11 +11,14 @@ from hw_check.sandbox import Sandbox
 from hw_check.sheets import NAMES, sheet
 from hw_check.submission import copied
 
-STUDENTS = {
-    name: importlib.import_module(f"network_students.{name.replace('-', '_').removesuffix('_hw2').removesuffix('_a2')}")
-    for name in NAMES
-    if name != "eecs545-w20-hw4"
+MODULES = {
+    "eecs545-w20-hw4-q5": "transfer",
+    "ist-2021-22-hw2": "ist_2021_22",
+    "ist-2023-24-hw2": "ist_2023_24",
+    "convnets-2024-a2": "convnets_2024",
+    "dsl-2019-hw3": "dsl_2019",
 }
+STUDENTS = {name: importlib.import_module(f"network_students.{module}") for name, module in MODULES.items()}
 
 
 @functools.cache
@@ -43,6 +46,10 @@ def test_good_students_get_full_points(tmp_path, name, number):
     rows = graded(name, tmp_path, STUDENTS[name].GOOD[number], seed=number)
     assert [(row.function, row.hint) for row in rows.values() if row.status != "passed"] == []
     assert len(rows) >= 2
+
+
+def test_all_sheets_are_tested():
+    assert {"eecs545-w20-hw4", *MODULES} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", STUDENTS)

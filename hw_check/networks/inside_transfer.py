@@ -1,0 +1,144 @@
+"""The probes of inside.py for a student's transfer_learning.py: trainings of tiny networks.
+
+Imports torch and torchvision alone.
+"""
+
+import contextlib
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+Case = Mapping[str, Any]
+
+
+class _Watched(nn.Linear):
+    """A linear network that notes how it is trained and validated."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(6, 2)
+        for name, parameter in self.named_parameters():
+            parameter.data = torch.from_numpy(case["weights"][name].copy())
+        self.first = torch.from_numpy(case["val"][0][0])
+        self.train_sizes = {len(x) for x, _ in case["train"]}
+        self.notes: dict[str, Any] = {"snapshots": [], "changed": False, "graphs": False}
+        self.notes |= {"trained in training mode": True, "validated in eval mode": True}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores."""
+        now = self.weights()
+        if len(x) in self.train_sizes:
+            self.notes["trained in training mode"] &= self.training
+        else:
+            self.notes["validated in eval mode"] &= not self.training
+            self.notes["graphs"] |= torch.is_grad_enabled()
+            if len(x) == len(self.first):
+                self.notes["snapshots"].append(now)
+            elif self.notes["snapshots"]:
+                before = self.notes["snapshots"][-1]
+                self.notes["changed"] |= any((before[name] != value).any() for name, value in now.items())
+        return super().forward(x)
+
+    def weights(self) -> dict[str, Any]:
+        """A copy of the parameters."""
+        return {name: p.detach().numpy().copy() for name, p in self.named_parameters()}
+
+
+def _train_model(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
+    """Trains a watched network with the student's train_model."""
+    model = _Watched(case)
+    optimizer = torch.optim.SGD(model.parameters(), lr=case["rate"])
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=100)
+    loaders = {
+        phase: [tuple(map(torch.from_numpy, batch)) for batch in case[phase]] for phase in ("train", "val")
+    }  # fmt: skip
+    sizes = {phase: sum(len(y) for _, y in batches) for phase, batches in loaders.items()}
+    train = getattr(module, job["needs"][0])
+    returned = train(torch.device("cpu"), loaders, sizes, model, nn.CrossEntropyLoss(), optimizer, scheduler,
+                     num_epochs=case["epochs"])  # fmt: skip
+    network = returned[0] if isinstance(returned, tuple | list) else returned
+    answer = {**model.notes, "returned": network.weights() if isinstance(network, _Watched) else None}
+    return answer
+
+
+class _Backbone(nn.Module):
+    """A tiny network with the last layer of a ResNet-18, in place of torchvision's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores."""
+        features: Tensor = self.bn1(self.conv1(x)).relu().mean(dim=(2, 3))
+        scores: Tensor = self.fc(features)
+        return scores
+
+
+def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
+    """Calls finetune or freeze with a tiny network in place of ResNet-18 and one step in place of train_model."""
+    answer: dict[str, Any] = {"outputs": None, "new layer": False, "pretrained": False}
+    made: list[_Backbone] = []
+
+    def resnet18(*arguments: Any, **named: Any) -> nn.Module:
+        answer["pretrained"] |= bool(arguments and arguments[0]) or bool(
+            named.get("pretrained") or named.get("weights")
+        )
+        made.append(_Backbone())
+        return made[-1]
+
+    old_layers: list[nn.Module] = []
+
+    def train(*arguments: Any, **named: Any) -> Any:
+        given = [*arguments, *named.values()]
+        model = next(value for value in given if isinstance(value, nn.Module) and hasattr(value, "fc"))
+        optimizer = next(value for value in given if isinstance(value, torch.optim.Optimizer))
+        if named.get("num_epochs") != 0:
+            answer.update(_one_step(model, optimizer))
+        return model
+
+    torchvision.models.resnet18 = resnet18
+    for name, value in {"resnet18": resnet18, "train_model": train, "visualize_model": lambda *a, **k: None}.items():
+        if name != "resnet18" or hasattr(module, name):
+            setattr(module, name, value)
+    original = _Backbone.__init__
+
+    def noting(self: Any) -> None:
+        original(self)
+        old_layers.append(self.fc)
+
+    _Backbone.__init__ = noting  # type: ignore[method-assign]
+    batch = [(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]))]
+    try:
+        getattr(module, job["needs"][0])(torch.device("cpu"), {"train": batch, "val": batch}, {"train": 4, "val": 4},
+                                         ["ants", "bees"])  # fmt: skip
+    finally:
+        _Backbone.__init__ = original  # type: ignore[method-assign]
+    answer["new layer"] = bool(made) and made[-1].fc not in old_layers
+    return answer
+
+
+def _one_step(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Outputs of the last layer, and what a training step changes."""
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model.train()
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 0, 1]))
+    with contextlib.suppress(RuntimeError):  # nothing requires a gradient
+        loss.backward()
+    optimizer.step()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(before.get(name, p + 1), p)}
+    last = [part for part in model.fc.modules() if isinstance(part, nn.Linear)]
+    return {
+        "outputs": last[-1].out_features if last else 0,
+        "fc moves": any(name.startswith("fc") for name in moved),
+        "body moves": any(not name.startswith("fc") for name in moved),
+    }
+
+
+PROBES = {"train_model": _train_model, "transfer": _transfer}

@@ -1,0 +1,178 @@
+"""Question 5 of eecs545-w20-hw4, transfer learning: train_model, finetune and freeze in transfer_learning.py."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy import ndarray
+from numpy.random import Generator
+from torch import nn
+
+from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
+from hw_check.rows import Row, Sheet
+from hw_check.sandbox import Sandbox
+
+_RATE, _EPOCHS = 0.5, 3
+Snapshots = list[dict[str, ndarray]]  # the weights at every validation
+
+
+def _data(rng: Generator) -> tuple[dict[str, ndarray], list[Any], list[Any]]:
+    """Weights that classify the validation batch well, and training batches with which they get worse."""
+    weights = {"weight": rng.normal(size=(2, 6)).astype(np.float32), "bias": np.zeros(2, np.float32)}
+
+    def batch(size: int, is_right: bool) -> list[ndarray]:
+        x = rng.normal(size=(size, 6)).astype(np.float32)
+        best = (x @ weights["weight"].T).argmax(axis=1)
+        return [x, best if is_right else 1 - best]
+
+    return weights, [batch(8, False) for _ in range(3)], [batch(40, True), batch(24, True)]
+
+
+def _trained(weights: Mapping[str, ndarray], train: list[Any], *, zero: bool = True, step: bool = True) -> Snapshots:
+    """The weights after each epoch."""
+    model = nn.Linear(6, 2)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    optimizer, snapshots = torch.optim.SGD(model.parameters(), lr=_RATE), []
+    for _ in range(_EPOCHS):
+        for x, y in train:
+            if zero:
+                optimizer.zero_grad()
+            F.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+            if step:
+                optimizer.step()
+        snapshots.append({name: p.detach().numpy().copy() for name, p in model.named_parameters()})
+    return copy.deepcopy(snapshots)
+
+
+def _train_model(rng: Generator) -> list[Probe]:
+    while True:
+        weights, train, val = _data(rng)
+        right = _trained(weights, train)
+        accuracies = [_accuracy(weights, val) for weights in right]
+        if accuracies[0] > max(accuracies[1:]):  # the first epoch is the best one, and the last one is not
+            break
+    guesses = {
+        "the gradients of the batch before are not set to zero": _trained(weights, train, zero=False),
+        "the parameters do not change: there is no step of the optimizer": _trained(weights, train, step=False),
+    }
+
+    def trains(answer: Mapping[str, Any]) -> Finding:
+        found = answer["snapshots"]
+        if len(found) != _EPOCHS:
+            return Finding(f"validates {len(found)} times in {_EPOCHS} epochs")
+        if _same(found, right):
+            return Finding()
+        mistake = next((text for text, guess in guesses.items() if _same(found, guess)), "")
+        return Finding(mistake or "the weights after an epoch are others than expected")
+
+    request = {"probe": "train_model", "weights": weights, "train": train, "val": val, "epochs": _EPOCHS, "rate": _RATE}
+    return [
+        Probe("three epochs", request, trains, 0.5),
+        Probe("validation", request, _judge_validation, 0.2),
+        Probe("modes", request, _judge_modes, 0.1),
+        Probe("best weights", request, _judge_best_weights, 0.2),
+    ]
+
+
+def _judge_validation(answer: Mapping[str, Any]) -> Finding:
+    if answer["changed"]:
+        return Finding("the weights change during validation: only the training phase may step")
+    return Finding("the gradients are also computed during validation" if answer["graphs"] else "")
+
+
+def _judge_modes(answer: Mapping[str, Any]) -> Finding:
+    if not answer["trained in training mode"]:
+        return Finding("trains in eval mode")
+    return Finding("" if answer["validated in eval mode"] else "validates in training mode")
+
+
+def _judge_best_weights(answer: Mapping[str, Any]) -> Finding:
+    found, snapshots = answer["returned"], answer["snapshots"]
+    if not isinstance(found, dict):
+        return Finding("does not return the network")
+    if len(snapshots) != _EPOCHS or _same(snapshots[:1], snapshots[-1:]):
+        return Finding()  # it does not train, which costs points elsewhere
+    if _same([found], snapshots[:1]):
+        return Finding()
+    if _same([found], snapshots[-1:]):
+        return Finding("returns the weights of the last epoch, expected those of the best validation accuracy")
+    return Finding("does not return the weights of the epoch with the best validation accuracy")
+
+
+def _accuracy(weights: Mapping[str, ndarray], batches: list[Any]) -> float:
+    hits = [(x @ weights["weight"].T + weights["bias"]).argmax(axis=1) == y for x, y in batches]
+    return float(np.concatenate(hits).mean())
+
+
+def _same(found: Any, right: Snapshots) -> bool:
+    return all(
+        np.allclose(one[name], value, atol=1e-5)
+        for one, other in zip(found, right, strict=True)
+        for name, value in other.items()
+    )
+
+
+def _finetune(rng: Generator) -> list[Probe]:
+    def moves(answer: Mapping[str, Any]) -> Finding:
+        finding = _judge_training(answer)
+        if not finding.mistake and not answer["body moves"]:
+            return Finding("only the last layer moves in a training step: the whole network must be trained")
+        return finding
+
+    request = {"probe": "transfer"}
+    return [Probe("last layer", request, _judge_last_layer, 0.5), Probe("what moves", request, moves, 0.5)]
+
+
+def _freeze(rng: Generator) -> list[Probe]:
+    def moves(answer: Mapping[str, Any]) -> Finding:
+        finding = _judge_training(answer)
+        if not finding.mistake and answer["body moves"]:
+            return Finding("the other layers move in a training step: requires_grad = False freezes them")
+        return finding
+
+    request = {"probe": "transfer"}
+    return [Probe("last layer", request, _judge_last_layer, 0.5), Probe("what moves", request, moves, 0.5)]
+
+
+def _judge_last_layer(answer: Mapping[str, Any]) -> Finding:
+    if answer["outputs"] is None:
+        return Finding("does not train a network with train_model")
+    if not answer["new layer"]:
+        return Finding("the last layer, fc, is not replaced by a new one")
+    if answer["outputs"] != 2:
+        return Finding(f"the new last layer has {answer['outputs']} outputs, expected one for each of the 2 classes")
+    return Finding("" if answer["pretrained"] else "does not start from pretrained weights")
+
+
+def _judge_training(answer: Mapping[str, Any]) -> Finding:
+    if answer["outputs"] is None:
+        return Finding("does not train a network with train_model")
+    return Finding("" if answer["fc moves"] else "the last layer does not move in a training step")
+
+
+CHECKS = (
+    Check("train_model", "transfer_learning.py", "5a", 5, _train_model),
+    Check("finetune", "transfer_learning.py", "5c", 2, _finetune),
+    Check("freeze", "transfer_learning.py", "5d", 3, _freeze),
+)
+
+
+def _grade(
+    folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
+) -> Iterator[Row]:  # fmt: skip
+    return grade_checks(CHECKS, folder, seed, seconds, sandbox, names)
+
+
+SHEET = Sheet(
+    name="eecs545-w20-hw4-q5",
+    files=("transfer_learning.py",),
+    elsewhere="5 more are for the figure of Q5b and the accuracies of Q5e",
+    runner="hw_check.networks.inside",
+    grade=_grade,
+    preload=TORCH,
+    anywhere=True,
+)

@@ -1,0 +1,156 @@
+"""What good students hand in for Question 5 of eecs545-w20-hw4, in two styles, with what public solutions get wrong."""
+
+TRAIN = """
+import copy, time
+import torch
+import torch.nn as nn
+import torch.optim as optim
+import torchvision
+from torch.optim import lr_scheduler
+from torchvision import datasets, models, transforms
+
+def train_model(device, dataloaders, dataset_sizes, model, criterion, optimizer, scheduler, num_epochs=25):
+    best_model_wts = copy.deepcopy(model.state_dict())
+    best_acc = 0.0
+    for epoch in range(num_epochs):
+        print("Epoch {}/{}".format(epoch, num_epochs - 1))
+        for phase in ["train", "val"]:
+            if phase == "train":
+                model.train()
+            else:
+                model.eval()
+            running_loss, running_corrects = 0.0, 0
+            for inputs, labels in dataloaders[phase]:
+                inputs, labels = inputs.to(device), labels.to(device)
+                optimizer.zero_grad()
+                with torch.set_grad_enabled(phase == "train"):
+                    outputs = model(inputs)
+                    _, preds = torch.max(outputs, 1)
+                    loss = criterion(outputs, labels)
+                    if phase == "train":
+                        loss.backward()
+                        optimizer.step()
+                running_loss += loss.item() * inputs.size(0)
+                running_corrects += torch.sum(preds == labels.data)
+            if phase == "train":
+                scheduler.step()
+            epoch_acc = running_corrects.double() / dataset_sizes[phase]
+            if phase == "val" and epoch_acc > best_acc:
+                best_acc = epoch_acc
+                best_model_wts = copy.deepcopy(model.state_dict())
+    model.load_state_dict(best_model_wts)
+    return model
+"""
+
+FINETUNE = """
+def visualize_model(device, dataloaders, model, class_names, num_images=6):
+    raise SystemExit
+
+def finetune(device, dataloaders, dataset_sizes, class_names):
+    model_ft = models.resnet18(pretrained=True)
+    num_ftrs = model_ft.fc.in_features
+    model_ft.fc = nn.Linear(num_ftrs, 2)
+    model_ft = model_ft.to(device)
+    criterion = nn.CrossEntropyLoss()
+    optimizer_ft = optim.SGD(model_ft.parameters(), lr=0.001, momentum=0.9)
+    exp_lr_scheduler = lr_scheduler.StepLR(optimizer_ft, step_size=7, gamma=0.1)
+    model_ft = train_model(device, dataloaders, dataset_sizes, model_ft, criterion, optimizer_ft, exp_lr_scheduler)
+    visualize_model(device, dataloaders, model_ft, class_names)
+"""
+
+FREEZE = """
+def freeze(device, dataloaders, dataset_sizes, class_names):
+    model_conv = torchvision.models.resnet18(pretrained=True)
+    for param in model_conv.parameters():
+        param.requires_grad = False
+    model_conv.fc = nn.Linear(model_conv.fc.in_features, len(class_names))
+    model_conv = model_conv.to(device)
+    criterion = nn.CrossEntropyLoss()
+    optimizer_conv = optim.SGD(model_conv.fc.parameters(), lr=0.001, momentum=0.9)
+    exp_lr_scheduler = lr_scheduler.StepLR(optimizer_conv, step_size=7, gamma=0.1)
+    model_conv = train_model(device, dataloaders, dataset_sizes, model_conv, criterion, optimizer_conv,
+                             exp_lr_scheduler, num_epochs=25)
+    visualize_model(device, dataloaders, model_conv, class_names)
+"""
+
+OTHER_TRAIN = """
+import copy
+import torch
+from torch import nn, optim
+from torchvision.models import ResNet18_Weights, resnet18
+
+def train_model(device, dataloaders, dataset_sizes, model, criterion, optimizer, scheduler, num_epochs=25):
+    best = (-1, None)
+    for _ in range(num_epochs):
+        model.train(True)
+        for x, y in dataloaders["train"]:
+            model.zero_grad(set_to_none=True)
+            criterion(model(x), y).backward()
+            optimizer.step()
+        scheduler.step()
+        model.train(False)
+        hits = 0
+        with torch.inference_mode():
+            for x, y in dataloaders["val"]:
+                hits += (model(x).argmax(dim=1) == y).sum().item()
+        if hits / dataset_sizes["val"] > best[0]:
+            best = hits / dataset_sizes["val"], copy.deepcopy(model.state_dict())
+    if best[1]:
+        model.load_state_dict(best[1])
+    return model, best[0]
+
+def _start(classes):
+    network = resnet18(weights=ResNet18_Weights.DEFAULT)
+    inputs = network.fc.in_features
+    return network, inputs
+
+def finetune(device, dataloaders, dataset_sizes, class_names, num_epochs=10):
+    network, inputs = _start(class_names)
+    network.fc = nn.Sequential(nn.Linear(inputs, len(class_names)))
+    optimizer = optim.SGD([p for p in network.parameters()], lr=1e-3, momentum=0.9)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 7)
+    train_model(device, dataloaders, dataset_sizes, network, nn.CrossEntropyLoss(), optimizer, schedule, num_epochs=0)
+    criterion = nn.CrossEntropyLoss()
+    return train_model(device, dataloaders, dataset_sizes, network, criterion, optimizer, schedule, num_epochs)
+
+def freeze(device, dataloaders, dataset_sizes, class_names, num_epochs=10):
+    network, inputs = _start(class_names)
+    network.requires_grad_(False)
+    network.fc = nn.Linear(inputs, len(class_names))
+    optimizer = optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 7)
+    return train_model(device, dataloaders, dataset_sizes, network, nn.CrossEntropyLoss(), optimizer, schedule)
+"""
+
+ALL = TRAIN + FINETUNE + FREEZE
+GOOD = ({"transfer_learning.py": ALL}, {"code/my transfer.py": OTHER_TRAIN})
+
+# Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
+MISTAKES = (
+    ("train_model", ALL, "                optimizer.zero_grad()\n", "",
+     "gradients of the batch before are not set to zero"),
+    ("train_model", ALL, "                        optimizer.step()\n", "", "there is no step of the optimizer"),
+    ("train_model", ALL, "                model.eval()", "                pass", "validates in training mode"),
+    ("train_model", ALL, "                    if phase == \"train\":\n", "                    if True:\n",
+     "raises RuntimeError"),
+    ("train_model", ALL, "torch.set_grad_enabled(phase == \"train\")", "torch.enable_grad()",
+     "gradients are also computed during validation"),
+    ("train_model", ALL, "    model.load_state_dict(best_model_wts)\n", "", "returns the weights of the last epoch"),
+    ("train_model", ALL, "best_model_wts = copy.deepcopy(model.state_dict())\n    model",
+     "best_model_wts = model.state_dict()\n    model",
+     "returns the weights of the last epoch"),
+    ("train_model", ALL, "    return model\n\ndef vis", "\n\ndef vis", "does not return the network"),
+    ("train_model", ALL, "criterion(outputs, labels)", "criterion(outputs, 1 - labels)",
+     "the weights after an epoch are others"),
+    ("finetune", ALL, "num_ftrs, 2)", "num_ftrs, 1000)", "has 1000 outputs"),
+    ("finetune", ALL, "    model_ft.fc = nn.Linear(num_ftrs, 2)\n", "", "is not replaced by a new one"),
+    ("finetune", ALL, "optim.SGD(model_ft.parameters()", "optim.SGD(model_ft.fc.parameters()",
+     "only the last layer moves"),
+    ("finetune", ALL, "models.resnet18(pretrained=True)\n    num", "models.resnet18()\n    num",
+     "does not start from pretrained"),
+    ("freeze", ALL.replace("model_conv.fc.parameters()", "model_conv.parameters()"), "param.requires_grad = False",
+     "pass",
+     "the other layers move in a training step"),
+    ("freeze", ALL, "    model_conv.fc = nn.Linear(model_conv.fc.in_features, len(class_names))\n", "",
+     "not replaced by a new one"),
+)  # fmt: skip
