@@ -38,7 +38,7 @@ from hw_cnn.presets import Settings
 from hw_common.commands.cli import run_command
 from hw_common.training import determinism
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.timing import time_interleaved
+from hw_common.training.timing import Worker, time_interleaved
 
 PRECISIONS = ("fp32", "bf16")
 IMAGES = {8: 8192, 256: 60_000, 4096: 60_000}  # number of images per round, by batch size
@@ -120,43 +120,61 @@ def our_speech(device: torch.device, decoder: str) -> Callable[[str], None]:
     return partial(asr.our_training, build_model("sheet", decoder).to(device), batches)
 
 
-def compare(
-    title: str, baseline: Callable[[], Any], ours: Callable[[], Any], rounds: int, examples: tuple[int, int]
-) -> list[dict[str, Any]]:
-    """Times a straightforward loop and ours, alternately; `examples`: the numbers of examples in a call of each."""
-    seconds = harness.time_trainings(baseline, ours, PRECISIONS, rounds)
-    rows = []
-    for precision in PRECISIONS:
-        harness.print_ratio(title, seconds, "baseline", precision, examples)
-        ratios = [
-            slow / examples[0] * examples[1] / fast
-            for slow, fast in zip(seconds["baseline"], seconds[precision], strict=True)
-        ]
-        rate = examples[1] / statistics.median(seconds[precision])
-        rows.append({"what": title, "precision": precision, "ratio": statistics.median(ratios),
-                     "lowest": min(ratios), "highest": max(ratios), "examples_per_second": rate})  # fmt: skip
-        print(f"    {rate:.0f} a second", flush=True)
-    return rows
+def workload(of: Callable[..., Any], device: torch.device) -> Callable[..., None]:
+    """Returns a function that runs the workload of the given arguments, after making it at the first call."""
+    made: dict[tuple[Any, ...], Callable[..., None]] = {}
+
+    def call(arguments: tuple[Any, ...], *precision: str) -> None:
+        if arguments not in made:
+            made[arguments] = of(device, *arguments)
+        made[arguments](*precision)
+
+    return call
 
 
-def measure_speed(device: torch.device, rounds: int, most_images: int) -> list[dict[str, Any]]:
-    rows = []
-    for batch_size, count in IMAGES.items():
-        count = min(count, most_images)
-        baseline = partial(straightforward_images, device, batch_size, count)
-        ours = partial(our_images, device, batch_size, count)
-        rows += compare(f"images, batch {batch_size}", baseline, ours, rounds, (count, count))
-    for kind in caption.FAST:
-        baseline, ours = partial(straightforward_captions, device, kind, 64), partial(our_captions, device, kind, 64)
-        rows += compare(f"captions, {kind}, batch 64", baseline, ours, rounds, (caption.CAPTIONS, caption.CAPTIONS))
-    for decoder in ("lstm", "transformer"):
-        baseline, ours = partial(straightforward_speech, device, decoder), partial(our_speech, device, decoder)
-        title = f"speech of LJSpeech's lengths, {decoder}"
-        rows += compare(title, baseline, ours, rounds, (asr.BATCH, 3 * asr.BATCH))
-    return rows
+def straightforward(device: torch.device, what: str, *arguments: Any) -> Callable[[], None]:
+    """The straightforward loop of one workload."""
+    makers = {"images": straightforward_images, "captions": straightforward_captions, "speech": straightforward_speech}
+    return makers[what](device, *arguments)
 
 
-def measure_attention(device: torch.device, rounds: int) -> list[dict[str, Any]]:
+def ours(device: torch.device, what: str, *arguments: Any) -> Callable[[str], None]:
+    """Our loop of one workload; the function takes the precision."""
+    makers = {"images": our_images, "captions": our_captions, "speech": our_speech}
+    return makers[what](device, *arguments)
+
+
+def measure_speed(device: torch.device, rounds: int, most_images: int) -> Iterator[dict[str, Any]]:
+    """Times each workload and yields its rows; both loops keep their process for all workloads."""
+    sizes = {size: min(count, most_images) for size, count in IMAGES.items()}
+    clips = asr.BATCH, 3 * asr.BATCH  # in a call of each loop
+    cases: list[tuple[str, tuple[Any, ...], tuple[int, int]]] = [
+        *((f"images, batch {size}", ("images", size, n), (n, n)) for size, n in sizes.items()),
+        *((f"captions, {kind}, batch 64", ("captions", kind, 64), (caption.CAPTIONS,) * 2) for kind in caption.FAST),
+        *((f"speech of LJSpeech's lengths, {kind}", ("speech", kind), clips) for kind in ("lstm", "transformer")),
+    ]
+    with Worker(workload, straightforward, device) as slow, Worker(workload, ours, device) as fast:
+        for title, arguments, examples in cases:
+            calls = {"baseline": partial(slow, arguments)}
+            calls |= {precision: partial(fast, arguments, precision) for precision in PRECISIONS}
+            seconds = time_interleaved(calls, rounds, warm_up=1)
+            for precision in PRECISIONS:
+                harness.print_ratio(title, seconds, "baseline", precision, examples)
+                yield speed_row(title, precision, seconds, examples)
+
+
+def speed_row(title: str, precision: str, seconds: harness.Seconds, examples: tuple[int, int]) -> dict[str, Any]:
+    """The numbers of one workload: the ratio per example and our examples per second."""
+    pairs = zip(seconds["baseline"], seconds[precision], strict=True)
+    ratios = sorted(slow / examples[0] * examples[1] / fast for slow, fast in pairs)
+    return {
+        "what": title, "precision": precision, "ratio": statistics.median(ratios), "low": ratios[0], "high": ratios[-1],
+        "examples_per_second": examples[1] / statistics.median(seconds[precision]),
+        "baseline_examples_per_second": examples[0] / statistics.median(seconds["baseline"]),
+    }  # fmt: skip
+
+
+def measure_attention(device: torch.device, rounds: int) -> Iterator[dict[str, Any]]:
     """Times attention over POSITIONS positions and measures its memory."""
     torch.manual_seed(0)
     Q, K, V = (torch.randn(POSITIONS, D, device=device) * D**-0.25 for _ in range(3))
@@ -165,7 +183,6 @@ def measure_attention(device: torch.device, rounds: int) -> list[dict[str, Any]]
         "linear, plain": TaylorLinearAttention(D, TERMS),
         "linear, fast": FastTaylorLinearAttention(D, TERMS),
     }
-    rows: list[dict[str, Any]] = []
     for name, attention in attentions.items():
         attention.to(device)
         torch.cuda.empty_cache()
@@ -183,13 +200,7 @@ def measure_attention(device: torch.device, rounds: int) -> list[dict[str, Any]]
             continue
         gigabytes = torch.cuda.max_memory_allocated() / 1e9
         print(f"attention over {POSITIONS} positions, {name}: {1000 * seconds:.3g} ms, {gigabytes:.2f} GB", flush=True)
-        rows.append({"what": f"attention, {name}", "milliseconds": 1000 * seconds, "gigabytes": gigabytes})
-    return rows
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        print(f"{'ok ' if row['holds'] else 'NO '} {row['check']:16} {row['asked']}: {row['found']}", flush=True)
+        yield {"what": f"attention, {name}", "milliseconds": 1000 * seconds, "gigabytes": gigabytes}
 
 
 def main() -> None:
@@ -197,7 +208,6 @@ def main() -> None:
     parts = ("checks", "speed", "attention")
     flags.add_argument("--part", nargs="+", choices=parts, default=parts)
     flags.add_argument("--rounds", type=int, default=3)
-    flags.add_argument("--jobs", type=int, default=8, help="number of training runs of the checks at a time")
     flags.add_argument("--images", type=int, default=60_000, help="largest number of images per round")
     flags.add_argument("--out", type=Path, default=Path("results/gpu"))
     arguments = flags.parse_args()
@@ -207,20 +217,21 @@ def main() -> None:
     results: dict[str, Any] = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
     print(f"{results['device']}, torch {results['torch']}, {os.cpu_count()} CPU cores")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    measure: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "checks": partial(gpu_checks.run_all, arguments.out / "runs", arguments.jobs),
+    measure: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "checks": partial(gpu_checks.run_all, arguments.out / "runs"),
         "speed": partial(measure_speed, device, arguments.rounds, arguments.images),
         "attention": partial(measure_attention, device, arguments.rounds),
     }
     started = time.perf_counter()
     for part in arguments.part:
-        results[part] = measure[part]()
-        (arguments.out / "gpu.json").write_text(json.dumps(results, indent=2))
+        results[part] = []
+        for row in measure[part]():
+            results[part].append(row)
+            (arguments.out / "gpu.json").write_text(json.dumps(results, indent=2))
+            if part == "checks":
+                print(f"{'ok' if row['holds'] else 'NO'}  {row['check']:16} {row['asked']}: {row['found']}", flush=True)
         print(f"-- {part} ended {time.perf_counter() - started:.0f} s after the start", flush=True)
-    checks = results.get("checks", [])
-    for row in checks:
-        print(f"{'ok' if row['holds'] else 'NO'}  {row['check']:16} {row['asked']}: {row['found']}")
-    if not all(row["holds"] for row in checks):
+    if not all(row["holds"] for row in results.get("checks", [])):
         raise SystemExit(1)
 
 

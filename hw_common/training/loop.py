@@ -26,7 +26,7 @@ from hw_common.training.progress import Progress, progress_bar, tensorboard_writ
 from hw_common.training.progress import Row as Row
 from hw_common.training.saving import StateWriter
 from hw_common.training.signals import StopNow, StopSignals
-from hw_common.training.updates import NotFiniteError, Updater
+from hw_common.training.updates import Updater, read_together
 
 # Takes the model and a batch; returns the mean loss over the examples, the number of examples, and the sums over the
 # examples of further metrics. Metrics are reported as `training_<name>`: the epoch's sum divided by its examples.
@@ -153,18 +153,19 @@ class _Trainer:
         """Takes one optimizer step; returns whether to stop after it, and whether to save. All processes agree."""
         with autocast(self.device, self.precision):
             loss, count, sums = self.training.loss_function(self.parallel, batch)
-        amounts: Amounts = {"examples": count, "loss": loss.item() * count, **sums}
-        scaled, amounts, stop, save = self._agree(loss, amounts)
-        if not math.isfinite(float(amounts["loss"])):
-            raise self._not_finite("loss")
+        # On a GPU, reading a number waits until all kernels have ended, so numbers are read together and late.
+        summed_loss = loss.item() * count if self.device.type == "cpu" else loss.detach().double() * count
+        scaled, amounts, stop, save = self._agree(loss, {"examples": count, "loss": summed_loss, **sums})
         self.updater.clear_gradients()
         scaled.backward()
-        try:
-            self.updater.update()
-        except NotFiniteError:
-            raise self._not_finite("gradient") from None
-        for name, amount in amounts.items():
-            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(amount)
+        size, *totals = read_together([self.updater.gradient_size(), *amounts.values()])
+        for name, total in zip(amounts, totals, strict=True):
+            if not math.isfinite(total):
+                raise self._not_finite("loss")
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + total
+        if not math.isfinite(size):
+            raise self._not_finite("gradient")
+        self.updater.update()
         return stop or (distributed.world_size() == 1 and self.signals.received is not None), save
 
     def _agree(self, loss: Tensor, amounts: Amounts) -> tuple[Tensor, Amounts, bool, bool]:
@@ -180,7 +181,7 @@ class _Trainer:
         """
         if distributed.world_size() == 1:
             return loss, amounts, False, self.writer.is_due()
-        own = [float(amount) * distributed.weight() for amount in amounts.values()]
+        own = [amount * distributed.weight() for amount in read_together(list(amounts.values()))]
         *totals, stops, saves = self._sum_over_processes([*own, self._stop_vote(), float(self.writer.is_due())])
         scale = own[0] * distributed.world_size() / totals[0]
         return loss * scale, dict(zip(amounts, totals, strict=True)), stops > 0, saves > 0

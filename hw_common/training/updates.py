@@ -5,11 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
-
-
-class NotFiniteError(ArithmeticError):
-    """A gradient is not finite."""
+from torch import Tensor, nn
 
 
 class Updater:
@@ -41,30 +37,27 @@ class Updater:
         for parameter in self.parameters:  # faster than zero_grad(), which also calls the profiler
             parameter.grad = None
 
-    def update(self) -> None:
-        """Takes one step with the current gradients.
+    def gradient_size(self) -> Tensor:
+        """A number that is finite only if all gradients are; clips the norm of the gradients, if asked for."""
+        if self.clip_norm is not None:
+            return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if gradients[0].is_cuda:  # a few kernels for all gradients together
+            return torch.stack(torch._foreach_norm(gradients, math.inf)).sum()
+        with torch.no_grad():  # a sum is finite only if all its terms are, and takes half the time of a norm
+            return torch.stack([gradient.sum() for gradient in gradients]).sum()
 
-        Raises:
-            NotFiniteError: a gradient is not finite; the weights are unchanged.
-        """
+    def update(self) -> None:
+        """Takes one step with the current gradients."""
         with torch.no_grad():
-            self._check_and_clip()
+            if self.clip_value is not None:
+                nn.utils.clip_grad_value_(self.parameters, self.clip_value)
             if self._is_plain_sgd:
                 self._subtract_gradients()
             else:
                 self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
-
-    def _check_and_clip(self) -> None:
-        if self.clip_norm is not None:
-            size = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        else:  # a sum is finite only if all its terms are, and takes half the time of a norm
-            size = torch.stack([p.grad.sum() for p in self.parameters if p.grad is not None]).sum()
-        if not math.isfinite(size.item()):
-            raise NotFiniteError
-        if self.clip_value is not None:
-            nn.utils.clip_grad_value_(self.parameters, self.clip_value)
 
     def _subtract_gradients(self) -> None:
         """Does what `optimizer.step()` does for plain SGD, with the same bits, but without its bookkeeping."""
@@ -83,3 +76,12 @@ def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
     changes = ("momentum", "dampening", "weight_decay", "nesterov", "maximize", "differentiable")
     groups = optimizer.param_groups
     return type(optimizer) is torch.optim.SGD and len(groups) == 1 and not any(groups[0][name] for name in changes)
+
+
+def read_together(values: Sequence[Tensor | float]) -> list[float]:
+    """Returns `values` as floats, and waits at most once for the GPU."""
+    on_gpu = [value.double() for value in values if isinstance(value, Tensor) and value.is_cuda]
+    if not on_gpu:
+        return [float(value) for value in values]
+    numbers = iter(torch.stack(on_gpu).tolist())
+    return [next(numbers) if isinstance(value, Tensor) and value.is_cuda else float(value) for value in values]
