@@ -277,9 +277,9 @@ def _members() -> Mapping[str, bytes]:
     return transfer_files.members(small)
 
 
-def _tar(members: Mapping[str, bytes]) -> bytes:
+def _tar(members: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
+    with tarfile.open(fileobj=content, mode="w", format=form) as archive:
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -295,13 +295,33 @@ def _zip(members: Mapping[str, bytes], compression: int) -> bytes:
     return content.getvalue()
 
 
+def _with_header_checksums(content: bytes) -> bytes:
+    """A tar archive with right checksums in its headers, so that the damage reaches more of the reader."""
+    data = bytearray(content)
+    for start in range(0, len(data) - 511, 512):
+        if data[start + 257 : start + 262] == b"ustar":
+            data[start + 148 : start + 156] = b" " * 8
+            data[start + 148 : start + 156] = f"{sum(data[start : start + 512]):06o}\0 ".encode()
+    return bytes(data)
+
+
+def _gzipped_with_checksums(content: bytes) -> bytes:
+    return gzip.compress(_with_header_checksums(content))
+
+
 def _archives() -> list[Seed]:
     pictures = {f"hymenoptera_data/{name}": content for name, content in _members().items()}
+    long_names = {name.replace(".png", f"é{'x' * 120}.png"): content for name, content in pictures.items()}
     captioned = {"x/dataset.json": json.dumps(caption_files.description()).encode(),
                  **{f"x/images/{n}.tif": caption_files.picture(n) for n in range(6)}}  # fmt: skip
     return [
         *(Seed("classes.zip", _zip(pictures, kind)) for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)),
         Seed("classes.tar", _tar(pictures)),
+        Seed("classes.tar", _tar(long_names, tarfile.PAX_FORMAT), _with_header_checksums),
+        Seed("classes.tar", _tar(long_names, tarfile.GNU_FORMAT), _with_header_checksums),
+        Seed("classes.tar.gz", _tar(pictures), _gzipped_with_checksums),
+        Seed("captions.tar", _tar(captioned), _with_header_checksums),
+        Seed("captions.tar.gz", _tar(captioned), _gzipped_with_checksums),
         Seed("classes.tar.gz", _tar(pictures), gzip.compress),
         Seed("classes.tar.gz", gzip.compress(_tar(pictures))),
         Seed("captions.tar", _tar(captioned)),

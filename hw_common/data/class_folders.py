@@ -218,6 +218,6 @@ def _tar_members(path: Path) -> list[ImageFile]:
                 _check_size(path, total)
                 if member.isfile() and (file := archive.extractfile(member)) is not None:
                     members.append(ImageFile(member.name, file.read()))
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error) as error:
         raise UserError(f"{path} is damaged or not a tar archive: {error}") from error
     return members

@@ -32,7 +32,10 @@ _PACKED: tuple[tuple[_Open, bytes], ...] = (  # each compression with the first 
     (lambda path: cast(IO[bytes], bz2.open(path)), b"BZh"),
     (lambda path: cast(IO[bytes], lzma.open(path)), b"\xfd7zXZ\x00"),
 )
-_DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError, zlib.error, lzma.LZMAError)
+_DAMAGED = (
+    *(tarfile.TarError, OSError, ValueError, EOFError, MemoryError, OverflowError, RecursionError),
+    *(zlib.error, lzma.LZMAError),
+)
 
 
 def label_of(path: Path) -> str:

@@ -219,7 +219,7 @@ def unpack(archive: Path, member: str) -> Path:
                 pass
         if not target.is_dir():  # another process may have been faster
             (Path(folder) / member).rename(target)
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
         raise UserError(f"cannot unpack {member} from {archive}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -171,6 +171,15 @@ def test_sizes_below_zero_end_the_reading(tmp_path, packed):
         file_finder(tmp_path / "x.tar", ())
 
 
+def test_a_size_beyond_all_file_positions_is_damage(tmp_path):
+    first, second = tarfile.TarInfo("a"), tarfile.TarInfo("b")
+    second.size = 2**63 - 1
+    content = b"".join(member.tobuf(tarfile.GNU_FORMAT) for member in (first, second)) + bytes(1024)
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match="x.tar.gz is damaged or not a tar archive"):
+        file_finder(tmp_path / "x.tar.gz", ())
+
+
 def test_files_that_are_too_large(folder, monkeypatch):
     monkeypatch.setattr(dataset_files, "LARGEST_FILE", 999)
     for path in (folder, pack(folder)):
