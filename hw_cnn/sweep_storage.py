@@ -78,9 +78,9 @@ def _database(address: str) -> URL:
     try:
         url.get_dialect().import_dbapi()
     except ImportError as error:
-        raise UserError(
-            f"--storage {without_password(address)} needs a driver that is not installed: pip install {package}"
-        ) from error
+        shown, other = without_password(address), f" (or write {kind}://… for the usual driver)" if driver else ""
+        install = f"pip install {driver or package}{other}"
+        raise UserError(f"--storage {shown} needs a driver that is not installed: {install}") from error
     return url
 
 

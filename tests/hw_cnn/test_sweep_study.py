@@ -184,7 +184,7 @@ def test_heartbeats_go_on_while_the_database_does_not_answer(tmp_path, monkeypat
         ("postgres://u@127.0.0.1:1/x", "cannot open the storage postgres://u@127.0.0.1:1/x: .*refused"),
         ("mysql://u:secret@127.0.0.1:1/x", r"cannot open the storage mysql://u:\*\*\*@127.0.0.1:1/x: .*refused"),
         ("mariadb://u@127.0.0.1:1/x", "cannot open the storage mariadb://.*refused"),
-        ("postgresql+pg8000://u:p@h/x", r"needs a driver that is not installed: pip install 'psycopg\[binary\]'"),
+        ("postgresql+pg8000://u:p@h/x", r"driver that is not installed: pip install pg8000 \(or write postgresql://…"),
         ("postgresql://u@h:port/x", "cannot open the storage"),
         ("no/such/folder/journal", "cannot open the storage no/such/folder/journal: .*No such file"),
         ("damaged", "cannot open the storage damaged: "),
