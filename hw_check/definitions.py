@@ -1,12 +1,12 @@
-"""Reads notebooks and scripts without their trainings: imports, classes, functions and simple values alone."""
+"""Reads only the definitions in notebooks and scripts: imports, classes, functions and simple values."""
 
 import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-_HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions may give a value its name
-_NOT_HARMLESS = {"load", "hub", "save"}  # functions and modules of theirs that read or write files
+_HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions a definition may call
+_NOT_HARMLESS = {"load", "hub", "save"}  # but not these, which read or write files
 _BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "min", "max", "sum", "round", "str"}
 
 

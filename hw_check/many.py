@@ -24,8 +24,8 @@ _sandbox: Sandbox | None = None  # one per process, for all students that this p
 def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, jobs: int) -> int:
     """Grades every student in `folder`; writes a JSON file and a page for each student, and grades.csv.
 
-    A student has handed in a folder or, for sheets whose classes may be anywhere, a single file. Whoever has the same
-    files, seed and time limit as in an earlier run is not graded again.
+    A student has handed in a folder or, for sheets whose classes may be anywhere, a single file. A student with the
+    same files, seed and time limit as in an earlier run is not graded again.
 
     Returns the exit status: 0 if all students are graded, 1 if the check itself failed for some of them.
 

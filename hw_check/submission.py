@@ -11,7 +11,7 @@ from hw_common.data.file_names import is_junk
 from hw_common.runs.errors import UserError
 
 _LARGEST_FILE, _LARGEST_NOTEBOOK, _LARGEST_COPY, _MOST_FILES = 2**20, 2**24, 2**25, 1000  # bytes, except the last
-SUFFIXES = (".py", ".ipynb")  # of the files in which classes are looked for
+SUFFIXES = (".py", ".ipynb")  # suffixes of files that may hold the classes
 _LEFT_OUT = {"node_modules", "venv", "env"}
 
 
@@ -50,7 +50,7 @@ def find(folder: Path, names: Sequence[str], anywhere: bool = False) -> Path:
     Args:
         folder: what a student has handed in, or a single file of it.
         names: names of the course's files.
-        anywhere: whether the classes may also be in other files; then it is `folder` itself.
+        anywhere: whether the classes may also be in other files; then the result is `folder` itself.
 
     Raises:
         UserError: `folder` does not exist, or holds none of the files.

@@ -15,7 +15,7 @@ from hw_check.rows import Row, printable
 from hw_check.sandbox import Job, Outcome, Sandbox, explain
 
 TORCH = ("numpy", "torch", "torch._dynamo", "torchvision")
-"""What the sandbox imports once. Optimizers need torch._dynamo, and many students import torchvision."""
+"""Packages that the sandbox imports once. Optimizers need torch._dynamo, and many students import torchvision."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def grade_checks(
     for check in checks:
         missing = Row(check.name, check.file, check.question, 0, check.points, "missing")
         sought = check.seeks or check.name
-        hint = f"no file defines {sought}; --class {sought}=FILE.py:NAME says where it is under another name"
+        hint = f"no file defines {sought}; if it has another name, use --class {sought}=FILE.py:NAME"
         row = rows.get(check.name, dataclasses.replace(missing, hint=hint))
         if check.points or row.status != "missing":
             yield row
@@ -97,7 +97,7 @@ def _run(path: Path, jobs: Sequence[Job], seconds: float, sandbox: Sandbox) -> t
     if others or not failure.startswith("importing the file ") or not reduce_to_definitions(path):
         return outcomes, []
     return sandbox.run_file(path, jobs, seconds), [
-        f"tested without what is outside of classes and functions: {failure}"
+        f"tested without the code outside of classes and functions: {failure}"
     ]
 
 
@@ -123,7 +123,7 @@ def _place(
     sought = next((name for name in (sought, *check.also) if name in defined), sought)
     paths = defined.get(sought, ())
     best = next((path for path in paths if path.name == check.file), paths[0] if paths else None)
-    # A file with the right name that cannot be read says more about itself when it is loaded.
+    # A file with the right name that cannot be parsed is chosen, too, because loading it reports the error.
     return best or next(iter(sorted(folder.rglob(check.file))), None), sought
 
 

@@ -1,4 +1,4 @@
-"""Networks of convolutions and affine layers for classes: what a sheet asks for, and outputs of typical mistakes."""
+"""Classifiers of convolutions and affine layers: what a sheet asks for, and the outputs of typical mistakes."""
 
 import dataclasses
 import itertools
@@ -90,7 +90,7 @@ class Classifier:
     forms: Callable[[ndarray], list[list[Any]]]  # the forms of the images that the student's forward may take
     dropout: int | None = None  # index of the affine layer whose input goes through dropout; None: there is no dropout
     other_plans: tuple[tuple[str, Plan], ...] = ()  # other networks that are right, with a remark each
-    arguments: tuple[Any, ...] = ()  # arguments of a class that has other names for them
+    arguments: tuple[Any, ...] = ()  # arguments by position, for a class that names them otherwise
 
 
 def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
@@ -162,7 +162,7 @@ def _judge_outputs(what: Classifier, answer: Answer, images: Tensor) -> Finding:
             return Finding("two runs in eval mode differ: dropout is active there, too")
         mistake = explained(first, right, _wrong_outputs(what, layers, images))
     if not mistake and right is None and not _fits(what, layers, images, first):
-        return Finding("not compared with ours, because its layers are others")
+        return Finding("not compared with ours, because its layers differ")
     return Finding(mistake)
 
 

@@ -20,7 +20,7 @@ def train_batch(rng: Generator) -> list[Probe]:
     batches = [[rng.normal(size=(6, 4)).astype(np.float32), rng.integers(0, 3, 6)] for _ in range(2)]
     right, losses = _trained(weights, batches)
     guesses = {
-        "the gradients of the batch before are not set to zero": _trained(weights, batches, keeps=True)[0],
+        "the gradients of the previous batch are not set to zero": _trained(weights, batches, keeps=True)[0],
         "the parameters do not change: there is no step of the optimizer": weights,
     }
 

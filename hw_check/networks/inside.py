@@ -37,7 +37,7 @@ def remote_module(name: str, functions: Mapping[str, Any], call: Any) -> types.M
 
 
 def prepare() -> None:
-    """Lets files be loaded that import what is not installed or was not handed in, such as the course's utils.py.
+    """Makes files loadable that import missing modules, such as the course's utils.py.
 
     Code for GPUs runs on the CPU.
     """
@@ -46,7 +46,7 @@ def prepare() -> None:
 
 
 class _OnCPU(TorchFunctionMode):
-    """Runs on the CPU whatever asks for a GPU."""
+    """Runs on the CPU everything that asks for a GPU."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.cuda:
@@ -98,7 +98,7 @@ class _Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
     def _imported_by_the_student(self) -> bool:
-        """Whether a file in the student's folder runs the import; torch does without what is not installed."""
+        """Whether a file in the student's folder runs the import; torch itself copes with missing modules."""
         frame = sys._getframe(2)
         while frame is not None and "importlib" in frame.f_code.co_filename:
             frame = frame.f_back  # type: ignore[assignment]

@@ -236,7 +236,7 @@ def _grade(
 SHEET = Sheet(
     name="ist-2021-22-hw2",
     files=("hw2-q2.py", "decoder.py", "decoder_with_attention.py"),
-    elsewhere="a person reads Q1, Q2.1 and Q2.3, and grades the trainings and figures of Q2.2 and Q3",
+    elsewhere="a person reads Q1, Q2.1 and Q2.3, and grades the training and the figures of Q2.2 and Q3",
     runner="hw_check.networks.inside",
     grade=_grade,
     preload=TORCH,

@@ -64,7 +64,7 @@ _SHARED = ("embedding", "embedding_norm", "lstm", "positions")
 
 
 class _Variant:
-    """One of the networks that are right: with or without outer norms, biases of the projections, layers of the LSTM.
+    """A correct network. Correct networks differ in outer norms, biases of the projections and layers of the LSTM.
 
     The sheet has an outer norm in each sub-block and projections without biases; the notebook has no outer norms, and
     no bias for the keys. A bias for the keys does not change the output, because the softmax cancels it.
@@ -94,7 +94,7 @@ def _variants(kind: type[TextDecoder]) -> Iterator[_Variant]:
 
 
 def _orders(model: TextDecoder) -> Iterator[tuple[str, ...]]:
-    """The orders in which the parts may have been made; the notebook's comes first."""
+    """The orders in which a student may have created the parts; the notebook's comes first."""
     parts = [name for name in ("self_attention", "cross_attention", "norm", "classifier") if hasattr(model, name)]
     for order in itertools.permutations(parts):
         yield (*_SHARED, *order)
@@ -344,7 +344,7 @@ def _grade(
 SHEET = Sheet(
     name="ist-2023-24-hw2",
     files=("hw2-q2.py", "hw2-q3.py"),
-    elsewhere="a person reads Q1, Q2.3, Q3.3 and Q3.4, and grades the trainings and figures of Q2 and Q3",
+    elsewhere="a person reads Q1, Q2.3, Q3.3 and Q3.4, and grades the training and the figures of Q2 and Q3",
     runner="hw_check.networks.observe",
     grade=_grade,
     preload=TORCH,

@@ -18,7 +18,7 @@ _TOLERANCE = 1e-4  # relative to the largest number; the outputs are in single p
 
 
 def draw_weights(model: nn.Module, rng: Generator) -> dict[str, ndarray]:
-    """Random parameters for `model`, which it gets as well."""
+    """Draws random parameters, copies them into `model` and returns them."""
     weights = {}
     for name, parameter in model.named_parameters():
         scale = max(parameter[0].numel(), 1) ** -0.5 if parameter.ndim > 1 else 0.3

@@ -1,4 +1,4 @@
-"""What the checker makes of a network that was observed: its layers, and networks of ours with the same weights."""
+"""Interprets what was observed of a network: its layers, and networks of ours with the same weights."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ class Weight:
 
     @property
     def kind(self) -> tuple[bool, tuple[int, ...]]:
-        """What must be alike in our parameter that gets these numbers."""
+        """The properties that our parameter must share to get these numbers."""
         return self.of_norm, tuple(self.numbers.shape)
 
 
@@ -100,7 +100,7 @@ def fitted(model: nn.Module, weights: Sequence[Weight], order: Sequence[str] = (
 
 
 def explained(value: Any, right: Tensor | None, guesses: Iterator[tuple[str, Tensor]]) -> str:
-    """The mistake in an output, empty if it is right; `right` is None if nothing is right with these layers."""
+    """The mistake in an output, empty if it is right; `right` is None if no output is right with these layers."""
     if right is not None and same(value, right):
         return ""
     if not isinstance(value, ndarray):
@@ -123,5 +123,5 @@ def gradients(answer: Answer) -> Finding:
 
 
 def judged(judge: Callable[[Answer], str]) -> Callable[[Answer], Finding]:
-    """Makes findings of texts."""
+    """Turns a judge that returns the mistake as text into one that returns a finding."""
     return lambda answer: Finding(judge(answer))

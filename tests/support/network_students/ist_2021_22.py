@@ -203,7 +203,7 @@ MISTAKES = (
     ("CNN", CNN, "nn.Linear(600, 120)", "nn.Linear(600, 128)", "second affine transformation needs weights of shape"),
     ("CNN", CNN, "F.log_softmax(x, dim=1)", "F.log_softmax(F.relu(x), dim=1)", "a ReLU stands before the output"),
     ("CNN", CNN, "x = F.relu(self.fc1(x))", "x = F.relu(self.fc1(x.detach()))", "gets no gradient"),
-    ("train_batch", CNN, "    optimizer.zero_grad()\n", "", "gradients of the batch before are not set to zero"),
+    ("train_batch", CNN, "    optimizer.zero_grad()\n", "", "gradients of the previous batch are not set to zero"),
     ("train_batch", CNN, "    optimizer.step()\n", "", "there is no step of the optimizer"),
     ("train_batch", CNN, "return loss.item()", "return None", "does not return the loss"),
     ("Decoder", DECODER, "self.fc(self.dropout(h))", "self.fc(h)", "dropout has no effect"),
