@@ -126,6 +126,43 @@ def _music(random: np.random.Generator, count: int) -> np.ndarray:
     return sum((_melody(random, count) for _ in range(3)), 0.5 * _bursts(random, count))
 
 
+def _vibrato(random: np.random.Generator, count: int) -> np.ndarray:
+    def note() -> np.ndarray:
+        length = int(RATE * random.uniform(0.2, 0.6))
+        swing = 1 + random.uniform(0.005, 0.06) * _wave(random, length, random.uniform(4, 8))
+        phase = 2 * np.pi * np.cumsum(random.uniform(100, 900) * swing) / RATE
+        return _fade(sum((np.sin(i * phase) / i for i in range(1, random.integers(2, 8))), np.zeros(length)), 0.03)
+
+    return _repeated(random, count, note, 0)
+
+
+def _strums(random: np.random.Generator, count: int) -> np.ndarray:
+    def strum() -> np.ndarray:
+        length, lowest = int(RATE * random.uniform(0.2, 0.8)), random.choice([110, 147, 165, 196, 220])
+        strings = [
+            _wave(random, length, lowest * 2 ** (step / 12) * i) / i for step in (0, 4, 7, 12) for i in range(1, 8)
+        ]
+        return _fade(sum(strings, np.zeros(length)) * np.exp(-4 * np.arange(length) / RATE), 0.002)
+
+    return _repeated(random, count, strum, 0)
+
+
+def _drums(random: np.random.Generator, count: int) -> np.ndarray:
+    length, beats = int(RATE * random.uniform(0.12, 0.3)), iter(range(10**6))
+    seconds = np.arange(length) / RATE
+
+    def beat() -> np.ndarray:
+        drum = [
+            np.sin(2 * np.pi * np.cumsum(120 * np.exp(-20 * seconds) + 45) / RATE) * np.exp(-12 * seconds),
+            np.zeros(length),
+            0.7 * random.standard_normal(length) * np.exp(-18 * seconds),
+            np.zeros(length),
+        ][next(beats) % 4]
+        return drum + 0.3 * np.diff(random.standard_normal(length + 1)) * np.exp(-60 * seconds)
+
+    return _repeated(random, count, beat, 0)
+
+
 def _sweep(random: np.random.Generator, count: int) -> np.ndarray:
     hertz = np.geomspace(_between(random, 80, 5000), _between(random, 80, 5000), count)
     return np.sin(2 * np.pi * np.cumsum(hertz) / RATE)
@@ -158,6 +195,9 @@ FURTHER: Mapping[str, Sound] = MappingProxyType(
         "dialled digits": _dialled,
         "melodies": _melody,
         "music": _music,
+        "vibrato": _vibrato,
+        "strums": _strums,
+        "drums": _drums,
         "sweeps": _sweep,
         "sirens": _siren,
     }
