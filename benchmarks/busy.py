@@ -8,6 +8,7 @@ processes, training takes 1.5 times as long on one thread and twice as long on t
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,10 +60,28 @@ def measure(batch_size: int, count: int, title: str, rounds: int, **goal: float)
     harness.print_ratio(title, seconds, "busy", "quiet", **goal)
 
 
+def compare_spinning(count: int, rounds: int) -> None:
+    """On a quiet machine, training must not get slower because waiting threads soon sleep."""
+    torch.set_num_threads(count)
+    limit = os.environ["GOMP_SPINCOUNT"]
+    with contextlib.ExitStack() as stack:
+        workers = {"limited": stack.enter_context(Worker(our_trainer, 64, IMAGES))}
+        workers["limited"]("fp32")  # starts the process
+        del os.environ["GOMP_SPINCOUNT"]
+        workers["unlimited"] = stack.enter_context(Worker(our_trainer, 64, IMAGES))
+        workers["unlimited"]("fp32")
+        os.environ["GOMP_SPINCOUNT"] = limit
+        calls = {name: partial(worker, "fp32") for name, worker in workers.items()}
+        seconds = time_interleaved(calls, rounds, warm_up=1)
+    title = "training FashionCNN, batch 64, quiet, spinning of waiting threads"
+    harness.print_ratio(title, seconds, "limited", "unlimited", at_most=1.05)
+
+
 def main() -> None:
     flags = harness.parser(__doc__, rounds=5)
     flags.add_argument("--batch_size", nargs="+", type=int, default=[8, 64])
     arguments = harness.parse(flags)
+    compare_spinning(arguments.threads, arguments.rounds)
     for batch_size in arguments.batch_size:
         chosen = default_threads(batch_size, arguments.threads)
         measure(batch_size, chosen, "default number of threads", arguments.rounds, at_most=2)

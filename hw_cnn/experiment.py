@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hw_cnn import data
 from hw_cnn.data import ImageData, Split
+from hw_cnn.fast_models import FastCifarCNN, FastFashionCNN, FastOctCNN
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, SheetCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import HOMEWORK, NETWORKS, Network, Settings
 from hw_common.runs import figures
@@ -24,13 +25,14 @@ _SUBSET = "test_accuracy_course_subset"
 
 def build_model(settings: Settings, classes: int) -> SheetCNN:
     """Builds the network of `settings`, with `classes` outputs."""
+    fast = settings.kernels == "fast"
     model: SheetCNN
     if settings.network == "fashion":
-        model = FashionCNN(settings.dropout, classes)
+        model = (FastFashionCNN if fast else FashionCNN)(settings.dropout, classes)
     elif settings.network == "oct":
-        model = OctCNN(settings.dropout, settings.no_maxpool, classes)
+        model = (FastOctCNN if fast else OctCNN)(settings.dropout, settings.no_maxpool, classes)
     else:
-        model = CifarCNN(settings.padding or 0, classes)
+        model = (FastCifarCNN if fast else CifarCNN)(settings.padding or 0, classes)
     return nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
 
 

@@ -1,7 +1,7 @@
 """Finished runs, opened again for predictions, explanations and comparisons."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ def open_finished(folder: Path) -> Finished:
     if not isinstance(classes, list) or not 2 <= len(classes) <= 10_000:
         raise UserError(f"{folder} is damaged: its summary.json lists no classes")
     settings = Settings.from_arguments(trained.arguments)
-    model = trained.load(build_model(settings, len(classes)), weights_metadata(settings))
+    plain = replace(settings, kernels="plain")  # explanations need the layers in the sheet's order
+    model = trained.load(build_model(plain, len(classes)), weights_metadata(settings))
     network = NETWORKS[settings.network]
     return Finished(trained.run, settings, trained.arguments.data_dir, network, model, tuple(map(str, classes)))

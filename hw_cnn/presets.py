@@ -27,6 +27,7 @@ class Settings:
     schedule: str  # "constant", or "cosine" for a learning rate that warms up and falls to 0
     augment: bool  # whether to flip images at random and shift them by up to two pixels
     precision: str  # "fp32", or "bf16" for automatic mixed precision
+    kernels: str  # "plain" for the networks of `models.py`, "fast" for the same bits faster
     seed: int  # random seed
 
     @classmethod

@@ -50,6 +50,7 @@ def parser() -> cli.Parser:
     add_flag(training, "momentum", type=cli.fraction, help="Nesterov momentum of sgd")
     add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine starts with a warm-up")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
+    cli.add_kernels_flag(training)
     kernels = flags.add_argument_group("kernel figures (ist-2021-22 Q2.3)")
     layers = "; ".join(f"{n.name}: {' '.join(n.convolutions)}" for n in NETWORKS.values())
     add_flag(kernels, "conv_1_name", "convlayer1", help=f"convolution whose kernels are drawn ({layers})")

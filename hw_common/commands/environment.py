@@ -15,9 +15,9 @@ def set_up() -> None:
     if _memory_is_limited():  # OpenBLAS tries for ever to get the memory for its threads
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # A thread that waits for the others spins for up to 0.3 ms and then sleeps. By default, it would spin for several
+    # A thread that waits for the others spins for up to 0.03 ms and then sleeps. By default, it would spin for several
     # milliseconds. Beside busy programs, a small step on two threads would then take up to twenty times longer.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     # Commands report problems as one line of their own. `python -W` still shows the warnings of libraries.
     if not sys.warnoptions:
         warnings.simplefilter("ignore", append=True)
