@@ -147,7 +147,7 @@ def ours(device: torch.device, what: str, *arguments: Any) -> Callable[[str], No
 def measure_speed(device: torch.device, rounds: int, most_images: int) -> Iterator[dict[str, Any]]:
     """Times each workload and yields its rows; both loops keep their process for all workloads."""
     sizes = {size: min(count, most_images) for size, count in IMAGES.items()}
-    clips = asr.BATCH, 3 * asr.BATCH  # in a call of each loop
+    clips = asr.BATCH, 3 * asr.BATCH  # numbers of clips in a call of each loop
     cases: list[tuple[str, tuple[Any, ...], tuple[int, int]]] = [
         *((f"images, batch {size}", ("images", size, n), (n, n)) for size, n in sizes.items()),
         *((f"captions, {kind}, batch 64", ("captions", kind, 64), (caption.CAPTIONS,) * 2) for kind in caption.FAST),

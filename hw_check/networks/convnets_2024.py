@@ -90,7 +90,7 @@ def _convolution(rng: Generator) -> list[Probe]:
 
 
 def _common(request: Mapping[str, Any]) -> list[Probe]:
-    """Probes of both layers: gradients, and nothing that the task forbids."""
+    """Probes of both layers: whether they have gradients, and whether they use what the task forbids."""
 
     def allowed(answer: Mapping[str, Any]) -> Finding:
         used = [str(name) for name in answer["used"]]

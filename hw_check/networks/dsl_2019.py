@@ -107,7 +107,7 @@ def _words(rng: Generator, convolves: bool = False) -> list[Probe]:
 
 
 def _like(value: Any, right: Tensor) -> bool:
-    """Whether the numbers are right, whatever axes of length 1 there are."""
+    """Whether the numbers are right, apart from axes of length 1."""
     if not isinstance(value, ndarray) or value.size != right.numel():
         return False
     return bool(np.allclose(value.reshape(right.shape), right.numpy(), atol=1e-4, rtol=1e-3))
@@ -134,7 +134,7 @@ def _grade(
 SHEET = Sheet(
     name="dsl-2019-hw3",
     files=("hw3-q1.py", "hw3-q2.py", "hw3-q2-3.py"),
-    elsewhere="the points are ours, for want of the sheet's; a person grades the texts, the CRF and the trainings",
+    elsewhere="the sheet states no points, so these are ours; a person grades the texts, the CRF and the training",
     runner="hw_check.networks.inside",
     grade=_grade,
     preload=TORCH,

@@ -257,7 +257,7 @@ def _count(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
 
 
 def _words(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
-    """The scores of the letters of one word after the other, with copied weights."""
+    """The scores of the letters, for one word after another, with copied weights."""
     model = _made(module, job, case["options"]).eval()
     answer: dict[str, Any] = {"loaded": _load(model, case["weights"]), "outputs": []}
     with torch.no_grad():
@@ -299,7 +299,7 @@ def _layer_gradient(module: types.ModuleType, job: Mapping[str, Any], case: Case
 
 
 def _made_layer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> tuple[nn.Module, list[str]]:
-    """A layer made with positional arguments and those options that it has, and the options that it has not."""
+    """A layer made with positional arguments and the options that it takes; and the names of the other options."""
     made = getattr(module, job["needs"][0])
     parameters = inspect.signature(made).parameters
     options = {name: _plain(value) for name, value in case["options"].items()}

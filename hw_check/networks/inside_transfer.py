@@ -1,4 +1,4 @@
-"""The probes of inside.py for a student's transfer_learning.py: trainings of tiny networks.
+"""The probes of inside.py for a student's transfer_learning.py: training runs of tiny networks.
 
 Imports torch and torchvision alone.
 """

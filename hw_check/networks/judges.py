@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hw_check.networks.checks import Finding, Probe
 
 LOG_PROBABILITIES = "returns log-probabilities, which fit nn.NLLLoss; nn.CrossEntropyLoss expects scores"
-"""A remark: some sheets leave the loss, and what it takes, to the student."""
+"""A remark for sheets that leave the loss, and with it the form of the output, to the student."""
 
 _TOLERANCE = 1e-4  # relative to the largest number; the outputs are in single precision
 

@@ -56,7 +56,7 @@ def _train_model(rng: Generator) -> list[Probe]:
         if accuracies[0] > max(accuracies[1:]):  # the first epoch is the best one, and the last one is not
             break
     guesses = {
-        "the gradients of the batch before are not set to zero": _trained(weights, train, zero=False),
+        "the gradients of the previous batch are not set to zero": _trained(weights, train, zero=False),
         "the parameters do not change: there is no step of the optimizer": _trained(weights, train, step=False),
     }
 

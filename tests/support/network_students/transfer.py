@@ -128,7 +128,7 @@ GOOD = ({"transfer_learning.py": ALL}, {"code/my transfer.py": OTHER_TRAIN})
 # Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
 MISTAKES = (
     ("train_model", ALL, "                optimizer.zero_grad()\n", "",
-     "gradients of the batch before are not set to zero"),
+     "gradients of the previous batch are not set to zero"),
     ("train_model", ALL, "                        optimizer.step()\n", "", "there is no step of the optimizer"),
     ("train_model", ALL, "                model.eval()", "                pass", "validates in training mode"),
     ("train_model", ALL, "                    if phase == \"train\":\n", "                    if True:\n",
