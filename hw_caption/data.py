@@ -19,6 +19,7 @@ from hw_caption.presets import DATASETS
 from hw_caption.vocabulary import PAD, Vocabulary
 from hw_common.data.captioned_images import SPLITS, CaptionedImage, CaptionedImages, Captions
 from hw_common.data.dataset_files import DatasetFile, label_of
+from hw_common.data.words import UNICODE, WordRules
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.batches import SequenceBatches, Tensors
@@ -65,7 +66,9 @@ class CaptionData:
         return 2 + max(len(caption) for captions in self.train.captions for caption in captions)
 
 
-def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_count: int = 1) -> CaptionData:
+def load(
+    dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_count: int = 1, rules: WordRules = UNICODE
+) -> CaptionData:
     """Reads the captions of a data set and finds its images, whose pixels are read later.
 
     Args:
@@ -73,6 +76,7 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
         data_dir: folder that holds the data sets.
         dataset_dir: folder or tar archive to read instead, in a format of `captioned_images`.
         min_count: the vocabulary has the words that occur at least this often in the training captions.
+        rules: rules that split captions into words.
 
     Raises:
         UserError: a file is missing or damaged, or a split has no images or no known word.
@@ -81,7 +85,7 @@ def load(dataset: str, data_dir: Path, dataset_dir: Path | None = None, min_coun
         found, label = sample.dataset(), "sample"
     else:
         path = dataset_dir or _locate(dataset, data_dir)
-        found, label = fetch.read(path), label_of(path)
+        found, label = fetch.read(path, rules), label_of(path)
     if found.left_out is not None and distributed.is_main():
         print(found.left_out, file=sys.stderr)
     images = _with_splits(found, label)

@@ -21,7 +21,10 @@ from hw_caption.models import Captioner, Decoder, DecoderWithAttention, Encoder
 from hw_caption.presets import CAPTION_FILES, HOMEWORK, MAX_GRADIENT, SOURCE, TITLES, Settings
 from hw_caption.results import ImageWithReferences
 from hw_caption.vocabulary import Vocabulary
+from hw_common.data.words import EARLIER
+from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import LAST
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
@@ -92,7 +95,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     settings = Settings.from_arguments(arguments)
     if settings.batch_size < distributed.world_size():
         raise UserError(f"--batch_size {settings.batch_size} is less than one caption for each process")
-    found = data.load(arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count)
+    found = _load(arguments)
     images = results.images_to_show(found, arguments.show)
     fetch.restore(image for image, _ in images)
     inputs, encoder, hashes = _open_inputs(settings, found, device)
@@ -122,6 +125,19 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
         report=_report,
         clip_value=MAX_GRADIENT,
     )
+
+
+def _load(arguments: argparse.Namespace) -> CaptionData:
+    """Reads the data set. A resumed run keeps its vocabulary if an earlier version started it on the same captions."""
+    source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
+    found = data.load(*source)
+    is_ascii = all(word.isascii() for word in found.vocabulary.words)  # all versions find the same words then
+    if is_ascii or arguments.resume is None or not (arguments.resume / LAST).is_file():
+        return found
+    saved = checkpoints.load_state(arguments.resume / LAST).get("metadata")
+    earlier = data.load(*source, EARLIER)
+    is_earlier = isinstance(saved, dict) and saved.get("vocabulary") == earlier.vocabulary.sha256
+    return earlier if is_earlier else found
 
 
 def file_metadata(vocabulary: Vocabulary, **more: str) -> dict[str, str]:

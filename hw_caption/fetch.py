@@ -11,6 +11,7 @@ from hw_common.data import captioned_images, download
 from hw_common.data.captioned_images import CaptionedImages
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.data.transfer import Download
+from hw_common.data.words import UNICODE, WordRules
 
 _SYDNEY_FILES = Path(__file__).with_name("sydney_files.txt")
 _SYDNEY_ABOUT = "613 TIFF files and dataset.json, 463 MB; no licence is stated"
@@ -52,10 +53,10 @@ def sydney(folder: Path) -> Path:
     return download.place_folder(folder, files, _hint(folder), finish)
 
 
-def read(path: Path) -> CaptionedImages:
+def read(path: Path, rules: WordRules = UNICODE) -> CaptionedImages:
     """Reads a data set like `captioned_images.read`; a deleted image of `sydney` is downloaded when it is read."""
     if not (path / _ORIGIN).is_file():
-        return captioned_images.read(path)
+        return captioned_images.read(path, rules)
     by_name = {file.name: file for file in _sydney_files()[1]}
 
     def find(name: str) -> DatasetFile | None:
@@ -66,7 +67,7 @@ def read(path: Path) -> CaptionedImages:
             return None
         return DatasetFile(name, str(path / name), partial(_read_again, path, wanted), wanted.sha256)
 
-    return captioned_images.read_from(find, path)
+    return captioned_images.read_from(find, path, rules)
 
 
 def restore(images: Iterable[DatasetFile]) -> None:
@@ -121,7 +122,7 @@ def _unpack_flickr(folder: Path) -> None:
     captions: dict[str, list[str]] = {}
     for line in texts[_FLICKR_CAPTIONS]:
         name, _, caption = line.partition("\t")
-        if captioned_images.tokenize(caption):  # one caption is only a full stop
+        if UNICODE.tokenize(caption):  # one caption is only a full stop
             captions.setdefault(name.partition("#")[0], []).append(caption)
     images = [
         {"filename": name, "split": split, "sentences": [{"raw": caption} for caption in captions[name]]}

@@ -6,18 +6,16 @@ A data set is a folder or tar archive with the caption file at its top and the i
 import dataclasses
 import json
 import reprlib
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import regex
-
 from hw_common.data import caption_table
 from hw_common.data.caption_table import MAX_NAME
 from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside
 from hw_common.data.file_names import VALIDATION
+from hw_common.data.words import UNICODE, WordRules
 from hw_common.runs.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -27,12 +25,6 @@ _TEXT_FILE = "captions.txt"
 _SPLIT_NAMES = {**dict.fromkeys(VALIDATION, "val"), "restval": "train"}
 _IMAGE_FOLDERS = ("images", "Images", "imgs", "RSICD_images", "Flicker8k_Dataset", "")
 _MAX_CAPTION = 500  # words; a batch is as wide as its longest caption
-# A word begins with a letter, digit or underscore. Combining marks belong to it, and so do the invisible joiners that
-# Hindi and Persian write inside words. Hyphens, apostrophes and their counterparts in other scripts connect its parts.
-_PART = r"[\p{L}\p{N}_](?:[\u200c\u200d]*[\p{L}\p{N}\p{M}_])*"
-_WORD = regex.compile(rf"{_PART}(?:['’‐‑·־׳״-]{_PART})*")
-# Invisible characters that are not part of the spelling, such as soft hyphens and marks of the writing direction.
-_INVISIBLE = regex.compile(r"(?V1)[\p{Cf}--[\u200b-\u200d]]")
 
 Captions = tuple[tuple[str, ...], ...]
 
@@ -57,23 +49,23 @@ class CaptionedImages:
     left_out: str | None = None  # a message about captions without words, which are left out
 
 
-def read(path: Path) -> CaptionedImages:
-    """Reads the data set in the folder or tar archive `path`.
+def read(path: Path, rules: WordRules = UNICODE) -> CaptionedImages:
+    """Reads the data set in the folder or tar archive `path`; `rules` split its captions into words.
 
     Raises:
         UserError: there is no caption file, it is damaged, or an image that it names is missing.
     """
-    return read_from(file_finder(path, (*_JSON_FILES, _TEXT_FILE)), path)
+    return read_from(file_finder(path, (*_JSON_FILES, _TEXT_FILE)), path, rules)
 
 
-def read_from(find: FindFile, where: Path) -> CaptionedImages:
+def read_from(find: FindFile, where: Path, rules: WordRules = UNICODE) -> CaptionedImages:
     """Reads a data set like `read`; `find` returns the file at a path, and `where` names the data set in messages."""
     for name in (*_JSON_FILES, _TEXT_FILE):
         if (file := find(name)) is None:
             continue
         content = file.read()
         try:
-            title, rows = (None, _parse_text(content)) if name == _TEXT_FILE else _parse_json(content)
+            title, rows = (None, _parse_text(content, rules)) if name == _TEXT_FILE else _parse_json(content, rules)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{file.where} is damaged: {error}") from error
         found = _find_images([row for row in rows if row.captions], find, file.where, where)
@@ -121,7 +113,7 @@ def _find_images(rows: Sequence[_Row], find: FindFile, captions_file: str, where
     return tuple(images)
 
 
-def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
+def _parse_json(content: bytes, rules: WordRules) -> tuple[str | None, list[_Row]]:
     """Reads Karpathy's format: a list of images, each with file name, split and sentences.
 
     Returns:
@@ -149,36 +141,22 @@ def _parse_json(content: bytes) -> tuple[str | None, list[_Row]]:
         sentences = image.get("sentences")
         if not isinstance(sentences, list) or not sentences:
             raise ValueError(f"image {name!r} has no reference captions")
-        rows[name] = _row(name, [_words_of(sentence, name) for sentence in sentences], split)
+        rows[name] = _row(name, [_words_of(sentence, name, rules) for sentence in sentences], split)
     title = found.get("dataset")
     has_title = isinstance(title, str) and title.isprintable() and 0 < len(title) <= 60
     return title if has_title else None, list(rows.values())
 
 
-def _words_of(sentence: Any, name: str) -> tuple[str, ...]:
+def _words_of(sentence: Any, name: str, rules: WordRules = UNICODE) -> tuple[str, ...]:
     """The words of a sentence: its tokens without punctuation or, if it has no tokens, the words of its raw text."""
     tokens, raw = (sentence.get("tokens"), sentence.get("raw")) if isinstance(sentence, dict) else (None, None)
     if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens) and (tokens or raw is None):
-        parts = [part for token in tokens for part in _spelled_alike(token).split()]
-        words = [part for part in parts if any(character.isalnum() for character in part)]
+        words = rules.clean(tokens)
     elif isinstance(raw, str):
-        words = tokenize(raw)
+        words = rules.tokenize(raw)
     else:
         raise ValueError(f"a caption of {name!r} has no tokens and no raw text")
     return _check_caption(words, name)
-
-
-def tokenize(text: str) -> list[str]:
-    """The lower-cased words of `text`, without punctuation except for hyphens and apostrophes inside words.
-
-    Scripts that put no spaces between words, such as Thai and Chinese, are split at spaces and punctuation only.
-    """
-    return _WORD.findall(_spelled_alike(text))
-
-
-def _spelled_alike(text: str) -> str:
-    """`text` in lower case, in the one spelling (NFC) of letters that Unicode can spell in several ways."""
-    return unicodedata.normalize("NFC", _INVISIBLE.sub("", text).lower())
 
 
 def _check_caption(words: Sequence[str], name: str) -> tuple[str, ...]:
@@ -188,9 +166,9 @@ def _check_caption(words: Sequence[str], name: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _parse_text(content: bytes) -> list[_Row]:
+def _parse_text(content: bytes, rules: WordRules) -> list[_Row]:
     """Reads Flickr8k's format, see `caption_table`; raises ValueError if the file is damaged."""
     captions: dict[str, list[tuple[str, ...]]] = {}
     for name, text in caption_table.read(content):
-        captions.setdefault(name, []).append(_check_caption(tokenize(text), name))
+        captions.setdefault(name, []).append(_check_caption(rules.tokenize(text), name))
     return [_row(name, found, None) for name, found in captions.items()]

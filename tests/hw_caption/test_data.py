@@ -3,8 +3,8 @@
 import csv
 import io
 import itertools
-import re
 import string
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,10 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_caption import data, images
+from hw_caption import data, experiment, images
 from hw_caption.vocabulary import END, PAD, SPECIALS, START, UNKNOWN, Vocabulary
 from hw_common.data import caption_table, captioned_images
 from hw_common.data.dataset_files import DatasetFile
+from hw_common.data.words import EARLIER, UNICODE
+from hw_common.runs import checkpoints
 from hw_common.training import distributed
 
 CPU = torch.device("cpu")
@@ -204,14 +206,14 @@ FILES = {
 def test_captions_txt_is_read_as_pandas_and_spreadsheets_write_it(text, encoding):
     found: dict[str, list[tuple[str, ...]]] = {}
     for name, caption in caption_table.read(text.encode(encoding)):
-        found.setdefault(name, []).append(tuple(captioned_images.tokenize(caption)))
+        found.setdefault(name, []).append(tuple(UNICODE.tokenize(caption)))
     assert {name: tuple(captions) for name, captions in found.items()} == WORDS
 
 
 def test_a_file_that_is_no_csv_is_read_line_by_line():
     lines = ['a.jpg,"A man with a 5" pipe, smoking', 'b.jpg,"Hello', '"c,d.jpg",One', "e.jpg,x, y"]
     rows = caption_table.read("\n".join(lines).encode())
-    assert {name: " ".join(captioned_images.tokenize(caption)) for name, caption in rows} == {
+    assert {name: " ".join(UNICODE.tokenize(caption)) for name, caption in rows} == {
         "a.jpg": "a man with a 5 pipe smoking", "b.jpg": "hello", "c,d.jpg": "one", "e.jpg": "x y"
     }  # fmt: skip
 
@@ -247,15 +249,30 @@ def test_captions_without_words_are_left_out_with_one_line(tmp_path, capsys):
     ],
 )
 def test_words_keep_their_marks_in_every_script(text, expected):
-    assert captioned_images.tokenize(text) == [word for word in expected.split("|") if word]
+    assert UNICODE.tokenize(text) == [word for word in expected.split("|") if word]
     tokens = captioned_images._words_of({"tokens": text.split()}, "x")
-    assert not expected.isascii() or list(tokens) == captioned_images.tokenize(text)
-    assert captioned_images._words_of({"tokens": [], "raw": text}, "x") == tuple(captioned_images.tokenize(text))
+    assert not expected.isascii() or list(tokens) == UNICODE.tokenize(text)
+    assert captioned_images._words_of({"tokens": [], "raw": text}, "x") == tuple(UNICODE.tokenize(text))
+
+
+def test_a_run_that_an_earlier_version_started_keeps_its_vocabulary(tmp_path):
+    content = caption_files.description()
+    for image in content["images"]:
+        image["sentences"] = [{"raw": "एक लाल घर"}]
+    folder = caption_files.write_json(tmp_path / "set", content)
+    arguments = Namespace(dataset="sydney", data_dir=tmp_path, dataset_dir=folder, min_count=1, resume=None)
+    earlier = data.load("sydney", tmp_path, folder, rules=EARLIER).vocabulary
+    now = experiment._load(arguments).vocabulary
+    assert now.words[4:] == ("एक", "घर", "लाल") and earlier.words[4:] == ("एक", "घर", "ल")
+    arguments.resume = tmp_path
+    for vocabulary in (earlier, now):
+        checkpoints.save_state(tmp_path / "last.pt", {"metadata": {"vocabulary": vocabulary.sha256}})
+        assert experiment._load(arguments).vocabulary == vocabulary
 
 
 @given(st.text(string.printable + "éÉßñ’", max_size=30))
 def test_english_words_are_those_of_earlier_versions(text):
-    assert captioned_images.tokenize(text) == re.findall(r"\w+(?:['’-]\w+)*", text.lower())
+    assert UNICODE.tokenize(text) == EARLIER.tokenize(text)
 
 
 # Mini-batches
