@@ -89,11 +89,14 @@ def _measure(name: str, measured: Measured) -> bool:
         for flags in RUNS[name]:
             words = [f"benchmarks/{name}.py", *flags]
             print(f"\n== python {' '.join(words)}", flush=True)
-            path.write_text("")
+            path.write_text("", encoding="utf-8")
             command = [sys.executable, str(HERE / f"{name}.py"), *flags]
             if subprocess.run(command, env=environment).returncode != 0:
                 return False
-            rows += [{"command": " ".join(words), **json.loads(line)} for line in path.read_text().splitlines()]
+            rows += [
+                {"command": " ".join(words), **json.loads(line)}
+                for line in path.read_text(encoding="utf-8").splitlines()
+            ]
     measured[name] = {"machine": machine(), "date": datetime.date.today().isoformat(), "rows": rows}
     files.write_json(MEASURED, {name: measured[name] for name in RUNS if name in measured})
     return True
@@ -102,7 +105,7 @@ def _measure(name: str, measured: Measured) -> bool:
 def machine() -> str:
     """The number of cores and the processor of this machine."""
     cpuinfo = Path("/proc/cpuinfo")  # Linux
-    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else []
+    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.is_file() else []
     return f"{available_cores()} cores, {models[0] if models else 'unknown processor'}"
 
 

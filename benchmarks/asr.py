@@ -209,7 +209,7 @@ def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisio
 def train_a_while(preset: str, decoder: str, clips: data.Split, precision: str) -> None:
     our_training(build_model(preset, decoder), mixed(clips), precision)
     # A process inherits getrusage's peak from its parent, so the kernel's VmHWM is read instead.
-    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     print(int(kilobytes) / 1e6)
 
 

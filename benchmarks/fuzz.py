@@ -158,7 +158,7 @@ def work(name: str, seed: int, connection: Connection) -> None:
         outcome = read(reader, valid.name, valid.pack(valid.content))
         if outcome.kind != "read":
             raise SystemExit(f"{name}: the valid file {valid.name} is not read: {outcome}")
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         limit = int(file.read().split()[0]) * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     connection.send(None)

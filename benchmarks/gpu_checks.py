@@ -154,9 +154,9 @@ def ended(process: int, log: Path) -> str:
         if time.monotonic() > until:
             os.killpg(process, signal.SIGKILL)
             os.waitpid(process, 0)
-            return f"still running after {LIMIT} s: {last_line(log.read_text())}"
+            return f"still running after {LIMIT} s: {last_line(log.read_text(encoding='utf-8'))}"
         time.sleep(0.05)
-    output, status = log.read_text(), os.waitstatus_to_exitcode(code)
+    output, status = log.read_text(encoding="utf-8"), os.waitstatus_to_exitcode(code)
     if status != 0:
         return f"status {status}: {last_line(output)}"
     return next((f"prints: {line.strip()}" for line in output.splitlines() if "deterministic" in line), "")

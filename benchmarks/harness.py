@@ -154,7 +154,7 @@ def print_values(
     row = Row(what, value, min(values), max(values), len(values), unit, goal, reached, torch.get_num_threads())
     print(row, flush=True)
     if "HW_BENCHMARK_ROWS" in os.environ:
-        with open(os.environ["HW_BENCHMARK_ROWS"], "a") as file:
+        with open(os.environ["HW_BENCHMARK_ROWS"], "a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(row)) + "\n")
 
 

@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loop.time = types.SimpleNamespace(perf_counter=lambda: 0.0)  # makes runs write the same bytes
     generator = random.Random(arguments.seed)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # faster than a disk
-    with tempfile.TemporaryDirectory(dir=memory) as folder, open(os.devnull, "w") as nowhere:
+    with tempfile.TemporaryDirectory(dir=memory) as folder, open(os.devnull, "w", encoding="utf-8") as nowhere:
         with contextlib.redirect_stdout(nowhere):
             kills = Kills(Path(folder))
             gc.freeze()  # garbage collection in a forked process would copy its memory

@@ -70,7 +70,7 @@ def main() -> None:
     arguments = flags.parse_args()
     held_out: set[str] = set()
     for name in arguments.held_out:
-        held_out |= set(Path(name).read_text().split()) if Path(name).is_file() else {name}
+        held_out |= set(Path(name).read_text(encoding="utf-8").split()) if Path(name).is_file() else {name}
     with ProcessPoolExecutor(arguments.processes) as pool:
         for path in arguments.datasets:
             clips = readers.read(path, path.name, "x").clips

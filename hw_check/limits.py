@@ -68,9 +68,9 @@ def _everybody_may_read(folders: Sequence[str]) -> bool:
 def _map_user(user: int, group: int) -> None:
     """Keeps the user's and the group's number in a new user namespace."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="utf-8")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="utf-8")
 
 
 def _open_up(libc: Any, folders: Sequence[str]) -> None:
@@ -122,7 +122,7 @@ def _limit_resources(seconds: int, memory: int) -> None:
     """Sets limits that the kernel enforces even if the checker itself has been killed."""
     assert resource is not None
     with contextlib.suppress(OSError, ValueError, IndexError):  # only Linux has this file
-        memory += int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        memory += int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[5]) * resource.getpagesize()
     limits = {
         "RLIMIT_DATA": memory,  # unlike RLIMIT_AS, it does not count the files of large libraries
         "RLIMIT_CPU": seconds,

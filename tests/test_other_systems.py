@@ -70,3 +70,10 @@ def test_a_student_is_graded(tmp_path):
     (tmp_path / "layers.py").write_text((ROOT / "hw_numpy" / "layers.py").read_text(encoding="utf-8"), encoding="utf-8")
     done = blocked(CHECK, tmp_path)
     assert "fc_forward" in done.stdout and done.stderr == "", (done.stdout, done.stderr[-3000:])
+
+
+def test_every_text_file_is_opened_with_an_encoding():
+    folders = [*ROOT.glob("hw_*"), ROOT / "benchmarks"]
+    line = [sys.executable, "-m", "ruff", "check", "--isolated", "--preview", "--select", "PLW1514", *folders]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
