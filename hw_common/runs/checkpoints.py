@@ -64,7 +64,7 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
     """Copies `weights` into `model`.
 
     Raises:
-        UserError: names or shapes of the weights differ; the message names the first layers that do.
+        UserError: names or shapes of the weights differ, or a weight is complex; the message names the first layers.
     """
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -75,6 +75,8 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
         )
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise UserError(f"the weights in {path} do not fit this network: {shown}{more}")
+    if found := [name for name, tensor in weights.items() if tensor.is_complex()]:
+        raise UserError(f"the weights in {path} do not fit this network: {found[0]} holds complex numbers")
     model.load_state_dict(weights)
 
 

@@ -83,6 +83,7 @@ def test_load_into_names_what_does_not_fit():
     checkpoints.load_into(model, weights, "w")
     assert model.weight.eq(1).all() and model.bias.eq(1).all()
     for wrong, complaint in (
+        ({**weights, "bias": torch.ones(3, dtype=torch.complex64)}, "bias holds complex numbers"),
         ({**weights, "bias": torch.ones(4)}, r"bias: \(4,\), expected \(3,\)"),
         ({"weight": weights["weight"]}, r"bias: missing, expected \(3,\)"),
         ({**weights, "more": torch.ones(1)}, r"more: \(1,\), expected none"),
