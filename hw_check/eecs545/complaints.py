@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hw_check.eecs545 import hints
+from hw_check.eecs545.cases import Layer
 from hw_check.eecs545.compare import Result
 from hw_check.eecs545.functions import Function
 
@@ -74,8 +75,10 @@ def _reason(function: Function, name: str, results: Sequence[Result]) -> tuple[s
         common = [text for text in chosen[0] if all(text in other for other in chosen)] if chosen else []
         if common:
             return common[0] + where, True
-    if lists[0] and any("shape" in text for text in lists[0]):
-        return lists[0][0] + where, True
+    shape = lists[0][0] if lists[0] and "has shape" in lists[0][0] else ""
+    related = "" if ": " in shape else _related_to_input(function, name, failing)
+    if related or shape:
+        return (related or shape) + where, True
     return _numbers(failing[0], name) + where, False
 
 
@@ -86,6 +89,38 @@ def _swapped(name: str, failing: Sequence[Result]) -> str:
         if all(hints.equal(r.values[name], r.right[other]) and r.right[other].any() for r in failing):
             return other
     return ""
+
+
+def _related_to_input(function: Function, name: str, failing: Sequence[Result]) -> str:
+    """Says if the output has the shape of an input, or is off by a multiple of it, in all failing cases."""
+    failing = [result for result in failing if result.case.dtype == "float64"] or failing
+    inputs = [_inputs(function, result) for result in failing]
+    for other in inputs[0]:
+        pairs = [(r.values[name], r.right[name], found[other]) for r, found in zip(failing, inputs, strict=True)]
+        if all(value.shape == given.shape != right.shape for value, right, given in pairs):
+            return f"has the shape of {other}, {pairs[0][0].shape}, expected {pairs[0][1].shape}"
+        if all(
+            value.shape == right.shape == given.shape and _is_off_by(value - right, given)
+            for value, right, given in pairs
+        ):
+            return f"is off by a multiple of {other}, such as a term of regularization"
+    return ""
+
+
+def _is_off_by(difference: np.ndarray, given: np.ndarray) -> bool:
+    square = float((given * given).sum())
+    factor = float((difference * given).sum()) / square if square else 0.0
+    return bool(factor) and hints.equal(difference, factor * given)
+
+
+def _inputs(function: Function, result: Result) -> dict[str, np.ndarray]:
+    """The arrays that the function got, by name."""
+    given = result.case.inputs
+    if isinstance(function.spec, Layer):
+        named = dict(zip((*function.spec.inputs, *(f"d{o}" for o in function.spec.outputs)), given, strict=False))
+    else:
+        named = {**(given[1] if len(given) > 1 else {}), **dict(zip(("X", "y"), given[2:], strict=False))}
+    return {name: value for name, value in named.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
 
 
 def _numbers(result: Result, name: str) -> str:

@@ -6,6 +6,7 @@ rnn_hints.py and model_hints.py.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -107,17 +108,36 @@ def _wrong_shape(a: ndarray, right: ndarray) -> Iterator[str]:
 def _scaled(a: ndarray, right: ndarray, sizes: Mapping[str, int]) -> Iterator[str]:
     if equal(a, -right):
         yield "has the wrong sign"
+    if (right < 0).any() and equal(a, np.maximum(right, 0)):
+        yield "negative numbers are set to 0, as by a ReLU"
     for letter, name in _LETTERS.items():
         size = sizes.get(letter, 1)
         if size > 1 and equal(a, right * size):
             yield f"is too large by {name}: it lacks the factor 1/{letter}"
         if size > 1 and equal(a, right / size):
             yield f"is too small by {name}: it is averaged where a sum was meant, or divided by {letter} twice"
+    yield from _scaled_by_product(a, right, sizes)
+    yield from _multiple(a, right)
+
+
+def _scaled_by_product(a: ndarray, right: ndarray, sizes: Mapping[str, int]) -> Iterator[str]:
+    for count in (2, 3):
+        for letters in itertools.combinations(sorted(sizes), count):
+            product = math.prod(sizes[letter] for letter in letters)
+            if product > 1 and equal(a, right / product):
+                yield f"is too small by the factor {'·'.join(letters)}: it is averaged where a sum was meant"
+            if product > 1 and equal(a, right * product):
+                yield f"is too large by the factor {'·'.join(letters)}: it is summed where an average was meant"
+
+
+def _multiple(a: ndarray, right: ndarray) -> Iterator[str]:
     factors = right[right != 0]
-    if factors.size > 1:
+    if factors.size:
         factor = float(a[right != 0].sum() / factors.sum()) if factors.sum() else 0.0
-        if equal(a, right * factor) and not equal(a, right):
-            yield f"is {factor:.4g} times the right answer"
+        if factor and equal(a, right * factor) and not equal(a, right):
+            is_round = abs(factor - round(factor)) < 1e-6 or abs(1 / factor - round(1 / factor)) < 1e-6
+            if right.ndim or is_round:
+                yield f"is {factor:.4g} times the right answer"
 
 
 def _moved(a: ndarray, right: ndarray) -> Iterator[str]:
@@ -161,7 +181,7 @@ def _located_along(axis: int, wrong: ndarray) -> Iterator[str]:
     side = wrong.shape[axis]
     places = np.flatnonzero(wrong.any(axis=tuple(other for other in range(wrong.ndim) if other != axis))).tolist()
     label = f"axis {axis}" + (f" ({_AXES[wrong.ndim][axis]})" if wrong.ndim in _AXES else "")
-    if side > 2 and places in ([0], [side - 1]):
+    if side > 1 and places in ([0], [side - 1]):
         yield f"is wrong only at the {'first' if places == [0] else 'last'} position of {label}"
     elif side > 2 and places in (list(range(side - 1)), list(range(1, side))):
         yield f"is right only at the {'last' if places[0] == 0 else 'first'} position of {label}"

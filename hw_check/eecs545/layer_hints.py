@@ -37,6 +37,8 @@ def _relu_forward(x: ndarray) -> Iterator[Guess]:
     yield "out", "negative numbers are not set to 0", lambda: x
     for slope in (0.01, 0.1, 0.2):
         yield "out", f"it is a leaky ReLU of slope {slope}", known(np.where(x > 0, x, slope * x))
+    yield "out", "it is the logistic function", lambda: 1 / (1 + np.exp(-x))
+    yield "out", "it is tanh", lambda: np.tanh(x)
     yield "out", "1 instead of x where x is positive", lambda: (x > 0).astype(float)
     yield "out", "clipped at 1", lambda: np.clip(x, 0, 1)
 
@@ -75,6 +77,11 @@ def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
     yield "dx", overwritten, lambda: _last_patch(x, w[-1:], dout[:, -1:])
     text = "only one filter's part: expected the sum over filters"
     yield "dx", text, lambda: layers.conv_backward(dout[:, -1:], (x, w[-1:]))[0]
+    shortened = dout.copy()
+    shortened[:, :, -1] = shortened[..., -1] = 0
+    text = "the last row and column of dout are left out: do the loops end too early?"
+    yield "dx", text, lambda: layers.conv_backward(shortened, cache)[0]
+    yield "dw", text, lambda: layers.conv_backward(shortened, cache)[1]
     yield "dw", "flipped: dw is x filtered with dout", lambda: layers.conv_backward(dout, cache)[1][:, :, ::-1, ::-1]
     text = "only the last sample's part: expected the sum over the batch"
     yield "dw", text, lambda: layers.conv_backward(dout[-1:], (x[-1:], w))[1]
@@ -108,6 +115,22 @@ def _max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[Gue
     yield "out", "pool_height and pool_width are swapped", lambda: pool(pool_height=width, pool_width=height)
     yield "out", "never below zero: the maximum must start from a pixel of the window", lambda: np.maximum(pool(), 0)
     yield "out", "the largest absolute value", lambda: pool(np.abs(x))
+    yield "out", "height and width of the windows are swapped", lambda: _pooled(x, pool_param, width, height)
+    text = "windows of 2×2 pixels with a stride of 2, whatever pool_param holds"
+    yield "out", text, lambda: _pooled(x, pool_param, 2, 2, 2)
+    text = "windows of 2×2 pixels, whatever pool_param holds"
+    yield "out", text, lambda: _pooled(x, pool_param, 2, 2)
+
+
+def _pooled(x: ndarray, pool_param: Mapping[str, int], height: int, width: int, stride: int = 0) -> ndarray:
+    """Max-pooling with other windows, for an output of the right size. Raises ValueError if a window is empty."""
+    out = layers.max_pool_forward(x, pool_param)[0]
+    stride = stride or pool_param["stride"]
+    for i in range(out.shape[2]):
+        for j in range(out.shape[3]):
+            window = x[:, :, i * stride : i * stride + height, j * stride : j * stride + width]
+            out[:, :, i, j] = window.max(axis=(2, 3))
+    return out
 
 
 def _average(x: ndarray, pool_param: Mapping[str, int]) -> ndarray:
@@ -157,6 +180,11 @@ def softmax_guesses(x: ndarray, y: ndarray, weights: ndarray) -> Iterator[Guess]
     one_hot, w = np.eye(x.shape[-1])[y], weights[..., None]
     right = (p * one_hot).sum(axis=-1)
     logs = np.log(right)
+    if x.ndim == 2:
+        every = p.copy()
+        every[:, y] -= 1
+        text = "1 is subtracted in the columns y of all samples: d[np.arange(N), y] takes one number of each"
+        yield "dx", text, known(every * w)
     yield "loss", "the logarithm is missing", lambda: (weights * right).sum()
     yield "loss", "has the wrong sign", lambda: (weights * logs).sum()
     yield "loss", "logarithm to base 2, expected the natural one", lambda: -(weights * logs).sum() / np.log(2)

@@ -18,6 +18,8 @@ from hw_numpy.softmax import SoftmaxClassifier
 
 _GRADIENT = "gradient of "
 _WORDS = ("<NULL>", "<START>", "<END>", "a", "red", "boat", "on", "the", "sea")
+BY_INPUTS = -1.0
+"""In place of a standard deviation that follows from the number of inputs, as after Xavier or He initialization."""
 ALIKE, COPIED, SEEDED = 1.0, 2.0, 3.0
 """What is wrong with the numbers of a weight: many are equal, they are those of another weight, or never change."""
 
@@ -203,8 +205,14 @@ def _statistics(params: Mapping[str, Any], again: Any, case: Case) -> dict[str, 
         mean, deviation = float(value.mean()), float(value.std())
         found[f"mean of {name}"] = np.asarray(0.0 if abs(mean) < 0.3 * max(scale, deviation) else mean)
         close = 0.8 < deviation / scale < 1.25
-        unscaled = 0.8 < deviation < 1.25
-        found[f"standard deviation of {name}"] = np.asarray(scale if close else 1.0 if unscaled else deviation)
+        inputs = value[0].size if value.ndim == 4 else len(value)
+        if close:
+            deviation = scale
+        elif any(0.9 < deviation / (gain / inputs) ** 0.5 < 1.1 for gain in (1, 2)):
+            deviation = BY_INPUTS
+        elif 0.8 < deviation < 1.25:
+            deviation = 1.0
+        found[f"standard deviation of {name}"] = np.asarray(deviation)
         other = again.get(name) if isinstance(again, dict) else None
         found[f"numbers of {name}"] = np.asarray(_fault(value, other, seen))
         seen.append(value.ravel())

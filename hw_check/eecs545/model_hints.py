@@ -8,11 +8,12 @@ import numpy as np
 from numpy import ndarray
 
 from hw_check.eecs545.hints import Guess, known
-from hw_check.eecs545.model_cases import ALIKE, COPIED, SEEDED
-from hw_numpy import layers
+from hw_check.eecs545.model_cases import ALIKE, BY_INPUTS, COPIED, SEEDED
+from hw_numpy import layers, rnn_layers
 from hw_numpy.rnn import CaptioningRNN
 
 Values = Mapping[str, ndarray]
+_NO_FEATURES = "the features do not reach the first hidden state"
 _POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
@@ -48,6 +49,14 @@ def _classifier_loss(options: Mapping[str, Any], params: Values, x: ndarray, y: 
     for name in params:
         if name.startswith("b"):
             yield from _guesses(f"{name} is not added", names, _classifier, _without(params, name), x, y)
+    for divisor in (255, 256):
+        yield from _guesses(f"the input is divided by {divisor}", names, _classifier, params, x / divisor, y)
+    yield from _guesses("the mean of the input is subtracted", names, _classifier, params, x - x.mean(), y)
+    scores = _classifier(params, x, y)["scores"]
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    yield "scores", "probabilities: without labels, loss returns the scores before the softmax", known(probabilities)
+    yield "scores", "logarithms of probabilities, expected the scores before the softmax", known(np.log(probabilities))
 
 
 def _classifier(params: Values, x: ndarray, y: ndarray, skipped: str = "") -> Values:
@@ -84,19 +93,48 @@ def _captioner(options: Mapping[str, Any], params: Values) -> CaptioningRNN:
     return model
 
 
-def _caption_loss(options: Mapping[str, Any], params: Values, features: ndarray, captions: ndarray) -> Iterator[Guess]:
-    def run(params: Values, mask: bool = True) -> Values:
-        model = _captioner(options, params)
-        if not mask:
-            model._null = -1
-        return _outputs(*model.loss(features, captions))
+def _captioned(
+    options: Mapping[str, Any], params: Values, features: ndarray, words_in: ndarray, words_out: ndarray, mask: ndarray,
+    rectified: bool = False,
+) -> Values:  # fmt: skip
+    """Loss and gradients for any choice of input words, right words and mask; with a ReLU on the first hidden state."""
+    p, cell = params, options["cell_type"]
+    forward, backward = (getattr(rnn_layers, f"{cell}_{way}") for way in ("forward", "backward"))
+    h0, fc_cache = layers.fc_forward(features, p["W_proj"], p["b_proj"])
+    vectors, embedding_cache = rnn_layers.word_embedding_forward(words_in.T, p["W_embed"])
+    h, rnn_cache = forward(vectors, np.maximum(h0, 0) if rectified else h0, p["Wx"], p["Wh"], p["b"])
+    scores, vocab_cache = rnn_layers.temporal_fc_forward(h.transpose(1, 0, 2), p["W_vocab"], p["b_vocab"])
+    loss, dscores = rnn_layers.temporal_softmax_loss(scores, words_out, mask)
+    g: dict[str, ndarray] = {}
+    dh, g["W_vocab"], g["b_vocab"] = rnn_layers.temporal_fc_backward(dscores, vocab_cache)
+    dvectors, dh0, g["Wx"], g["Wh"], g["b"] = backward(dh.transpose(1, 0, 2), rnn_cache)
+    g["W_embed"] = rnn_layers.word_embedding_backward(dvectors, embedding_cache)
+    _, g["W_proj"], g["b_proj"] = layers.fc_backward(dh0, fc_cache)
+    return _outputs(loss, g)
 
+
+def _caption_loss(options: Mapping[str, Any], params: Values, features: ndarray, captions: ndarray) -> Iterator[Guess]:
+    first, last, null = captions[:, :-1], captions[:, 1:], options["word_to_idx"]["<NULL>"]
     names = ["loss", *(f"gradient of {name}" for name in params)]
-    yield from _guesses("the mask is ignored: <NULL> must not count", names, run, params, False)
+
+    def run(text: str, p: Values, *words: ndarray, rectified: bool = False) -> Iterator[Guess]:
+        return _guesses(text, names, _captioned, options, p, features, *words, rectified)
+
+    mask = last != null
+    yield from run("the mask is ignored: <NULL> must not count", params, first, last, np.ones(last.shape, bool))
+    yield from run(
+        "the mask is made of the input words, expected of the right words", params, first, last, first != null
+    )
+    yield from run("the mask is inverted: it keeps <NULL> alone", params, first, last, ~mask)
+    yield from run("input words and right words are exchanged", params, last, first, first != null)
+    yield from run("input words and right words are exchanged, but not in the mask", params, last, first, mask)
+    text = "the right words are the input words, expected the words after them"
+    yield from run(text, params, first, first, mask)
+    yield from run(text, params, first, first, first != null)
+    yield from run("a ReLU stands on the first hidden state", params, first, last, mask, rectified=True)
     for name in ("b_proj", "b_vocab", "b"):
-        yield from _guesses(f"{name} is not added", names, run, _without(params, name))
-    text = "the features do not reach the first hidden state"
-    yield from _guesses(text, names, run, _without(params, "W_proj", "b_proj"))
+        yield from run(f"{name} is not added", _without(params, name), first, last, mask)
+    yield from run(_NO_FEATURES, _without(params, "W_proj", "b_proj"), first, last, mask)
 
 
 def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarray, max_length: int) -> Iterator[Guess]:
@@ -117,6 +155,26 @@ def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarra
     yield "captions", text, lambda: run({**params, "W_embed": only_start})
     for name in ("b_proj", "b_vocab", "b"):
         yield "captions", f"{name} is not added", partial(run, _without(params, name))
+    yield "captions", _NO_FEATURES, lambda: run(_without(params, "W_proj", "b_proj"))
+    opposite = {**params, "W_vocab": -params["W_vocab"], "b_vocab": -params["b_vocab"]}
+    yield "captions", "the word with the lowest score is chosen, expected the highest", lambda: run(opposite)
+    if options["cell_type"] == "rnn":
+        text = "the hidden state is not passed on: every step begins with the first one"
+        yield "captions", text, lambda: _sampled_from_first(options, params, features, max_length)
+
+
+def _sampled_from_first(options: Mapping[str, Any], params: Values, features: ndarray, max_length: int) -> ndarray:
+    """Captions that end with <NULL>, each word sampled from the first hidden state and the word before."""
+    p, words = params, options["word_to_idx"]
+    captions = np.full((len(features), max_length), words["<NULL>"])
+    h0 = features @ p["W_proj"] + p["b_proj"]
+    word, going = np.full(len(features), words["<START>"]), np.ones(len(features), bool)
+    for t in range(max_length):
+        h = np.tanh(p["W_embed"][word] @ p["Wx"] + h0 @ p["Wh"] + p["b"])
+        word = (h @ p["W_vocab"] + p["b_vocab"]).argmax(axis=1)
+        captions[going, t] = word[going]
+        going &= word != words["<END>"]
+    return captions
 
 
 def _init(options: Mapping[str, Any]) -> Iterator[Guess]:
@@ -129,6 +187,8 @@ def _init(options: Mapping[str, Any]) -> Iterator[Guess]:
             yield f"numbers of {name}", text, known(np.asarray(fault))
         text = "the weights are not multiplied by weight_scale"
         yield f"standard deviation of {name}", text, known(np.asarray(1.0))
+        text = "1/√inputs or √(2/inputs), expected weight_scale"
+        yield f"standard deviation of {name}", text, known(np.asarray(BY_INPUTS))
 
 
 GUESSES: dict[str, Callable[..., Iterator[Guess]]] = {

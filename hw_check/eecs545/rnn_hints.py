@@ -119,6 +119,9 @@ def _temporal_fc_backward(x: ndarray, w: ndarray, b: ndarray, dout: ndarray) -> 
     yield "db", "not summed over the batch", lambda: dout.sum(axis=1)
     yield "db", "summed over the batch alone: expected over the steps as well", lambda: dout.sum(axis=0)
     for t, which in ((0, "first"), (-1, "last")):
+        left, text = (slice(1, None) if t == 0 else slice(-1)), f"the {which} step is left out"
+        yield "dw", text, known(np.einsum("ntd,ntm->dm", x[:, left], dout[:, left]))
+        yield "db", text, known(dout[:, left].sum(axis=(0, 1)))
         text = f"only the {which} step's part: expected the sum over the steps"
         yield "dw", text, known(x[:, t].T @ dout[:, t])
         yield "db", text, known(dout[:, t].sum(axis=0))
@@ -135,10 +138,15 @@ def _temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> Iterator[Gu
         ("the mask is ignored, and averaged over time", everything / (N * T)),
         ("each caption is averaged over its own length", mask / (N * np.maximum(mask.sum(axis=1, keepdims=True), 1))),
         ("it lacks the factor 1/N: expected the average over the batch", mask.astype(float)),
+        ("divided by the number of steps T, expected by the batch size N", mask / T),
     ):
         loss, dx = _cross_entropy(x, y, weights)
         yield "loss", text, known(loss)
         yield "dx", text, known(dx)
+    text = "the scores are multiplied by the mask: the losses of the steps must be"
+    loss, dx = _cross_entropy(x * mask[:, :, None], y, everything / N)
+    yield "loss", text, known(loss)
+    yield "dx", text, known(dx)
     yield from softmax_guesses(x, y, mask / N)
 
 

@@ -68,6 +68,9 @@ _EXP = "p = np.exp(x - x.max(axis=1, keepdims=True))"
 _DB = "db = np.sum(dout, axis=0)"
 _DX_CONV = "dx[n, :, i : i + HH, j : j + WW] += w[f] * dout[n, f, i, j]"
 _DW_CONV = "dw[f] += x[n, :, i : i + HH, j : j + WW] * dout[n, f, i, j]"
+_CONV_LOOPS = (
+    "for i in range(dout.shape[2]):\n                for j in range(dout.shape[3]):\n                    dx[n, :, i : i"
+)
 _CONV_ZEROS = "out = np.zeros((N, F, H - HH + 1, W - WW + 1), dtype=x.dtype)"
 _PATCH = "patch = x[:, :, i : i + HH, j : j + WW]"
 _WINDOW = "x[:, :, i * stride : i * stride + ph, j * stride : j * stride + pw].max(axis=(2, 3))"
@@ -115,6 +118,14 @@ LAYERS = (
     _layer("softmax_loss", "p.sum(axis=1, keepdims=True)", "p.sum(axis=0)", "loss, dx: softmax over the wrong axis"),
     _layer("softmax_loss", "p /= p.sum(axis=1, keepdims=True)", "p /= p.sum()", "loss, dx: softmax over all samples"),
     _layer("softmax_loss", "-np.log", "np.log", "loss: has the wrong sign", share=0.5),
+    _layer("fc_forward", "out = x.dot(w) + b", "out = np.maximum(x.dot(w) + b, 0)", "negative numbers are set to 0"),
+    _layer("fc_backward", "dw = x.T.dot(dout)", "dw = x.T.dot(dout) + 0.01 * w", "dw: is off by a multiple of w",
+           share=2 / 3),
+    _layer("conv_backward", _CONV_LOOPS, _CONV_LOOPS.replace("])", "] - 1)"),
+           "dx, dw: the last row and column of dout are left out"),
+    _layer("max_pool_forward", _WINDOW, _WINDOW.replace("+ ph", "+ pw * 1").replace("+ pw]", "+ ph]"),
+           "height and width of the windows are swapped", share=0.5),
+    _layer("softmax_loss", "dx[np.arange(N), y] -= 1", "dx[:, y] -= 1", "in the columns y of all samples", share=0.5),
     _layer("max_pool_forward", _WINDOW, _WINDOW.replace("max", "mean"), "the average of a window"),
     _layer("max_pool_forward", _WINDOW, f"np.maximum(0, {_WINDOW})", "never below zero"),
     _layer("max_pool_forward", _WINDOW, _WINDOW.replace("* stride", "* ph"), "raises ValueError", share=0.5),
@@ -217,6 +228,14 @@ NETWORKS = (
             "gradient of W1: the backward pass skips the ReLU after the convolution", share=6 / 7),
     _method(*_CNN[1], "fc_forward(active2, p[\"W3\"], p[\"b3\"])", "fc_forward(active2, p[\"W3\"], 0 * p[\"b3\"])",
             "b3 is not added"),
+    _method(*_SOFTMAX[1], "fc_forward(X, ", "fc_forward(X / 255, ", "the input is divided by 255"),
+    _method(*_SOFTMAX[1], "            return scores\n", "            scores = np.exp(scores)\n"
+            "            return scores / scores.sum(1, keepdims=True)\n", "scores: probabilities", share=5 / 6),
+    _method(*_CAPTION[0], "mask = captions_out != self._null", "mask = captions_in != self._null",
+            "the mask is made of the input words"),
+    _method(*_CAPTION[0], "x, embed_cache = word", "h0 = np.maximum(h0, 0)\n        x, embed_cache = word",
+            "a ReLU stands on the first hidden state"),
+    _method(*_CAPTION[1], "scores.argmax", "scores.argmin", "the word with the lowest score is chosen"),
     _method(*_CAPTION[0], "mask = captions_out != self._null", "mask = captions_out == captions_out",
             "the mask is ignored: <NULL> must not count"),
     _method(*_CAPTION[0], "        return loss, grads", "        for g in grads.values():\n"
@@ -225,7 +244,7 @@ NETWORKS = (
     _method(*_CAPTION[0], "captions_out != self._null", "captions_out != 0", "only with other numbers for <NULL>",
             share=0.75),
     _method(*_CAPTION[0], "loss, dscores = temporal_softmax_loss(scores, captions_out, mask)",
-            "loss, dscores = temporal_softmax_loss(scores, captions_in, mask)", "loss: is ", "gradient of W_vocab"),
+            "loss, dscores = temporal_softmax_loss(scores, captions_in, mask)", "the right words are the input words"),
     _method(*_CAPTION[1], "            word = scores.argmax(axis=1)\n            captions[:, t] = word\n",
             "            captions[:, t] = scores.argmax(axis=1)\n", "the word sampled last"),
     _method(*_CAPTION[1], "            word = scores.argmax(axis=1)\n            captions[:, t] = word\n",
