@@ -21,7 +21,7 @@ from report_toys import calls, order
 from hw_common.commands import cli
 from hw_common.runs import files, fonts
 from hw_common.runs.errors import UserError
-from hw_report import notebook, sheets
+from hw_report import notebook, sheets, submission
 from hw_report.__main__ import main
 from hw_report.build import Settings
 
@@ -368,3 +368,24 @@ def test_help_teaches(words, capsys):
 def test_nothing_slow_is_imported_for_a_wrong_word():
     code = "import sys, hw_report.__main__; sys.exit(bool({'torch', 'matplotlib', 'typst'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_submission_of_an_incomplete_checkout_names_the_missing_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "REPOSITORY", tmp_path)
+    with pytest.raises(UserError, match=r"is missing; get it back with: git checkout -- \S+"):
+        submission.code(sheets.SHEETS["dsl-2019-hw3"])
+    for name in submission._SHARED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="the package hw_common is missing; get it back with: git checkout"):
+        submission.code(sheets.SHEETS["dsl-2019-hw3"])
+
+
+def test_the_command_lines_to_type_by_hand_repeat_the_users_options_and_runs(tmp_path):
+    settings = Settings("full", tmp_path, {"data_dir": "my data"}, {"ocr": Path("own")})
+    sheet = sheets.SHEETS["dsl-2019-hw3"]
+    assert settings.build_by_hand(sheet).endswith(f"--profile full --results_dir {tmp_path} --use ocr=own")
+    [experiment] = sheet.its_experiments()
+    assert settings.by_hand(experiment.command).endswith(f"--results_dir {tmp_path} --data_dir 'my data'")
+    with pytest.raises(UserError, match="--use other: these sheets have no such experiment, only "):
+        dataclasses.replace(settings, use={"other": Path("own")}).check_use([sheet])
