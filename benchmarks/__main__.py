@@ -4,6 +4,7 @@
     python -m benchmarks cnn threads          only these; the other rows of the table stay as they are
     python -m benchmarks --write              then also renews the table in docs/speed.md
     python -m benchmarks --no_run --write     renews docs/speed.md from benchmarks/measured.json without measuring
+    python -m benchmarks --gpu results/gpu/gpu.json --write     takes over what benchmarks/gpu.sh measured
 
 The rows are stored in benchmarks/measured.json. The machine should run nothing else meanwhile.
 """
@@ -19,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gpu_rows
 from hw_common.commands import cli
 from hw_common.runs import files
 from hw_common.runs.config import available_cores
@@ -46,6 +48,7 @@ RUNS: dict[str, list[list[str]]] = {
     "kills": [[]],
     "fuzz": [[]],
 }
+GPU = "gpu"  # the rows of benchmarks/gpu.sh, which is not run here
 _PLACE = re.compile(r"(<!-- benchmarks -->\n).*(<!-- end of the table -->)", re.DOTALL)
 
 Measured = dict[str, dict[str, Any]]  # for each benchmark: the machine, the date and the rows
@@ -61,12 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"default: all ({', '.join(RUNS)})")
     cli.add_call(flags, "no_run", action="store_true", help="measure nothing, use the stored rows")
     cli.add_call(flags, "write", action="store_true", help="renew the table in docs/speed.md")
+    cli.add_call(flags, "gpu", type=Path, metavar="FILE", help="take over the gpu.json of benchmarks/gpu.sh")
     arguments = flags.parse_args(argv)
     for name in arguments.names:
         if name not in RUNS:
             raise UserError(f"there is no benchmark {name!r}, expected one of {', '.join(RUNS)}")
     measured: Measured = files.read_json(MEASURED) if MEASURED.is_file() else {}
-    wanted = [] if arguments.no_run else arguments.names or list(RUNS)
+    wanted = [] if arguments.no_run or arguments.gpu else arguments.names or list(RUNS)
+    if arguments.gpu:
+        _store({GPU: gpu_rows.rows_of(files.read_json(arguments.gpu))}, measured)
     failed = [name for name in wanted if not _measure(name, measured)]
     if not measured:
         raise UserError(f"there is no {MEASURED} yet; run python -m benchmarks without --no_run")
@@ -97,9 +103,14 @@ def _measure(name: str, measured: Measured) -> bool:
                 {"command": " ".join(words), **json.loads(line)}
                 for line in path.read_text(encoding="utf-8").splitlines()
             ]
-    measured[name] = {"machine": machine(), "date": datetime.date.today().isoformat(), "rows": rows}
-    files.write_json(MEASURED, {name: measured[name] for name in RUNS if name in measured})
+    _store({name: {"machine": machine(), "date": datetime.date.today().isoformat(), "rows": rows}}, measured)
     return True
+
+
+def _store(new: Mapping[str, Any], measured: Measured) -> None:
+    """Adds `new` to `measured` and writes both to measured.json, in the order of the table."""
+    measured.update(new)
+    files.write_json(MEASURED, {name: measured[name] for name in (*RUNS, GPU) if name in measured})
 
 
 def machine() -> str:
@@ -115,7 +126,7 @@ def table(measured: Mapping[str, Any], links: bool = False) -> str:
     `links`: whether the first cell of a row is a link from docs/ to the benchmark.
     """
     lines = ["| what | threads | median | least–greatest | rounds | goal | |", "|---|---|---|---|---|---|---|"]
-    for name in RUNS:
+    for name in (*RUNS, GPU):
         lines += [_cells(row, links) for row in measured.get(name, {"rows": []})["rows"]]
     places = sorted({(entry["date"], entry["machine"]) for entry in measured.values()})
     return "\n".join([*lines, "", f"Measured on {'; '.join(f'{date} ({where})' for date, where in places)}."])

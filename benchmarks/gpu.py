@@ -11,6 +11,7 @@ attention.
 """
 
 import dataclasses
+import datetime
 import json
 import os
 import statistics
@@ -214,7 +215,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         flags.error("there is no usable CUDA GPU here")
     device = torch.device("cuda", 0)
-    results: dict[str, Any] = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+    results: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device), "torch": torch.__version__, "cores": os.cpu_count(),
+        "date": datetime.date.today().isoformat(), "rounds": arguments.rounds,
+    }  # fmt: skip
     print(f"{results['device']}, torch {results['torch']}, {os.cpu_count()} CPU cores")
     arguments.out.mkdir(parents=True, exist_ok=True)
     measure: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {

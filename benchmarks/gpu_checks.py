@@ -34,7 +34,7 @@ from hw_common.training import loop  # noqa: E402
 
 METRICS, BEST, LAST, SUMMARY = "metrics.csv", "best.safetensors", "last.pt", "summary.json"
 LIMIT = 110  # seconds for one run
-CUT_AFTER = 5  # steps before the interruption
+CUT_AFTER = 2  # steps before the interruption
 Row = dict[str, object]
 
 
@@ -51,7 +51,9 @@ class Check:
 CHECKS = (
     Check("cnn", "hw_cnn", ("--epochs", "2", "--dropout", "0"), 0.01),
     Check("cnn-best", "hw_cnn", ("--recipe", "best", "--epochs", "2", "--dropout", "0"), 0.02),
-    Check("transfer", "hw_transfer", ("--weights", "none", "--epochs", "2"), 0.05),
+    # On a CPU, too, the losses of this untrained ResNet-18 depend on the number of threads, by 4 % in the first epoch.
+    Check("transfer", "hw_transfer", ("--weights", "none", "--epochs", "2"), 0.2),
+    Check("transfer-freeze", "hw_transfer", ("--weights", "none", "--mode", "freeze", "--epochs", "2"), 0.01),
     Check("ocr-crf", "hw_ocr", ("--model", "conv-bilstm", "--crf", "--epochs", "2"), 0.01),
     Check("caption", "hw_caption", ("--weights", "none", "--use_attention", "--dropout", "0", "--epochs", "2"), 0.01),
     Check("asr-lstm", "hw_asr", ("--decoder", "lstm", "--preset", "notebook", "--dropout", "0", "--epochs", "1"), 0.01),

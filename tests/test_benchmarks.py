@@ -81,5 +81,27 @@ def test_a_benchmark_hands_its_rows_over(runner, tmp_path, monkeypatch):
 
 
 def test_every_benchmark_is_in_the_table_or_has_a_command_of_its_own(runner):
-    shared = {"__main__", "harness", "gpu", "gpu_checks", "fuzz_readers"}
+    shared = {"__main__", "harness", "gpu", "gpu_checks", "gpu_rows", "fuzz_readers"}
     assert {path.stem for path in BENCHMARKS.glob("*.py")} - shared == set(runner.RUNS)
+
+
+def test_the_results_of_a_gpu_join_the_table(runner, tmp_path, capsys):
+    speed = {"what": "images, batch 8", "precision": "fp32", "ratio": 0.63, "low": 0.6, "high": 0.7,
+             "examples_per_second": 2520.9}  # fmt: skip
+    attention = {"what": "attention, linear, fast", "milliseconds": 1.7, "gigabytes": 0.16}
+    found = {"device": "card X", "cores": 16, "date": "2026-01-03", "rounds": 2, "speed": [speed],
+             "attention": [attention], "checks": [{"holds": True}, {"holds": False}]}  # fmt: skip
+    (tmp_path / "gpu.json").write_text(json.dumps(found))
+    assert runner.main(["--gpu", str(tmp_path / "gpu.json"), "--write"]) == 0
+    text = (tmp_path / "speed.md").read_text()
+    assert (
+        "[checks of training on the GPU that hold](../benchmarks/gpu.sh) | GPU | 1 |  | 1 | at least 2 | **missed** |"
+        in text
+    )
+    assert (
+        "GPU, images, batch 8: straightforward code ÷ ours in fp32](../benchmarks/gpu.sh) | GPU | 0.63 | 0.6–0.7 | 2 |"
+        in text
+    )
+    assert "ours in fp32](../benchmarks/gpu.sh) | GPU | 2521 a second |" in text
+    assert "65 536 positions, linear, fast attention: memory" in text and "2026-01-03 (card X, 16 CPU cores)" in text
+    assert json.loads((tmp_path / "measured.json").read_text())["cnn"] == MEASURED["cnn"]  # the other rows stay
