@@ -11,20 +11,29 @@ _BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "mi
 
 
 def write_definitions(folder: Path) -> None:
-    """Writes, for every notebook in `folder`, a Python file with its definitions.
-
-    A notebook that cannot be read is skipped.
-    """
-    for notebook in sorted(folder.rglob("*.ipynb")):
+    """Writes, for every notebook in `folder`, a Python file with its definitions, unless there is one."""
+    for notebook, cells in _notebooks(folder):
         target = notebook.with_suffix(".py")
-        if target.exists():
-            continue
+        if not target.exists():
+            target.write_text("\n\n".join(text for cell in cells for text in _definitions(cell)), encoding="utf-8")
+
+
+def code_of(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The whole code of every notebook and script in `folder`."""
+    for notebook, cells in _notebooks(folder):
+        yield notebook, "\n".join(cells)
+    for script in sorted(folder.rglob("*.py")):
+        yield script, script.read_text(encoding="utf-8", errors="replace")
+
+
+def _notebooks(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The code cells of all notebooks that can be read."""
+    for notebook in sorted(folder.rglob("*.ipynb")):
         try:
             cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-            code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+            yield notebook, ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         except (ValueError, LookupError, TypeError, OSError, RecursionError):
             continue
-        target.write_text("\n\n".join(text for cell in code for text in _definitions(cell)), encoding="utf-8")
 
 
 def reduce_to_definitions(script: Path) -> bool:

@@ -46,8 +46,9 @@ class Check:
     points: float
     probes: Callable[[Generator], list[Probe]]  # draws the cases
     probability: tuple[str, ...] = ()  # names of the options that are dropout probabilities
-    also: tuple[str, ...] = ()  # other usual names, where the sheet leaves the name to the student
     seeks: str = ""  # name of the class in the course's files, if it is not `name`, for a second check of a class
+    # Recognizes the class by its code, where the sheet leaves the name to the student.
+    like: Callable[[ast.stmt], bool] | None = None
 
 
 def grade_checks(
@@ -101,18 +102,25 @@ def _run(path: Path, jobs: Sequence[Job], seconds: float, sandbox: Sandbox) -> t
     ]
 
 
-def definitions(folder: Path) -> dict[str, list[Path]]:
-    """For each class and function at the top of a Python file, the files that define it."""
-    found: dict[str, list[Path]] = {}
+Definition = tuple[Path, str, ast.stmt]
+
+
+def definitions(folder: Path) -> list[Definition]:
+    """File, name and code of the classes, functions and nn.Sequential networks at the top of all Python files."""
+    found: list[Definition] = []
     for path in sorted(folder.rglob("*.py")):
         for node in statements(path.read_text(encoding="utf-8", errors="replace")):
+            if isinstance(node, ast.Try) and len(node.body) == 1:  # written by write_definitions
+                [node] = node.body
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
-                found.setdefault(node.name, []).append(path)
+                found.append((path, node.name, node))
+            elif isinstance(node, ast.Assign) and ast.unparse(node.value).startswith(("nn.Sequential", "torch.nn.Seq")):
+                found += [(path, target.id, node) for target in node.targets if isinstance(target, ast.Name)]
     return found
 
 
 def _place(
-    check: Check, folder: Path, defined: Mapping[str, Sequence[Path]], names: Mapping[str, str]
+    check: Check, folder: Path, defined: Sequence[Definition], names: Mapping[str, str]
 ) -> tuple[Path | None, str]:
     """The file with the class or function, and its name there."""
     sought = check.seeks or check.name
@@ -120,11 +128,14 @@ def _place(
         file, _, name = names[sought].partition(":")
         path = folder / file
         return (path if path.is_file() and path.resolve().is_relative_to(folder) else None), name
-    sought = next((name for name in (sought, *check.also) if name in defined), sought)
-    paths = defined.get(sought, ())
-    best = next((path for path in paths if path.name == check.file), paths[0] if paths else None)
+    if check.like is not None:
+        found = [(path, name) for path, name, node in defined if check.like(node)]
+    else:
+        found = [(path, name) for path, name, _ in defined if name == sought]
+    # The course's file comes first, then a class of the right name.
+    found.sort(key=lambda place: (place[0].name != check.file, place[1] != sought))
     # A file with the right name that cannot be parsed is chosen, too, because loading it reports the error.
-    return best or next(iter(sorted(folder.rglob(check.file))), None), sought
+    return found[0] if found else (next(iter(sorted(folder.rglob(check.file))), None), sought)
 
 
 def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:

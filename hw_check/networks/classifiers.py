@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }  # fmt: skip
 _ENDINGS: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "scores": ("returns scores: the LogSoftmax is missing", lambda x: x),
-    "log-probabilities": ("returns log-probabilities, expected scores", lambda x: x.log_softmax(dim=1)),
+    "log": ("returns log-probabilities, expected scores", lambda x: x.log_softmax(dim=1)),
     "softmax": ("returns probabilities: a softmax", lambda x: x.softmax(dim=1)),
     "batch": ("the LogSoftmax runs over the batch, expected over the classes", lambda x: x.log_softmax(dim=0)),
     "softmax over the batch": ("a softmax over the batch", lambda x: x.softmax(dim=0)),
@@ -78,19 +78,35 @@ def computed(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """What a sheet asks for."""
+class Design:
+    """A network that is right."""
 
     plan: Plan
     ours: Callable[[], nn.Module]
     titles: tuple[str, ...]  # what the sheet calls the layers
-    shapes: tuple[tuple[int, ...], ...]  # the shapes of their weights
+    shapes: tuple[tuple[int, ...], ...]  # the shapes of the layers' weights
+    remark: str = ""  # what is unusual about it
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What a sheet asks for."""
+
+    designs: tuple[Design, ...]  # the sheet's comes first
     options: Mapping[str, Any]  # arguments of the student's class
     images: Callable[[Generator], ndarray]
     forms: Callable[[ndarray], list[list[Any]]]  # the forms of the images that the student's forward may take
     dropout: int | None = None  # index of the affine layer whose input goes through dropout; None: there is no dropout
-    other_plans: tuple[tuple[str, Plan], ...] = ()  # other networks that are right, with a remark each
     arguments: tuple[Any, ...] = ()  # arguments by position, for a class that names them otherwise
+    # Whether log-probabilities are as good as scores, because the loss applies the softmax once more without effect.
+    or_log_probabilities: bool = False
+    # Texts of mistakes in the order of the pixels, and functions that make the same mistake with the images.
+    wrong_images: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+    def design(self, layers: Sequence[Layer]) -> Design:
+        """The design with these layers, or else the sheet's."""
+        shapes = tuple(tuple(layer.weight.shape) for layer in layers)
+        return next((design for design in self.designs if design.shapes == shapes), self.designs[0])
 
 
 def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
@@ -105,13 +121,14 @@ def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
         seed, [plain, {**plain, "seed": 1}], options=dict(what.options), arguments=list(what.arguments)
     )
     gradient = {**request, "runs": [a_run(*forms, gradient=True)]}
+    layers = {**request, "runs": [], "lazy": plain}  # alone, so that they are judged even if forward raises an error
     train = {**request, "options": with_dropout, "dropout": 1.0, "runs": [plain, once, {**once, "seed": 3}]}
 
     def outputs(answer: Answer) -> Finding:
         return _judge_outputs(what, answer, images)
 
     probes = [
-        Probe("layers", request, judged(lambda answer: _wrong_layers(what, layers_of(answer), answer)), 0.4),
+        Probe("layers", layers, judged(lambda answer: _wrong_layers(what, layers_of(answer), answer)), 0.4),
         Probe("outputs with the same weights as ours", request, outputs, 0.4),
         Probe("gradients", gradient, gradients, 0.1 if what.dropout is not None else 0.2),
     ]
@@ -122,22 +139,22 @@ def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
 
 def _wrong_layers(what: Classifier, layers: Sequence[Layer], answer: Answer) -> str:
     """The first layer that has other weights than the sheet asks for."""
+    design = what.design(layers)
+    rights, titles = design.shapes, design.titles
     shapes = [tuple(layer.weight.shape) for layer in layers]
-    kinds = [sum(len(shape) == axes for shape in shapes) for axes in (4, 2)]
-    expected = [sum(len(shape) == axes for shape in what.shapes) for axes in (4, 2)]
+    kinds, expected = ([sum(len(shape) == axes for shape in found) for axes in (4, 2)] for found in (shapes, rights))
+    if not shapes:
+        return "has no layers with weights: the constructor must make them"
     if kinds != expected:
-        return (
-            f"has {kinds[0]} convolutions and {kinds[1]} affine layers, expected {expected[0]} and {expected[1]}"
-            if shapes
-            else "has no parameters"
-        )
-    texts = []
-    for title, shape, right in zip(what.titles, shapes, what.shapes, strict=True):
-        if shape != right:
-            texts.append(f"the {title} has weights of shape {shape}, expected {right}")
+        return f"has {kinds[0]} convolutions and {kinds[1]} affine layers, expected {expected[0]} and {expected[1]}"
+    texts = [
+        f"the {title} has weights of shape {shape}, expected {right}"
+        for title, shape, right in zip(titles, shapes, rights, strict=True)
+        if shape != right
+    ]
     if texts:
         return "; ".join(texts[:2])
-    bare = [title for title, layer in zip(what.titles, layers, strict=True) if layer.bias is None]
+    bare = [title for title, layer in zip(titles, layers, strict=True) if layer.bias is None]
     if bare:
         return f"the {bare[0]} has no bias"
     count = sum(layer.weight.numel() + (0 if layer.bias is None else layer.bias.numel()) for layer in layers)
@@ -149,20 +166,20 @@ def _judge_outputs(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     first, second = output(answer, 0), output(answer, 1)
     if not answer["kept"]:
         return Finding("forward changes the parameters")
-    model = what.ours().eval()
+    layers = layers_of(answer)
+    design = what.design(layers)
+    model = design.ours().eval()
     with torch.no_grad():
         right = model(images) if fitted(model, weights_of(answer)) else None
         if right is not None and same(first, right):
-            return Finding()
-        layers = layers_of(answer)
-        for remark, plan in what.other_plans:
-            if same(first, _safely(plan, layers, images)):
-                return Finding(remark=remark)
+            return Finding(remark=design.remark)
+        if what.or_log_probabilities and same(first, _safely(_with(design.plan, ending="log"), layers, images)):
+            return Finding(remark="returns log-probabilities; the loss for scores applies the softmax once more")
         if not same(second, torch.from_numpy(first) if isinstance(first, ndarray) else images):
             return Finding("two runs in eval mode differ: dropout is active there, too")
         mistake = explained(first, right, _wrong_outputs(what, layers, images))
-    if not mistake and right is None and not _fits(what, layers, images, first):
-        return Finding("not compared with ours, because its layers differ")
+        if not mistake and right is None and not same(first, _safely(design.plan, layers, images)):
+            return Finding("not compared with ours, because its layers differ")
     return Finding(mistake)
 
 
@@ -173,43 +190,45 @@ def _safely(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:
         return images.new_empty(0)
 
 
-def _fits(what: Classifier, layers: Sequence[Layer], images: Tensor, value: Any) -> bool:
-    """Whether the output is right except for the sizes of the layers, which are a mistake by themselves."""
-    return same(value, _safely(what.plan, layers, images))
-
-
 def _wrong_outputs(what: Classifier, layers: Sequence[Layer], images: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yields typical mistakes and the outputs that they give with the student's weights."""
-    plan = what.plan
+    design = what.design(layers)
+    plan = design.plan
     if sum(layer.weight.ndim == 4 for layer in layers) != len(plan.paddings):
         return
+    for text, turned in what.wrong_images.items():
+        yield text, _safely(plan, layers, turned(images))
+    for text, changes in itertools.chain(_changed_functions(design), _changed_convolutions(design)):
+        yield text, _safely(_with(plan, **changes), layers, images)
 
-    def output_of(**changes: Any) -> Tensor:
-        return _safely(dataclasses.replace(plan, **changes), layers, images)
 
+def _changed_functions(design: Design) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Mistakes at the output, in the activation functions and in the pooling, as changes of a plan."""
     for ending, (text, _) in _ENDINGS.items():
-        yield text, output_of(ending=ending)
-    names = [*(f"after the {title}" for title in what.titles)]
-    for i, name in enumerate(names[:-1]):
-        yield f"the ReLU {name} is missing", output_of(without_relu=i)
+        yield text, {"ending": ending}
+    for i, title in enumerate(design.titles[:-1]):
+        yield f"the ReLU after the {title} is missing", {"without_relu": i}
     for name, activation in _ACTIVATIONS.items():
-        yield f"the activation function is {name}, expected ReLU", output_of(activation=activation)
-    yield "average pooling, expected max-pooling", output_of(average=True)
-    convolutions = range(len(plan.paddings))
-    for i, padding in itertools.product(convolutions, _PADDINGS):
-        yield _has(what, i, "padding", padding, plan.paddings), output_of(paddings=_put(plan.paddings, i, padding))
-    for i, stride in itertools.product(convolutions, _STRIDES):
-        yield _has(what, i, "stride", stride, plan.strides), output_of(strides=_put(plan.strides, i, stride))
-    for i in convolutions:
+        yield f"the activation function is {name}, expected ReLU", {"activation": activation}
+    yield "average pooling, expected max-pooling", {"average": True}
+
+
+def _changed_convolutions(design: Design) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Mistakes in the paddings, strides and pooling of the convolutions, as changes of a plan."""
+    plan = design.plan
+    for i in range(len(plan.paddings)):
+        for padding in _PADDINGS:
+            yield _has(design, i, "padding", padding, plan.paddings), {"paddings": _put(plan.paddings, i, padding)}
+        for stride in _STRIDES:
+            yield _has(design, i, "stride", stride, plan.strides), {"strides": _put(plan.strides, i, stride)}
         lacks = "misses" if plan.pools[i] else "is followed by"
-        text = f"the {what.titles[i]} {lacks} max-pooling"
-        yield text, output_of(pools=_put(plan.pools, i, not plan.pools[i]))
+        yield f"the {design.titles[i]} {lacks} max-pooling", {"pools": _put(plan.pools, i, not plan.pools[i])}
     for paddings in itertools.product(_PADDINGS[:3], repeat=len(plan.paddings)):
-        yield f"the paddings are {paddings}, expected {plan.paddings}", output_of(paddings=paddings)
+        yield f"the paddings are {paddings}, expected {plan.paddings}", {"paddings": paddings}
 
 
-def _has(what: Classifier, i: int, name: str, value: int, right: Sequence[int]) -> str:
-    return f"the {what.titles[i]} has {name} {value}, expected {right[i]}"
+def _has(design: Design, i: int, name: str, value: int, right: Sequence[int]) -> str:
+    return f"the {design.titles[i]} has {name} {value}, expected {right[i]}"
 
 
 def _put(values: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:
@@ -220,8 +239,8 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     """Judges the network with dropout of probability 1 in training mode, which sets the input of one layer to 0."""
     evaluated, first, second = (output(answer, number) for number in range(3))
     layers = layers_of(answer)
-    plan = next((p for p in (what.plan, *(p for _, p in what.other_plans))
-                 if same(evaluated, _safely(p, layers, images))), what.plan)  # fmt: skip
+    design = what.design(layers)
+    plan = design.plan
     ending = next((e for e in _ENDINGS if same(evaluated, _safely(_with(plan, ending=e), layers, images))), plan.ending)
     hard_coded = [p for p in answer["dropouts"] if p != 1.0]
     remark = f"ignores its argument: dropout always has the probability {hard_coded[0]:g}" if hard_coded else ""
@@ -234,7 +253,7 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
         return Finding(remark=remark)
     if isinstance(first, ndarray) and np.array_equal(first, evaluated, equal_nan=True):
         return Finding("dropout has no effect in training mode")
-    titles = what.titles[len(plan.paddings) :]
+    titles = design.titles[len(plan.paddings) :]
     for place in range(plan.linear + 1):
         if same(first, zero(place)):
             where = f"after the {titles[place - 1]}" if place else "before the affine transformations"

@@ -1,6 +1,10 @@
-"""The sheet dsl-2019-hw3: the CNN for letters (Q1.2), and the BiLSTMs for words (Q2.1, and Q2.3 with a convolution)."""
+"""The sheet dsl-2019-hw3: CNNs for letters (Q1.2, Q1.4), BiLSTMs for words (Q2.1, and Q2.3 with a convolution).
 
-from collections.abc import Iterator, Mapping, Sequence
+The published report has no points; 10 for each network are ours.
+"""
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,121 +12,226 @@ import numpy as np
 import torch
 from numpy import ndarray
 from numpy.random import Generator
-from torch import Tensor, nn
+from torch import Tensor
 
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
-from hw_check.networks.judges import LOG_PROBABILITIES, classifier_probes, draw_weights, gradient_judge, shape_probes
+from hw_check.networks.classifiers import Classifier, Design, Plan, classifier_probes
+from hw_check.networks.observed import Answer, a_run, explained, fitted, gradients, observation, output, weights_of
 from hw_check.rows import Row, Sheet
 from hw_check.sandbox import Sandbox
-from hw_ocr.models import OcrCNN
+from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN
+
+_LOG_PROBABILITIES = "returns log-probabilities; the loss for scores applies the softmax once more"
+_TITLES = ("first convolution", "second convolution", "third convolution", "fourth convolution", "fifth convolution")
 
 
-def _cnn(rng: Generator) -> list[Probe]:
-    images = rng.random((5, 1, 16, 8), dtype=np.float32)
-    layers = {"first convolution": (16, 1, 5, 5), "second convolution": (32, 16, 7, 7), "output layer": (26, 256)}
+def _cnn(convolutions: tuple[int, ...]) -> Callable[[Generator], list[Probe]]:
+    """The probes of a CNN with one of these numbers of convolutions, of which the first and last are pooled."""
 
-    def guesses(model: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
-        scores = model(images)
-        return {
-            "returns probabilities: nn.CrossEntropyLoss expects scores": scores.softmax(dim=1),
-            "a ReLU stands after the output layer": scores.relu(),
+    def design(count: int) -> Design:
+        middle = count - 2
+        plan = Plan(
+            (2,) * (count - 1) + (3,), (1,) * count, (True, *(False,) * middle, True), "scores", linear=1
+        )  # fmt: skip
+        shapes = ((16, 1, 5, 5), *((16, 16, 5, 5),) * middle, (32, 16, 7, 7), (26, 256))
+        return Design(plan, lambda: OcrCNN(count), (*_TITLES[:count], "output layer"), shapes)
+
+    def probes(rng: Generator) -> list[Probe]:
+        what = Classifier(
+            designs=tuple(design(count) for count in convolutions),
+            options={"n_classes": 26, "num_classes": 26, "output_size": 26},
+            arguments=(26,),
+            images=lambda rng: rng.random((4, 1, 16, 8), dtype=np.float32),
+            forms=lambda images: [[images.reshape(4, 128)], [images], [images[:, 0]]],
+            or_log_probabilities=True,
+            wrong_images={
+                "the pixels are read as 8 rows × 16 columns, expected 16 × 8": lambda x: x.reshape(-1, 1, 8, 16),
+                "rows and columns of the images are swapped": lambda x: x.transpose(2, 3),
+            },
+        )
+        return classifier_probes(what, rng)
+
+    return probes
+
+
+def _words(kind: type[BiLSTM] | type[ConvBiLSTM]) -> Callable[[Generator], list[Probe]]:
+    """The probes of a network that reads words."""
+
+    def probes(rng: Generator) -> list[Probe]:
+        words = [rng.random((length, 16, 8), dtype=np.float32) for length in (5, 7)]
+        options = {
+            "input_size": 128,
+            "output_size": 26,
+            "hidden_size": 128,
+            "n_classes": 26,
+            "batch_size": 1,
+            "n_layers": 1,
         }
+        seed = int(rng.integers(2**31))
+        first, second = (a_run(*_forms(word)) for word in words)
+        request = observation(seed, [first, second, first], options=options, arguments=[128, 26])
+        padded = np.stack([np.concatenate([words[0], rng.random((2, 16, 8), dtype=np.float32)]), words[1]])
+        batch = observation(seed, [a_run(*_padded(padded), optional=True)], options=options, arguments=[128, 26])
+        gradient = {**request, "runs": [{**first, "gradient": True}]}
 
-    forms = [[images.reshape(5, 128)], [images[:, 0]], [images]]
-    options = {"n_classes": 26, "num_classes": 26}
-    return classifier_probes(OcrCNN(), rng, options, forms, layers, guesses, has_dropout=False)
+        def layers(answer: Answer) -> Finding:
+            return Finding(_wrong_layers(kind, answer))
+
+        def outputs(answer: Answer) -> Finding:
+            return _judge_word(kind, answer, torch.from_numpy(words[0]))
+
+        def independent(answer: Answer) -> Finding:
+            before, after = output(answer, 0), output(answer, 2)
+            is_same = isinstance(before, ndarray) and np.allclose(before, after, atol=1e-5)
+            return Finding(
+                "" if is_same else "the scores of a word depend on the word before: the hidden state is kept"
+            )
+
+        def padding(answer: Answer) -> Finding:
+            return _judge_padding(kind, answer, [torch.from_numpy(word) for word in words])
+
+        return [
+            Probe("layers", {**request, "runs": [], "lazy": first}, layers, 0.4),
+            Probe("a word with the same weights as ours", request, outputs, 0.4),
+            Probe("the same word after another one", request, independent, 0.1),
+            Probe("words of different lengths in a batch", batch, padding, 0.0),
+            Probe("gradients", gradient, gradients, 0.1),
+        ]
+
+    return probes
 
 
-class _Words(nn.Module):
-    """The sheet's BiLSTM, or, with `convolves`, that of Q2.3, for one word: (L, 128) pixels to (L, 26) scores."""
-
-    def __init__(self, convolves: bool) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(1, 16, 5, padding=2) if convolves else None
-        self.linear = nn.Linear(512 if convolves else 128, 128)
-        self.lstm = nn.LSTM(128, 128, bidirectional=True)
-        self.output = nn.Linear(256, 26)
-
-    def forward(self, x: Tensor, tanh: bool = True, halves: str = "both") -> Tensor:
-        """The scores, with a mistake if one is chosen."""
-        if self.convolution is not None:
-            x = nn.functional.max_pool2d(self.convolution(x.view(-1, 1, 16, 8)).relu(), 2).flatten(1)
-        x = self.linear(x)
-        out, _ = self.lstm((x.tanh() if tanh else x)[:, None])
-        out = out[:, 0]
-        if halves == "swapped":
-            out = torch.cat([out[:, 128:], out[:, :128]], dim=1)
-        scores: Tensor = self.output(out)
-        return scores
+def _forms(word: ndarray) -> list[list[Any]]:
+    """The forms in which a forward may take a word (L, 16, 8): alone, with a batch axis, with its length or a mask."""
+    flat, length = word.reshape(len(word), 128), np.array([len(word)])
+    mask = np.ones((1, len(word)), bool)
+    return [[flat], [flat[:, None]], [flat[None]], [flat[None], length], [word[None], mask], [flat[None], mask]]
 
 
-def _words(rng: Generator, convolves: bool = False) -> list[Probe]:
-    model = _Words(convolves)
-    weights = draw_weights(model, rng)
-    words = [torch.from_numpy(rng.random((length, 128), dtype=np.float32)) for length in (5, 7)]
-    layers: dict[str, Sequence[int]] = {
-        **({"convolution": (16, 1, 5, 5)} if convolves else {}),
-        "linear layer": (128, 512 if convolves else 128),
+def _padded(words: ndarray) -> list[list[Any]]:
+    """The forms of a batch of two words, of which the first has 5 letters and the second 7."""
+    flat, lengths = words.reshape(2, 7, 128), np.array([5, 7])
+    mask = np.arange(7) < lengths[:, None]
+    return [[flat, lengths], [words, mask], [flat, mask], [words, lengths]]
+
+
+def _wrong_layers(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer) -> str:
+    """What is different about the student's parameters."""
+    shapes = [tuple(weight.numbers.shape) for weight in weights_of(answer)]
+    if not shapes:
+        return "has no layers with weights: the constructor must make them"
+    expected = {
+        **({"convolution": (16, 1, 5, 5)} if kind is ConvBiLSTM else {}),
+        "linear layer before the LSTM": (128, 512 if kind is ConvBiLSTM else 128),
         "LSTM": (512, 128),
         "output layer": (26, 256),
     }
-    options = {"input_size": 128, "output_size": 26, "hidden_size": 128, "n_classes": 26, "batch_size": 1}
+    if expected["LSTM"] in shapes and shapes.count((512, 128)) == 2 and (26, 128) in shapes:
+        return "the LSTM reads the word in one direction only: it must be bidirectional"
+    for name, shape in expected.items():
+        if shape not in shapes:
+            like = next((other for other in shapes if len(other) == len(shape) and other[0] == shape[0]), None)
+            instead = f"; the nearest is {like}" if like else ""
+            return f"the {name} needs weights of shape {shape}, which are missing{instead}"
+    ours = sum(p.numel() for p in kind().parameters())
+    theirs = sum(weight.numbers.numel() for weight in weights_of(answer))
+    return "" if ours == theirs else f"has {theirs} parameters, expected {ours}"
+
+
+def _judge_word(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer, word: Tensor) -> Finding:
+    model = kind().eval()
+    if not fitted(model, weights_of(answer)):
+        return Finding("not compared with ours, because its layers differ")
+    value = output(answer)
     with torch.no_grad():
-        rights = [model(word) for word in words]
-        guesses = {
-            "the tanh after the linear layer is missing": model(words[0], tanh=False),
-            "the two directions are in the wrong order": model(words[0], halves="swapped"),
-            "the letters are read in reverse order": model(words[0].flip(0)),
-        }
+        right = _scores(model, word)
+        if isinstance(value, ndarray) and value.size == right.numel():
+            value = value.reshape(right.shape)  # an axis of length 1 for the batch may be anywhere
+        if explained(value, right.log_softmax(dim=1), iter(())) == "":
+            return Finding(remark=_LOG_PROBABILITIES)
+        return Finding(explained(value, right, _wrong_scores(model, word)))
 
-    def outputs(answer: Mapping[str, Any]) -> Finding:
-        if not answer["loaded"]:
-            return Finding("not compared with ours, because its parameters have other shapes")
-        found = answer["outputs"][0]
-        if _like(found, rights[0]):
-            return Finding()
-        if _like(found, rights[0].log_softmax(dim=1)):
-            return Finding(remark=LOG_PROBABILITIES)
-        mistake = next((text for text, guess in guesses.items() if _like(found, guess)), "")
-        return Finding(mistake or "returns other numbers than expected for a word")
 
-    def independent(answer: Mapping[str, Any]) -> Finding:
-        if not answer["loaded"] or not _like(answer["outputs"][0], rights[0]):
-            return Finding()
-        if not _like(answer["outputs"][1], rights[1]):
-            return Finding("the scores of a word depend on the word before: the hidden state is kept")
+def _scores(model: BiLSTM | ConvBiLSTM, word: Tensor) -> Tensor:
+    return model(word[None], torch.ones(1, len(word), dtype=torch.bool))[0]
+
+
+def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yields typical mistakes and the scores (L, 26) that they give."""
+    right = _scores(model, word)
+    yield "returns probabilities, expected scores", right.softmax(dim=1)
+    yield "a softmax over the letters of the word", right.softmax(dim=0)
+    yield "a ReLU stands on the output", right.relu()
+    yield "the letters are read in reverse order", _scores(model, word.flip(0))
+    yield "the scores are in reverse order", right.flip(0)
+    alone = torch.cat([_scores(model, letter[None]) for letter in word])
+    yield "every letter is read alone: the LSTM must run over the letters of the word, not over a batch", alone
+    convolves = isinstance(model, ConvBiLSTM)
+    if convolves:
+        yield "the pixels are read as 8 rows × 16 columns, expected 16 × 8", _features(model, word.reshape(-1, 8, 16))
+        yield "rows and columns of the images are swapped", _features(model, word.transpose(1, 2))
+        yield "the ReLU after the convolution is missing", _features(model, word, rectified=False)
+    for name, activation in {"missing": None, "a ReLU": torch.relu, "a sigmoid": torch.sigmoid}.items():
+        text = f"the tanh after the linear layer is {name}"
+        yield text, _features(model, word, activation=activation)
+    for name, order in {
+        "the two directions are in the wrong order": (slice(128, None), slice(128)),
+        "only the direction from left to right is used, twice": (slice(128), slice(128)),
+    }.items():
+        yield name, _features(model, word, halves=order)
+    yield "the LSTM's last output is used for all letters", _features(model, word, last=True)
+
+
+def _features(
+    model: Any, word: Tensor, *, rectified: bool = True, activation: Any = torch.tanh,
+    halves: tuple[slice, slice] | None = None, last: bool = False,
+) -> Tensor:  # fmt: skip
+    """The scores, computed step by step with one step changed."""
+    if isinstance(model, ConvBiLSTM):
+        convolution, relu, pool = model.layer1
+        x = convolution(word[:, None])
+        x = pool(relu(x) if rectified else x).flatten(1)
+        linear, lstm = model.layer2[0], model.layer3
+    else:
+        x, linear, lstm = word.flatten(1), model.layer1[0], model.layer2
+    x = linear(x)
+    x = activation(x) if activation is not None else x
+    x = lstm(x[None], torch.ones(1, len(word), dtype=torch.bool))[0]
+    x = x[-1:].expand_as(x) if last else x
+    x = torch.cat([x[:, half] for half in halves], dim=1) if halves else x
+    scores: Tensor = model.output_layer(x)
+    return scores
+
+
+def _judge_padding(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer, words: list[Tensor]) -> Finding:
+    """Judges a batch of words, for a network that takes lengths or a mask; the sheet's takes one word at a time."""
+    value, model = output(answer), kind().eval()
+    if not isinstance(value, ndarray) or value.ndim != 3 or not fitted(model, weights_of(answer)):
         return Finding()
-
-    request = {
-        "probe": "words", "options": options, "weights": weights, "words": [word.numpy() for word in words]
-    }  # fmt: skip
-    inputs = [[words[0].numpy()], [words[0][:, None].numpy()], [words[0][None].numpy()]]
-    gradient = {"probe": "gradient", "options": options, "weights": weights, "inputs": inputs}
-    return [
-        *shape_probes({"probe": "shapes", "options": options}, layers, 0.4),
-        Probe("a word with copied weights", request, outputs, 0.4),
-        Probe("a second word", request, independent, 0.1),
-        Probe("gradients", gradient, gradient_judge, 0.1),
-    ]
+    value = value if value.shape[:2] == (2, 7) else np.moveaxis(value, 1, 0)
+    with torch.no_grad():
+        for row, word in zip(value, words, strict=True):
+            if not np.allclose(row[: len(word)], _scores(model, word), atol=1e-4):
+                return Finding(remark="in a batch, the padding after a word changes the scores of its letters")
+    return Finding()
 
 
-def _like(value: Any, right: Tensor) -> bool:
-    """Whether the numbers are right, apart from axes of length 1."""
-    if not isinstance(value, ndarray) or value.size != right.numel():
-        return False
-    return bool(np.allclose(value.reshape(right.shape), right.numpy(), atol=1e-4, rtol=1e-3))
+def _has(*, lstm: bool, counts: tuple[int, ...]) -> Any:
+    """Recognizes a class by whether it has an LSTM, and by the number of its convolutions."""
 
+    def is_like(node: ast.stmt) -> bool:
+        text = ast.unparse(node)
+        return ("LSTM(" in text) == lstm and text.count("Conv2d(") in counts
 
-def _with_convolution(rng: Generator) -> list[Probe]:
-    return _words(rng, convolves=True)
+    return is_like
 
 
 CHECKS = (
-    Check("CNN", "hw3-q1.py", "1.2", 10, _cnn, also=("ConvNet", "Net")),
-    Check("BILSTM", "hw3-q2.py", "2.1", 10, _words, also=("BiLSTM", "BiLSTMTagger")),
-    Check("CNN_BILSTM", "hw3-q2-3.py", "2.3", 10, _with_convolution,
-          also=("CNNBILSTM", "CNN_BiLSTM", "ConvBiLSTM", "ConvBILSTM", "CONV_BILSTM")),
-)  # fmt: skip
+    Check("CNN", "hw3-q1.py", "1.2", 10, _cnn((2,)), like=_has(lstm=False, counts=(2,))),
+    Check("CNN with more layers", "hw3-q1-4.py", "1.4", 0, _cnn((4, 3, 5)), like=_has(lstm=False, counts=(3, 4, 5))),
+    Check("BILSTM", "hw3-q2.py", "2.1", 10, _words(BiLSTM), like=_has(lstm=True, counts=(0,))),
+    Check("BILSTM with a convolution", "hw3-q2-3.py", "2.3", 10, _words(ConvBiLSTM), like=_has(lstm=True, counts=(1,))),
+)
 
 
 def _grade(
@@ -134,8 +243,8 @@ def _grade(
 SHEET = Sheet(
     name="dsl-2019-hw3",
     files=("hw3-q1.py", "hw3-q2.py", "hw3-q2-3.py"),
-    elsewhere="the sheet states no points, so these are ours; a person grades the texts, the CRF and the training",
-    runner="hw_check.networks.inside",
+    elsewhere="the points are ours, since the sheet has none; a person grades the texts, the CRF and the trainings",
+    runner="hw_check.networks.observe",
     grade=_grade,
     preload=TORCH,
     anywhere=True,

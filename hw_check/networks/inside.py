@@ -256,63 +256,8 @@ def _count(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
     return {"count": int(getattr(module, job["needs"][0])(model))}
 
 
-def _words(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
-    """The scores of the letters, for one word after another, with copied weights."""
-    model = _made(module, job, case["options"]).eval()
-    answer: dict[str, Any] = {"loaded": _load(model, case["weights"]), "outputs": []}
-    with torch.no_grad():
-        for word in case["words"]:
-            result = _first_that_works(model, [[word], [word[:, None]], [word[None]]])
-            answer["outputs"].append(_arrays(result)[0])
-    return answer
-
-
-class _Trace(TorchFunctionMode):
-    """Records the names of all torch functions that are called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: dict[str, None] = {}
-
-    def __torch_function__(self, function: Any, kinds: Any, arguments: Any = (), named: Any = None) -> Any:
-        self.names[getattr(function, "__name__", "")] = None
-        return function(*arguments, **(named or {}))
-
-
-def _layer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
-    """The output of a single layer, and which forbidden functions of torch it uses."""
-    layer, ignored = _made_layer(module, job, case)
-    answer: dict[str, Any] = {"ignored": ignored, "loaded": _load(layer, case["weights"]), "used": [], "out": None}
-    if not ignored:
-        with _Trace() as trace, torch.no_grad():
-            answer["out"] = _arrays(layer(*map(_tensor, case["inputs"][0])))[0]
-        answer["used"] = [name for name in trace.names if name in case["forbidden"]]
-    return answer
-
-
-def _layer_gradient(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
-    """Which parameters of a single layer get no gradient."""
-    layer, _ = _made_layer(module, job, case)
-    layer(*map(_tensor, case["inputs"][0])).sum().backward()
-    named = dict(layer.named_parameters())
-    return {"without": [name for name, p in named.items() if p.grad is None], "count": len(named)}
-
-
-def _made_layer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> tuple[nn.Module, list[str]]:
-    """A layer made with positional arguments and the options that it takes; and the names of the other options."""
-    made = getattr(module, job["needs"][0])
-    parameters = inspect.signature(made).parameters
-    options = {name: _plain(value) for name, value in case["options"].items()}
-    ignored = [name for name in options if name not in parameters]
-    layer = made(*case["positional"], **{name: value for name, value in options.items() if name in parameters})
-    return layer, ignored
-
-
 _PROBES: dict[str, Callable[[types.ModuleType, Mapping[str, Any], Case], Any]] = {
     **TRANSFER,
-    "words": _words,
-    "layer": _layer,
-    "layer_gradient": _layer_gradient,
     "shapes": _shapes,
     "forward": _forward,
     "gradient": _gradient,

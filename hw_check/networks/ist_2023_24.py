@@ -16,7 +16,7 @@ from hw_asr.models import TextDecoder, TextDecoderRecurrent, TextDecoderTransfor
 from hw_asr.presets import Sizes
 from hw_check.networks import given
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
-from hw_check.networks.classifiers import Classifier, Plan, classifier_probes
+from hw_check.networks.classifiers import Classifier, Design, Plan, classifier_probes
 from hw_check.networks.judges import same
 from hw_check.networks.observed import (
     Answer,
@@ -42,11 +42,9 @@ _SHAPES = ((8, 1, 3, 3), (16, 8, 3, 3), (320, 576), (120, 320), (4, 120))
 def _cnn(no_maxpool: bool) -> Callable[[Generator], list[Probe]]:
     """The probes of one of the two networks of Question 2."""
     stride = 2 if no_maxpool else 1
+    plan = Plan((1, 0), (stride, stride), (not no_maxpool,) * 2, "log", linear=3)
     what = Classifier(
-        plan=Plan((1, 0), (stride, stride), (not no_maxpool,) * 2, "log-probabilities", linear=3),
-        ours=lambda: OctCNN(no_maxpool=no_maxpool),
-        titles=_LAYERS,
-        shapes=_SHAPES,
+        designs=(Design(plan, lambda: OctCNN(no_maxpool=no_maxpool), _LAYERS, _SHAPES),),
         options={"dropout_prob": 0.7, "dropout": 0.7, "no_maxpool": no_maxpool},
         images=lambda rng: rng.random((4, 1, 28, 28), dtype=np.float32),
         forms=lambda images: [[images.reshape(4, 784)], [images]],

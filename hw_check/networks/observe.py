@@ -42,7 +42,7 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
     torch.manual_seed(case["seed"])
     model = built(getattr(module, job["needs"][0]), case.get("arguments", ()), case["options"])
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
-        _outputs(model.eval(), case["runs"][0])
+        _outputs(model.eval(), case["lazy"] if "lazy" in case else case["runs"][0])
     draw(model, case["seed"])
     parts = [part for part in model.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
     answer: dict[str, Any] = {
@@ -105,8 +105,13 @@ def _outputs(model: nn.Module, one: Mapping[str, Any]) -> dict[str, Any]:
     method: Callable[..., Any] = model if "method" not in one else getattr(model, one["method"])
     trace = _Trace()
     _TORCH_LAYERS.clear()
-    with torch.set_grad_enabled("gradient" in one), trace, trace.operators:
-        result, form = _first_form(method, one["forms"])
+    try:
+        with torch.set_grad_enabled("gradient" in one), trace, trace.operators:
+            result, form = _first_form(method, one["forms"])
+    except Exception as error:
+        if not one.get("optional"):
+            raise
+        return {"outputs": [type(error).__name__]}
     parts = result if isinstance(result, tuple | list) else [result]
     answer: dict[str, Any] = {"form": form, "used": sorted(trace.names | trace.operators.names | _TORCH_LAYERS)[:90]}
     if "gradient" in one:

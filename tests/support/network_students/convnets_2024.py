@@ -107,28 +107,105 @@ class MyConv2d(nn.Module):
         return out.view(len(x), len(self.weight), rows, -1)
 """
 
+WITHOUT_CLASS = """
+import torch
+from torch import nn
+
+net = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 5, padding=2),
+                    nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 64),
+                    nn.ReLU(), nn.Linear(64, 10))
+
+class FullyConnectedLayer(nn.Module):
+    def __init__(self, cin, cout):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(cout, cin))
+        self.bias = nn.Parameter(torch.rand(cout, 1))
+
+    def forward(self, x):
+        return torch.bmm(self.weight[None].repeat(len(x), 1, 1), x) + self.bias
+
+class ConvLayer(nn.Module):
+    def __init__(self, cin, cout, k):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(cout, cin, k, k))
+        self.bias = nn.Parameter(torch.rand(cout))
+
+    def forward(self, x):
+        k = self.weight.shape[2]
+        patches = x.unfold(2, k, 1).unfold(3, k, 1)
+        y = torch.tensordot(patches, self.weight, ([1, 4, 5], [1, 2, 3]))
+        return y.permute(0, 3, 1, 2) + self.bias[:, None, None]
+"""
+
+OWN_NETWORK = """
+class OwnNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = myConv2d(3, 8, 5), myConv2d(8, 16, 5)
+        self.fc1, self.fc2, self.fc3 = myLinear(400, 128), myLinear(128, 64), myLinear(64, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2).flatten(1)
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+
+def measure(net, x):
+    net(x)
+    start = time.perf_counter()
+    net(x)
+    return time.perf_counter() - start
+"""
+
+OWN = LINEAR + CONV + OWN_NETWORK
+
 GOOD = (
-    {"assignment2.py": NET + LINEAR + CONV},
+    {"assignment2.py": NET + OWN},
+    {"exported.py": WITHOUT_CLASS + "for image in download('cifar'): train(net, image)"},
     {"net.py": SEQUENTIAL, "linear.py": OTHER_LINEAR, "conv.py": CENTRED},
 )
 
 # Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
+_N, _L, _C, _O = "network", "myLinear", "myConv2d", "own network"
+_SUM = '"bcnm,dcnm->bd", patch, self.weight'
 MISTAKES = (
-    ("Net", NET, "x = F.relu(self.fc1(x))", "x = self.fc1(x)", "the first fully connected layer is missing"),
-    ("Net", NET, "return self.fc3(x)", "return F.relu(self.fc3(x))", "a ReLU stands after the output layer"),
-    ("Net", NET, "nn.Conv2d(8, 16, 5)", "nn.Conv2d(8, 16, 3)", "second convolution needs weights of shape"),
-    ("Net", NET, "128, 64)", "128, 84)", "second fully connected layer needs weights of shape (64, 128)"),
-    ("Net", NET, "x = F.relu(self.fc2(x))", "x = torch.tanh(self.fc2(x))", "returns other numbers"),
-    ("myLinear", LINEAR, " + self.bias", "", "the bias is not added"),
-    ("myLinear", LINEAR, "self.weight.t()", "self.weight", "raises RuntimeError"),
-    ("myLinear", LINEAR, "torch.matmul(x, self.weight.t()) + self.bias",
+    (_N, NET, "x = F.relu(self.fc1(x))", "x = self.fc1(x)", "the first fully connected layer is missing"),
+    (_N, NET, "return self.fc3(x)", "return F.relu(self.fc3(x))", "a ReLU stands on the output"),
+    (_N, NET, "return self.fc3(x)", "return F.softmax(self.fc3(x), dim=1)", "returns probabilities"),
+    (_N, NET, "nn.Conv2d(8, 16, 5)", "nn.Conv2d(8, 16, 3)", "second convolution has weights of shape (16, 8, 3, 3)"),
+    (_N, NET, "128, 64)", "128, 84)", "has weights of shape (84, 128), expected (64, 128)"),
+    (_N, NET, "16 * 5 * 5, 128", "16 * 13 * 13, 128", "has weights of shape (128, 2704)"),
+    (_N, NET, "x = F.relu(self.fc2(x))", "x = torch.tanh(self.fc2(x))", "returns other numbers"),
+    (_N, NET, "nn.MaxPool2d(2, 2)", "nn.AvgPool2d(2, 2)", "average pooling"),
+    (_L, LINEAR, " + self.bias", "", "the bias is not added"),
+    (_L, LINEAR, "self.weight.t()", "self.weight", "raises RuntimeError"),
+    (_L, LINEAR, "torch.randn(out_features, in_features, device=device)", "torch.randn(in_features, out_features)",
+     "raises RuntimeError"),
+    (_L, LINEAR.replace("self.weight.t()", "self.weight"), "torch.randn(out_features, in_features, device=device)",
+     "torch.randn(in_features, out_features)", "its weight has the shape (5, 6)"),
+    (_L, LINEAR, "self.bias", "self.b", "has no parameter called bias"),
+    (_L, LINEAR, "self.weight = torch.nn.parameter.Parameter", "self.weight = ", "register it as nn.Parameter"),
+    (_L, LINEAR, "torch.matmul(x, self.weight.t()) + self.bias",
      "torch.nn.functional.linear(x, self.weight, self.bias)", "uses torch's own linear, which the task forbids"),
-    ("myLinear", LINEAR, "x, self.weight.t()", "x, self.weight.t().detach()", "weight gets no gradient"),
-    ("myConv2d", CONV, " + self.bias", "", "the bias is not added"),
-    ("myConv2d", CONV, '"bcnm,dcnm->bd", patch, self.weight', '"bcnm,dcnm->bd", patch, self.weight.flip(2, 3)',
-     "the kernels are flipped"),
-    ("myConv2d", CONV, '"bcnm,dcnm->bd"', '"bcnm,dcmn->bd"', "rows and columns of the kernels are swapped"),
-    ("myConv2d", CONV, "        return out\n", "        return F.conv2d(x, self.weight, self.bias)\n",
+    (_L, LINEAR, "torch.matmul(x, self.weight.t()) + self.bias",
+     "self.inner()(x)\n\n    def inner(self):\n        layer = nn.Linear(5, 6)\n"
+     "        layer.weight, layer.bias = self.weight, self.bias\n        return layer",
+     "uses torch's own Linear, which the task forbids"),
+    (_L, LINEAR, "x, self.weight.t()", "x, self.weight.t().detach()", "weight gets no gradient"),
+    (_C, CONV, " + self.bias", "", "the bias is not added"),
+    (_C, CONV, _SUM, _SUM + ".flip(2, 3)", "the kernels are flipped"),
+    (_C, CONV, '"bcnm,dcnm->bd"', '"bcnm,dcmn->bd"', "rows and columns of the kernels are swapped"),
+    (_C, CONV, "+ self.bias", "+ C * self.bias", "the bias is added once for every input channel"),
+    (_C, CONV, _SUM, '"bnm,dnm->bd", patch[:, 0], self.weight[:, 0]', "only the first input channel is used"),
+    (_C, CONV, _SUM, '"bcnm,dcnm->bd", patch, self.weight[:1].expand_as(self.weight)', "use the first kernel"),
+    (_C, CONV, _SUM, '"bcnm,dcnm->bd", patch, self.weight.data', "weight gets no gradient"),
+    (_C, CONV, "cols = H - self.k + 1, W - self.k + 1", "cols = H - self.k, W - self.k", "last row and column"),
+    (_C, CONV, "        return out\n", "        return F.conv2d(x, self.weight, self.bias)\n",
      "uses torch's own conv2d, which the task forbids"),
-    ("myConv2d", CONV, "cols = H - self.k + 1, W - self.k", "cols = H - self.k + 1, H - self.k", "returns shape"),
+    (_C, CONV, "        return out\n", "        one = [1, 1]\n"
+     "        return torch.ops.aten.convolution(x, self.weight, self.bias, one, [0, 0], one, False, [0, 0], 1)\n",
+     "uses torch's own convolution, which the task forbids"),
+    (_C, CONV, "cols = H - self.k + 1, W - self.k", "cols = H - self.k + 1, H - self.k", "returns shape"),
+    (_O, NET + OWN, "myLinear(64, 10)", "nn.Linear(64, 10)", "uses torch's Linear"),
+    (_O, NET + OWN, "F.relu(self.fc2(F.relu(self.fc1(x))))", "F.relu(self.fc2(self.fc1(x)))",
+     "the first fully connected layer is missing"),
 )  # fmt: skip

@@ -95,27 +95,43 @@ class CNN_BILSTM(nn.Module):
         return self.output_layer(out.squeeze(1))
 """
 
+MIDDLE = "self.middle = nn.Sequential(nn.Conv2d(16, 16, 5, padding=2), nn.ReLU())"
+DEEPER = CNN.replace("        self.layer2", f"        {MIDDLE}\n        self.layer2")
+DEEPER = DEEPER.replace("self.layer2(out)", "self.layer2(self.middle(out))")
 GOOD = (
     {"hw3-q1.py": CNN, "hw3-q2.py": BILSTM, "hw3-q2-3.py": CONV},
+    {"a.py": CNN, "b.py": DEEPER, "c.py": BILSTM, "d.py": CONV.replace("CNN_BILSTM", "BILSTM")},  # the report's names
     {"cnn.py": FLAT, "lstm.py": BATCH_FIRST, "both.py": CONV.replace("class CNN_BILSTM", "class ConvBiLSTM")},
 )
 
 # Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
+_C = "BILSTM with a convolution"
 MISTAKES = (
     ("CNN", CNN, "return self.output_layer(out)", "return torch.softmax(self.output_layer(out), 1)",
      "returns probabilities"),
-    ("CNN", CNN, "kernel_size=7, padding=3", "kernel_size=5, padding=2", "second convolution needs weights of shape"),
+    ("CNN", CNN, "kernel_size=7, padding=3", "kernel_size=5, padding=2",
+     "second convolution has weights of shape (32, 16, 5, 5)"),
     ("CNN", CNN, "nn.Conv2d(16, 32, kernel_size=7, padding=3), nn.ReLU()", "nn.Conv2d(16, 32, 7, padding=3)",
-     "returns other numbers"),
-    ("CNN", CNN, "return self.output_layer(out)", "return torch.relu(self.output_layer(out))", "a ReLU stands after"),
+     "the ReLU after the second convolution is missing"),
+    ("CNN", CNN, "return self.output_layer(out)", "return torch.relu(self.output_layer(out))",
+     "a ReLU stands on the output"),
     ("CNN", CNN, "out = self.layer1(x)", "out = self.layer1(x).detach()", "gets no gradient"),
     ("BILSTM", BILSTM, ", nn.Tanh()", "", "the tanh after the linear layer is missing"),
     ("BILSTM", BILSTM, "out, lstm_hidden = self.layer2", "out, self.hidden = self.layer2", "the hidden state is kept"),
     ("BILSTM", BILSTM, "bidirectional=True", "bidirectional=False", "raises RuntimeError"),
+    ("BILSTM", BILSTM.replace("input_size * 2, ", "input_size, ").replace("n_layers * 2, ", "n_layers, "),
+     "bidirectional=True", "bidirectional=False", "in one direction only"),
     ("BILSTM", BILSTM, "self.layer1(x)", "self.layer1(x.flip(0))", "the letters are read in reverse order"),
     ("BILSTM", BILSTM, "return self.output_layer(out)", "return self.output_layer(out).flip(0)",
-     "returns other numbers"),
-    ("CNN_BILSTM", CONV, "nn.Linear(8 * 4 * 16, input_size), nn.Tanh()", "nn.Linear(512, input_size), nn.ReLU()",
-     "returns other numbers"),
-    ("CNN_BILSTM", CONV, "hidden_size=input_size", "hidden_size=64", "the LSTM needs weights of shape (512, 128)"),
+     "the scores are in reverse order"),
+    (_C, CONV, "nn.Linear(8 * 4 * 16, input_size), nn.Tanh()", "nn.Linear(512, input_size), nn.ReLU()",
+     "the tanh after the linear layer is a ReLU"),
+    (_C, CONV, "nn.ReLU(), nn.MaxPool2d(2, 2)", "nn.MaxPool2d(2, 2)", "the ReLU after the convolution is missing"),
+    (_C, CONV, "x.shape[0], 1, 16, 8)", "x.shape[0], 1, 8, 16)", "8 rows × 16 columns, expected 16 × 8"),
+    (_C, CONV, "out.unsqueeze(1)", "out.unsqueeze(0)", "every letter is read alone"),
+    ("CNN", FLAT, "-1, 1, 16, 8)", "-1, 1, 8, 16)", "8 rows × 16 columns, expected 16 × 8"),
+    ("CNN", CNN, "nn.Linear(4 * 2 * 32, n_classes)", "nn.Linear(4 * 2 * 32, 10)", "(10, 256), expected (26, 256)"),
+    ("BILSTM", BILSTM, "nn.Tanh()", "nn.ReLU()", "the tanh after the linear layer is a ReLU"),
+    ("BILSTM", BILSTM, "return self.output_layer(out)", "return self.output_layer(out).softmax(0)", "over the letters"),
+    (_C, CONV, "hidden_size=input_size", "hidden_size=64", "the LSTM needs weights of shape (512, 128)"),
 )  # fmt: skip
