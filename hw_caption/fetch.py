@@ -43,7 +43,7 @@ def sydney(folder: Path) -> Path:
     address, files = _sydney_files()
 
     def finish(part: Path) -> None:
-        (part / _ORIGIN).write_text(f"{address}\n")
+        (part / _ORIGIN).write_text(f"{address}\n", encoding="utf-8")
         print(
             f"{folder} is complete. Once the image features exist, you may delete {folder / 'images'}; an image that "
             "is needed later is downloaded again.",
@@ -91,7 +91,7 @@ def _hint(folder: Path) -> str:
 
 def _sydney_files() -> tuple[str, list[Download]]:
     """The address of Sydney's public copy, and its files."""
-    _, address, *lines = _SYDNEY_FILES.read_text().splitlines()
+    _, address, *lines = _SYDNEY_FILES.read_text(encoding="utf-8").splitlines()
     rows = [line.split(" ") for line in lines]
     return address, [
         Download(name, [f"{address}/{name}"], sha256=sha256, size=int(size)) for name, size, sha256 in rows
@@ -138,6 +138,7 @@ def _unpack_flickr(folder: Path) -> None:
             if name in wanted and not member.filename.startswith("__MACOSX"):
                 with archive.open(member) as source, open(folder / "images" / name, "wb") as target:
                     shutil.copyfileobj(source, target)
-    (folder / "dataset.json").write_text(json.dumps({"dataset": "Flickr8k", "images": images}))
+    content = json.dumps({"dataset": "Flickr8k", "images": images})
+    (folder / "dataset.json").write_text(content, encoding="utf-8")
     for archive_file in (_FLICKR_IMAGES, _FLICKR_TEXTS):
         (folder / archive_file.name).unlink()
