@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,9 +43,9 @@ def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, job
     results: dict[str, Mapping[str, Any]] = {}
     for number, (student, result, is_new) in enumerate(_results(name, students, out, seed, seconds, jobs), 1):
         results[student] = result
+        _write_table(out / "grades.csv", results)
         reached = f"{result['points']:g} of {result['of']:g} points" if "points" in result else result["note"]
         print(f"{number}/{len(students)} {student}: {reached}{'' if is_new else ' (graded before)'}", flush=True)
-        _write_table(out / "grades.csv", results)
     print(f"{out / 'grades.csv'} holds the points of {len(results)} students")
     return 1 if any("points" not in result for result in results.values()) else 0
 
@@ -63,7 +64,7 @@ def _results(
     if not left:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_leave_signals_to_parent) as pool:
+    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_set_signals) as pool:
         futures = {pool.submit(_grade, name, student, out, seed, seconds): student for student in left}
         try:
             for future in as_completed(futures):
@@ -74,8 +75,11 @@ def _results(
                     raise
                 except Exception as error:  # a fault of the checker must not stop the other students' grading
                     yield student.name, {"note": f"the check failed: {type(error).__name__}: {error}"}, True
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:  # such as Ctrl-C: the students that are being graded are not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Mapping[str, Any]:
@@ -98,9 +102,10 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
     return result
 
 
-def _leave_signals_to_parent() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _set_signals() -> None:
+    """Leaves Ctrl-C to the parent, which then ends this process in a way that deletes the copy of a student's files."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
 
 
 def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -147,3 +148,18 @@ def test_all_students_are_graded_side_by_side_and_not_twice(students, tmp_path, 
     assert check.main(argv) == 0
     output = capsys.readouterr().out
     assert output.count("graded before") == 2 and "empty: 0 of 73 points\n" in output
+
+
+def test_interrupt_ends_at_once_and_the_next_run_goes_on(students, tmp_path):
+    for number in range(4):
+        plant(students / f"loop {number}", [])
+        (students / f"loop {number}" / "layers.py").write_text("while True: pass")
+    out = tmp_path / "grades"
+    argv = [sys.executable, "-m", "hw_check", "eecs545-w20-hw4", str(students), "--all", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([*argv, "--seconds", "600"], env=environment, stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()  # one student is graded; the loops would take ten minutes each
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert line.startswith("1/7 ") and not list(tmp_path.glob("student-*"))
+    assert (out / "grades.csv").is_file()
