@@ -5,9 +5,7 @@ new process: only that function fails. `limits.py` says which rights the process
 imports NumPy once and forks a process for every file; elsewhere, each file gets a new process.
 """
 
-import ast
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -21,22 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hw_check import start
 from hw_check.wire import LARGEST_MESSAGE, receive, send
 from hw_common.runs.errors import UserError
 
 MEMORY = 2**31  # bytes in addition to what Python and the packages take
-_ROOT = Path(__file__).resolve().parents[1]
 _SECONDS_TO_START = 60  # to start Python and import the packages, before the student's code begins
 _FORKS = sys.platform.startswith("linux")
-_BOOT = """\
-import json, sys, types
-config = json.loads(sys.stdin.buffer.readline())
-sys.path += config["packages"]
-for name, text in config.pop("texts").items():
-    module = sys.modules[name] = types.ModuleType(name)
-    exec(compile(text, "checker", "exec"), module.__dict__)
-sys.modules["hw_check.child"].main(config)
-"""
 
 
 @dataclass(frozen=True)
@@ -153,15 +142,15 @@ class Sandbox:
         mine, theirs = socket.socketpair()
         windows = os.name == "nt"
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", _BOOT],
+            [sys.executable, "-I", "-S", "-B", "-c", start.BOOT],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tempfile.gettempdir(),
-            env=_environment(), start_new_session=True, pass_fds=() if windows else (theirs.fileno(),),
+            env=start.environment(), start_new_session=True, pass_fds=() if windows else (theirs.fileno(),),
         )  # fmt: skip
         config = {
-            "texts": _texts(self.runner, "hw_check.child"),
-            "packages": _package_folders(self.preload),
+            "texts": start.texts(self.runner, "hw_check.child"),
+            "packages": start.package_folders(self.preload),
             "preload": list(self.preload),
-            "hidden": _hidden_folders(),
+            "hidden": start.hidden_folders(),
             "runner": self.runner,
             "forks": forks,
         }
@@ -301,38 +290,6 @@ def _computed(ours: Ours, message: Mapping[str, Any]) -> dict[str, Any]:
         return {"returned": ours.compute(name, arguments)}
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         return {"raised": str(error)[:400]}
-
-
-def _texts(*modules: str) -> dict[str, str]:
-    """The texts of `modules`, each after those of our modules that it imports."""
-    texts: dict[str, str] = {}
-    for module in modules:
-        text = (_ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
-        nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
-        imported = [node.module for node in nodes if node.module and node.module.startswith("hw_check.")]
-        texts = {**texts, **_texts(*imported), module: text}
-    return texts
-
-
-def _package_folders(names: Sequence[str]) -> list[str]:
-    """The folders in which the packages are installed."""
-    specs = [importlib.util.find_spec(name) for name in ("numpy", *(n.partition(".")[0] for n in names))]
-    return list(dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in specs if spec and spec.origin))
-
-
-def _hidden_folders() -> list[str]:
-    """Our packages and, in a whole repository, the other folders beside them; not folders that contain Python."""
-    whole = (_ROOT / "pyproject.toml").is_file()
-    folders = [path for path in _ROOT.iterdir() if path.is_dir() and (whole or path.name.startswith("hw_"))]
-    needed = [Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *_package_folders(()))]
-    return [str(path) for path in folders if not any(need.is_relative_to(path) for need in needed)]
-
-
-def _environment() -> dict[str, str]:
-    """Environment of the processes: one thread, no windows, and none of the caller's variables."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    needed = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}  # Windows needs it for sockets
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", "MPLBACKEND": "Agg", "USER": "student", **threads, **needed}
 
 
 def explain(answer: Mapping[str, Any]) -> str:
