@@ -75,7 +75,7 @@ def _results(
                     raise
                 except Exception as error:  # a fault of the checker must not stop the other students' grading
                     yield student.name, {"note": f"the check failed: {type(error).__name__}: {error}"}, True
-        except BaseException:  # such as Ctrl-C: the students that are being graded are not waited for
+        except BaseException:  # after Ctrl-C, for example, the grading in progress is abandoned
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()

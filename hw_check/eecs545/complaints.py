@@ -92,7 +92,7 @@ def _swapped(name: str, failing: Sequence[Result]) -> str:
 
 
 def _related_to_input(function: Function, name: str, failing: Sequence[Result]) -> str:
-    """Says if the output has the shape of an input, or is off by a multiple of it, in all failing cases."""
+    """Names an input if the output has its shape, or is off by a multiple of that input, in all failing cases."""
     failing = [result for result in failing if result.case.dtype == "float64"] or failing
     inputs = [_inputs(function, result) for result in failing]
     for other in inputs[0]:

@@ -20,7 +20,7 @@ from hw_numpy.softmax import SoftmaxClassifier
 
 _GRADIENT = "gradient of "
 BY_INPUTS = -1.0
-"""In place of a standard deviation that follows from the number of inputs, as after Xavier or He initialization."""
+"""Stands for a standard deviation that depends on the number of inputs, as in Xavier or He initialization."""
 ALIKE, COPIED, SEEDED = 1.0, 2.0, 3.0
 """What is wrong with the numbers of a weight: many are equal, they are those of another weight, or never change."""
 

@@ -123,7 +123,7 @@ def _caption_loss(options: Mapping[str, Any], params: Values, features: ndarray,
     mask = last != null
     yield from run("the mask is ignored: <NULL> must not count", params, first, last, np.ones(last.shape, bool))
     yield from run(
-        "the mask is made of the input words, expected of the right words", params, first, last, first != null
+        "the mask is made from the input words, expected from the right words", params, first, last, first != null
     )
     yield from run("the mask is inverted: it keeps <NULL> alone", params, first, last, ~mask)
     yield from run("input words and right words are exchanged", params, last, first, first != null)

@@ -143,7 +143,7 @@ def _temporal_softmax_loss(x: ndarray, y: ndarray, mask: ndarray) -> Iterator[Gu
         loss, dx = _cross_entropy(x, y, weights)
         yield "loss", text, known(loss)
         yield "dx", text, known(dx)
-    text = "the scores are multiplied by the mask: the losses of the steps must be"
+    text = "the mask multiplies the scores, expected the losses of the steps"
     loss, dx = _cross_entropy(x * mask[:, :, None], y, everything / N)
     yield "loss", text, known(loss)
     yield "dx", text, known(dx)

@@ -79,7 +79,7 @@ def computed(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Design:
-    """A network that is right."""
+    """A correct network."""
 
     plan: Plan
     ours: Callable[[], nn.Module]

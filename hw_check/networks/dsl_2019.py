@@ -243,7 +243,7 @@ def _grade(
 SHEET = Sheet(
     name="dsl-2019-hw3",
     files=("hw3-q1.py", "hw3-q2.py", "hw3-q2-3.py"),
-    elsewhere="the points are ours, since the sheet has none; a person grades the texts, the CRF and the trainings",
+    elsewhere="the points are ours, since the sheet has none; a person grades the texts, the CRF and the training",
     runner="hw_check.networks.observe",
     grade=_grade,
     preload=TORCH,

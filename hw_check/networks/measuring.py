@@ -32,7 +32,7 @@ def measuring_remarks(folder: Path) -> tuple[str, list[str]]:
     return "", []
 
 
-_NO_WARM_UP = "no run of the networks is seen before the first clock: the first run also pays for starting up"
+_NO_WARM_UP = "the networks are not run before the first clock: the first run includes the time for starting up"
 
 
 def _is_clock(name: str, text: str) -> bool:
@@ -48,7 +48,7 @@ def _called(node: ast.AST) -> Iterator[str]:
 
 
 def _warms_up(text: str) -> bool:
-    """Whether the text speaks of a warm-up, or runs what is timed once before the clock."""
+    """Whether the text mentions a warm-up, or runs the timed code once before the clock."""
     if "warm" in text.lower():
         return True
     clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()

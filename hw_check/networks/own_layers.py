@@ -175,7 +175,7 @@ def _state(answer: Answer, rights: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _common(request: Mapping[str, Any], forbidden: tuple[str, ...], state: Callable[[Answer], str]) -> list[Probe]:
-    """Probes of both layers: the names of the parameters, gradients, and nothing that the task forbids."""
+    """Probes of both layers: the names of the parameters, the gradients, and whether they use what the task forbids."""
 
     def names(answer: Answer) -> Finding:
         return Finding(state(answer))

@@ -41,5 +41,5 @@ class WordRules:
 
 
 UNICODE = WordRules(_spelled_alike, regex.compile(rf"{_PART}(?:['’‐‑·־׳״-]{_PART})*"))
-# The rules of earlier versions, which a run that they started needs when it is resumed: they cut words at marks.
+# The rules of earlier versions, which cut words at combining marks. A run that used them is resumed with them.
 EARLIER = WordRules(str.lower, re.compile(r"\w+(?:['’-]\w+)*"))

@@ -81,7 +81,7 @@ def test_class_may_have_another_name(tmp_path):
     ("old", "new", "remarks"),
     [
         ("", "", []),
-        ("    net(x)\n    start", "    start", ["no run of the networks is seen before"]),
+        ("    net(x)\n    start", "    start", ["the networks are not run before the first clock"]),
         ("perf_counter", "time", ["measures with time.time()"]),
         ("time.perf_counter()", "timeit.timeit(lambda: net(x))", []),
     ],

@@ -232,7 +232,7 @@ NETWORKS = (
     _method(*_SOFTMAX[1], "            return scores\n", "            scores = np.exp(scores)\n"
             "            return scores / scores.sum(1, keepdims=True)\n", "scores: probabilities", share=5 / 6),
     _method(*_CAPTION[0], "mask = captions_out != self._null", "mask = captions_in != self._null",
-            "the mask is made of the input words"),
+            "the mask is made from the input words"),
     _method(*_CAPTION[0], "x, embed_cache = word", "h0 = np.maximum(h0, 0)\n        x, embed_cache = word",
             "a ReLU stands on the first hidden state"),
     _method(*_CAPTION[1], "scores.argmax", "scores.argmin", "the word with the lowest score is chosen"),
