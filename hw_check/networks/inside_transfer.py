@@ -1,6 +1,6 @@
 """The probes of inside.py for a student's transfer_learning.py: training runs of tiny networks.
 
-Imports torch and torchvision alone.
+Imports torch, torchvision and Matplotlib alone.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 import torchvision
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 Case = Mapping[str, Any]
@@ -98,8 +100,12 @@ def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
         given = [*arguments, *named.values()]
         model = next(value for value in given if isinstance(value, nn.Module) and hasattr(value, "fc"))
         optimizer = next(value for value in given if isinstance(value, torch.optim.Optimizer))
+        criterion = next(
+            (v for v in given if v is not model and (isinstance(v, nn.Module) or hasattr(v, "__name__"))), None
+        )
         if named.get("num_epochs") != 0:
             answer.update(_one_step(model, optimizer))
+            answer["loss"] = _loss(criterion, case)
         return model
 
     torchvision.models.resnet18 = resnet18
@@ -138,7 +144,54 @@ def _one_step(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         "outputs": last[-1].out_features if last else 0,
         "fc moves": any(name.startswith("fc") for name in moved),
         "body moves": any(not name.startswith("fc") for name in moved),
+        "body needs gradients": any(
+            p.requires_grad for name, p in model.named_parameters() if not name.startswith("fc")
+        ),
     }
 
 
-PROBES = {"train_model": _train_model, "transfer": _transfer}
+def _loss(criterion: Any, case: Case) -> float | None:
+    """The criterion of fixed scores and labels; None if it cannot be computed."""
+    with contextlib.suppress(Exception):
+        return float(criterion(torch.from_numpy(case["scores"].copy()), torch.from_numpy(case["labels"].copy())))
+    return None
+
+
+def _visualize(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
+    """Calls visualize_model with a tiny network, and notes its modes and all texts of the figures."""
+    texts: list[str] = []
+    model = _Backbone()
+    model.fc = nn.Linear(4, 2)
+    model.train()
+    modes: list[bool] = []
+    model.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))
+    images, labels = torch.from_numpy(case["images"].copy()), torch.from_numpy(case["labels"].copy())
+    model(images)  # the averages of the batch normalization are no longer those of the beginning
+    modes.clear()
+    predicted = _Backbone.forward(model.eval(), images).argmax(dim=1)
+    model.train()
+    modes.clear()
+    for kind, name in ((Axes, "set_title"), (Axes, "set_xlabel"), (Axes, "text"), (Figure, "suptitle")):
+        setattr(kind, name, _noting(getattr(kind, name), texts))
+    batches = [(images[:3], labels[:3]), (images[3:], labels[3:])]
+    returned = getattr(module, job["needs"][0])(torch.device("cpu"), {"val": batches, "train": batches}, model,
+                                                case["classes"])  # fmt: skip
+    texts += [str(text) for text in _flat(returned)]
+    return {"texts": texts[:50], "modes": modes[:50], "restored": model.training, "predicted": predicted.numpy()}
+
+
+def _noting(method: Any, texts: list[str]) -> Any:
+    def noted(self: Any, *arguments: Any, **named: Any) -> Any:
+        texts.extend(value for value in (*arguments, *named.values()) if isinstance(value, str))
+        return method(self, *arguments, **named)
+
+    return noted
+
+
+def _flat(value: Any) -> list[str]:
+    if isinstance(value, tuple | list):
+        return [text for item in value for text in _flat(item)]
+    return [value] if isinstance(value, str) else []
+
+
+PROBES = {"train_model": _train_model, "transfer": _transfer, "visualize": _visualize}

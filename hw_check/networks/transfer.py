@@ -1,7 +1,8 @@
-"""Question 5 of eecs545-w20-hw4, transfer learning: train_model, finetune and freeze in transfer_learning.py."""
+"""Question 5 of eecs545-w20-hw4, transfer learning: the four functions of transfer_learning.py."""
 
 import copy
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ def _data(rng: Generator) -> tuple[dict[str, ndarray], list[Any], list[Any]]:
     return weights, [batch(8, False) for _ in range(3)], [batch(40, True), batch(24, True)]
 
 
-def _trained(weights: Mapping[str, ndarray], train: list[Any], *, zero: bool = True, step: bool = True) -> Snapshots:
-    """The weights after each epoch."""
+def _trained(
+    weights: Mapping[str, ndarray], train: list[Any], *, zero: bool = True, step: bool = True, softmax: bool = False
+) -> Snapshots:
+    """The weights after each epoch of a right training, or of one with a mistake."""
     model = nn.Linear(6, 2)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     optimizer, snapshots = torch.optim.SGD(model.parameters(), lr=_RATE), []
@@ -41,7 +44,8 @@ def _trained(weights: Mapping[str, ndarray], train: list[Any], *, zero: bool = T
         for x, y in train:
             if zero:
                 optimizer.zero_grad()
-            F.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+            scores = model(torch.from_numpy(x))
+            F.cross_entropy(scores.softmax(dim=1) if softmax else scores, torch.from_numpy(y)).backward()
             if step:
                 optimizer.step()
         snapshots.append({name: p.detach().numpy().copy() for name, p in model.named_parameters()})
@@ -58,6 +62,7 @@ def _train_model(rng: Generator) -> list[Probe]:
     guesses = {
         "the gradients of the previous batch are not set to zero": _trained(weights, train, zero=False),
         "the parameters do not change: there is no step of the optimizer": _trained(weights, train, step=False),
+        "a softmax stands before the criterion, which applies one itself": _trained(weights, train, softmax=True),
     }
 
     def trains(answer: Mapping[str, Any]) -> Finding:
@@ -74,14 +79,16 @@ def _train_model(rng: Generator) -> list[Probe]:
         Probe("three epochs", request, trains, 0.5),
         Probe("validation", request, _judge_validation, 0.2),
         Probe("modes", request, _judge_modes, 0.1),
-        Probe("best weights", request, _judge_best_weights, 0.2),
+        Probe("best weights", request, lambda answer: _judge_best_weights(weights, answer), 0.2),
     ]
 
 
 def _judge_validation(answer: Mapping[str, Any]) -> Finding:
     if answer["changed"]:
         return Finding("the weights change during validation: only the training phase may step")
-    return Finding("the gradients are also computed during validation" if answer["graphs"] else "")
+    return Finding(
+        remark="computes gradients during validation, which takes time and memory" if answer["graphs"] else ""
+    )
 
 
 def _judge_modes(answer: Mapping[str, Any]) -> Finding:
@@ -90,7 +97,7 @@ def _judge_modes(answer: Mapping[str, Any]) -> Finding:
     return Finding("" if answer["validated in eval mode"] else "validates in training mode")
 
 
-def _judge_best_weights(answer: Mapping[str, Any]) -> Finding:
+def _judge_best_weights(weights: Mapping[str, ndarray], answer: Mapping[str, Any]) -> Finding:
     found, snapshots = answer["returned"], answer["snapshots"]
     if not isinstance(found, dict):
         return Finding("does not return the network")
@@ -100,6 +107,8 @@ def _judge_best_weights(answer: Mapping[str, Any]) -> Finding:
         return Finding()
     if _same([found], snapshots[-1:]):
         return Finding("returns the weights of the last epoch, expected those of the best validation accuracy")
+    if _same([found], [dict(weights)]):
+        return Finding("returns the weights from before the training: are preds the indices of the largest scores?")
     return Finding("does not return the weights of the epoch with the best validation accuracy")
 
 
@@ -123,8 +132,7 @@ def _finetune(rng: Generator) -> list[Probe]:
             return Finding("only the last layer moves in a training step: the whole network must be trained")
         return finding
 
-    request = {"probe": "transfer"}
-    return [Probe("last layer", request, _judge_last_layer, 0.5), Probe("what moves", request, moves, 0.5)]
+    return _transfer_probes(rng, moves)
 
 
 def _freeze(rng: Generator) -> list[Probe]:
@@ -134,8 +142,68 @@ def _freeze(rng: Generator) -> list[Probe]:
             return Finding("the other layers move in a training step: requires_grad = False freezes them")
         return finding
 
-    request = {"probe": "transfer"}
-    return [Probe("last layer", request, _judge_last_layer, 0.5), Probe("what moves", request, moves, 0.5)]
+    def frozen(answer: Mapping[str, Any]) -> Finding:
+        # Layers that move cost points in `moves`.
+        stays = answer["outputs"] is None or answer["body moves"] or not answer["body needs gradients"]
+        return Finding(
+            "" if stays else "requires_grad is still True in the other layers: only the optimizer skips them"
+        )
+
+    what_moves, last_layer, criterion = _transfer_probes(rng, moves)
+    frozen_probe = Probe("requires_grad", what_moves.request, frozen, 0.1)
+    return [dataclasses.replace(what_moves, cost=0.4), frozen_probe, last_layer, criterion]
+
+
+def _transfer_probes(rng: Generator, moves: Callable[[Mapping[str, Any]], Finding]) -> list[Probe]:
+    scores, labels = rng.normal(size=(5, 2)).astype(np.float32), rng.integers(0, 2, 5)
+    tensors = torch.from_numpy(scores), torch.from_numpy(labels)
+    right = float(F.cross_entropy(*tensors))
+    guesses = {
+        "the criterion is nn.NLLLoss, which expects log-probabilities": float(F.nll_loss(*tensors)),
+        "the criterion adds up the losses, expected their mean": 5 * right,
+    }
+
+    def criterion(answer: Mapping[str, Any]) -> Finding:
+        if answer["outputs"] is None:
+            return Finding()  # it costs points elsewhere
+        loss = answer["loss"]
+        if isinstance(loss, float) and abs(loss - right) < 1e-4:
+            return Finding()
+        near = (text for text, guess in guesses.items() if isinstance(loss, float) and abs(loss - guess) < 1e-4)
+        return Finding(next(near, "the criterion is not the cross-entropy of the scores"))
+
+    request = {"probe": "transfer", "scores": scores, "labels": labels}
+    return [
+        Probe("what moves", request, moves, 0.5),
+        Probe("last layer", request, _judge_last_layer, 0.3),
+        Probe("criterion", request, criterion, 0.2),
+    ]
+
+
+def _visualize(rng: Generator) -> list[Probe]:
+    classes, shown = ["ants", "bees"], 6  # the function's default
+    images, labels = rng.random((6, 3, 8, 8), dtype=np.float32), rng.integers(0, 2, 6)
+
+    def predictions(answer: Mapping[str, Any]) -> Finding:
+        texts = [str(text) for text in answer["texts"]]
+        captions = [text.rpartition("redict")[2] for text in texts if any(name in text for name in classes)]
+        right = [classes[int(place)] for place in answer["predicted"]][:shown]
+        if len(captions) < shown:
+            return Finding(f"names the predicted class of {len(captions)} images, expected {shown}")
+        wrong = [text for text, name in zip(captions, right, strict=False) if name not in text]
+        return Finding(
+            f"{len(wrong)} of {shown} images have another predicted class than the network's" if wrong else ""
+        )
+
+    def modes(answer: Mapping[str, Any]) -> Finding:
+        if not answer["modes"]:
+            return Finding("does not run the network")
+        if any(answer["modes"]):
+            return Finding("predicts in training mode")
+        return Finding("" if answer["restored"] else "leaves the network in eval mode, in which it did not get it")
+
+    request = {"probe": "visualize", "images": images, "labels": labels, "classes": classes}
+    return [Probe("predicted classes", request, predictions, 0.7), Probe("modes", request, modes, 0.3)]
 
 
 def _judge_last_layer(answer: Mapping[str, Any]) -> Finding:
@@ -156,6 +224,7 @@ def _judge_training(answer: Mapping[str, Any]) -> Finding:
 
 CHECKS = (
     Check("train_model", "transfer_learning.py", "5a", 5, _train_model),
+    Check("visualize_model", "transfer_learning.py", "5b", 2, _visualize),
     Check("finetune", "transfer_learning.py", "5c", 2, _finetune),
     Check("freeze", "transfer_learning.py", "5d", 3, _freeze),
 )
@@ -170,7 +239,7 @@ def _grade(
 SHEET = Sheet(
     name="eecs545-w20-hw4-q5",
     files=("transfer_learning.py",),
-    elsewhere="5 more are for the figure of Q5b and the accuracies of Q5e",
+    elsewhere="3 more are for the accuracies of Q5e",
     runner="hw_check.networks.inside",
     grade=_grade,
     preload=TORCH,

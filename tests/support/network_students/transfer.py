@@ -2,6 +2,7 @@
 
 TRAIN = """
 import copy, time
+import matplotlib.pyplot as plt
 import torch
 import torch.nn as nn
 import torch.optim as optim
@@ -44,7 +45,26 @@ def train_model(device, dataloaders, dataset_sizes, model, criterion, optimizer,
 
 FINETUNE = """
 def visualize_model(device, dataloaders, model, class_names, num_images=6):
-    raise SystemExit
+    was_training = model.training
+    model.eval()
+    shown = 0
+    plt.figure()
+    with torch.no_grad():
+        for inputs, labels in dataloaders["val"]:
+            outputs = model(inputs.to(device))
+            _, preds = torch.max(outputs, 1)
+            for j in range(inputs.size()[0]):
+                shown += 1
+                ax = plt.subplot(num_images // 2, 2, shown)
+                ax.axis("off")
+                ax.set_title("predicted: {}".format(class_names[preds[j]]))
+                plt.imshow(inputs.cpu().data[j].permute(1, 2, 0))
+                if shown == num_images:
+                    plt.savefig("shown.png")
+                    plt.show()
+                    model.train(mode=was_training)
+                    return
+    model.train(mode=was_training)
 
 def finetune(device, dataloaders, dataset_sizes, class_names):
     model_ft = models.resnet18(pretrained=True)
@@ -99,6 +119,17 @@ def train_model(device, dataloaders, dataset_sizes, model, criterion, optimizer,
         model.load_state_dict(best[1])
     return model, best[0]
 
+def visualize_model(device, dataloaders, model, class_names, num_images=6):
+    training = model.training
+    model.eval()
+    images, captions = [], []
+    for inputs, labels in dataloaders["val"]:
+        for image, label, scores in zip(inputs, labels, model(inputs)):
+            images.append(image)
+            captions.append(f"{class_names[label]}\\npredicted: {class_names[scores.argmax()]}")
+    model.train(training)
+    return images[:num_images], captions[:num_images]
+
 def _start(classes):
     network = resnet18(weights=ResNet18_Weights.DEFAULT)
     inputs = network.fc.in_features
@@ -133,8 +164,24 @@ MISTAKES = (
     ("train_model", ALL, "                model.eval()", "                pass", "validates in training mode"),
     ("train_model", ALL, "                    if phase == \"train\":\n", "                    if True:\n",
      "raises RuntimeError"),
-    ("train_model", ALL, "torch.set_grad_enabled(phase == \"train\")", "torch.enable_grad()",
-     "gradients are also computed during validation"),
+    ("train_model", ALL, "criterion(outputs, labels)", "criterion(outputs.softmax(1), labels)",
+     "a softmax stands before"),
+    ("train_model", ALL, "                    _, preds =", "                    preds, _ =",
+     "returns the weights from before the training"),
+    ("train_model", ALL, "torch.max(outputs, 1)\n                    loss",
+     "torch.max(outputs, 0)\n                    loss",
+     "raises RuntimeError"),
+    ("visualize_model", ALL, "_, preds = torch.max(outputs, 1)\n            for",
+     "_, preds = torch.min(outputs, 1)\n            for",
+     "images have another predicted class"),
+    ("visualize_model", ALL, "class_names[preds[j]]", "class_names[labels[j]]", "images have another predicted class"),
+    ("visualize_model", ALL, "    model.eval()\n    shown", "    shown", "predicts in training mode"),
+    ("visualize_model", ALL, "                    model.train(mode=was_training)\n", "",
+     "leaves the network in eval mode"),
+    ("visualize_model", ALL, "ax.set_title(", "print(", "names the predicted class of 0 images"),
+    ("finetune", FINETUNE + "\n" + TRAIN, "nn.CrossEntropyLoss()", "nn.NLLLoss()", "the criterion is nn.NLLLoss"),
+    ("freeze", TRAIN + FREEZE, "criterion = nn.CrossEntropyLoss()", "criterion = nn.MSELoss()", "the criterion is not"),
+    ("freeze", ALL, "param.requires_grad = False", "param.require_grad = False", "requires_grad is still True"),
     ("train_model", ALL, "    model.load_state_dict(best_model_wts)\n", "", "returns the weights of the last epoch"),
     ("train_model", ALL, "best_model_wts = copy.deepcopy(model.state_dict())\n    model",
      "best_model_wts = model.state_dict()\n    model",
