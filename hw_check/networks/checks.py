@@ -45,7 +45,6 @@ class Check:
     question: str
     points: float
     probes: Callable[[Generator], list[Probe]]  # draws the cases
-    probability: tuple[str, ...] = ()  # names of the options that are dropout probabilities
     seeks: str = ""  # name of the class in the course's files, if it is not `name`, for a second check of a class
     # Recognizes the class by its code, where the sheet leaves the name to the student.
     like: Callable[[ast.stmt], bool] | None = None
@@ -139,13 +138,7 @@ def _place(
 
 
 def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:
-    cases = [dict(request) for request in _requests(probes)]
-    common: dict[str, Any] = {}
-    for case in cases:  # large weights and inputs that several cases share are sent once
-        for key in ("weights", "inputs"):
-            if key in case and case[key] is common.setdefault(key, case[key]):
-                del case[key]
-    return Job(check.name, {"needs": [name], "probability": list(check.probability), "common": common, "cases": cases})
+    return Job(check.name, {"needs": [name], "cases": [dict(request) for request in _requests(probes)]})
 
 
 def _requests(probes: Sequence[Probe]) -> list[Mapping[str, Any]]:

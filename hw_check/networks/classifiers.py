@@ -14,7 +14,6 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from hw_check.networks.checks import Finding, Probe
-from hw_check.networks.judges import same
 from hw_check.networks.observed import (
     Answer,
     Layer,
@@ -26,6 +25,7 @@ from hw_check.networks.observed import (
     layers_of,
     observation,
     output,
+    same,
     weights_of,
 )  # fmt: skip
 
@@ -57,6 +57,7 @@ class Plan:
     average: bool = False  # whether the pooling takes averages
     without_relu: int | None = None  # index of the layer whose ReLU is missing
     activation: Callable[[Tensor], Tensor] = F.relu
+    channels_last: bool = False  # whether the maps are flattened with the channels last
     zero: int | None = None  # index of the affine layer whose input is 0, as after dropout with probability 1
 
 
@@ -68,7 +69,7 @@ def computed(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:
         x = F.conv2d(x, layer.weight, layer.bias, plan.strides[i], plan.paddings[i])
         x = x if plan.without_relu == i else plan.activation(x)
         x = pool(x, 2) if plan.pools[i] else x
-    x = x.flatten(1)
+    x = (x.permute(0, 2, 3, 1) if plan.channels_last else x).flatten(1)
     for i, layer in enumerate(layers[count:]):
         x = F.linear(torch.zeros_like(x) if plan.zero == i else x, layer.weight, layer.bias)
         if i < plan.linear - 1 and plan.without_relu != count + i:
@@ -175,12 +176,21 @@ def _judge_outputs(what: Classifier, answer: Answer, images: Tensor) -> Finding:
             return Finding(remark=design.remark)
         if what.or_log_probabilities and same(first, _safely(_with(design.plan, ending="log"), layers, images)):
             return Finding(remark="returns log-probabilities; the loss for scores applies the softmax once more")
+        for text, equivalent in _equivalent_outputs(design.plan, layers, images):
+            if same(first, equivalent):
+                return Finding(remark=text)
         if not same(second, torch.from_numpy(first) if isinstance(first, ndarray) else images):
             return Finding("two runs in eval mode differ: dropout is active there, too")
         mistake = explained(first, right, _wrong_outputs(what, layers, images))
         if not mistake and right is None and not same(first, _safely(design.plan, layers, images)):
             return Finding("not compared with ours, because its layers differ")
     return Finding(mistake)
+
+
+def _equivalent_outputs(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yields outputs of networks that can learn the same as ours, because only the order of some weights differs."""
+    yield "flattens the maps with the channels last", _safely(_with(plan, channels_last=True), layers, images)
+    yield "reads the images with rows and columns swapped", _safely(plan, layers, images.transpose(2, 3))
 
 
 def _safely(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:

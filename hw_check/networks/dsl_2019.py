@@ -46,7 +46,6 @@ def _cnn(convolutions: tuple[int, ...]) -> Callable[[Generator], list[Probe]]:
             or_log_probabilities=True,
             wrong_images={
                 "the pixels are read as 8 rows × 16 columns, expected 16 × 8": lambda x: x.reshape(-1, 1, 8, 16),
-                "rows and columns of the images are swapped": lambda x: x.transpose(2, 3),
             },
         )
         return classifier_probes(what, rng)
@@ -149,11 +148,23 @@ def _judge_word(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer, word: Ten
             value = value.reshape(right.shape)  # an axis of length 1 for the batch may be anywhere
         if explained(value, right.log_softmax(dim=1), iter(())) == "":
             return Finding(remark=_LOG_PROBABILITIES)
+        for text, equivalent in _equivalent_scores(model, word):
+            if explained(value, equivalent, iter(())) == "":
+                return Finding(remark=text)
         return Finding(explained(value, right, _wrong_scores(model, word)))
 
 
 def _scores(model: BiLSTM | ConvBiLSTM, word: Tensor) -> Tensor:
     return model(word[None], torch.ones(1, len(word), dtype=torch.bool))[0]
+
+
+def _equivalent_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yields scores of networks that can learn the same as ours, because only the order of some weights differs."""
+    swapped = (slice(128, None), slice(128))
+    yield "the direction from right to left comes first", _features(model, word, halves=swapped)
+    yield "the letters are read in reverse order, which exchanges the directions", _scores(model, word.flip(0)).flip(0)
+    if isinstance(model, ConvBiLSTM):
+        yield "reads the images with rows and columns swapped", _features(model, word.transpose(1, 2))
 
 
 def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -169,16 +180,12 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
     convolves = isinstance(model, ConvBiLSTM)
     if convolves:
         yield "the pixels are read as 8 rows × 16 columns, expected 16 × 8", _features(model, word.reshape(-1, 8, 16))
-        yield "rows and columns of the images are swapped", _features(model, word.transpose(1, 2))
         yield "the ReLU after the convolution is missing", _features(model, word, rectified=False)
     for name, activation in {"missing": None, "a ReLU": torch.relu, "a sigmoid": torch.sigmoid}.items():
         text = f"the tanh after the linear layer is {name}"
         yield text, _features(model, word, activation=activation)
-    for name, order in {
-        "the two directions are in the wrong order": (slice(128, None), slice(128)),
-        "only the direction from left to right is used, twice": (slice(128), slice(128)),
-    }.items():
-        yield name, _features(model, word, halves=order)
+    twice = (slice(128), slice(128))
+    yield "only the direction from left to right is used, twice", _features(model, word, halves=twice)
     yield "the LSTM's last output is used for all letters", _features(model, word, last=True)
 
 

@@ -1,130 +1,202 @@
 """The sheet ist-2021-22-hw2: a CNN for Fashion-MNIST (Q2.2), and decoders for image captions (Q3.1)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy import ndarray
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from hw_caption import models as captions
+from hw_caption.models import Attention, Decoder, DecoderWithAttention
 from hw_check.networks import given
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
-from hw_check.networks.judges import classifier_probes, draw_weights, explain_output, gradient_judge, same
+from hw_check.networks.classifiers import Classifier, Design, Plan, classifier_probes
+from hw_check.networks.observed import (
+    Answer,
+    a_run,
+    explained,
+    fitted,
+    gradients,
+    observation,
+    output,
+    same,
+    weights_of,
+)  # fmt: skip
 from hw_check.rows import Row, Sheet
 from hw_check.sandbox import Sandbox
 from hw_cnn.models import FashionCNN
 
-_SIZES = {"vocab_size": 11, "embed_dim": 5, "decoder_dim": 6, "encoder_dim": 7, "attention_dim": 4}
-_OTHER_NAMES = {"embedding_dim": 5, "hidden_dim": 6, "dropout_prob": 0.5}
-
-
-def cnn_guesses(model: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
-    """Outputs of a CNN with two blocks and three affine layers with typical mistakes."""
-    part: Any = model
-    features = part.convblock2(part.convblock1(images))
-
-    def head(x: Tensor, skipped: int = 0) -> Tensor:
-        x = part.fc1(x.flatten(1))
-        x = part.fc2(x if skipped == 1 else x.relu())
-        return part.fc3(x if skipped == 2 else x.relu())
-
-    return output_guesses(head, features)
-
-
-def output_guesses(head: Any, features: Tensor) -> Mapping[str, Tensor]:
-    """Outputs with mistakes in the last layers; `head` computes the scores, without one of the ReLUs if asked to."""
-    scores = head(features)
-    return {
-        "returns scores: the LogSoftmax is missing": scores,
-        "returns probabilities: the output is a softmax, expected its logarithm": scores.softmax(dim=1),
-        "the LogSoftmax runs over the batch, expected over the classes": scores.log_softmax(dim=0),
-        "the softmax is applied twice": scores.softmax(dim=1).log_softmax(dim=1),
-        "the ReLU after the first affine transformation is missing": head(features, 1).log_softmax(dim=1),
-        "the ReLU after the second affine transformation is missing": head(features, 2).log_softmax(dim=1),
-        "a ReLU stands before the output": scores.relu().log_softmax(dim=1),
-    }
+_CNN = Classifier(
+    designs=(
+        Design(
+            Plan((1, 0), (1, 1), (True, True), "log", linear=3), FashionCNN,
+            ("first convolution", "second convolution", "first affine transformation", "second affine transformation",
+             "output layer"),
+            ((16, 1, 3, 3), (32, 16, 3, 3), (600, 1152), (120, 600), (10, 120)),
+        ),
+    ),
+    options={"dropout_prob": 0.5, "dropout": 0.5, "n_classes": 10, "num_classes": 10},
+    images=lambda rng: rng.random((4, 1, 28, 28), dtype=np.float32),
+    forms=lambda images: [[images.reshape(4, 784)], [images]],
+    dropout=1,
+)  # fmt: skip
 
 
 def _cnn(rng: Generator) -> list[Probe]:
-    images = rng.random((5, 1, 28, 28), dtype=np.float32)
-    layers = {
-        "first convolution": (16, 1, 3, 3),
-        "second convolution": (32, 16, 3, 3),
-        "first affine transformation": (600, 1152),
-        "second affine transformation": (120, 600),
-        "output layer": (10, 120),
-    }
-    forms = [[images.reshape(5, 784)], [images]]
-    return classifier_probes(FashionCNN(), rng, {"dropout_prob": 0.5, "dropout": 0.5}, forms, layers, cnn_guesses)
+    return classifier_probes(_CNN, rng)
 
 
-def _decoder_arguments(rng: Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+_SIZES = {"vocab_size": 11, "embed_dim": 5, "decoder_dim": 6, "encoder_dim": 7, "attention_dim": 4}
+_OPTIONS = {**_SIZES, "embedding_dim": 5, "hidden_dim": 6, "dropout": 0.5, "dropout_prob": 0.5}
+_OTHER_LAYERS = "its layers are not those of the course's file"
+
+
+def _draw_arguments(rng: Generator) -> dict[str, ndarray]:
     """The current words, the states and the regions of three images."""
 
-    def normal(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+    def normal(*shape: int) -> ndarray:
+        return rng.normal(size=shape).astype(np.float32)
 
-    return torch.from_numpy(rng.integers(0, 11, 3)), normal(3, 6), normal(3, 6), normal(3, 9, 7)
+    return {"word": rng.integers(0, 11, 3), "hidden": normal(3, 6), "cell": normal(3, 6), "regions": normal(3, 9, 7)}
+
+
+# Computes what one step returns, from our decoder with the student's weights.
+Step = Callable[[Any], tuple[Tensor, Tensor, Tensor]]
 
 
 def _decoder(rng: Generator) -> list[Probe]:
-    model = captions.Decoder(**{name: size for name, size in _SIZES.items() if name != "attention_dim"})
-    weights = draw_weights(model.eval(), rng)
-    word, hidden, cell, regions = _decoder_arguments(rng)
-    with torch.no_grad():
-        scores, next_hidden, next_cell = model(word, hidden, cell, regions)
-        guesses = {
+    arguments = _draw_arguments(rng)
+    word, hidden, cell, regions = (torch.from_numpy(value) for value in arguments.values())
+
+    def guesses(model: Any, step: tuple[Tensor, Tensor, Tensor]) -> Mapping[str, Tensor]:
+        return {
             "the scores come from the state before the step, expected the new one": model.fc(hidden),
-            "the scores come from the cell state, expected the hidden state": model.fc(next_cell),
-            "the states start from the image again at every step": model(
-                word, *model.init_hidden_state(regions), regions
-            )[0],
-            "returns log-probabilities, expected scores": scores.log_softmax(dim=1),
-            "returns probabilities, expected scores": scores.softmax(dim=1),
+            "the scores come from the cell state, expected the hidden state": model.fc(step[2]),
+            "the states start from the image again at every step":
+                model(word, *model.init_hidden_state(regions), regions)[0],
+            "hidden and cell state are given to the LSTM in the wrong order": model(word, cell, hidden, regions)[0],
+        }  # fmt: skip
+
+    values = list(arguments.values())
+    request = observation(int(rng.integers(2**31)), [a_run(values, values[:3])], options=_OPTIONS)
+    sizes = {name: size for name, size in _SIZES.items() if name != "attention_dim"}
+    return _step_probes(request, lambda: Decoder(**sizes), [lambda m: m(word, hidden, cell, regions)], guesses)
+
+
+def _with_attention(rng: Generator) -> list[Probe]:
+    """The probes of the decoder whose attention always returns the same vector, if it can be found."""
+    arguments = _draw_arguments(rng)
+    word, hidden, cell, regions = (torch.from_numpy(value) for value in arguments.values())
+    context = torch.from_numpy(rng.normal(size=(3, 7)).astype(np.float32))
+
+    def after(model: Any, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        new_hidden, new_cell = model.decode_step(torch.cat(inputs, dim=1), (hidden, cell))
+        return model.fc(new_hidden), new_hidden, new_cell
+
+    def with_relu(model: Any) -> tuple[Tensor, Tensor, Tensor]:
+        energies = model.attention.full_att(_hidden_layer(model.attention, regions, hidden).relu())
+        return after(model, model.embedding(word), (energies.softmax(dim=1) * regions).sum(dim=1))
+
+    steps: list[Step] = [
+        lambda m: after(m, m.embedding(word), context),
+        lambda m: after(m, context, m.embedding(word)),  # the weights of the LSTM's inputs are in another order
+        lambda m: m(word, hidden, cell, regions),
+        with_relu,
+    ]
+
+    def guesses(model: Any, step: tuple[Tensor, Tensor, Tensor]) -> Mapping[str, Tensor]:
+        embedded, mean = model.embedding(word), regions.mean(dim=1)
+        return {
+            "the attention vector is not used: the mean of the regions is": after(model, embedded, mean)[0],
+            "the attention vector is not used: the first region is": after(model, embedded, regions[:, 0])[0],
+            "the scores come from the state before the step, expected the new one": model.fc(hidden),
+            "the scores come from the cell state, expected the hidden state": model.fc(step[2]),
         }
-    arguments = [value.numpy() for value in (word, hidden, cell, regions)]
-    request = {
-        "probe": "forward", "options": {**_SIZES, **_OTHER_NAMES, "dropout": 0.5}, "weights": weights,
-        "inputs": [arguments, arguments[:3]],
-    }  # fmt: skip
-    return _step_probes(request, scores, next_hidden, next_cell, guesses)
+
+    request = observation(
+        int(rng.integers(2**31)), [a_run(list(arguments.values()))], options=_OPTIONS, fixed=context.numpy()
+    )
+    return _step_probes(request, lambda: DecoderWithAttention(**_SIZES), steps, guesses)
 
 
 def _step_probes(
-    request: Mapping[str, Any], scores: Tensor, hidden: Tensor, cell: Tensor, guesses: Mapping[str, Tensor]
-) -> list[Probe]:  # fmt: skip
-    """Probes of one step of a decoder."""
+    request: Mapping[str, Any],
+    ours: Callable[[], nn.Module],
+    steps: list[Step],
+    guesses: Callable[[Any, tuple[Tensor, Tensor, Tensor]], Mapping[str, Tensor]],
+) -> list[Probe]:
+    """Probes of one step of a decoder; the first of the right `steps` is the usual one."""
+    judge = _StepJudge(ours, steps, guesses)
+    [run] = request["runs"]
+    train = {**request, "dropout": 1.0, "runs": [run, {**run, "mode": "train"}]}
+    return [
+        Probe("scores with the same weights as ours", request, judge.scores, 0.5),
+        Probe("new states", request, judge.states, 0.25),
+        Probe("dropout", train, judge.dropout, 0.25),
+    ]
 
-    def outputs(answer: Mapping[str, Any]) -> Finding:
-        if not answer["loaded"]:
-            return Finding("its layers have other shapes than those of the course's file")
-        if len(answer["eval"]) < 3:
+
+@dataclass(frozen=True)
+class _StepJudge:
+    """Judges one step of a decoder."""
+
+    ours: Callable[[], nn.Module]
+    steps: list[Step]
+    guesses: Callable[[Any, tuple[Tensor, Tensor, Tensor]], Mapping[str, Tensor]]
+
+    def _right(self, answer: Answer) -> tuple[Any, tuple[Tensor, Tensor, Tensor]] | None:
+        """Our decoder with the student's weights, and the right step with the student's hidden state, if one has it."""
+        model = self.ours().eval()
+        if not fitted(model, weights_of(answer)):
+            return None
+        with torch.no_grad():
+            rights = [step(model) for step in self.steps]
+        found = answer["runs"][0]["outputs"]
+        return model, next((right for right in rights if any(same(value, right[1]) for value in found)), rights[0])
+
+    def scores(self, answer: Answer) -> Finding:
+        """Compares the scores."""
+        right = self._right(answer)
+        if right is None:
+            return Finding(_OTHER_LAYERS)
+        model, step = right
+        if len(answer["runs"][0]["outputs"]) < 3:
             return Finding("returns fewer than three values, expected scores, hidden state and cell state")
-        return Finding(explain_output(answer["eval"][0], scores, guesses))
+        with torch.no_grad():
+            wrong = {
+                **self.guesses(model, step),
+                "returns log-probabilities, expected scores": step[0].log_softmax(dim=1),
+                "returns probabilities, expected scores": step[0].softmax(dim=1),
+            }
+        return Finding(explained(output(answer), step[0], iter(wrong.items())))
 
-    def states(answer: Mapping[str, Any]) -> Finding:
-        if not answer["loaded"] or len(answer["eval"]) < 3:
+    def states(self, answer: Answer) -> Finding:
+        """Compares the new states."""
+        right, found = self._right(answer), answer["runs"][0]["outputs"]
+        if right is None or len(found) < 3:
             return Finding("the new states cannot be compared")
-        return Finding(_explain_states(answer["eval"], hidden, cell))
+        return Finding(_explain_states(found, *right[1][1:]))
 
-    def dropout(answer: Mapping[str, Any]) -> Finding:
-        if not answer["loaded"] or len(answer["eval"]) < 3:
+    def dropout(self, answer: Answer) -> Finding:
+        """Judges a step in training mode with dropout of probability 1, after which only the bias of fc is left."""
+        right = self._right(answer)
+        evaluated, first = (one["outputs"] for one in answer["runs"])
+        if right is None or len(first) < 3:
             return Finding()
-        first, second = answer["train"]
-        if not same(first[1], hidden) and same(answer["eval"][1], hidden):
+        model, step = right
+        if same(evaluated[1], step[1]) and not same(first[1], step[1]):
             return Finding(
                 "dropout changes the hidden state that it returns: only the input of fc goes through dropout"
             )
-        return Finding("dropout has no effect in training mode" if np.array_equal(first[0], second[0]) else "")
-
-    return [
-        Probe("scores with copied weights", request, outputs, 0.5),
-        Probe("new states", request, states, 0.25),
-        Probe("dropout", request, dropout, 0.25),
-    ]
+        if same(first[0], torch.from_numpy(evaluated[0])):
+            return Finding("dropout has no effect in training mode")
+        all_dropped = model.fc.bias.detach().expand_as(step[0])
+        is_right = same(first[0], all_dropped) or not same(evaluated[0], step[0])
+        return Finding("" if is_right else "dropout stands elsewhere than between the hidden state and fc")
 
 
 def _explain_states(returned: Any, hidden: Tensor, cell: Tensor) -> str:
@@ -136,94 +208,82 @@ def _explain_states(returned: Any, hidden: Tensor, cell: Tensor) -> str:
     return "" if same(returned[2], cell) else "the cell state that it returns is not that of the LSTM"
 
 
+def _hidden_layer(attention: Any, regions: Tensor, hidden: Tensor) -> Tensor:
+    """The sum of both projections, before the activation function."""
+    total: Tensor = attention.encoder_att(regions) + attention.decoder_att(hidden)[:, None]
+    return total
+
+
+def _wrong_attention(model: Attention, regions: Tensor, hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yields typical mistakes and the attention vectors that they give."""
+
+    def attended(energies: Tensor, dim: int | None = 1) -> Tensor:
+        weights = energies if dim is None else energies.softmax(dim=dim)
+        return (weights * regions).sum(dim=1)
+
+    total = _hidden_layer(model, regions, hidden)
+    yield "the tanh or ReLU between the two linear layers is missing", attended(model.full_att(total))
+    keys_alone = model.encoder_att(regions) + model.decoder_att.bias
+    for activation in (torch.tanh, torch.relu):
+        energies = model.full_att(activation(total))
+        yield "the softmax runs over the batch, expected over the regions", attended(energies, 0)
+        yield "the softmax runs over an axis of length 1, expected over the regions", attended(energies, 2)
+        yield "the softmax is missing: the weights must sum to 1 over the regions", attended(energies, None)
+        yield "the regions are averaged: the weighted vectors must be summed", attended(energies) / regions.shape[1]
+        yield "the hidden state is not used", attended(model.full_att(activation(keys_alone)))
+        separate = activation(model.encoder_att(regions)) + activation(model.decoder_att(hidden)[:, None])
+        yield "both projections are activated before their sum, expected the sum", attended(model.full_att(separate))
+        yield "the activation function follows the second linear layer, too", attended(activation(energies))
+        rectified = activation(model.full_att(total))
+        yield "the activation function follows the second linear layer, expected the sum", attended(rectified)
+    yield "a sigmoid between the two linear layers, expected tanh", attended(model.full_att(total.sigmoid()))
+
+
 def _attention(rng: Generator) -> list[Probe]:
-    model = captions.Attention(7, 6, 4)
-    weights = draw_weights(model, rng)
-    _, hidden, _, regions = _decoder_arguments(rng)
-    with torch.no_grad():
-        keys, query = model.encoder_att(regions), model.decoder_att(hidden)[:, None]
-        right, right_weights = model(regions, hidden)
+    arguments = _draw_arguments(rng)
+    hidden, regions = torch.from_numpy(arguments["hidden"]), torch.from_numpy(arguments["regions"])
 
-        def attended(energies: Tensor, dim: int | None = 1) -> Tensor:
-            weights = energies if dim is None else energies.softmax(dim=dim)
-            return (weights * regions).sum(dim=1)
+    def vector(answer: Answer) -> Finding:
+        model = Attention(7, 6, 4)
+        if not fitted(model, weights_of(answer)):
+            return Finding(_OTHER_LAYERS)
+        with torch.no_grad():
+            right, _ = model(regions, hidden)
+            relu = model.full_att(_hidden_layer(model, regions, hidden).relu()).softmax(dim=1)
+            value = _vector_in(answer)
+            if same(value, (relu * regions).sum(dim=1)):
+                return Finding(remark="a ReLU between the linear layers; the paper has tanh, and courses differ")
+            return Finding(explained(value, right, _wrong_attention(model, regions, hidden)))
 
-        tanh = model.full_att(torch.tanh(keys + query))
-        relu = model.full_att(torch.relu(keys + query))
-        guesses = {
-            "the tanh or ReLU between the two linear layers is missing": attended(model.full_att(keys + query)),
-            "the softmax runs over the batch, expected over the regions": attended(tanh, 0),
-            "the softmax runs over an axis of length 1, expected over the regions": attended(tanh, 2),
-            "the softmax is missing: the weights must sum to 1 over the regions": attended(tanh, None),
-            "the softmax runs over an axis of length 1 or the batch, expected over the regions": attended(relu, 0),
-            "the softmax is missing: the weights must sum to 1 over the regions ": attended(relu, None),
-            "the regions are averaged: the weighted vectors must be summed": right / regions.shape[1],
-            "the hidden state is not used": attended(model.full_att(torch.tanh(keys + model.decoder_att.bias))),
-        }
-        with_relu = attended(relu)
+    def sums(answer: Answer) -> Finding:
+        others = [value for value in answer["runs"][0]["outputs"] if isinstance(value, ndarray) and value.size == 3 * 9]
+        right = all(np.allclose(value.reshape(3, 9).sum(axis=1), 1, atol=1e-4) for value in others)
+        return Finding("" if right else "the weights do not sum to 1 over the regions")
 
-    def outputs(answer: Mapping[str, Any]) -> Finding:
-        if not answer["loaded"]:
-            return Finding("its layers have other shapes than those of the course's file")
-        context = answer["eval"][0]
-        if same(context, with_relu):
-            return Finding(remark="a ReLU between the linear layers; the paper has tanh, and courses differ")
-        return Finding(explain_output(context, right, guesses))
-
-    def sums(answer: Mapping[str, Any]) -> Finding:
-        if not answer["loaded"] or len(answer["eval"]) < 2 or not isinstance(answer["eval"][1], np.ndarray):
-            return Finding()  # the course's file does not say that the weights are returned
-        total = answer["eval"][1].reshape(len(hidden), -1).sum(axis=1)
-        right_size = answer["eval"][1].size == right_weights.numel()
-        return Finding(
-            "" if right_size and np.allclose(total, 1, atol=1e-4) else "the weights do not sum to 1 over the regions"
-        )
-
-    forms = [[regions.numpy(), hidden.numpy()], [regions.numpy(), hidden[:, None].numpy()]]
-    options = {**_SIZES, **_OTHER_NAMES}
-    request = {"probe": "forward", "options": options, "weights": weights, "inputs": forms}
+    forms = [[arguments["regions"], arguments["hidden"]], [arguments["regions"], arguments["hidden"][:, None]]]
+    request = observation(int(rng.integers(2**31)), [a_run(*forms)], options=_OPTIONS)
+    gradient = {**request, "runs": [a_run(*forms, gradient=True)]}
     return [
-        Probe("attention vector with copied weights", request, outputs, 0.8),
+        Probe("attention vector with the same weights as ours", request, vector, 0.8),
         Probe("weights sum to 1", request, sums, 0.1),
-        Probe("gradients", {**request, "probe": "gradient"}, gradient_judge, 0.1),
+        Probe("gradients", gradient, gradients, 0.1),
     ]
 
 
-def _with_attention(rng: Generator) -> list[Probe]:
-    model = captions.DecoderWithAttention(**_SIZES)
-    weights = draw_weights(model.eval(), rng)
-    word, hidden, cell, regions = _decoder_arguments(rng)
-    context = torch.from_numpy(rng.normal(size=(3, 7)).astype(np.float32))
-    embedded = model.embedding(word)
-    with torch.no_grad():
-        next_hidden, next_cell = model.decode_step(torch.cat([embedded, context], dim=1), (hidden, cell))
-        scores = model.fc(next_hidden)
-        mean = regions.mean(dim=1)
-
-        def after(inputs: Tensor) -> Tensor:
-            return model.fc(model.decode_step(inputs, (hidden, cell))[0])
-
-        guesses = {
-            "the attention vector is not used: the mean of the regions is": after(torch.cat([embedded, mean], dim=1)),
-            "the scores come from the state before the step, expected the new one": model.fc(hidden),
-            "returns log-probabilities, expected scores": scores.log_softmax(dim=1),
-            "returns probabilities, expected scores": scores.softmax(dim=1),
-        }
-    arguments = [value.numpy() for value in (word, hidden, cell, regions)]
-    request = {
-        "probe": "forward", "options": {**_SIZES, **_OTHER_NAMES, "dropout": 0.5}, "weights": weights,
-        "inputs": [arguments], "fixed": {"attention": context.numpy()},
-    }  # fmt: skip
-    return _step_probes(request, scores, next_hidden, next_cell, guesses)
+def _vector_in(answer: Answer) -> Any:
+    """The attention vector, which may come before or after the weights, with or without an axis of length 1."""
+    outputs = answer["runs"][0]["outputs"]
+    found = next((value for value in outputs if isinstance(value, ndarray) and value.size == 3 * 7), outputs[0])
+    return found.reshape(3, 7) if isinstance(found, ndarray) and found.shape == (3, 1, 7) else found
 
 
 CHECKS = (
-    Check("CNN", "hw2-q2.py", "2.2", 12, _cnn, ("dropout_prob", "dropout")),
+    Check("CNN", "hw2-q2.py", "2.2", 12, _cnn),
     Check("train_batch", "hw2-q2.py", "2.2", 2, given.train_batch),
     Check("evaluate", "hw2-q2.py", "", 0, given.evaluate),
-    Check("Decoder", "decoder.py", "3.1a", 6, _decoder, ("dropout",)),
+    Check("Decoder", "decoder.py", "3.1a", 6, _decoder),
     Check("Attention", "decoder_with_attention.py", "3.1b", 6, _attention),
-    Check("DecoderWithAttention", "decoder_with_attention.py", "3.1b", 8, _with_attention, ("dropout",)),
+    Check("DecoderWithAttention", "decoder_with_attention.py", "3.1b", 8, _with_attention),
 )
 
 
@@ -237,7 +297,7 @@ SHEET = Sheet(
     name="ist-2021-22-hw2",
     files=("hw2-q2.py", "decoder.py", "decoder_with_attention.py"),
     elsewhere="a person reads Q1, Q2.1 and Q2.3, and grades the training and the figures of Q2.2 and Q3",
-    runner="hw_check.networks.inside",
+    runner="hw_check.networks.observe",
     grade=_grade,
     preload=TORCH,
     anywhere=True,

@@ -17,7 +17,6 @@ from hw_asr.presets import Sizes
 from hw_check.networks import given
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
 from hw_check.networks.classifiers import Classifier, Design, Plan, classifier_probes
-from hw_check.networks.judges import same
 from hw_check.networks.observed import (
     Answer,
     Weight,
@@ -27,6 +26,7 @@ from hw_check.networks.observed import (
     gradients,
     observation,
     output,
+    same,
     weights_of,
 )  # fmt: skip
 from hw_check.rows import Row, Sheet

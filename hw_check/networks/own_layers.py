@@ -11,8 +11,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from hw_check.networks.checks import Finding, Probe
-from hw_check.networks.judges import same
-from hw_check.networks.observed import Answer, a_run, explained, gradients, observation, output, weights_of
+from hw_check.networks.observed import Answer, a_run, explained, gradients, observation, output, same, weights_of
 
 _LINEAR = ("Linear", "LazyLinear", "Bilinear", "linear")  # modules come before functions, and these before operators
 _CONVOLUTION = ("Conv1d", "Conv2d", "Conv3d", "LazyConv2d", "conv1d", "conv2d", "conv3d", "convolution")

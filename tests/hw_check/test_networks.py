@@ -122,7 +122,7 @@ def test_notebook_is_read_without_running_its_training(tmp_path, capsys):
             "",
             "raises EOFError",
         ),
-        ("import utils, no_such\nclass CNN(utils.Base): pass", "the first convolution needs weights of shape", ""),
+        ("import utils, no_such\nclass CNN(utils.Base): pass", "the class must inherit from nn.Module", ""),
         ("class CNN:\n    def __init__(self, **k): raise NotImplementedError", "not written yet", ""),
     ],
     ids=["syntax", "loop", "input", "missing package", "stub"],

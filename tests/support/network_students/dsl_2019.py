@@ -98,9 +98,12 @@ class CNN_BILSTM(nn.Module):
 MIDDLE = "self.middle = nn.Sequential(nn.Conv2d(16, 16, 5, padding=2), nn.ReLU())"
 DEEPER = CNN.replace("        self.layer2", f"        {MIDDLE}\n        self.layer2")
 DEEPER = DEEPER.replace("self.layer2(out)", "self.layer2(self.middle(out))")
+TURNED = CONV.replace("x.view(x.shape[0], 1, 16, 8)", "x.view(x.shape[0], 1, 16, 8).transpose(2, 3)")
+SWAPPED = BILSTM.replace("self.output_layer(out)", "self.output_layer(out.roll(128, 1))")
 GOOD = (
     {"hw3-q1.py": CNN, "hw3-q2.py": BILSTM, "hw3-q2-3.py": CONV},
     {"a.py": CNN, "b.py": DEEPER, "c.py": BILSTM, "d.py": CONV.replace("CNN_BILSTM", "BILSTM")},  # the report's names
+    {"a.py": CNN, "b.py": SWAPPED, "c.py": TURNED},
     {"cnn.py": FLAT, "lstm.py": BATCH_FIRST, "both.py": CONV.replace("class CNN_BILSTM", "class ConvBiLSTM")},
 )
 

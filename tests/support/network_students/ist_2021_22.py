@@ -185,10 +185,23 @@ class DecoderWithAttention(nn.Module):
         return self.fc(self.dropout(decoder_hidden_state)), decoder_hidden_state, decoder_cell_state, alpha
 """
 
+# What differs between right solutions: names, the form of the states, the order of what is concatenated or flattened.
+VARIED = (
+    WITH_ATTENTION.replace("self.attention", "self.att_layer")
+    .replace("[self.embedding(word), context]", "[context, self.embedding(word)]")
+    .replace("return scores, h, c", "return scores, h, c, None")
+    .replace(
+        "att2 = self.decoder_att(decoder_hidden)", "att2 = self.decoder_att(decoder_hidden).view(len(encoder_out), -1)"
+    )
+    .replace("(encoder_out, decoder_hidden_state)", "(encoder_out, decoder_hidden_state.unsqueeze(1))")
+)
+CHANNELS_LAST = CNN.replace("x.view(-1, 32 * 6 * 6)", "x.permute(0, 2, 3, 1).reshape(len(x), -1)")
+
 GOOD = (
     {"hw2-q2.py": CNN, "src/models/decoder.py": DECODER, "src/models/decoder_with_attention.py": WITH_ATTENTION},
     {"my cnn.py": SEQUENTIAL, "models.py": DECODER.replace("self.dropout(h)", "self.dropout(h.clone())"),
      "attention.py": OTHER_ATTENTION},
+    {"hw2-q2.py": CHANNELS_LAST, "models/decoder_with_attention.py": VARIED, "decoder.py": DECODER},
 )  # fmt: skip
 
 # Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
@@ -197,10 +210,10 @@ MISTAKES = (
     ("CNN", CNN, "return F.log_softmax(x, dim=1)", "return x", "the LogSoftmax is missing"),
     ("CNN", CNN, "F.log_softmax", "F.softmax", "returns probabilities"),
     ("CNN", CNN, "x = self.drop(x)", "pass", "dropout has no effect in training mode"),
-    ("CNN", CNN, "self.drop(x)", "F.dropout(x, 0.5)", "returns other numbers than expected"),
+    ("CNN", CNN, "self.drop(x)", "F.dropout(x, 0.5)", "dropout is active there, too"),
     ("CNN", CNN, "x = F.relu(self.fc2(x))", "x = self.fc2(x)",
      "ReLU after the second affine transformation is missing"),
-    ("CNN", CNN, "nn.Linear(600, 120)", "nn.Linear(600, 128)", "second affine transformation needs weights of shape"),
+    ("CNN", CNN, "nn.Linear(600, 120)", "nn.Linear(600, 128)", "has weights of shape (128, 600), expected (120, 600)"),
     ("CNN", CNN, "F.log_softmax(x, dim=1)", "F.log_softmax(F.relu(x), dim=1)", "a ReLU stands before the output"),
     ("CNN", CNN, "x = F.relu(self.fc1(x))", "x = F.relu(self.fc1(x.detach()))", "gets no gradient"),
     ("train_batch", CNN, "    optimizer.zero_grad()\n", "", "gradients of the previous batch are not set to zero"),
@@ -223,6 +236,12 @@ MISTAKES = (
     ("DecoderWithAttention", WITH_ATTENTION, "scores = self.fc(self.dropout(h))",
      "h = self.dropout(h); scores = self.fc(h)",
      "dropout changes the hidden state"),
-    ("DecoderWithAttention", WITH_ATTENTION, "[self.embedding(word), context]", "[context, self.embedding(word)]",
-     "returns other"),
+    ("Attention", WITH_ATTENTION, "self.tanh(att1 + att2.unsqueeze(1))",
+     "(self.tanh(att1) + self.tanh(att2).unsqueeze(1))",
+     "both projections are activated before their sum"),
+    ("Attention", WITH_ATTENTION, "att1 + att2.unsqueeze(1)", "att1", "gets no gradient"),
+    ("Decoder", DECODER, "(decoder_hidden_state, decoder_cell_state))", "(decoder_cell_state, decoder_hidden_state))",
+     "given to the LSTM in the wrong order"),
+    ("Decoder", DECODER, "self.embedding(word)", "self.dropout(self.embedding(word))",
+     "dropout changes the hidden state"),
 )  # fmt: skip
