@@ -1,6 +1,6 @@
 """Decides whether a recording contains speech, from the sound alone.
 
-A speech recognizer writes a sentence for any sound. The rule here depends on no network, so it holds for every run.
+A speech recognizer writes a sentence for any sound. This rule uses no network, so it is the same for every run.
 Speech has these five properties, and every other kind of sound lacks at least one of them:
 
 - a vowel: for some frames the sound is periodic, and the pitch glides from frame to frame;
@@ -46,7 +46,7 @@ def has_speech(samples: np.ndarray, rate: int) -> bool:
 
 
 def _is_speech(found: Measures) -> bool:
-    # Each comment gives the range of 99 % of the calibration clips, alone and with noise at 10 dB; then other sounds.
+    # Each comment gives the range of 99 % of the calibration clips (as recorded and with noise), then other sounds.
     return (
         found.vowel >= 0.02  # 0.02 to 0.52; white and pink noise up to 0.01
         and 1.75 <= found.variety <= 10  # 2.5 to 8.1; stationary noise up to 1.5, melodies up to 13

@@ -15,7 +15,7 @@ from hw_check.rows import Row, printable
 from hw_check.sandbox import Job, Outcome, Sandbox, explain
 
 TORCH = ("numpy", "torch", "torch._dynamo", "torchvision", "matplotlib.pyplot")
-"""What the sandbox imports once. Optimizers need torch._dynamo, and most students import the last two."""
+"""Packages that the sandbox imports once. Optimizers need torch._dynamo, and most students import the last two."""
 
 
 @dataclass(frozen=True)

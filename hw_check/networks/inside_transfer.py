@@ -151,7 +151,7 @@ def _one_step(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def _loss(criterion: Any, case: Case) -> float | None:
-    """The criterion of fixed scores and labels; None if it cannot be computed."""
+    """The loss that the criterion gives for fixed scores and labels; None if it cannot be computed."""
     with contextlib.suppress(Exception):
         return float(criterion(torch.from_numpy(case["scores"].copy()), torch.from_numpy(case["labels"].copy())))
     return None
