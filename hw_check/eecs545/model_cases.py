@@ -92,7 +92,7 @@ class Network:
             if self.method == "loss" and self.ours is not CaptioningRNN:
                 _calm(model, params, exact[0])
             model.params = {name: as_type(value, "float64") for name, value in params.items()}
-            if self.method != "sample" or _is_varied(model.sample(*exact)):
+            if _is_telling(self.method, model, exact):
                 break
         calls: list[Any] = [[self.method, list(given)]]
         slack: Mapping[str, float] = {}
@@ -177,9 +177,12 @@ def _caption_scores(model: CaptioningRNN, features: ndarray, captions: ndarray) 
     return h.transpose(1, 0, 2) @ p["W_vocab"] + p["b_vocab"]
 
 
-def _is_varied(captions: ndarray) -> bool:
-    """Whether captions have at least min(4, length) different words, so that mistakes would change them."""
-    return len(np.unique(captions)) >= min(captions.shape[1], 4)
+def _is_telling(method: str, model: Any, exact: Sequence[Any]) -> bool:
+    """Whether mistakes would show: captions with at least min(4, length) words, or no gradient that is zero."""
+    if method == "sample":
+        captions: ndarray = model.sample(*exact)
+        return len(np.unique(captions)) >= min(captions.shape[1], 4)
+    return all(gradient.any() for gradient in model.loss(*exact)[1].values())
 
 
 def _statistics(params: Mapping[str, Any], again: Any, case: Case) -> dict[str, Any]:

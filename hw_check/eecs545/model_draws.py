@@ -40,13 +40,13 @@ def draw_softmax_loss(rng: Generator) -> Iterator[Drawn]:
         ("random shapes", None, 0, 1.0),
         ("random shapes", None, 0, 1.0),
         ("one sample", 0.25, 1, 1.0),
-        ("pixels from 0 to 255", 0.25, 0, 255.0),
+        ("large inputs", 0.25, 0, 1e6),
     ):
         N, D, H, C = _distinct(rng, 4, 2, 8)
         options = {"input_dim": D, "hidden_dim": H, "num_classes": C, "weight_scale": 0.1}
         N = count or N
         x, y = scale * (rng.normal(size=(N, D)) if scale == 1 else rng.random((N, D))), rng.integers(0, C, N)
-        yield Drawn(title, cost, options, (x, y), {"W1": 1 / scale**0.5})
+        yield Drawn(title, cost, options, (x, y), {"W1": 1 / scale})
 
 
 def _cnn_options(rng: Generator, dtype: str, square: bool, one_channel: bool = False) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def draw_cnn_loss(rng: Generator) -> Iterator[Drawn]:
         ("images that are not square", 0.25, "float64", False, 1.0),
         ("one image", 0.25, "float64", True, 1.0),
         ("one channel", 0.25, "float64", True, 1.0),
-        ("pixels from 0 to 255", 0.25, "float64", True, 255.0),
+        ("large inputs", 0.25, "float64", True, 1e6),
         ("float32", 0.25, "float32", True, 1.0),
     ):
         options = _cnn_options(rng, dtype, square, one_channel=title == "one channel")
@@ -92,7 +92,7 @@ def draw_cnn_loss(rng: Generator) -> Iterator[Drawn]:
             else rng.random((N, *options["input_dim"])) * scale
         )
         y = rng.integers(0, options["num_classes"], N)
-        yield Drawn(title, cost, options, (x.astype(dtype), y), {"W2": 1 / scale})
+        yield Drawn(title, cost, options, (x.astype(dtype), y), {"W1": 1 / scale})
 
 
 def _caption_options(rng: Generator, cell: str, dtype: str, *, shuffled: bool = False) -> dict[str, Any]:

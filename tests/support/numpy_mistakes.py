@@ -222,7 +222,7 @@ NETWORKS = (
     _method(*_CNN[0], "randn(hidden_dim, num_classes)", "RandomState(0).randn(hidden_dim, num_classes)",
             "numbers of W3: every network gets the same numbers", share=0.5),
     _method(*_CNN[1], "        return loss, grads", "        for g in grads.values():\n"
-            "            np.clip(g, -100, 100, out=g)\n        return loss, grads", "pixels from 0 to 255", share=None),
+            "            np.clip(g, -100, 100, out=g)\n        return loss, grads", "large inputs", share=None),
     _method(*_CNN[0], "(H - filter_size + 1) // 2", "H // 2", "W2: has shape"),
     _method(*_CNN[1], "dconv = relu_backward(dactive1, relu_cache1)", "dconv = dactive1",
             "gradient of W1: the backward pass skips the ReLU after the convolution", share=6 / 7),
