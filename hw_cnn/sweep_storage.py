@@ -3,12 +3,10 @@
 import contextlib
 import random
 import time
-import warnings
-from collections.abc import Iterator
 
 from filelock import FileLock
 from optuna import storages
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -102,12 +100,3 @@ def _open_database(url: URL) -> storages.RDBStorage:
                 raise
             time.sleep(attempt * random.uniform(0.1, 0.5))
     raise AssertionError("unreachable")
-
-
-@contextlib.contextmanager
-def no_warnings() -> Iterator[None]:
-    """Hides two warnings of Optuna: heartbeats are experimental, and only Study.optimize sends them by itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
-        yield

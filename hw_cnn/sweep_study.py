@@ -120,8 +120,7 @@ class SharedStudy:
             self._enqueue_missing(grid)
 
     def _enqueue_missing(self, grid: Sequence[Key]) -> None:
-        with sweep_storage.no_warnings():
-            storages.fail_stale_trials(self._study)
+        storages.fail_stale_trials(self._study)
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
             # This process holds the lock of the folder, so the process that left the trial running is dead.
             if trial.user_attrs.get("worker") == self._worker:
@@ -136,7 +135,7 @@ class SharedStudy:
         """Takes up to `count` trials of `grid` from the queue; trials of other grids go back to its end."""
         claimed: list[Key] = []
         while len(claimed) < count and set(self._queue()) & set(grid):
-            with self._lock, sweep_storage.no_warnings():
+            with self._lock:
                 trial = self._study.ask()
             self._beat(trial)
             trial.set_user_attr("worker", self._worker)
