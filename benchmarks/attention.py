@@ -1,9 +1,10 @@
 """Speed and memory of linear attention, compared with softmax attention and with goals for long sequences.
 
-    python benchmarks/attention.py [--threads 2] [--rounds 5]
+    python benchmarks/attention.py [--threads 1] [--rounds 9]
 
-For each length L, a new process measures time and memory of linear attention (D = 16, three terms, --kernels fast).
-The exponent p in time ∝ Lᵖ is fitted. Both attentions are also timed alternately: alone, and in classifier training.
+For each length L, new processes measure time and memory of linear attention (D = 16, three terms, --kernels fast). The
+exponent p in time ∝ Lᵖ is fitted. Both attentions are also timed by turns: alone, and in classifier training.
+`python -m hw_attention_theory.scaling` finds the length from which linear attention is faster.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from hw_attention_theory.models import SoftmaxSelfAttention
 from hw_attention_theory.presets import Settings
 from hw_attention_theory.scaling_report import FIT_FROM, exponent
 from hw_common.commands import cli
+from hw_common.training.memory import keep_freed_memory
 from hw_common.training.timing import time_interleaved
 
 D, K = 16, 3
@@ -31,15 +33,16 @@ def measure_scaling(threads: int, rounds: int) -> None:
     meter, points = Meter(threads, rounds), []
     try:
         for L in (2**i for i in range(FIT_FROM.bit_length() - 1, LONGEST.bit_length())):
-            points.append(meter.measure(Case("taylor", L, D, K)))
+            points += meter.measure([Case("taylor", L, D, K)], max_bytes=0)
     finally:
         meter.close()
     last = points[-1]
     harness.print_value(f"linear attention, L = {last['L']}, D = {D}, {K} terms", last["seconds"], "s", at_most=2)
-    harness.print_value("the whole process", last["process_bytes"] / 1e9, "GB", at_most=2)
-    for name in ("seconds", "cpu_seconds"):
-        pairs = [(point["L"], point[name]) for point in points]
-        harness.print_value(f"exponent of {name} from L = {FIT_FROM}", exponent(pairs), at_most=1.1)
+    harness.print_value("memory of its process", last["process_bytes"] / 1e9, "GB", at_most=2)
+    for what, name in (("time", "seconds"), ("CPU time", "cpu_seconds")):
+        power, error = exponent([(point["L"], point[name]) for point in points])
+        title = f"linear attention, exponent p in {what} ∝ Lᵖ from L = {FIT_FROM} on, standard error {error:.3f}"
+        harness.print_value(title, power, at_most=1.1)
 
 
 def compare_attention(rounds: int) -> None:
@@ -49,7 +52,7 @@ def compare_attention(rounds: int) -> None:
         with torch.inference_mode():
             calls = {name: partial(attention, Q, K_, V) for name, attention in attentions.items()}
             seconds = time_interleaved(calls, rounds)
-        harness.print_ratio(f"attention, L = {L}", seconds, "softmax", "linear")
+        harness.print_ratio(f"attention without training, D = {D}, L = {L}", seconds, "softmax", "linear")
 
 
 def training_step(attention: str, side: int) -> Callable[[], None]:
@@ -67,12 +70,13 @@ def compare_training(rounds: int) -> None:
     for side in (14, 28):
         calls = {name: training_step(attention, side) for name, attention in KINDS.items()}
         seconds = time_interleaved(calls, rounds, warm_up=1)
-        harness.print_ratio(f"training step, L = {side**2}", seconds, "softmax", "linear")
+        harness.print_ratio(f"training step of the pixel classifier, L = {side**2}", seconds, "softmax", "linear")
 
 
 def main() -> None:
-    arguments = harness.parse(harness.parser(__doc__, rounds=5))
+    arguments = harness.parse(harness.parser(__doc__, rounds=9))
     torch.manual_seed(0)
+    keep_freed_memory()  # as every training does
     measure_scaling(arguments.threads, arguments.rounds)
     compare_attention(arguments.rounds)
     compare_training(arguments.rounds)

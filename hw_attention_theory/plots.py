@@ -66,6 +66,12 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
                 x, y = panel.setdefault(label, ([], []))
                 x.append(point["L"])
                 y.append(value)
+            if point.get("plain_bytes"):
+                x, y = panels["MB beyond the inputs"].setdefault(
+                    f"the same without chunks, {point['K']} terms", ([], [])
+                )
+                x.append(point["L"])
+                y.append(point["plain_bytes"] / 1e6)
     panels["L from which linear is faster"] = _crossovers(summary["crossovers"])
     figure = figures.curves(panels, f"L (D = {shown})", f"softmax and linear attention: {title}")
     for axes in figure.axes:

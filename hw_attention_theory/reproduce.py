@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         wanted = {f"{made.profile}-{attention}": [*common, "--attention", attention] for attention in TITLES}
         trained = train_all(train.COMMAND, wanted, made.results_dir, arguments.jobs, made.folder).values()
         reproduce.say("time and memory against the length (ist-2023-24-hw2 Q1.1 and Q1.4)")
-        where = ["--results_dir", str(made.results_dir), "--name", f"{made.profile}-scaling"]
+        where = ["--results_dir", str(made.results_dir), "--name", f"{made.profile}-attention-times"]
         measured = scaling.run_scaling([*_SCALING[made.profile], *where])
         made.write_numbers([reproduce.markdown_table(_COLUMNS, [run.summary() for run in trained])])
         made.results.extend(run.folder for run in [*runs, *trained, measured])

@@ -1,7 +1,7 @@
 """`python -m hw_attention_theory.scaling`: measures time and memory of both attentions against the sequence length."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from hw_attention_theory.scaling_report import report
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
-from hw_common.runs.config import available_cores, check_same_arguments
+from hw_common.runs.config import check_same_arguments
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.run_folder import CONFIG, Run
 
@@ -26,10 +26,12 @@ Measures time and memory of Softmax(Q Kᵀ) V and of its linear approximation (i
 sequences of 128, 256, … positions, fits the exponents, and finds the length from which linear attention is faster.
 Linear attention is that of --kernels fast, which works in chunks; the plain one keeps all features in memory.
 
-  python -m hw_attention_theory.scaling                       up to 65 536 positions, two to five minutes
+  python -m hw_attention_theory.scaling                       up to 65 536 positions, three to six minutes
   python -m hw_attention_theory.scaling --max_length 4096 --dimensions 16 --terms 3
 
-Every measurement runs in its own process and is stored at once, so the same command resumes after an interruption.
+The attentions of a length are timed by turns, until two halves of the rounds agree; with one thread, CPU time is
+measured, which other programs disturb less. Memory is measured in a new process for each case. Measurements are stored
+at once, so the same command resumes after an interruption.
 Softmax attention is measured up to the longest sequence whose L×L matrices fit into --max_gigabytes. Writes a run
 folder with table and figure.
 """
@@ -42,7 +44,7 @@ class Settings:
     max_length: int  # longest sequence, in positions
     dimensions: list[int]  # values of D in ascending order
     terms: list[int]  # values of K in ascending order
-    rounds: int  # largest number of timed calls of each case
+    rounds: int  # largest number of timed rounds of each case
     max_seconds: float  # longest expected time of a call
     max_gigabytes: float  # largest size of softmax attention's L×L matrices
     threads: int  # threads of torch
@@ -50,10 +52,10 @@ class Settings:
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
-        """Takes the settings out of the command line's arguments; without --threads, all cores are used."""
+        """Takes the settings out of the command line's arguments; without --threads, one thread is used."""
         values = {setting.name: getattr(arguments, setting.name) for setting in fields(cls)}
         values["dimensions"], values["terms"] = sorted(set(arguments.dimensions)), sorted(set(arguments.terms))
-        return cls(**{**values, "threads": arguments.threads or available_cores()})
+        return cls(**{**values, "threads": arguments.threads or 1})
 
 
 def parser() -> cli.Parser:
@@ -65,13 +67,13 @@ def parser() -> cli.Parser:
              help="features per query, key and value (default: 4 8 16 32)")  # fmt: skip
     add_flag(group, "terms", type=cli.positive_int, nargs="+", default=[3, 5],
              help="terms of the exponential series, odd (default: 3 5)")  # fmt: skip
-    add_flag(group, "rounds", type=cli.positive_int, default=20, help="largest number of timed calls (default: 20)")
+    add_flag(group, "rounds", type=cli.positive_int, default=50, help="largest number of timed rounds (default: 50)")
     add_flag(group, "max_seconds", type=cli.positive_float, default=10.0,
              help="skip cases whose calls are expected to exceed this (default: 10)")  # fmt: skip
     add_flag(group, "max_gigabytes", type=cli.positive_float, default=4.0,
              help="skip cases whose L×L matrices exceed this (default: 4)")  # fmt: skip
     group = flags.add_argument_group("run")
-    add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: all cores)")
+    add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: 1)")
     cli.add_results_dir_flag(group)
     add_flag(group, "name", type=cli.run_name, default="scaling", help="name of the run folder (default: scaling)")
     add_flag(group, "overwrite", action="store_true", help="measure again instead of keeping that folder's results")
@@ -138,32 +140,34 @@ def _pairs(settings: Settings) -> list[tuple[int, int]]:
     return [(D, K) for D in settings.dimensions for K in settings.terms if count_features(D, K) <= _MAX_FEATURES]
 
 
-def _series(settings: Settings) -> list[list[Case]]:
-    """The cases to measure: one list for each attention, from short to long."""
-    lengths = [2**i for i in range(7, settings.max_length.bit_length())]
+def _groups(settings: Settings) -> Iterator[list[Case]]:
+    """The cases to measure, from short to long; those of one length and dimension are timed by turns."""
     pairs = _pairs(settings)
-    wanted = [("softmax", D, None) for D in sorted({D for D, _ in pairs})] + [("taylor", D, K) for D, K in pairs]
-    return [[Case(attention, L, D, K) for L in lengths] for attention, D, K in wanted]
+    for L in (2**i for i in range(7, settings.max_length.bit_length())):
+        for D in sorted({D for D, _ in pairs}):
+            yield [
+                Case("softmax", L, D),
+                *(Case("taylor", L, D, terms) for dimension, terms in pairs if dimension == D),
+            ]
 
 
 def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
     """Measures the cases that have no point in the run folder yet; returns all points."""
     points = _read(run)
     meter = Meter(settings.threads, settings.rounds)
+    last: dict[tuple[int, int | None], dict[str, Any]] = {}  # by D and K: the point of the longest sequence so far
+    ended = set()  # D and K of the attentions whose longer sequences are too large
     try:
-        for series in _series(settings):
-            last: dict[str, Any] | None = None
-            for case in series:
-                key = case.attention, case.L, case.D, case.K
-                found = next((p for p in points if (p["attention"], p["L"], p["D"], p["K"]) == key), None)
-                if found is None:
-                    if _is_too_large(case, last, settings):
-                        break  # longer cases are too large as well
-                    found = meter.measure(case)
-                    points.append(found)
-                    files.write_json(run.folder / POINTS, points)
-                    print(_line(found), flush=True)
-                last = found
+        for cases in _groups(settings):
+            ended |= {(c.D, c.K) for c in cases if _is_too_large(c, last.get((c.D, c.K)), settings)}
+            wanted = [case for case in cases if (case.D, case.K) not in ended]
+            found = [point for point in points if (point["L"], point["D"]) == (cases[0].L, cases[0].D)]
+            if wanted and not found:
+                found = meter.measure(wanted, settings.max_gigabytes * 1e9)
+                points += found
+                files.write_json(run.folder / POINTS, points)
+                print("\n".join(map(_line, found)), flush=True)
+            last |= {(point["D"], point["K"]): point for point in found}
     finally:
         meter.close()
     return points

@@ -1,6 +1,7 @@
 """Exponents and crossovers from the measurements of `scaling`, with table and figure."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from hw_common.runs import files
 from hw_common.runs.run_folder import Run
 
 Points = Sequence[Mapping[str, Any]]
+LogRatios = Sequence[tuple[int, float]]  # length and log(linear / softmax), in order of length
 FIT_FROM = 1024  # the shortest sequence fitted, in positions; with shorter ones, the overhead of calls dominates
 _FIT_BYTES = 16e6  # the smallest memory fitted; below it, memory that the process reuses distorts the measurement
 
@@ -39,91 +41,131 @@ def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
     series: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for point in points:
         series.setdefault((point["attention"], point["D"], point["K"]), []).append(point)
-    return [sorted(of_one, key=lambda point: point["L"]) for of_one in series.values()]
+    in_order = sorted(series.items(), key=lambda item: (item[0][2] is not None, item[0][1], item[0][2]))
+    return [sorted(of_one, key=lambda point: point["L"]) for _, of_one in in_order]
 
 
 def fit(series: Points) -> dict[str, Any]:
-    """The exponents of time and memory of one attention's points, and the measurements of its longest sequence."""
+    """The exponents of time and memory of one attention's points, and the measurements of its longest sequence.
+
+    Each exponent has its standard error. The memory of linear attention without chunks has names with "plain".
+    """
     long = [point for point in series if point["L"] >= FIT_FROM]
-    large = [point for point in long if point["bytes"] >= _FIT_BYTES]
     last = series[-1]
+    numbers: dict[str, Any] = {name: last[name] for name in ("attention", "D", "K", "M")}
+    for what, key, least in (
+        ("time", "seconds", 0.0), ("cpu_time", "cpu_seconds", 0.0), ("memory", "bytes", _FIT_BYTES),
+        ("plain_memory", "plain_bytes", _FIT_BYTES),
+    ):  # fmt: skip
+        pairs = [(point["L"], point[key]) for point in long if (point.get(key) or 0) > least]
+        numbers[f"{what}_exponent"], numbers[f"{what}_exponent_error"] = exponent(pairs)
+    plain = [point for point in series if point.get("plain_bytes") is not None]
     return {
-        **{name: last[name] for name in ("attention", "D", "K", "M")},
-        "time_exponent": exponent([(point["L"], point["seconds"]) for point in long]),
-        "cpu_time_exponent": exponent([(p["L"], p["cpu_seconds"]) for p in long if p["cpu_seconds"] > 0]),
-        "memory_exponent": exponent([(point["L"], point["bytes"]) for point in large]),
+        **numbers,
         "fitted_from": FIT_FROM,
         "longest": last["L"],
         **{f"longest_{name}": last[name] for name in ("seconds", "cpu_seconds", "bytes", "process_bytes")},
+        "longest_plain": plain[-1]["L"] if plain else None,
+        "longest_plain_bytes": plain[-1]["plain_bytes"] if plain else None,
     }
 
 
-def exponent(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """The slope of the least-squares line through the logarithms of `pairs`; None for fewer than three pairs."""
+def exponent(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
+    """The slope of the least-squares line through the logarithms of `pairs`, and its standard error.
+
+    Both are None for fewer than three pairs.
+    """
     if len(pairs) < 3:
-        return None
+        return None, None
     x, y = ([math.log(pair[i]) for pair in pairs] for i in (0, 1))
-    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-    products = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
-    return products / sum((a - x_mean) ** 2 for a in x)
+    slope, intercept = statistics.linear_regression(x, y)
+    squares = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
+    return slope, math.sqrt(squares / (len(x) - 2) / (len(x) * statistics.pvariance(x)))
 
 
 def find_crossovers(points: Points) -> list[dict[str, Any]]:
-    """For each dimension and number of terms, the length from which linear attention is faster than softmax."""
-    seconds = {
-        (series[0]["D"], series[0]["K"]): {point["L"]: point["seconds"] for point in series}
-        for series in by_attention(points)
-    }
-    features = {(point["D"], point["K"]): point["M"] for point in points}
+    """For each dimension and number of terms, the length from which linear attention is faster than softmax.
+
+    "length" comes from the medians of the ratios. The interval from "low" to "high" holds every length at which the
+    quartiles of the rounds do not say which attention is faster; "high" is None if it ends beyond the last length.
+    """
     rows = []
-    for (D, K), linear in seconds.items():
-        if K is not None and (D, None) in seconds:
-            softmax = seconds[D, None]
-            log_ratios = [(L, math.log(linear[L] / softmax[L])) for L in sorted(linear.keys() & softmax.keys())]
-            length, how = _crossover(log_ratios)
-            rows.append({"D": D, "K": K, "M": features[D, K], "length": length, "how": how})
+    for series in by_attention(points):
+        compared = [point for point in series if point.get("ratio") is not None]
+        if not compared:
+            continue
+        low, median, high = ([(point["L"], math.log(point["ratio"][i])) for point in compared] for i in range(3))
+        length, how = _crossover(median)
+        first, last = _first_below(low), _crossover(high)
+        row = {name: series[0][name] for name in ("D", "K", "M")}
+        rows.append(
+            {**row, "length": length, "how": how, "low": first, "high": last[0] if last[1] != "extrapolated" else None}
+        )
     return rows
 
 
-def _crossover(log_ratios: Sequence[tuple[int, float]]) -> tuple[float | None, str]:
+def _first_below(log_ratios: LogRatios) -> float | None:
+    """The first length at which log(linear / softmax) reaches 0, interpolated over log L; None if it stays above."""
+    below = next((i for i, (_, log_ratio) in enumerate(log_ratios) if log_ratio < 0), None)
+    if below is None:
+        return None
+    return _zero(log_ratios[below - 1], log_ratios[below]) if below else float(log_ratios[0][0])
+
+
+def _crossover(log_ratios: LogRatios) -> tuple[float | None, str]:
     """The length from which log(linear / softmax) stays below 0, interpolated over log L, and how it was found."""
-    if not log_ratios:
-        return None, "not measured"
     slower = [i for i, (_, log_ratio) in enumerate(log_ratios) if log_ratio >= 0]
     if not slower:
         return float(log_ratios[0][0]), "at or below the shortest length"
     last = slower[-1]
-    if last == len(log_ratios) - 1 and len(log_ratios) < 2:
+    if last < len(log_ratios) - 1:
+        return _zero(log_ratios[last], log_ratios[last + 1]), "measured"
+    if len(log_ratios) < 2:
         return None, "not measured"
-    how = "extrapolated" if last == len(log_ratios) - 1 else "measured"
-    before, after = log_ratios[-2:] if how == "extrapolated" else log_ratios[last : last + 2]
+    before, after = log_ratios[-2:]
+    return (None, "beyond what was measured") if after[1] >= before[1] else (_zero(before, after), "extrapolated")
+
+
+def _zero(before: tuple[int, float], after: tuple[int, float]) -> float:
+    """The length at which the line through two points (length, logarithm of the ratio) is 0."""
     slope = (after[1] - before[1]) / math.log(after[0] / before[0])
-    if slope >= 0:
-        return None, "beyond what was measured"
-    return before[0] * math.exp(-before[1] / slope), how
+    return before[0] * math.exp(-before[1] / slope)
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """Exponents and crossovers as two tables."""
     lines = [
-        "| attention | D | terms | M | exponent of time | of CPU time | of memory "
+        "| attention | D | terms | M | exponent of time | of CPU time | of memory | of memory without chunks "
         "| longest L | its time | its memory beyond the inputs | memory of the process |",
-        "|" + "---|" * 11,
+        "|" + "---|" * 12,
     ]
     for row in summary["fits"]:
+        exponents = (_exponent_cell(row, what) for what in ("time", "cpu_time", "memory", "plain_memory"))
         lines.append(
             f"| {'softmax' if row['K'] is None else 'linear'} | {row['D']} | {_cell(row['K'])} | {_cell(row['M'])} "
-            f"| {_cell(row['time_exponent'], '.2f')} | {_cell(row['cpu_time_exponent'], '.2f')} "
-            f"| {_cell(row['memory_exponent'], '.2f')} | {row['longest']} "
+            f"| {' | '.join(exponents)} | {row['longest']} "
             f"| {row['longest_seconds']:.3g} s | {row['longest_bytes'] / 1e6:.0f} MB "
             f"| {row['longest_process_bytes'] / 1e9:.2f} GB |"
         )
-    lines += ["", "| D | terms | M | linear is faster from L = |", "|---|---|---|---|"]
+    lines += ["", "| D | terms | M | linear is faster from L = | interval |", "|---|---|---|---|---|"]
     for row in summary["crossovers"]:
         length = f"{row['length']:.0f} ({row['how']})" if row["length"] is not None else row["how"]
-        lines.append(f"| {row['D']} | {row['K']} | {row['M']} | {length} |")
+        lines.append(f"| {row['D']} | {row['K']} | {row['M']} | {length} | {interval(row)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: float | None, how: str = "") -> str:
-    return "" if value is None else format(value, how)
+def interval(crossover: Mapping[str, Any]) -> str:
+    """The interval of a crossover in words; empty if no length was faster."""
+    low, high = crossover["low"], crossover["high"]
+    if low is None:
+        return ""
+    return f"from {low:.0f} on" if high is None else f"{low:.0f}–{high:.0f}"
+
+
+def _exponent_cell(row: Mapping[str, Any], what: str) -> str:
+    value, error = row[f"{what}_exponent"], row[f"{what}_exponent_error"]
+    return "" if value is None else f"{value:.2f} ± {error:.2f}"
+
+
+def _cell(value: int | None) -> str:
+    return "" if value is None else str(value)

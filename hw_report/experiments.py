@@ -136,7 +136,7 @@ def _theory(collector: Collector) -> None:
     collector.run("theory", name="verify", data="random numbers")
     collector.figures("theory", "approximation")
     collector.run("theory.counts", name="parameter_counts", data="computed exactly")
-    collector.run("theory.scaling", "-scaling", data="random sequences")
+    collector.run("theory.scaling", "-attention-times", data="random sequences")
     collector.figure("theory.scaling", "theory.scaling", "scaling")
     for attention in ("softmax", "taylor"):
         collector.run(f"theory.{attention}", f"-{attention}")

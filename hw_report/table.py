@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hw_attention_theory import scaling_report
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import SUMMARY
@@ -15,7 +16,7 @@ from hw_report.sheets import RECORDS, REPOSITORY
 Index = Mapping[str, Sequence[Answer]]
 FILES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "measured.md")
 _END = "<!-- end of the table -->"
-_PLACE = re.compile(rf"(<!-- table: (index|main|every) -->\n).*?({_END})", re.DOTALL)
+_PLACE = re.compile(rf"(<!-- table: (index|main|every|scaling) -->\n).*?({_END})", re.DOTALL)
 
 
 def index_table(index: Index = INDEX, records: Path = RECORDS) -> str:
@@ -44,7 +45,32 @@ def every_table(index: Index = INDEX, records: Path = RECORDS) -> str:
     return _markdown(("sheet and question", "command", "figures", "number", "ours", "published"), rows)
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"index": index_table, "main": main_table, "every": every_table}
+def scaling_table(records: Path = RECORDS) -> str:
+    """How time and memory of attention with 16 features grow with the length, and where linear attention is faster.
+
+    Raises:
+        UserError: the record is missing, damaged or of an earlier version.
+    """
+    path = records / "hw_attention_theory-scaling.json"
+    try:
+        summary = read_record(path)[SUMMARY]
+        chosen = {name: [row for row in summary[name] if row["D"] == 16] for name in ("fits", "crossovers")}
+        return "\n" + scaling_report.markdown(chosen) + "\n"
+    except NotThere as error:
+        raise UserError(f"{error}; this command makes RUN: python -m hw_attention_theory.scaling") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not hold exponents and intervals ({type(error).__name__}: {error}); make it again with: "
+            "python -m hw_common.record RUN (the run folder made by: python -m hw_attention_theory.scaling)"
+        ) from error
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "index": index_table,
+    "main": main_table,
+    "every": every_table,
+    "scaling": scaling_table,
+}
 
 
 def _numbers(index: Index) -> Iterator[tuple[str, Answer, Number]]:

@@ -31,6 +31,8 @@ def default_jobs() -> int:
     Training runs side by side on one thread each finish sooner than one after another on all cores, because their
     threads do not wait for one another.
     """
+    if not hasattr(os, "sysconf"):  # Windows
+        return available_cores()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(available_cores(), int(memory / _BYTES_PER_JOB)))
 

@@ -50,12 +50,16 @@ class Meter:
     def __init__(self, threads, rounds):
         pass
 
-    def measure(self, case):
-        self.measured.append(case)
-        seconds = 1e-9 * case.L**2 if case.K is None else 1e-8 * case.L * case.features
-        return {"attention": case.attention, "L": case.L, "D": case.D, "K": case.K, "M": case.features,
-                "seconds": seconds, "cpu_seconds": seconds, "rounds": 1,
-                "bytes": 8 * case.L**2, "process_bytes": 10**9}  # fmt: skip
+    def measure(self, cases, max_bytes):
+        self.measured.extend(cases)
+        seconds = [1e-9 * c.L**2 if c.K is None else 1e-8 * c.L * c.features for c in cases]
+        return [
+            {"attention": case.attention, "L": case.L, "D": case.D, "K": case.K, "M": case.features,
+             "seconds": own, "cpu_seconds": own, "rounds": 1, "bytes": 8 * case.L**2, "process_bytes": 10**9,
+             "plain_bytes": 8 * case.L * case.features if case.K else None,
+             "ratio": [f * own / seconds[0] for f in (0.9, 1, 1.1)] if case.K and cases[0].K is None else None}
+            for case, own in zip(cases, seconds, strict=True)
+        ]  # fmt: skip
 
     def close(self):
         pass
@@ -210,9 +214,13 @@ def test_scaling_measures_in_processes_of_its_own(tmp_path, capsys):
     assert {path.name for path in folder.iterdir()} == files
     points = summary_of(folder)["points"]
     assert [(row["attention"], row["L"], row["M"]) for row in points] == [
-        ("softmax", 128, None), ("softmax", 256, None), ("taylor", 128, 6), ("taylor", 256, 6)
+        ("softmax", 128, None), ("taylor", 128, 6), ("softmax", 256, None), ("taylor", 256, 6)
     ]  # fmt: skip
-    assert all(row["seconds"] > 0 and 0 <= row["bytes"] < row["process_bytes"] for row in points)
+    assert all(row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in points)
+    assert all(row["seconds_low"] > 0 and 0 <= row["bytes"] < row["process_bytes"] for row in points)
+    for row in points[1::2]:
+        low, median, high = row["ratio"]
+        assert 0 < low <= median <= high and row["plain_bytes"] >= 0
     assert "| linear | 2 | 3 | 6 |" in capsys.readouterr().out
 
 
@@ -227,8 +235,11 @@ def test_scaling_knows_exponents_and_crossovers(tmp_path, meter, undrawn, capsys
     ]  # fmt: skip
     for row in summary["fits"]:
         assert row["time_exponent"] == pytest.approx(2 if row["K"] is None else 1)
+        assert row["time_exponent_error"] == pytest.approx(0, abs=1e-6)
     lengths = {(row["D"], row["K"]): (row["length"], row["how"]) for row in summary["crossovers"]}
     assert lengths[8, 3] == (pytest.approx(450), "measured") and lengths[16, 5][1] == "extrapolated"
+    [row] = [row for row in summary["crossovers"] if (row["D"], row["K"]) == (8, 3)]
+    assert (row["low"], row["high"]) == (pytest.approx(0.9 * 450), pytest.approx(1.1 * 450))
     before = len(meter.measured)
     scaling.main(flags)
     assert len(meter.measured) == before and "is finished already" in capsys.readouterr().out
@@ -240,10 +251,10 @@ def test_a_stopped_measurement_goes_on(tmp_path, meter, undrawn, monkeypatch):
     flags = ["--max_length", "512", "--dimensions", "8", "--terms", "3", "--results_dir", str(tmp_path)]
     own = Meter.measure
 
-    def stop_at_the_fifth(self, case):
+    def stop_at_the_fifth(self, cases, max_bytes):
         if len(self.measured) == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return own(self, case)
+        return own(self, cases, max_bytes)
 
     with monkeypatch.context() as patch:
         patch.setattr(Meter, "measure", stop_at_the_fifth)
@@ -297,7 +308,7 @@ def test_a_killed_measurement_is_one_line(monkeypatch):
     monkeypatch.setattr(meter._pool, "submit", lambda *arguments: submit(os._exit, 9))
     try:
         with pytest.raises(UserError, match="softmax attention at L = 1, D = 1 could not be measured .* smaller --max"):
-            meter.measure(measure.Case("softmax", 1, 1))
+            meter.measure([measure.Case("softmax", 1, 1)], 0)
     finally:
         meter.close()
 
@@ -312,7 +323,7 @@ def test_reproduce_does_everything_and_the_second_time_nothing(
     flags = ["--results_dir", str(tmp_path), "--data_dir", str(data_dir), "--jobs", "1"]
     reproduce.main(flags)
     folder = tmp_path / FOLDER
-    runs = {"parameter_counts", "verify", "sample-softmax", "sample-taylor", "sample-scaling"}
+    runs = {"parameter_counts", "verify", "sample-softmax", "sample-taylor", "sample-attention-times"}
     assert {path.name for path in folder.iterdir()} == runs | {"sample-numbers.md"}
     printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith(f"  {tmp_path}")]
     assert set(printed) == {folder / name for name in runs | {"sample-numbers.md"}}

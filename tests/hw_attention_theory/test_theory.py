@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import linregress
 
 from hw_attention_theory import claims, fast_linear_attention, models, parameter_counts, scaling_report
 from hw_attention_theory.measure import Case
@@ -85,13 +86,13 @@ def test_parameters_are_the_sheets():
 # Scaling
 
 
-def points(seconds, D=16, K=None, M=None):
-    """Points of one attention, from length to seconds and bytes."""
+def points(seconds, D=16, K=None, M=None, softmax=None):
+    """Points of one attention, from length to seconds; `softmax` are the seconds of softmax attention."""
     attention = "softmax" if K is None else "taylor"
     return [
         {"attention": attention, "L": L, "D": D, "K": K, "M": M, "seconds": time,
-         "cpu_seconds": 2 * time, "bytes": 1e3 * L * L,
-         "process_bytes": 1e9}
+         "cpu_seconds": 2 * time, "bytes": 1e3 * L * L, "plain_bytes": M and 8e5 * L * M, "process_bytes": 1e9,
+         "ratio": softmax and [f * time / softmax[L] for f in (0.9, 1, 1.1)]}
         for L, time in seconds.items()
     ]  # fmt: skip
 
@@ -99,48 +100,63 @@ def points(seconds, D=16, K=None, M=None):
 LENGTHS = [2**i for i in range(7, 15)]
 
 
+SOFTMAX = {L: 1e-9 * L**2 for L in LENGTHS}
+
+
 def test_exponents_are_slopes_of_logarithms():
-    assert scaling_report.exponent([(L, 3e-9 * L**1.7) for L in LENGTHS]) == pytest.approx(1.7)
-    assert scaling_report.exponent([(2, 1.0), (4, 2.0)]) is None
+    slope, error = scaling_report.exponent([(L, 3e-9 * L**1.7) for L in LENGTHS])
+    assert (slope, error) == (pytest.approx(1.7), pytest.approx(0, abs=1e-6))
+    assert scaling_report.exponent([(2, 1.0), (4, 2.0)]) == (None, None)
     fit = scaling_report.fit(points({L: 1e-8 * L**2 + (5.0 if L < 1024 else 0.0) for L in LENGTHS}))
     assert fit["time_exponent"] == pytest.approx(2) and fit["memory_exponent"] == pytest.approx(2)
     assert (fit["longest"], fit["longest_seconds"]) == (16384, pytest.approx(1e-8 * 2**28))
+    assert fit["plain_memory_exponent"] is fit["longest_plain_bytes"] is None
+
+
+def test_the_standard_error_of_an_exponent_is_that_of_a_library():
+    pairs = [(L, 3e-9 * L**1.7 * (1 + 0.1 * (-1) ** i)) for i, L in enumerate(LENGTHS)]
+    fitted = linregress([math.log(L) for L, _ in pairs], [math.log(value) for _, value in pairs])
+    assert scaling_report.exponent(pairs) == (pytest.approx(fitted.slope), pytest.approx(fitted.stderr))
 
 
 @pytest.mark.parametrize(
-    ("linear", "length", "how"),
+    ("linear", "length", "how", "interval"),
     [
-        (lambda L: 1e-6 * L, 1000.0, "measured"),
-        (lambda L: 1e-8 * L, 128.0, "at or below the shortest length"),
-        (lambda L: 1e-4 * L, 100_000.0, "extrapolated"),
-        (lambda L: 1e-8 * L**2, None, "beyond what was measured"),
-        (lambda L: 1e-6 * L * (9 if L == 2048 else 1), 3000.0, "measured"),
+        (lambda L: 1e-6 * L, 1000, "measured", (900, 1100)),
+        (lambda L: 1e-8 * L, 128, "at or below the shortest length", (128, 128)),
+        (lambda L: 1e-4 * L, 100_000, "extrapolated", (None, None)),
+        (lambda L: 1.5e-5 * L, 15_000, "measured", (13_500, None)),
+        (lambda L: 1e-8 * L**2, None, "beyond what was measured", (None, None)),
+        (lambda L: 1e-6 * L * (9 if L == 2048 else 1), 3000, "measured", (900, 3150)),
     ],
-    ids=["within", "before", "after", "never", "an outlier"],
-)  # fmt: skip
-def test_crossovers_lie_between_what_was_measured(linear, length, how):
-    softmax = points({L: 1e-9 * L**2 for L in LENGTHS})
-    [row] = scaling_report.find_crossovers(softmax + points({L: linear(L) for L in LENGTHS}, K=3, M=153))
+    ids=["within", "before", "after", "at the end", "never", "an outlier"],
+)
+def test_crossovers_lie_between_what_was_measured(linear, length, how, interval):
+    [row] = scaling_report.find_crossovers(points({L: linear(L) for L in LENGTHS}, K=3, M=153, softmax=SOFTMAX))
     assert (row["D"], row["K"], row["M"], row["how"]) == (16, 3, 153, how)
-    assert row["length"] == (None if length is None else pytest.approx(length, rel=0.1))
+    assert (row["length"], row["low"], row["high"]) == (
+        near(length), near(interval[0]), near(interval[1])
+    )  # fmt: skip
+
+
+def near(value):
+    return None if value is None else pytest.approx(value, rel=0.1)
 
 
 def test_crossovers_need_lengths_in_common():
-    assert scaling_report.find_crossovers(points({128: 1.0}, K=3)) == []
-    [row] = scaling_report.find_crossovers(points({128: 1.0}) + points({256: 1.0}, K=3, M=5))
-    assert (row["length"], row["how"]) == (None, "not measured")
-    [row] = scaling_report.find_crossovers(points({128: 1.0}) + points({128: 2.0}, K=3, M=5))
-    assert (row["length"], row["how"]) == (None, "not measured")
+    assert scaling_report.find_crossovers(points({128: 1.0}, K=3, M=5)) == []
+    [row] = scaling_report.find_crossovers(points({128: 2.0}, K=3, M=5, softmax={128: 1.0}))
+    assert (row["length"], row["how"], row["low"], row["high"]) == (None, "not measured", None, None)
 
 
 def test_the_table_has_a_line_for_each_fit_and_crossover():
-    of_all = points({L: 1e-9 * L**2 for L in LENGTHS}) + points({L: 1e-6 * L for L in LENGTHS}, K=3, M=153)
+    of_all = points(SOFTMAX) + points({L: 1e-6 * L for L in LENGTHS}, K=3, M=153, softmax=SOFTMAX)
     fits = [scaling_report.fit(series) for series in scaling_report.by_attention(of_all)]
     summary = {"fits": fits, "crossovers": scaling_report.find_crossovers(of_all)}
     text = scaling_report.markdown(summary)
-    assert "| softmax | 16 |  |  | 2.00 | 2.00 | 2.00 | 16384 |" in text
-    assert "| linear | 16 | 3 | 153 | 1.00 | 1.00 | 2.00 | 16384 |" in text
-    assert "| 16 | 3 | 153 | 1000 (measured) |" in text
+    assert "| softmax | 16 |  |  | 2.00 ± 0.00 | 2.00 ± 0.00 | 2.00 ± 0.00 |  | 16384 |" in text
+    assert "| linear | 16 | 3 | 153 | 1.00 ± 0.00 | 1.00 ± 0.00 | 2.00 ± 0.00 | 1.00 ± 0.00 | 16384 |" in text
+    assert "| 16 | 3 | 153 | 1000 (measured) | 900–1100 |" in text
 
 
 def test_features_of_a_case():
