@@ -1,13 +1,13 @@
 """`python -m hw_report build`: runs the missing experiments of the sheets, then writes their PDFs."""
 
+import dataclasses
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hw_common.commands.train_all import pass_on
+from hw_common.commands.processes import last_line, run_processes
+from hw_common.commands.train_all import default_jobs
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_report import document
@@ -87,72 +87,117 @@ class Settings:
 
 
 def build(sheets: Sequence[Sheet], settings: Settings) -> list[Path]:
-    """Runs the missing experiments, then writes the PDFs of `sheets`; returns their paths.
+    """Runs the missing experiments and writes the PDF of each sheet as soon as its experiments are there.
+
+    Returns:
+        The paths of the PDFs, in the order in which they were written.
 
     Raises:
         UserError: typst or a report's file is missing, a run folder is damaged, or a command failed. The other
             commands and PDFs are finished first.
-        Stopped: Ctrl-C or SIGTERM, after the running command has saved its state.
+        Stopped: Ctrl-C or SIGTERM, after the running commands have saved their state.
     """
     document.check(sheets)
     settings.check_use(sheets)
-    failures = _run(_missing_commands(sheets, settings), settings)
-    paths = []
-    for sheet in sheets:
-        try:
-            pdf = document.render(sheet, settings.profile, settings.collect_all(sheet))
-            paths.append(document.path_of(sheet, settings.results_dir))
-            paths[-1].parent.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(paths[-1], pdf)
-            print(paths[-1], flush=True)
-        except UserError as error:
-            failures.append(f"{sheet.name}: {error}")
-    if failures:
-        raise UserError("; ".join(failures))
-    return paths
+    building = _Build(settings, {sheet: _missing_commands(sheet, settings) for sheet in sheets})
+    try:
+        building.run()
+    except KeyboardInterrupt as interrupt:
+        raise Stopped(signal_of(interrupt), _RESUMES) from None
+    if building.failures:
+        raise UserError("; ".join(building.failures))
+    return building.paths
 
 
-def _missing_commands(sheets: Sequence[Sheet], settings: Settings) -> list[Command]:
+def _missing_commands(sheet: Sheet, settings: Settings) -> list[Command]:
     """The commands whose results are missing; each occurs once, even if several experiments need it."""
     commands: dict[Command, None] = {}
-    for sheet in sheets:
-        for experiment in sheet.its_experiments():
-            try:
-                settings.collect(experiment)
-            except NotThere:
-                if experiment.name in settings.use:
-                    raise
-                commands[experiment.command] = None
+    for experiment in sheet.its_experiments():
+        try:
+            settings.collect(experiment)
+        except NotThere:
+            if experiment.name in settings.use:
+                raise
+            commands[experiment.command] = None
     return list(commands)
 
 
-def _run(commands: Sequence[Command], settings: Settings) -> list[str]:
-    """Runs `commands` one after another; returns a message for each that failed."""
-    if commands:
-        minutes = sum(command.minutes[settings.profile] for command in commands)
-        print(f"commands to run first, {duration(minutes)} in all on two cores:")
-    for command in commands:
-        print(f"  {settings.by_hand(command)}  ({duration(command.minutes[settings.profile])})", flush=True)
-    failures = []
-    for command in commands:
-        print(f"\n==== {settings.by_hand(command)}", flush=True)
-        status = _call([sys.executable, "-m", *settings.command_line(command)])
+class _Build:
+    """One call of `build`.
+
+    On the sample, the commands run side by side, because each of them keeps a single core busy. In full, they run one
+    after another, and each of them trains several networks side by side.
+    """
+
+    def __init__(self, settings: Settings, missing: Mapping[Sheet, list[Command]]) -> None:
+        self.settings = settings
+        self.missing = dict(missing)  # the commands that have not ended yet, for each PDF that is not written yet
+        self.paths: list[Path] = []
+        self.failures: list[str] = []
+        self.commands = {"-".join(command.words).replace("--", ""): command for command in self._in_order()}
+        jobs = int(settings.options.get("jobs") or default_jobs())
+        self.at_a_time = min(jobs, len(self.commands)) if settings.profile == "sample" else 1
+        of_each = {"jobs": str(jobs // self.at_a_time)} if self.at_a_time > 1 else {}
+        self.for_each = dataclasses.replace(settings, options={**settings.options, **of_each})
+        self.logs = settings.results_dir / "logs" if self.at_a_time > 1 else None
+
+    def run(self) -> None:
+        """Runs the commands and writes the PDFs."""
+        self._announce()
+        self._write_pdfs()
+        lines = {name: self.for_each.command_line(command) for name, command in self.commands.items()}
+        if self.logs:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        run_processes(lines, self.at_a_time, self.logs, self._ended, self._started)
+
+    def _in_order(self) -> list[Command]:
+        """The commands of the sheet that is ready first, then the others, the longest first."""
+        minutes = {command: command.minutes[self.settings.profile] for own in self.missing.values() for command in own}
+        first = min(self.missing.values(), key=lambda own: sum(minutes[command] for command in own), default=[])
+        return sorted(minutes, key=lambda command: (command not in first, -minutes[command]))
+
+    def _announce(self) -> None:
+        minutes = [command.minutes[self.settings.profile] for command in self.commands.values()]
+        if minutes:
+            total = max(max(minutes), sum(minutes) / self.at_a_time)
+            together = f", {self.at_a_time} at a time" if self.at_a_time > 1 else ""
+            print(f"commands to run first, {duration(total)} in all on two cores{together}:")
+        for command, each in zip(self.commands.values(), minutes, strict=True):
+            print(f"  {self.settings.by_hand(command)}  ({duration(each)})", flush=True)
+        if self.logs and minutes:
+            print(f"their output goes to {self.logs}", flush=True)
+
+    def _started(self, name: str) -> None:
+        if self.logs is None:
+            print(f"\n==== {self.settings.by_hand(self.commands[name])}", flush=True)
+
+    def _ended(self, name: str, status: int) -> None:
+        line = self.settings.by_hand(self.commands[name])
         if status in _STOPPED:
             raise Stopped(status - 128, _RESUMES)
         if status != 0:
-            failures.append(f"a command ended with status {status}; run it by hand: {settings.by_hand(command)}")
-    return failures
+            what = f": {last_line(log)} (log: {log})" if self.logs and (log := self.logs / f"{name}.log") else ""
+            self.failures.append(f"a command ended with status {status}{what}; run it by hand: {line}")
+        elif self.logs:
+            print(f"finished: {line}", flush=True)
+        for commands in self.missing.values():
+            commands[:] = [command for command in commands if command is not self.commands[name]]
+        self._write_pdfs()
 
-
-def _call(line: Sequence[str]) -> int:
-    """Runs a command to its end and returns its status; passes Ctrl-C and SIGTERM on and waits until it has saved."""
-    process = subprocess.Popen(line, start_new_session=True)  # Ctrl-C then goes to this process alone
-    try:
-        return process.wait()
-    except KeyboardInterrupt as interrupt:
-        pass_on(interrupt, process)
-        process.wait()
-        raise Stopped(signal_of(interrupt), _RESUMES) from None
+    def _write_pdfs(self) -> None:
+        """Writes the PDFs whose commands have all ended."""
+        for sheet in [sheet for sheet, commands in self.missing.items() if not commands]:
+            del self.missing[sheet]
+            try:
+                pdf = document.render(sheet, self.settings.profile, self.settings.collect_all(sheet))
+                path = document.path_of(sheet, self.settings.results_dir)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                files.write_bytes(path, pdf)
+            except UserError as error:
+                self.failures.append(f"{sheet.name}: {error}")
+            else:
+                self.paths.append(path)
+                print(path, flush=True)
 
 
 def duration(minutes: float) -> str:

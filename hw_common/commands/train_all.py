@@ -1,19 +1,15 @@
 """Runs one training command with many sets of flags, several at a time; finished runs are not repeated."""
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hw_common.commands.processes import last_line, run_processes
 from hw_common.commands.training_command import ResumableCommand
-from hw_common.runs import launch
 from hw_common.runs.config import available_cores
-from hw_common.runs.errors import UserError, signal_of
+from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
 
-_POLL_SECONDS = 0.1
 _BYTES_PER_JOB = 6e9  # memory of the largest training run, speech recognition with batches of 64 clips
 
 
@@ -83,44 +79,13 @@ def _train_in_processes(
     command: ResumableCommand, missing: Mapping[str, Sequence[str]], jobs: int, logs: Path
 ) -> dict[str, str]:
     """Trains `jobs` at a time; returns a message for each run that failed, by its name."""
-    waiting = list(missing.items())
-    threads = max(1, launch.most_threads() // max(1, min(jobs, len(missing))))
-    running: dict[str, subprocess.Popen[bytes]] = {}
     failures = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                name, argv = waiting.pop(0)
-                running[name] = _start(command, argv, logs / f"{name}.log", threads)
-            time.sleep(_POLL_SECONDS)
-            for name in [name for name, process in running.items() if process.poll() is not None]:
-                status = running.pop(name).returncode
-                print(f"{name}: {'finished' if status == 0 else f'status {status}'}", flush=True)
-                if status != 0:
-                    log = logs / f"{name}.log"
-                    last_line = (
-                        log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
-                    )[-1]
-                    failures[name] = f"{name} ended with status {status}: {last_line} (log: {log})"
-    except KeyboardInterrupt as interrupt:
-        for process in running.values():
-            pass_on(interrupt, process)
-        for process in running.values():
-            process.wait()
-        raise
+
+    def ended(name: str, status: int) -> None:
+        print(f"{name}: {'finished' if status == 0 else f'status {status}'}", flush=True)
+        if status != 0:
+            log = logs / f"{name}.log"
+            failures[name] = f"{name} ended with status {status}: {last_line(log)} (log: {log})"
+
+    run_processes({name: [command.name, *argv] for name, argv in missing.items()}, jobs, logs, ended)
     return failures
-
-
-def pass_on(interrupt: KeyboardInterrupt, process: "subprocess.Popen[bytes]") -> None:
-    """Sends the signal that raised `interrupt` to a process. On Windows, the console sends Ctrl-C to every process."""
-    if os.name != "nt":
-        process.send_signal(signal_of(interrupt))
-
-
-def _start(command: ResumableCommand, argv: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
-    """Starts a training run on at most `threads` threads if `argv` does not set their number."""
-    # In a new session, the training gets no Ctrl-C from the terminal, only the signal that `pass_on` sends.
-    with open(log, "ab") as output:
-        argv = [sys.executable, "-m", command.name, *argv]
-        limited = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        return subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=limited)

@@ -77,6 +77,20 @@ def test_the_full_profile_says_beforehand_what_it_runs_and_about_how_long(toys, 
     assert sorted(pdfs(toys)) == ["toy-a.pdf"]
 
 
+def test_commands_of_the_sample_run_side_by_side_and_each_pdf_follows_its_own(toys, monkeypatch, capfd):
+    command = dataclasses.replace(report_toys.COMMAND, words=("toy_homework", "--name", "slow"), minutes={"sample": 1})
+    slow = dataclasses.replace(report_toys.EXPERIMENT, name="slow", command=command, head="{profile}-slow")
+    monkeypatch.setattr(sheets, "EXPERIMENTS", {**sheets.EXPERIMENTS, "slow": slow})
+    monkeypatch.setitem(sheets.SHEETS, "toy-b", dataclasses.replace(sheets.SHEETS["toy-b"], experiments=("slow",)))
+    build(toys, "--jobs", "5")
+    assert sorted(line.endswith("--jobs 2") for line in calls(toys)) == [True, True]
+    printed = capfd.readouterr().out
+    assert "about 1 min in all on two cores, 2 at a time" in printed and f"their output goes to {toys}" in printed
+    finished, written = ([printed.index(end) for end in ends] for ends in (("finished: ",), ("toy-a.pdf", "toy-b.pdf")))
+    assert finished[0] < min(written) and sorted(pdfs(toys)) == ["toy-a.pdf", "toy-b.pdf"]
+    assert sorted(path.name for path in (toys / "logs").iterdir()) == ["toy_homework-name-slow.log", "toy_homework.log"]
+
+
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="reads the PDF with pdftotext, from poppler-utils")
 def test_a_report_says_whether_it_is_of_sample_runs(toys):
     texts = {}

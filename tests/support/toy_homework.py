@@ -39,6 +39,7 @@ def main():
     parser.add_argument("--profile")
     parser.add_argument("--results_dir", type=Path)
     parser.add_argument("--jobs")
+    parser.add_argument("--name", default="toy")
     arguments = parser.parse_args()
     orders = files.read_json(arguments.results_dir / "orders.json")
     if orders.get("wait"):
@@ -51,7 +52,7 @@ def main():
     if orders.get("fail"):
         print("error: the toy is broken", file=sys.stderr)
         sys.exit(2)
-    make_run(arguments.results_dir, f"{arguments.profile}-toy", dataset=arguments.profile)
+    make_run(arguments.results_dir, f"{arguments.profile}-{arguments.name}", dataset=arguments.profile)
 
 
 if __name__ == "__main__":
