@@ -1,5 +1,6 @@
 """Figures of a training run and of a comparison."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from hw_common.runs import figures
 Runs = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]  # metrics by decoder, run and epoch
 SIMILARITY_TITLES = {"jaccard": "Jaccard", "cosine": "cosine", "damerau_levenshtein": "Damerau-Levenshtein"}
 _WRONG = "#A33F00"
+_LARGEST_RATE = 1.2  # end of the axis of error rates
 _MAX_LINE = 90  # characters to which a text in a figure is truncated
 
 
@@ -74,7 +76,13 @@ def _save_curves(folder: Path, stem: str, runs: Runs, panels: Mapping[str, Mappi
                 means[panel][label] = (epochs, values.mean(axis=0))
                 if len(values) > 1:
                     deviations[panel][label] = (epochs, values.std(axis=0, ddof=1))
-    figures.save(figures.curves(means, "epoch", title, deviations), folder, stem)
+    figure = figures.curves(means, "epoch", title, deviations)
+    for axes in figure.axes:
+        # A decoder that repeats itself makes more errors than there are characters; such an epoch would hide the rest.
+        if "error rate" in axes.get_ylabel() and axes.get_ylim()[1] > _LARGEST_RATE:
+            axes.set_ylim(0, _LARGEST_RATE)
+            axes.set_ylabel(f"{axes.get_ylabel()}, cut off at {_LARGEST_RATE:g}")
+    figures.save(figure, folder, stem)
 
 
 def predictions(folder: Path, clips: Sequence[Prediction], title: str) -> None:
@@ -119,21 +127,21 @@ def alignment(folder: Path, clips: Sequence[Prediction], title: str) -> None:
     Each row of weights is divided by its largest weight.
     """
     rows = max(len(clip.attention_weights) for clip in clips)
-    figure = Figure(figsize=(5.2 * len(clips), 2.4 + min(0.14 * rows, 9)), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(clips), 2.4 + min(0.12 * rows, 6.5)), layout="constrained")
     figure.suptitle(f"cross-attention, test clips, best epoch\n{title}", fontsize=9)
-    heights = (1.3, max(1.5, min(0.14 * rows, 9)))
+    heights = (1.3, max(1.5, min(0.12 * rows, 6.5)))
     grid = figure.subplots(2, len(clips), squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights})
     for (above, below), clip in zip(grid.T, clips, strict=True):
         seconds = clip.spectrogram.shape[1] / FRAMES_PER_SECOND
         above.imshow(clip.spectrogram, origin="lower", aspect="auto", cmap=figures.HEAT,
                      extent=(0, seconds, 0, len(clip.spectrogram)))  # fmt: skip
-        above.set_title(f"{clip.name}: {_truncate(clip.reference)[:48]}", fontsize=8, parse_math=False)
+        above.set_title(f"{clip.name}: {_truncate(clip.reference)[:32]}", fontsize=8, parse_math=False)
         weights = clip.attention_weights / clip.attention_weights.max(axis=1, keepdims=True)
         below.imshow(weights, aspect="auto", cmap=figures.HEAT, interpolation="nearest",
                      extent=(0, seconds, len(weights) - 0.5, -0.5))  # fmt: skip
         labels = [*clip.hypothesis.replace(" ", "_"), "stop"][: len(weights)]
-        font_size = 7 if len(weights) <= 64 else 4
-        below.set_yticks(range(len(labels)), labels, fontsize=font_size, family="monospace")
+        step = math.ceil(len(labels) / 64)  # labels of more characters would overlap
+        below.set_yticks(range(0, len(labels), step), labels[::step], fontsize=7, family="monospace")
         below.set_xlabel("seconds")
     grid[0, 0].set_ylabel("mel band")
     grid[1, 0].set_ylabel("generated character")

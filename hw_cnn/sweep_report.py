@@ -80,7 +80,7 @@ def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
     best, *others = sorted(table, key=lambda row: -row[metric])
     reason = (
         f"learning rate {best['lr']:g}: mean validation accuracy of the {epoch} epoch {best[metric]:.4f} "
-        f"over {best['seeds']} seed(s)"
+        f"over {_seeds(best['seeds'])}"
     )
     if others:
         lead, spread = best[metric] - others[0][metric], best[f"{metric}_std"] + others[0][f"{metric}_std"]
@@ -88,6 +88,10 @@ def _choose(table: Sequence[Mapping[str, float]], epoch: str) -> dict[str, Any]:
         reason += f", {lead:.4f} ahead of learning rate {others[0]['lr']:g}"
         reason += f" ({verdict} the spread of {spread:.4f} over seeds)" if best["seeds"] > 1 else ""
     return {"lr": best["lr"], "reason": reason}
+
+
+def _seeds(count: float) -> str:
+    return "1 seed" if count == 1 else f"{count:.0f} seeds"
 
 
 def _markdown(table: Sequence[Mapping[str, float]]) -> str:
@@ -107,5 +111,7 @@ def _draw(run: Run, summary: Mapping[str, Any], trials: Mapping[float, Sequence[
 
     rows = {f"lr {lr:g}": [trial.rows for trial in lr_trials] for lr, lr_trials in trials.items()}
     panels = {"training loss": "training_loss", "validation accuracy": "validation_accuracy"}
-    title = f"{summary['data']}, network {summary['network']}: mean and spread over {len(summary['seeds'])} seed(s)"
+    count = len(summary["seeds"])
+    spread = f"mean and spread over {_seeds(count)}" if count > 1 else f"seed {summary['seeds'][0]}"
+    title = f"{summary['data']}, network {summary['network']}: {spread}"
     figures.save(figures.curves_over_seeds(rows, panels, title), run.folder, "curves")

@@ -72,7 +72,7 @@ def confusion_matrix(folder: Path, counts: Tensor, title: str) -> None:
     axes = figure.axes[0]
     for i, right in enumerate(shares.diagonal().tolist()):
         if counts[i].sum() > 0:
-            axes.text(i, i, f"{100 * right:.0f}", ha="center", va="center", fontsize=6, color="white")
+            axes.text(i, i, f"{100 * right:.0f}", ha="center", va="center", fontsize=7, color="white")
     figures.save(figure, folder, "confusion")
 
 
@@ -90,7 +90,7 @@ def _letter_pairs(
 ) -> Figure:
     """A heat map of `values` (26, 26) with the letters at both axes; `rows` and `columns` are the axes' labels."""
     figure = figures.heatmap_grid(
-        [values.numpy()], 1, title=title, colours=colours, limits=limits, colour_bar=colour_bar, cell=6.2
+        [values.numpy()], 1, title=title, colours=colours, limits=limits, colour_bar=colour_bar, cell=5.0
     )
     axes = figure.axes[0]
     axes.set_xticks(range(len(ALPHABET)), list(ALPHABET), fontsize=8)
