@@ -202,8 +202,7 @@ def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
     ("flags", "message"),
     [
         (["--lrs", "0.1", "0.10000001"], "--lrs: 0.1 and 0.10000001 agree to six digits"),
-        (["--storage", "sqlite:///x.db"], "SQLite does not lock"),
-        (["--storage", "nonsense://x"], "cannot open the storage nonsense://x"),
+        (["--storage", "nonsense://x"], "--storage nonsense://x: expected postgresql://"),
     ],
 )
 def test_wrong_sweeps_are_refused(tmp_path, flags, message):
