@@ -14,8 +14,9 @@ from hw_common.runs.errors import UserError
 from hw_report.collect import FIGURE_SUFFIX, Collector, Numbers, read_record
 from hw_report.experiments import Experiment
 from hw_report.index import INDEX
+from hw_report.listing import listings
 from hw_report.published import PUBLISHED
-from hw_report.sheets import Sheet
+from hw_report.sheets import REPOSITORY, Sheet
 
 DATA = "data.json"
 _FIGURES, _FONTS = "figures", "fonts"
@@ -65,6 +66,8 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
     """The content of data.json: every number, figure and name that the typst file can show."""
     numbers = {key: found for collector in collected.values() for key, found in collector.numbers.items()}
     pictures = {key: picture for collector in collected.values() for key, picture in collector.pictures.items()}
+    answers = INDEX.get(sheet.name, ())
+    code = listings(answers, REPOSITORY)
     return {
         "sheet": sheet.name,
         "title": sheet.title,
@@ -81,8 +84,8 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
         },
         "records": {path.stem: read_record(path) for path in sheet.records()},
         "index": {
-            answer.section: {"code": answer.code(), "command": f"python -m {answer.command}"}
-            for answer in INDEX.get(sheet.name, ())
+            answer.section: {"code": code[answer.section], "command": f"python -m {answer.command}"}
+            for answer in answers
         },
         "published": dict(PUBLISHED),
     }

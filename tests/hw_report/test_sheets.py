@@ -11,6 +11,7 @@ from hw_report import sheets
 from hw_report.__main__ import main
 from hw_report.experiments import EXPERIMENTS
 from hw_report.index import INDEX
+from hw_report.listing import listings, source
 from hw_report.sheets import SHEETS
 
 
@@ -44,10 +45,10 @@ def test_a_sheet_compiles_without_warnings_to_the_same_bytes(results, name, capf
 
 @pytest.mark.parametrize("name", SHEETS)
 def test_a_sheet_says_nothing_for_a_missing_number(name):
-    source = SHEETS[name].report_file.read_text()
-    assert "default: none" not in source and 'default: "' not in source
+    text = SHEETS[name].report_file.read_text()
+    assert "default: none" not in text and 'default: "' not in text
     for word in ("TODO", "missing", "lorem"):
-        assert not re.search(rf"\b{word}\b", re.sub(r"is missing|are missing|missing values", "", source)), word
+        assert not re.search(rf"\b{word}\b", re.sub(r"is missing|are missing|missing values", "", text)), word
 
 
 def test_sources_import_nothing_from_elsewhere():
@@ -63,3 +64,34 @@ def test_the_tests_that_a_sheet_names_exist(name):
         assert f"def {word}(" in tests, word
     for path in re.findall(r"`(\w+/[\w/]+\.\w+)`", SHEETS[name].report_file.read_text()):
         assert (sheets.REPOSITORY / path).is_file(), path
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_every_answer_has_code_a_check_and_common_mistakes(name):
+    text = SHEETS[name].report_file.read_text()
+    sections = re.split(r"^(?==+ )", text, flags=re.MULTILINE)
+    for answer in INDEX[name]:
+        [section] = [section for section in sections if f"<{answer.section}>" in section.splitlines()[0]]
+        parts = [section.index(part) for part in ("#asked[", "#the-code()", "#checked[", "#mistakes[")]
+        assert parts == sorted(parts), answer
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_code_in_a_report_is_that_of_the_source_files_and_at_most_a_screen(name):
+    found = listings(INDEX[name], sheets.REPOSITORY)
+    assert found.keys() == {answer.section for answer in INDEX[name]}
+    for pieces in found.values():
+        for piece in pieces:
+            lines = (sheets.REPOSITORY / piece["file"]).read_text().splitlines()[piece["line"] - 1 :]
+            shown = piece["text"].splitlines()
+            assert [line.strip() for line in lines[: len(shown)]] == [line.strip() for line in shown]
+            assert bool(shown) != bool(piece["shown_at"])
+        assert 0 <= sum(len(piece["text"].splitlines()) for piece in pieces) <= 60
+
+
+def test_code_that_no_file_defines_is_named(tmp_path):
+    (tmp_path / "a.py").write_text("@property\ndef f():\n    pass\n\n\nclass C:\n    def g(self):\n        return 1\n")
+    assert source(tmp_path / "a.py", "f") == (1, ["@property", "def f():", "    pass"])
+    assert source(tmp_path / "a.py", "C.g") == (7, ["def g(self):", "    return 1"])
+    with pytest.raises(KeyError, match="does not define C.h"):
+        source(tmp_path / "a.py", "C.h")
