@@ -135,6 +135,7 @@ def _parse_json(content: bytes, rules: WordRules) -> tuple[str | None, list[_Row
             raise ValueError(f"image {name!r} occurs twice")
         split = image.get("split")
         if isinstance(split, str):
+            split = split.strip().lower()
             split = _SPLIT_NAMES.get(split, split)
         if split not in SPLITS:
             raise ValueError(f"image {name!r} has the split {reprlib.repr(split)}, expected {', '.join(SPLITS)}")

@@ -1,5 +1,6 @@
 """Image files in class folders, `<folder>/<split>/<class>/*`, on disk or in an archive, which is not unpacked."""
 
+import contextlib
 import tarfile
 import unicodedata
 import zipfile
@@ -72,8 +73,8 @@ def list_folder(
 ) -> ClassFolders:
     """Lists the image files `<folder>/<split>/<class>/*`.
 
-    The folder of the split "val" may also be called valid, validation or dev. Junk files and folders (see
-    `file_names.is_junk`) are skipped.
+    The folder of the split "val" may also be called valid, validation or dev. Case and spaces around a name do not
+    matter. Junk files and folders (see `file_names.is_junk`) are skipped.
 
     Args:
         folder: folder that contains a folder for each split.
@@ -83,8 +84,8 @@ def list_folder(
         suffixes: endings, in lower case, of the file names to list; all files by default.
 
     Raises:
-        UserError: a split is missing or has two folders, there are fewer than two classes, the splits differ in their
-            classes, or a class has too few images.
+        UserError: a split is missing or has two folders, a folder with another name looks like a missing split, there
+            are fewer than two classes, the splits differ in their classes, or a class has too few images.
     """
     entries = [entry for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
     names = _split_folders(folder, splits, (entry.name for entry in entries))
@@ -97,7 +98,20 @@ def list_folder(
                 f"{folder / split} does not exist; expected {folder}/{{{','.join(splits)}}}/<class>/* "
                 "(name the folder with --data_dir)"
             )
+        else:
+            _check_unnamed(split, entries, set(names.values()), found)
     return _check({split: folder / names[split] for split in found}, found, smallest_class)
+
+
+def _check_unnamed(split: str, entries: Sequence[Path], named: set[str], found: Listed) -> None:
+    """Refuses a folder that looks like the missing `split`: it is not in `named`, but has one of the classes."""
+    classes = {name for files in found.values() for name in files}
+    for entry in sorted(entries):
+        if entry.name not in named and not is_junk(entry.name) and not classes.isdisjoint(_list_classes(entry, ("",))):
+            raise UserError(
+                f"{entry} contains class folders, but its name is not that of a split; rename it to {split}, or move "
+                "it elsewhere"
+            )
 
 
 def _list_classes(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[ImageFile]]:
@@ -144,7 +158,7 @@ def _split_folders(where: Path, splits: Sequence[str], names: Iterable[str]) -> 
     present = sorted(set(names))
     chosen = {}
     for split in splits:
-        found = [name for name in present if name.lower() in _FOLDER_NAMES.get(split, (split,))]
+        found = [name for name in present if name.strip().lower() in _FOLDER_NAMES.get(split, (split,))]
         if len(found) > 1:
             raise UserError(f"{where} has the folders {' and '.join(found)} for the split {split}; keep one of them")
         if found:
@@ -199,13 +213,15 @@ def _zip_members(path: Path) -> list[ImageFile]:
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
-    """The name of a zip member. Many programs write UTF-8 without the flag for it; Python reads such names as cp437."""
-    if entry.flag_bits & _UTF8_FLAG:
-        return entry.filename
-    try:
-        return entry.filename.encode("cp437").decode()
-    except ValueError:
-        return entry.filename
+    """The name of a zip member. Many programs write UTF-8 without the flag for it; Python reads such names as cp437.
+
+    Some programs for Windows write backslashes between folders.
+    """
+    name = entry.filename
+    if not entry.flag_bits & _UTF8_FLAG:
+        with contextlib.suppress(ValueError):
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
 
 
 def _tar_members(path: Path) -> list[ImageFile]:

@@ -135,7 +135,7 @@ def test_raw_text_stands_in_for_tokens_and_restval_is_for_training(tmp_path):
     assert found.train.captions[0] == (("two", "men's", "dogs", "running", "fast"),)
 
 
-@pytest.mark.parametrize("name", ["valid", "validation", "dev"])
+@pytest.mark.parametrize("name", ["valid", "validation", "dev", "Val", "VALIDATION "])
 def test_the_validation_split_has_several_names(tmp_path, name):
     content = caption_files.description()
     content["images"][3]["split"] = name

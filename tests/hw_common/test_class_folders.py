@@ -53,7 +53,7 @@ def test_both_homeworks_pass_over_junk(tmp_path):
     assert len(data.load("folder", tmp_path).train) == 4
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "Valid"])
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "Valid", "VAL "])
 def test_the_validation_set_has_several_names(tmp_path, name):
     cnn_files.write_folder(tmp_path, {"train": 2, "test": 1})
     shutil.copytree(tmp_path / "test", tmp_path / name)
@@ -70,6 +70,21 @@ def test_two_validation_sets_are_refused(tmp_path):
     for load in (lambda: readers.read_folder(tmp_path, NETWORKS["fashion"], 0), lambda: data.load("folder", tmp_path)):
         with pytest.raises(UserError, match="has the folders dev and val for the split val; keep one of them"):
             load()
+
+
+def test_a_misnamed_validation_set_is_refused_instead_of_ignored(tmp_path):
+    cnn_files.write_folder(tmp_path, {"train": 20, "eval": 2, "test": 1})
+    with pytest.raises(UserError, match=r"eval contains class folders, but .*; rename it to val, or move it elsewhere"):
+        readers.read_folder(tmp_path, NETWORKS["fashion"], 0)
+    shutil.rmtree(tmp_path / "eval")
+    (tmp_path / "notes" / "drafts").mkdir(parents=True)
+    assert len(readers.read_folder(tmp_path, NETWORKS["fashion"], 0).train[1]) == 36
+
+
+def test_zip_archives_may_separate_folders_by_backslashes(tmp_path):
+    members = {name.replace("/", "\\"): content for name, content in transfer_files.members().items()}
+    transfer_files.write_zip(tmp_path / "hymenoptera_data.zip", members)
+    assert len(data.load("hymenoptera", tmp_path).train) == 6
 
 
 NAMES = ("猫", "café", "cafe\u0301s", "screenshot 9.41\u202fAM", "👩\u200d👩\u200d👧", "חתול", "caf\udce9")
