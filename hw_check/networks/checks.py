@@ -65,7 +65,11 @@ def grade_checks(
     """
     write_definitions(folder)
     defined = definitions(folder)
-    places = {check.name: _place(check, folder, defined, names) for check in checks}
+    places: dict[str, tuple[Path | None, str]] = {}
+    for check in checks:
+        taken = [places[other.name] for other in checks if other.like and other.name in places]
+        left = [place for place in defined if (place[0], place[1]) not in taken] if check.like else defined
+        places[check.name] = _place(check, folder, left, names)
     rows: dict[str, Row] = {}
     for path in dict.fromkeys(path for path, _ in places.values() if path):
         here = [check for check in checks if places[check.name][0] == path]
@@ -127,10 +131,8 @@ def _place(
         file, _, name = names[sought].partition(":")
         path = folder / file
         return (path if path.is_file() and path.resolve().is_relative_to(folder) else None), name
-    if check.like is not None:
-        found = [(path, name) for path, name, node in defined if check.like(node)]
-    else:
-        found = [(path, name) for path, name, _ in defined if name == sought]
+    found = [(path, name) for path, name, node in defined if check.like is not None and check.like(node)]
+    found = found or [(path, name) for path, name, _ in defined if name == sought]
     # The course's file comes first, then a class of the right name.
     found.sort(key=lambda place: (place[0].name != check.file, place[1] != sought))
     # A file with the right name that cannot be parsed is chosen, too, because loading it reports the error.
@@ -169,6 +171,8 @@ def _row(
         share -= probe.cost * bool(finding.mistake and not is_charged)
     share = max(0.0, round(share, 6))
     mistakes = list(dict.fromkeys(finding.mistake for finding in findings if finding.mistake))
+    errors = [text for text in mistakes if text.startswith("raises ")]
+    mistakes = [text for text in mistakes if text not in errors[1:]]
     again = [f"{text} (costs nothing again)" for text in mistakes if share == 1]
     row = dataclasses.replace(
         row,

@@ -104,10 +104,19 @@ class Classifier:
     # Texts of mistakes in the order of the pixels, and functions that make the same mistake with the images.
     wrong_images: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
-    def design(self, layers: Sequence[Layer]) -> Design:
-        """The design with these layers, or else the sheet's."""
-        shapes = tuple(tuple(layer.weight.shape) for layer in layers)
-        return next((design for design in self.designs if design.shapes == shapes), self.designs[0])
+    def arrange(self, layers: Sequence[Layer]) -> tuple[Design, Sequence[Layer]]:
+        """The design with these layers, and the layers in its order; or the sheet's design if none fits.
+
+        A constructor may make the layers in another order than forward uses them.
+        """
+        by_shape = {tuple(layer.weight.shape): layer for layer in layers}
+        for design in self.designs:
+            in_order = [tuple(layer.weight.shape) for layer in layers] == list(design.shapes)
+            if in_order or (
+                len(by_shape) == len(layers) == len(design.shapes) and by_shape.keys() == set(design.shapes)
+            ):
+                return design, layers if in_order else [by_shape[shape] for shape in design.shapes]
+        return self.designs[0], layers
 
 
 def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
@@ -140,7 +149,7 @@ def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
 
 def _wrong_layers(what: Classifier, layers: Sequence[Layer], answer: Answer) -> str:
     """The first layer that has other weights than the sheet asks for."""
-    design = what.design(layers)
+    design, layers = what.arrange(layers)
     rights, titles = design.shapes, design.titles
     shapes = [tuple(layer.weight.shape) for layer in layers]
     kinds, expected = ([sum(len(shape) == axes for shape in found) for axes in (4, 2)] for found in (shapes, rights))
@@ -167,24 +176,35 @@ def _judge_outputs(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     first, second = output(answer, 0), output(answer, 1)
     if not answer["kept"]:
         return Finding("forward changes the parameters")
-    layers = layers_of(answer)
-    design = what.design(layers)
+    design, layers = what.arrange(layers_of(answer))
     model = design.ours().eval()
     with torch.no_grad():
         right = model(images) if fitted(model, weights_of(answer)) else None
         if right is not None and same(first, right):
             return Finding(remark=design.remark)
-        if what.or_log_probabilities and same(first, _safely(_with(design.plan, ending="log"), layers, images)):
-            return Finding(remark="returns log-probabilities; the loss for scores applies the softmax once more")
-        for text, equivalent in _equivalent_outputs(design.plan, layers, images):
-            if same(first, equivalent):
-                return Finding(remark=text)
+        unusual = dict(_right_outputs(what, design, layers, images, is_fitted=right is not None))
+        remark = next((text for text, other in unusual.items() if same(first, other)), None)
+        if remark is not None:
+            return Finding(remark=remark)
         if not same(second, torch.from_numpy(first) if isinstance(first, ndarray) else images):
             return Finding("two runs in eval mode differ: dropout is active there, too")
         mistake = explained(first, right, _wrong_outputs(what, layers, images))
-        if not mistake and right is None and not same(first, _safely(design.plan, layers, images)):
-            return Finding("not compared with ours, because its layers differ")
-    return Finding(mistake)
+    return Finding(mistake or "not compared with ours, because its layers differ")
+
+
+def _right_outputs(
+    what: Classifier, design: Design, layers: Sequence[Layer], images: Tensor, is_fitted: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """Yields outputs that cost nothing, each with a remark."""
+    plan = design.plan
+    if what.or_log_probabilities:
+        text = "returns log-probabilities; the loss for scores applies the softmax once more"
+        yield text, _safely(_with(plan, ending="log"), layers, images)
+    yield from _equivalent_outputs(plan, layers, images)
+    if not is_fitted:  # the sizes of the layers differ, which costs points already; this may be the reason
+        for text, changes in _changed_convolutions(design):
+            yield text, _safely(_with(plan, **changes), layers, images)
+        yield "", _safely(plan, layers, images)
 
 
 def _equivalent_outputs(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -202,7 +222,7 @@ def _safely(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:
 
 def _wrong_outputs(what: Classifier, layers: Sequence[Layer], images: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yields typical mistakes and the outputs that they give with the student's weights."""
-    design = what.design(layers)
+    design, layers = what.arrange(layers)
     plan = design.plan
     if sum(layer.weight.ndim == 4 for layer in layers) != len(plan.paddings):
         return
@@ -215,7 +235,9 @@ def _wrong_outputs(what: Classifier, layers: Sequence[Layer], images: Tensor) ->
 def _changed_functions(design: Design) -> Iterator[tuple[str, dict[str, Any]]]:
     """Mistakes at the output, in the activation functions and in the pooling, as changes of a plan."""
     for ending, (text, _) in _ENDINGS.items():
-        yield text, {"ending": ending}
+        if ending != design.plan.ending:
+            yield text, {"ending": ending}
+    yield "the activation functions are missing, expected ReLU", {"activation": lambda x: x}
     for i, title in enumerate(design.titles[:-1]):
         yield f"the ReLU after the {title} is missing", {"without_relu": i}
     for name, activation in _ACTIVATIONS.items():
@@ -227,14 +249,15 @@ def _changed_convolutions(design: Design) -> Iterator[tuple[str, dict[str, Any]]
     """Mistakes in the paddings, strides and pooling of the convolutions, as changes of a plan."""
     plan = design.plan
     for i in range(len(plan.paddings)):
-        for padding in _PADDINGS:
+        for padding in {*_PADDINGS} - {plan.paddings[i]}:
             yield _has(design, i, "padding", padding, plan.paddings), {"paddings": _put(plan.paddings, i, padding)}
-        for stride in _STRIDES:
+        for stride in {*_STRIDES} - {plan.strides[i]}:
             yield _has(design, i, "stride", stride, plan.strides), {"strides": _put(plan.strides, i, stride)}
         lacks = "misses" if plan.pools[i] else "is followed by"
         yield f"the {design.titles[i]} {lacks} max-pooling", {"pools": _put(plan.pools, i, not plan.pools[i])}
     for paddings in itertools.product(_PADDINGS[:3], repeat=len(plan.paddings)):
-        yield f"the paddings are {paddings}, expected {plan.paddings}", {"paddings": paddings}
+        if paddings != plan.paddings:
+            yield f"the paddings are {paddings}, expected {plan.paddings}", {"paddings": paddings}
 
 
 def _has(design: Design, i: int, name: str, value: int, right: Sequence[int]) -> str:
@@ -248,8 +271,7 @@ def _put(values: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:
 def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     """Judges the network with dropout of probability 1 in training mode, which sets the input of one layer to 0."""
     evaluated, first, second = (output(answer, number) for number in range(3))
-    layers = layers_of(answer)
-    design = what.design(layers)
+    design, layers = what.arrange(layers_of(answer))
     plan = design.plan
     ending = next((e for e in _ENDINGS if same(evaluated, _safely(_with(plan, ending=e), layers, images))), plan.ending)
     hard_coded = [p for p in answer["dropouts"] if p != 1.0]

@@ -52,6 +52,7 @@ def _cnn(rng: Generator) -> list[Probe]:
 
 _SIZES = {"vocab_size": 11, "embed_dim": 5, "decoder_dim": 6, "encoder_dim": 7, "attention_dim": 4}
 _OPTIONS = {**_SIZES, "embedding_dim": 5, "hidden_dim": 6, "dropout": 0.5, "dropout_prob": 0.5}
+_STATELESS = "the LSTM does not get the states, so that it starts from zeros at every step"
 _OTHER_LAYERS = "its layers are not those of the course's file"
 
 
@@ -79,6 +80,7 @@ def _decoder(rng: Generator) -> list[Probe]:
             "the states start from the image again at every step":
                 model(word, *model.init_hidden_state(regions), regions)[0],
             "hidden and cell state are given to the LSTM in the wrong order": model(word, cell, hidden, regions)[0],
+            _STATELESS: model.fc(model.decode_step(model.embedding(word))[0]),
         }  # fmt: skip
 
     values = list(arguments.values())
@@ -115,6 +117,7 @@ def _with_attention(rng: Generator) -> list[Probe]:
             "the attention vector is not used: the first region is": after(model, embedded, regions[:, 0])[0],
             "the scores come from the state before the step, expected the new one": model.fc(hidden),
             "the scores come from the cell state, expected the hidden state": model.fc(step[2]),
+            _STATELESS: model.fc(model.decode_step(torch.cat([embedded, context], dim=1))[0]),
         }
 
     request = observation(
@@ -222,6 +225,8 @@ def _wrong_attention(model: Attention, regions: Tensor, hidden: Tensor) -> Itera
         return (weights * regions).sum(dim=1)
 
     total = _hidden_layer(model, regions, hidden)
+    product = torch.tanh(model.encoder_att(regions) * model.decoder_att(hidden)[:, None])
+    yield "both projections are multiplied, expected their sum", attended(model.full_att(product))
     yield "the tanh or ReLU between the two linear layers is missing", attended(model.full_att(total))
     keys_alone = model.encoder_att(regions) + model.decoder_att.bias
     for activation in (torch.tanh, torch.relu):
@@ -230,6 +235,8 @@ def _wrong_attention(model: Attention, regions: Tensor, hidden: Tensor) -> Itera
         yield "the softmax runs over an axis of length 1, expected over the regions", attended(energies, 2)
         yield "the softmax is missing: the weights must sum to 1 over the regions", attended(energies, None)
         yield "the regions are averaged: the weighted vectors must be summed", attended(energies) / regions.shape[1]
+        yield "a sigmoid gives the weights, expected a softmax over the regions", attended(energies.sigmoid(), None)
+        yield "a LogSoftmax gives the weights, expected a softmax", attended(energies.log_softmax(dim=1), None)
         yield "the hidden state is not used", attended(model.full_att(activation(keys_alone)))
         separate = activation(model.encoder_att(regions)) + activation(model.decoder_att(hidden)[:, None])
         yield "both projections are activated before their sum, expected the sum", attended(model.full_att(separate))

@@ -182,6 +182,8 @@ def _mistakes_of_transformer() -> Mapping[str, Decode]:
             lambda m, t, a: end(m, (x := m.hidden(t)) + m.cross_attention(x, a, None)),
         "the normalization before the classifier is missing":
             lambda m, t, a: m.classifier(m.cross_attention(m.hidden(t), a, None)),
+        "the cross-attention comes before the self-attention": lambda m, t, a: end(
+            m, m.self_attention(m.cross_attention(embedded(m, t), a, None), causal=True)),
         "the token embeddings are multiplied by the position embeddings, expected a sum":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t) * m.positions[: t.shape[1]], causal=True), a),
         "the embeddings are normalized once more before the self-attention":
@@ -303,6 +305,8 @@ def _by_position(value: Any) -> ndarray:
 
 def _judge_causality(answer: Answer) -> Finding:
     before, after, again = (_by_position(output(answer, number)) for number in range(3))
+    if not np.isfinite(before).all():
+        return Finding()  # which costs points elsewhere
     if not same(again, torch.from_numpy(before)):
         return Finding("the same input gives other logits the next time: forward keeps a state")
     if not same(before[:3], torch.from_numpy(after[:3])):
@@ -314,6 +318,8 @@ def _judge_steps(answer: Answer) -> Finding:
     whole, again = _by_position(output(answer)), _by_position(output(answer, -1))
     if isinstance(output(answer, 1), str):
         return Finding()  # there is no method generate, which came with the course's file
+    if not np.isfinite(whole).all():
+        return Finding()
     if not same(again, torch.from_numpy(whole)):
         return Finding("forward depends on the state that generate has left")
     steps = np.stack([_by_position(output(answer, i + 1))[-1] for i in range(_LENGTH)])

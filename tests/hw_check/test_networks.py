@@ -136,9 +136,12 @@ def test_bad_files_cost_their_points_and_nothing_else(tmp_path, text, says, rema
 @pytest.mark.parametrize("end", ["while True: pass", "open('/data.npz')", "import sys; sys.exit(1)", "!pip install x"])
 def test_scripts_that_train_are_tested_without_their_training(tmp_path, end, monkeypatch):
     monkeypatch.setattr("hw_check.sandbox.Sandbox.run_file", functools.partialmethod(_quickly, Sandbox.run_file))
-    row = graded(CNN, tmp_path, {"train.py": f"{STUDENTS[CNN].SEQUENTIAL}\n{end}\n"})["CNN"]
+    count = (
+        "def get_number_trainable_params(model): return sum(p.numel() for p in model.parameters() if p.requires_grad)"
+    )
+    row = graded("ist-2023-24-hw2", tmp_path, {"train.py": f"{count}\n{end}\n"})["get_number_trainable_params"]
     assert row.status == "passed" and "tested without the code outside of classes" in row.remarks[-1]
 
 
 def _quickly(self, run_file, path, jobs, seconds, ours=None):
-    return run_file(self, path, jobs, 1.0, ours)
+    return run_file(self, path, jobs, 2.0, ours)
