@@ -61,7 +61,7 @@ def measure(batch_size: int, count: int, title: str, rounds: int, **goal: float)
 
 
 def compare_spinning(count: int, rounds: int) -> None:
-    """On a quiet machine, training must not get slower because waiting threads soon sleep."""
+    """Shows that training on a quiet machine is not slower when waiting threads soon sleep."""
     torch.set_num_threads(count)
     limit = os.environ["GOMP_SPINCOUNT"]
     with contextlib.ExitStack() as stack:

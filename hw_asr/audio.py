@@ -115,10 +115,10 @@ def decode(
 
 
 class _Content(io.BytesIO):
-    """The bytes of a sound file. A damaged header may send libsndfile before their start; it then stays where it is."""
+    """The bytes of a sound file. A damaged header may make libsndfile seek a negative position."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves to a position, unless it is negative."""
+        """Moves to a position; stays at the current one if the new one is negative."""
         try:
             return super().seek(offset, whence)
         except ValueError:

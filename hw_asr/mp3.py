@@ -1,6 +1,6 @@
 """Counts the frames of an MP3 file, so that a decoder need not guess its length.
 
-Without a Xing tag, decoders estimate the length from the bit rate of the first frame, and libsndfile stops there.
+Without a Xing tag, decoders estimate the length from the first frame's bit rate, and libsndfile stops at this length.
 """
 
 import re
@@ -42,7 +42,7 @@ def _frame(content: bytes, offset: int) -> _Frame | None:
 
 
 def checked(content: bytes, where: str) -> bytes:
-    """Returns an MP3 file's frames after a Xing tag that states their number; returns other content unchanged.
+    """Makes sure that an MP3 file begins with a Xing tag that states its frames; returns other content unchanged.
 
     Args:
         content: the bytes of a file.

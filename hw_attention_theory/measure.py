@@ -188,7 +188,7 @@ def quartiles(values: Sequence[float]) -> list[float]:
 
 
 def peak_bytes() -> int:
-    """The peak memory of this process since its start, with torch's own allocations; 0 if the system does not tell."""
+    """Peak memory of this process since its start, with torch's own allocations; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

@@ -33,7 +33,7 @@ _FLICKR_SPLITS = {
 }
 _FLICKR_CAPTIONS = "Flickr8k.token.txt"
 _OTHERWISE = (
-    "give its parent folder with --data_dir, or with --dataset_dir its own path or that of a .tar archive of it, or "
+    "give its parent folder with --data_dir, give the folder itself or a .tar archive of it with --dataset_dir, or "
     "use --dataset sample"
 )
 

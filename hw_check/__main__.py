@@ -22,7 +22,7 @@ Grades the files that a student has handed in, with the sheet's points. SHEET is
 
 Every function is called with random shapes and numbers, and its results are compared with ours. What the sheet asks for
 gets points; what came with the course's files is checked without points. A mistake costs points in one function only:
-functions that use the wrong one are tested with ours in its place. docs/grading.md explains the points.
+functions that call the faulty one are tested with ours in its place. docs/grading.md explains the points.
 
 Derivations, figures and training are for a person to grade. The files run in separate processes with limits on time and
 memory, in a copy of their folder; these processes hold neither our answers nor the path to them. As root on Linux, they

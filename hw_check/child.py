@@ -65,7 +65,7 @@ def _fork_on_request(control: socket.socket, runner: Any, packages: list[str]) -
                     os.setsid()
                     _serve(socket.socket(fileno=descriptors[0]), runner, packages)
                 finally:
-                    os._exit(1)  # never goes on with the code of the process that forks
+                    os._exit(1)  # a forked process never returns into this loop
             os.close(descriptors[0])
             running.add(pid)
             control.sendall(pid.to_bytes(8, "big", signed=True))

@@ -76,7 +76,7 @@ def _map_user(user: int, group: int) -> None:
 def _open_up(libc: Any, folders: Sequence[str]) -> None:
     """Makes `folders` readable for everybody, even if they are in a home folder that only its owner may enter.
 
-    In the new mount namespace, an empty folder takes the place of the closed one, with nothing but `folders` in it.
+    In the new mount namespace, the closed folder is replaced by a new one that contains nothing but `folders`.
     """
     for folder in dict.fromkeys(folders):
         closed = [path for path in reversed(Path(folder).parents) if path.stat().st_mode & 0o005 != 0o005]
@@ -139,7 +139,7 @@ def _give_up_rights(folder: str, packages: Sequence[str]) -> None:
     """Becomes a user that owns nothing but `folder`, without capabilities, and without a way to get rights back."""
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0 and _everybody_may_read([*packages, sys.prefix]):
-        for user in (2**20 + os.getpid(), 65534):  # a user of its own cannot disturb other students' processes
+        for user in (2**20 + os.getpid(), 65534):  # with a separate user, it cannot disturb other processes
             with contextlib.suppress(OSError):  # the container may know few users
                 os.chown(folder, user, -1)
                 os.setgroups([])

@@ -33,8 +33,8 @@ class Sheet:
     files: tuple[str, ...]  # names of the files that a student hands in
     elsewhere: str  # what a person has to grade, for the report
     runner: str  # our module that calls the student's functions in the sandbox
-    # Takes the folder with the student's files, the seed, the seconds for each function, the sandbox, and where the
-    # classes are that have other names than in the course's files; yields the rows.
+    # Takes the folder with the student's files, the seed, the seconds for each function, the sandbox, and the places of
+    # the classes and functions that the student has renamed; yields the rows.
     grade: "Callable[[Path, int, float, Sandbox, Mapping[str, str]], Iterator[Row]]"
     preload: tuple[str, ...] = ("numpy",)  # packages that the sandbox imports once
     example: Path | None = None  # our own answers in the form of a student's folder

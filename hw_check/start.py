@@ -21,7 +21,7 @@ sys.modules["hw_check.child"].main(config)
 
 
 def texts(*modules: str) -> dict[str, str]:
-    """The texts of `modules`, each after those of our modules that it imports."""
+    """The texts of `modules` and of all our modules that they import, in an order in which they can be loaded."""
     found: dict[str, str] = {}
     for module in modules:
         text = (_ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")

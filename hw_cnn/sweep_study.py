@@ -176,7 +176,7 @@ class SharedStudy:
         def beat() -> None:
             while not stop.wait(sweep_storage.HEARTBEAT_SECONDS):
                 for trial in self._claimed.values():
-                    with contextlib.suppress(*sweep_storage.ERRORS):  # the database may answer again before the next
+                    with contextlib.suppress(*sweep_storage.ERRORS):  # the next heartbeat may succeed
                         self._beat(trial)
 
         thread = threading.Thread(target=beat, daemon=True)

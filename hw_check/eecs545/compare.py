@@ -16,10 +16,10 @@ from hw_check.eecs545.functions import Function
 from hw_check.sandbox import explain
 
 SINGLE = 2e-5
-"""Largest relative error that is put down to single precision where the inputs are in double precision."""
+"""Largest relative error that counts as rounding to single precision although the inputs have double precision."""
 
 ROUNDED = "accurate to single precision only, although the inputs have double precision (costs nothing)"
-KEPT = "not of the input's type: float32 should stay float32, and float64 float64 (costs nothing)"
+KEPT = "not of the input's type: float32 should stay float32, and float64 should stay float64 (costs nothing)"
 SHAPE = "has an additional axis of length 1 (costs nothing)"
 LIST = "is a list, expected an array (costs nothing)"
 TIES = "every one of several equal maxima gets the whole gradient: it must be shared or go to one (costs a little)"

@@ -178,7 +178,7 @@ def _caption_scores(model: CaptioningRNN, features: ndarray, captions: ndarray) 
 
 
 def _is_telling(method: str, model: Any, exact: Sequence[Any]) -> bool:
-    """Whether mistakes would show: captions with at least min(4, length) words, or no gradient that is zero."""
+    """Whether mistakes would show: `sample` writes several different words, or no gradient of `loss` is zero."""
     if method == "sample":
         captions: ndarray = model.sample(*exact)
         return len(np.unique(captions)) >= min(captions.shape[1], 4)
@@ -225,7 +225,7 @@ def _fault(value: ndarray, again: Any, seen: Sequence[ndarray]) -> float:
 def _up_to_end(captions: Any, case: Case) -> Any:
     """Captions with <NULL> after the first <END>: the sheet leaves open which words follow it.
 
-    Captions that stop where the longest of them has ended are filled up with <NULL>.
+    If the array is shorter than ours because all of its captions have ended, it is filled up with <NULL>.
     """
     if not isinstance(captions, ndarray) or captions.ndim != 2 or captions.dtype.kind not in "iuf":
         return captions

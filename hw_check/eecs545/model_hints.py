@@ -131,7 +131,7 @@ def _caption_loss(options: Mapping[str, Any], params: Values, features: ndarray,
     text = "the right words are the input words, expected the words after them"
     yield from run(text, params, first, first, mask)
     yield from run(text, params, first, first, first != null)
-    yield from run("a ReLU stands on the first hidden state", params, first, last, mask, rectified=True)
+    yield from run("a ReLU is applied to the first hidden state", params, first, last, mask, rectified=True)
     for name in ("b_proj", "b_vocab", "b"):
         yield from run(f"{name} is not added", _without(params, name), first, last, mask)
     yield from run(_NO_FEATURES, _without(params, "W_proj", "b_proj"), first, last, mask)

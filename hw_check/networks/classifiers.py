@@ -40,8 +40,8 @@ _ENDINGS: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "batch": ("the LogSoftmax runs over the batch, expected over the classes", lambda x: x.log_softmax(dim=0)),
     "softmax over the batch": ("a softmax over the batch", lambda x: x.softmax(dim=0)),
     "twice": ("a softmax stands before the LogSoftmax", lambda x: x.softmax(dim=1).log_softmax(dim=1)),
-    "relu": ("a ReLU stands before the output", lambda x: x.relu().log_softmax(dim=1)),
-    "relu alone": ("a ReLU stands on the output", lambda x: x.relu()),
+    "relu": ("a ReLU precedes the LogSoftmax", lambda x: x.relu().log_softmax(dim=1)),
+    "relu alone": ("a ReLU is applied to the output", lambda x: x.relu()),
 }
 
 
@@ -253,7 +253,7 @@ def _changed_convolutions(design: Design) -> Iterator[tuple[str, dict[str, Any]]
             yield _has(design, i, "padding", padding, plan.paddings), {"paddings": _put(plan.paddings, i, padding)}
         for stride in {*_STRIDES} - {plan.strides[i]}:
             yield _has(design, i, "stride", stride, plan.strides), {"strides": _put(plan.strides, i, stride)}
-        lacks = "misses" if plan.pools[i] else "is followed by"
+        lacks = "lacks" if plan.pools[i] else "is followed by"
         yield f"the {design.titles[i]} {lacks} max-pooling", {"pools": _put(plan.pools, i, not plan.pools[i])}
     for paddings in itertools.product(_PADDINGS[:3], repeat=len(plan.paddings)):
         if paddings != plan.paddings:

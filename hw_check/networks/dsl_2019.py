@@ -1,6 +1,6 @@
 """The sheet dsl-2019-hw3: CNNs for letters (Q1.2, Q1.4), BiLSTMs for words (Q2.1, and Q2.3 with a convolution).
 
-The published report has no points; 10 for each network are ours.
+The published report gives no points; we give 10 to each network.
 """
 
 import ast
@@ -172,7 +172,7 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
     right = _scores(model, word)
     yield "returns probabilities, expected scores", right.softmax(dim=1)
     yield "a softmax over the letters of the word", right.softmax(dim=0)
-    yield "a ReLU stands on the output", right.relu()
+    yield "a ReLU is applied to the output", right.relu()
     yield "the letters are read in reverse order", _scores(model, word.flip(0))
     yield "the scores are in reverse order", right.flip(0)
     alone = torch.cat([_scores(model, letter[None]) for letter in word])

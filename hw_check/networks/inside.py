@@ -35,7 +35,7 @@ def remote_module(name: str, functions: Mapping[str, Any], call: Any) -> types.M
 
 
 def prepare() -> None:
-    """Makes files loadable that import missing modules, such as the course's utils.py.
+    """Lets files load even if modules that they import, such as the course's utils.py, are missing.
 
     Code for GPUs runs on the CPU.
     """

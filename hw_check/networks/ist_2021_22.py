@@ -90,7 +90,7 @@ def _decoder(rng: Generator) -> list[Probe]:
 
 
 def _with_attention(rng: Generator) -> list[Probe]:
-    """The probes of the decoder whose attention always returns the same vector, if it can be found."""
+    """The probes of the decoder with attention; if its attention can be found, it is replaced by a fixed vector."""
     arguments = _draw_arguments(rng)
     word, hidden, cell, regions = (torch.from_numpy(value) for value in arguments.values())
     context = torch.from_numpy(rng.normal(size=(3, 7)).astype(np.float32))
@@ -113,8 +113,8 @@ def _with_attention(rng: Generator) -> list[Probe]:
     def guesses(model: Any, step: tuple[Tensor, Tensor, Tensor]) -> Mapping[str, Tensor]:
         embedded, mean = model.embedding(word), regions.mean(dim=1)
         return {
-            "the attention vector is not used: the mean of the regions is": after(model, embedded, mean)[0],
-            "the attention vector is not used: the first region is": after(model, embedded, regions[:, 0])[0],
+            "the mean of the regions is used in place of the attention vector": after(model, embedded, mean)[0],
+            "the first region is used in place of the attention vector": after(model, embedded, regions[:, 0])[0],
             "the scores come from the state before the step, expected the new one": model.fc(hidden),
             "the scores come from the cell state, expected the hidden state": model.fc(step[2]),
             _STATELESS: model.fc(model.decode_step(torch.cat([embedded, context], dim=1))[0]),
@@ -152,7 +152,7 @@ class _StepJudge:
     guesses: Callable[[Any, tuple[Tensor, Tensor, Tensor]], Mapping[str, Tensor]]
 
     def _right(self, answer: Answer) -> tuple[Any, tuple[Tensor, Tensor, Tensor]] | None:
-        """Our decoder with the student's weights, and the right step with the student's hidden state, if one has it."""
+        """Our decoder with the student's weights, and the right step that gives the student's hidden state."""
         model = self.ours().eval()
         if not fitted(model, weights_of(answer)):
             return None
@@ -192,14 +192,12 @@ class _StepJudge:
             return Finding()
         model, step = right
         if same(evaluated[1], step[1]) and not same(first[1], step[1]):
-            return Finding(
-                "dropout changes the hidden state that it returns: only the input of fc goes through dropout"
-            )
+            return Finding("dropout changes the returned hidden state: only the input of fc goes through dropout")
         if same(first[0], torch.from_numpy(evaluated[0])):
             return Finding("dropout has no effect in training mode")
         all_dropped = model.fc.bias.detach().expand_as(step[0])
         is_right = same(first[0], all_dropped) or not same(evaluated[0], step[0])
-        return Finding("" if is_right else "dropout stands elsewhere than between the hidden state and fc")
+        return Finding("" if is_right else "dropout must be between the hidden state and fc")
 
 
 def _explain_states(returned: Any, hidden: Tensor, cell: Tensor) -> str:

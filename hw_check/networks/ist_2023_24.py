@@ -132,7 +132,7 @@ def _mistakes_of_recurrent() -> Mapping[str, Decode]:
             lambda m, t, a: end(m, (x := lstm(m, t)) + m.cross_attention(x, a, None)),
         "the normalization before the classifier is missing":
             lambda m, t, a: m.classifier(m.cross_attention(lstm(m, t), a, None)),
-        "the LSTM's input is normalized with the last norm, or the other way round":
+        "the two norms are exchanged: the one before the LSTM and the one before the classifier":
             lambda m, t, a: m.classifier(m.embedding_norm(
                 m.cross_attention(m.lstm(m.norm(m.embedding(t)))[0], a, None))),
         "the same norm is used before the LSTM and before the classifier":
@@ -199,7 +199,7 @@ def _layouts(logits: Tensor) -> dict[str, Tensor]:
         "returns probabilities over the characters, expected logits": turned.softmax(dim=1),
         "returns log-probabilities, expected logits": turned.log_softmax(dim=1),
         "a softmax over the positions": turned.softmax(dim=2),
-        "a ReLU stands on the logits": turned.relu(),
+        "a ReLU is applied to the logits": turned.relu(),
         "returns the logits of the last character alone": logits[:, -1],
     }
 

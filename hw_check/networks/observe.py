@@ -82,7 +82,7 @@ class _Fixed(nn.Module):
 
 
 def _fix_attention(model: nn.Module, value: np.ndarray, one: Mapping[str, Any]) -> None:
-    """Replaces the attention by a part that returns `value`, alone or as the first of two results, if there is one."""
+    """Replaces the attention, if there is one, by a part that returns `value`, alone or as the first of two results."""
     vector, regions = _tensor(value), one["forms"][0][-1].shape[1]
     weights = torch.full((len(vector), regions), 1 / regions)
     named = [name for name, part in model.named_children() if "att" in name.lower() and list(part.children())]

@@ -48,7 +48,7 @@ def _linear(rng: Generator, title: str, batch: int, cost: float) -> Probe:
             "the bias is not added": inputs @ weight.T,
             "the bias is subtracted": inputs @ weight.T - bias,
             "the bias is added once for every input": inputs @ weight.T + _FEATURES * bias,
-            "a ReLU stands on the output": right.relu(),
+            "a ReLU is applied to the output": right.relu(),
         }
         mistake = explained(value, right, iter(guesses.items()))
         return Finding(
@@ -135,7 +135,7 @@ def _guesses(
     yield "only the last input channel is used", convolved(weight[:, -1:], bias, images[:, -1:])
     yield "all output channels use the first kernel", convolved(weight[:1].expand_as(weight))
     yield "the products are averaged, expected their sum", convolved(weight / kernel**2)
-    yield "a ReLU stands on the output", right.relu()
+    yield "a ReLU is applied to the output", right.relu()
     yield "the images are flipped", convolved(weight, bias, images.flip(2, 3))
     yield "rows and columns of the images are swapped", convolved(weight, bias, images.transpose(2, 3))
     yield "the last row and column of the output are missing", right[:, :, :-1, :-1]

@@ -200,7 +200,7 @@ def _visualize(rng: Generator) -> list[Probe]:
             return Finding("does not run the network")
         if any(answer["modes"]):
             return Finding("predicts in training mode")
-        return Finding("" if answer["restored"] else "leaves the network in eval mode, in which it did not get it")
+        return Finding("" if answer["restored"] else "leaves the network in eval mode, but got it in training mode")
 
     request = {"probe": "visualize", "images": images, "labels": labels, "classes": classes}
     return [Probe("predicted classes", request, predictions, 0.7), Probe("modes", request, modes, 0.3)]

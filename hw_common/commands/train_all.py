@@ -24,7 +24,7 @@ class TrainingsFailed(UserError):
 def default_jobs() -> int:
     """The default of --jobs: one training run for each core, but not more than the memory can hold.
 
-    Training runs side by side on one thread each finish sooner than one after another on all cores, because their
+    Runs that train side by side, each on one thread, finish sooner than if each in turn had all cores, because their
     threads do not wait for one another.
     """
     if not hasattr(os, "sysconf"):  # Windows

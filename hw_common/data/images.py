@@ -162,7 +162,7 @@ def _scaled(image: Image.Image, levels: np.ndarray, is_signed: bool, name: str) 
 
 
 def _correct_transparency(image: Image.Image, content: bytes) -> None:
-    """Scales the transparent colour of a PNG file to 8 bits, as its pixels; Pillow leaves it at the file's depth."""
+    """Scales the transparent colour of a PNG file to 8 bits, like the pixels; Pillow leaves it at the file's depth."""
     transparent = image.info.get("transparency")
     if image.format != "PNG":
         return

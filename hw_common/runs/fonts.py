@@ -115,7 +115,7 @@ def _escape(character: str) -> str:
 
 
 def _is_lost(character: str) -> bool:
-    """Whether a search found no font for `character`, which no font can have if it stands for a byte."""
+    """Whether a search found no font for `character`; characters that stand for bytes do not count."""
     return _found.get(character, True) is None and not _is_byte(character)
 
 

@@ -234,7 +234,7 @@ NETWORKS = (
     _method(*_CAPTION[0], "mask = captions_out != self._null", "mask = captions_in != self._null",
             "the mask is made from the input words"),
     _method(*_CAPTION[0], "x, embed_cache = word", "h0 = np.maximum(h0, 0)\n        x, embed_cache = word",
-            "a ReLU stands on the first hidden state"),
+            "a ReLU is applied to the first hidden state"),
     _method(*_CAPTION[1], "scores.argmax", "scores.argmin", "the word with the lowest score is chosen"),
     _method(*_CAPTION[0], "mask = captions_out != self._null", "mask = captions_out == captions_out",
             "the mask is ignored: <NULL> must not count"),

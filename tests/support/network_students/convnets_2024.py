@@ -169,7 +169,7 @@ _N, _L, _C, _O = "network", "myLinear", "myConv2d", "own network"
 _SUM = '"bcnm,dcnm->bd", patch, self.weight'
 MISTAKES = (
     (_N, NET, "x = F.relu(self.fc1(x))", "x = self.fc1(x)", "the first fully connected layer is missing"),
-    (_N, NET, "return self.fc3(x)", "return F.relu(self.fc3(x))", "a ReLU stands on the output"),
+    (_N, NET, "return self.fc3(x)", "return F.relu(self.fc3(x))", "a ReLU is applied to the output"),
     (_N, NET, "return self.fc3(x)", "return F.softmax(self.fc3(x), dim=1)", "returns probabilities"),
     (_N, NET, "nn.Conv2d(8, 16, 5)", "nn.Conv2d(8, 16, 3)", "second convolution has weights of shape (16, 8, 3, 3)"),
     (_N, NET, "128, 64)", "128, 84)", "has weights of shape (84, 128), expected (64, 128)"),

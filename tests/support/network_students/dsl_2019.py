@@ -117,7 +117,7 @@ MISTAKES = (
     ("CNN", CNN, "nn.Conv2d(16, 32, kernel_size=7, padding=3), nn.ReLU()", "nn.Conv2d(16, 32, 7, padding=3)",
      "the ReLU after the second convolution is missing"),
     ("CNN", CNN, "return self.output_layer(out)", "return torch.relu(self.output_layer(out))",
-     "a ReLU stands on the output"),
+     "a ReLU is applied to the output"),
     ("CNN", CNN, "out = self.layer1(x)", "out = self.layer1(x).detach()", "gets no gradient"),
     ("BILSTM", BILSTM, ", nn.Tanh()", "", "the tanh after the linear layer is missing"),
     ("BILSTM", BILSTM, "out, lstm_hidden = self.layer2", "out, self.hidden = self.layer2", "the hidden state is kept"),

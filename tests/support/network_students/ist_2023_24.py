@@ -233,7 +233,7 @@ MISTAKES = (
      "dropout stands after the second affine transformation"),
     (_C, CNN, "x = F.relu(self.conv2(x))", "x = self.conv2(x)", "ReLU after the second convolution is missing"),
     (_C, CNN, "nn.MaxPool2d(2, 2)", "nn.AvgPool2d(2, 2)", "average pooling"),
-    (_C, CNN, "x = self.fc3(x)", "x = F.relu(self.fc3(x))", "a ReLU stands before the output"),
+    (_C, CNN, "x = self.fc3(x)", "x = F.relu(self.fc3(x))", "a ReLU precedes the LogSoftmax"),
     ("CNN(no_maxpool=True)", CNN, "padding=0, stride=2", "padding=0", "mat1 and mat2 shapes cannot be multiplied"),
     ("CNN(no_maxpool=True)", CNN, "3, padding=0, stride=2)", "4, padding=0, stride=2)",
      "(16, 8, 4, 4), expected (16, 8, 3, 3)"),
