@@ -1,7 +1,7 @@
-"""The encoder's network, ResNet-18 without its last two layers, and its weights.
+"""The encoder's network, ResNet-18 or another one of torchvision without its last layers, and its weights.
 
-The layers are torchvision's, in an nn.Sequential as in the course's code. They turn a 224×224 image into 7×7 regions of
-512 features.
+The layers are torchvision's, in an nn.Sequential as in the course's code. ResNet-18 turns a 224×224 image into 7×7
+regions of 512 features.
 """
 
 import hashlib
@@ -11,37 +11,41 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hw_common.training.pretrained import load_backbone, load_pretrained
+from hw_common.training.pretrained import load_backbone, load_pretrained, new_network
 
-REGION_SIZE = 512  # number of features of a region
-STRIDE = 32  # distance between neighbouring regions in pixels
 # Scaling for torchvision's weights: pixels are scaled to [0, 1], this mean is subtracted, and the result is divided by
 # this standard deviation.
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_trunk(weights: str, data_dir: Path, seed: int = 42) -> nn.Sequential:
-    """ResNet-18 without its last two layers, frozen and in eval mode: (B, 3, H, W) to (B, 512, H/32, W/32).
+def load_trunk(weights: str, data_dir: Path, seed: int = 42, backbone: str = "resnet18") -> nn.Sequential:
+    """The convolutional layers of a network, frozen and in eval mode: (B, 3, H, W) to (B, channels, h, w).
+
+    For ResNet-18, these are all but the last two layers, and the result is (B, 512, H/32, W/32).
 
     Args:
         weights: "imagenet" (torchvision's, downloaded on first use), "none" (initialized from `seed`), or the path of
-            a .safetensors or PyTorch file with a state dict of torchvision's ResNet-18; its last layer is ignored.
+            a .safetensors or PyTorch file with a state dict of torchvision's network; its last layer is ignored.
         data_dir: folder for downloaded weights.
         seed: seed of the random weights "none".
+        backbone: key of BACKBONES.
 
     Raises:
         UserError: the weights are not available, are damaged, or do not fit the network.
     """
-    from torchvision.models import resnet18  # slow to import
-
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
-        network = resnet18(weights=None)
-    network.fc = nn.Identity()
-    pretrained = load_pretrained(weights, data_dir)
+        network = new_network(backbone)
+    pretrained = load_pretrained(weights, data_dir, backbone)
     if pretrained is not None:
         load_backbone(network, pretrained)
-    trunk = nn.Sequential(*list(network.children())[:-2]).eval().requires_grad_(False)
+    if backbone.startswith("resnet"):
+        layers = list(network.children())[:-2]
+    else:
+        layers = [network.get_submodule("features")]
+        if backbone.startswith("densenet"):
+            layers.append(nn.ReLU())  # torchvision applies it in `forward`
+    trunk = nn.Sequential(*layers).eval().requires_grad_(False)
     nn.utils.convert_conv2d_weight_memory_format(trunk, torch.channels_last)
     return trunk
 

@@ -26,6 +26,7 @@ from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import LAST
 from hw_common.training import distributed
+from hw_common.training.backbones import BACKBONES
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
 from hw_common.training.parameters import count_parameters
@@ -43,12 +44,16 @@ _DECODERS: Mapping[tuple[str, str], type[Decoder]] = {
 def build_model(settings: Settings, vocab_size: int, encoder: nn.Module) -> Captioner:
     """A new captioner with the decoders of `models` or `fast_attention`, chosen by `settings.kernels`."""
     decoder = _DECODERS[settings.decoder, settings.kernels]
-    return Captioner(encoder, [decoder(vocab_size, dropout=settings.dropout) for _ in range(settings.ensemble_size)])
+    encoder_dim = BACKBONES[settings.backbone].channels
+    return Captioner(
+        encoder,
+        [decoder(vocab_size, encoder_dim=encoder_dim, dropout=settings.dropout) for _ in range(settings.ensemble_size)],
+    )
 
 
-def load_encoder(weights: str, data_dir: Path) -> Encoder:
+def load_encoder(weights: str, data_dir: Path, network: str) -> Encoder:
     """The pretrained encoder; arguments and errors as in `backbone.load_trunk`."""
-    return Encoder(backbone.load_trunk(weights, data_dir, _WEIGHTS_SEED))
+    return Encoder(backbone.load_trunk(weights, data_dir, _WEIGHTS_SEED, network))
 
 
 @dataclass
@@ -150,7 +155,7 @@ def _open_inputs(
 ) -> tuple[Inputs, nn.Module, dict[str, str]]:
     """Returns the captioner's inputs, its encoder (nn.Identity() if the inputs are features), and their hashes."""
     if settings.finetune_encoder:
-        encoder = load_encoder(settings.weights, settings.data_dir).requires_grad_(True)
+        encoder = load_encoder(settings.weights, settings.data_dir, settings.backbone).requires_grad_(True)
         pixels = Pixels(found.images, settings.image_size)
         _, image_hash = feature_store.hash_images(found.images)
         return pixels, encoder, {"images": image_hash, "encoder": backbone.weights_sha256(encoder.trunk)}
@@ -158,7 +163,7 @@ def _open_inputs(
     store = feature_store.ensure(
         found.images, found.label, settings.weights, results_dir=settings.results_dir, data_dir=settings.data_dir,
         size=settings.image_size, views=VIEWS if needs_views else 1, seed=_WEIGHTS_SEED, device=device,
-        keep=not settings.dry_run,
+        network=settings.backbone, keep=not settings.dry_run,
     )  # fmt: skip
     return store, nn.Identity(), store.hashes
 

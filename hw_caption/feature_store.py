@@ -25,6 +25,7 @@ from hw_common.data.feature_cache import FeatureCache
 from hw_common.data.images import DECODER
 from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, UserError, signal_of
+from hw_common.training.backbones import BACKBONES
 
 _BATCH = 16  # images in a batch of the encoder; larger batches are not faster on a CPU
 
@@ -43,7 +44,7 @@ class FeatureStore:
         return self.caches[0].folder
 
     def take(self, names: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
-        """Returns features, (B, regions, 512) float32; see `data.Inputs.take`."""
+        """Returns features, (B, regions, channels) float32; see `data.Inputs.take`."""
         pairs = zip(names, views or [0] * len(names), strict=True)
         return torch.from_numpy(np.stack([self.caches[view].take(self.keys[name]) for name, view in pairs])).float()
 
@@ -73,6 +74,7 @@ def ensure(
     size: int = 224,
     views: int = 1,
     seed: int = 42,
+    network: str = "resnet18",
     keep: bool = True,
 ) -> FeatureStore:
     """Opens the features of `images`; missing and outdated features are computed first.
@@ -83,30 +85,32 @@ def ensure(
         images: the image files.
         label: short name of the data set.
         weights: the encoder's weights, see `backbone.load_trunk`.
-        results_dir: features are written to `results_dir/hw_caption/features/<label>-<weights>-<size>`, or, if a GPU
-            computes them, to a folder beside it, because their bits differ from those of a CPU.
+        results_dir: features are written to `results_dir/hw_caption/features/<label>-<weights>-<size>`. If a GPU
+            computes them or `network` is not ResNet-18, the folder's name says this too.
         data_dir: folder for downloaded weights.
         device: device of the encoder.
-        size: height and width to which images are resized, in pixels; an image has (size/32)² regions.
+        size: height and width to which images are resized, in pixels.
         views: 1, or 8 for all flips and rotations, each in a folder of its own.
         seed: seed of the random weights "none".
+        network: the encoder, a key of BACKBONES.
         keep: whether the features are written; otherwise, missing ones are computed in memory.
 
     Raises:
         UserError: an image or the weights cannot be read, or the folder cannot be written.
         Stopped: SIGINT or SIGTERM arrived; the features computed before it are saved.
     """
-    encoder = Encoder(backbone.load_trunk(weights, data_dir, seed).to(device))
+    encoder = Encoder(backbone.load_trunk(weights, data_dir, seed, network).to(device))
     keys, hash_of_all = hash_images(images)
     by_key = {key: image for image, key in zip(images, keys.values(), strict=True)}  # equal images share a key
     digest = backbone.weights_sha256(encoder.trunk)
     weights_label = f"none{seed}" if weights == "none" else re.sub(r"[^\w.+]+", "_", Path(weights).stem)[:60]
     kind = "" if device.type == "cpu" else f"-{device.type}"
-    home = results_dir / HOMEWORK / "features" / f"{label}-{weights_label}-{size}{kind}"
+    encoder_label = weights_label if network == "resnet18" else f"{network}-{weights_label}"
+    home = results_dir / HOMEWORK / "features" / f"{label}-{encoder_label}-{size}{kind}"
     caches = []
     for view in range(views):
         folder = home.with_name(f"{home.name}-view{view}") if view else home
-        cache = FeatureCache(folder, _recipe(digest, size, view, device), backbone.REGION_SIZE, keep)
+        cache = FeatureCache(folder, _recipe(network, digest, size, view, device), BACKBONES[network].channels, keep)
         with cache.locked():
             missing = {key: image for key, image in by_key.items() if not cache.holds(key)}
             if damaged := len(cache.damaged):
@@ -127,12 +131,13 @@ def _sha256(image: DatasetFile) -> str:
     return image.sha256 or hashlib.sha256(image.read()).hexdigest()
 
 
-def _recipe(encoder_sha256: str, size: int, view: int, device: torch.device) -> dict[str, Any]:
+def _recipe(network: str, encoder_sha256: str, size: int, view: int, device: torch.device) -> dict[str, Any]:
     """Describes everything that the features depend on, except the images."""
+    layers = "its last two layers" if network == "resnet18" else "its last layers"
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "decoder": DECODER,
-        "encoder": {"network": "resnet18 without its last two layers", "sha256": encoder_sha256},
+        "encoder": {"network": f"{network} without {layers}", "sha256": encoder_sha256},
         "preprocessing": {
             "size": [size, size],
             "resize": "Pillow, bilinear with antialiasing, proportions not kept",

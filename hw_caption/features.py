@@ -4,23 +4,27 @@ hw_caption.train also computes missing features, so this command is optional.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from hw_caption.presets import DATASETS
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
+from hw_common.training.backbones import BACKBONES
 
 _DESCRIPTION = """\
 Runs the images of a data set through the frozen encoder (ist-2021-22-hw2 Q3.1a), ResNet-18 without its last two layers.
-The encoder turns an image of 224×224 pixels into 7×7 regions of 512 features.
+The encoder turns an image of 224×224 pixels into 7×7 regions of 512 features; other backbones give other numbers.
 
   python -m hw_caption.features                                  Sydney data set, torchvision's ImageNet weights
   python -m hw_caption.features --weights my_resnet18.safetensors
+  python -m hw_caption.features --backbone mobilenet_v2          another network
   python -m hw_caption.features --dataset sample --weights none  the built-in sample, no download
 
-Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{rows.bin,index.json}. Features that are up to date
-are kept, so the same command continues an interrupted one.
+Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{rows.bin,index.json}; the folder's name
+also contains the backbone unless it is ResNet-18. Features that are up to date are kept, so the same command continues
+an interrupted one.
 """
 _MIN_SIZE, _MAX_SIZE = 32, 1024  # pixels
 _SIZE, _SAMPLE_SIZE = 224, 128
@@ -45,6 +49,8 @@ def add_data_flags(group: argparse._ActionsContainer) -> None:
         "other data set: folder or .tar with images and dataset.json (like Sydney) or captions.txt (Flickr8k)"
     )
     cli.add_input(group, "dataset_dir", help=dataset_help)
+    backbone_help = "network of the encoder (default: resnet18, as in the sheet)"
+    add_flag(group, "backbone", choices=tuple(BACKBONES), default="resnet18", help=backbone_help)
     weights_help = "encoder weights: imagenet (default), none (random; default for the sample) or a file"
     cli.add_input(group, "weights", type=str, help=weights_help)
     add_flag(group, "image_size", type=_image_size, help="side in pixels, a multiple of 32 (default: 224; sample: 128)")
@@ -73,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Computes missing and outdated features, then prints their folder."""
     arguments = parser().parse_args(argv)
     resolve(arguments)
-    from hw_caption import backbone, data, feature_store  # these import torch
+    from hw_caption import data, feature_store  # these import torch
     from hw_common.training import determinism
 
     device = determinism.set_up(arguments.seed, arguments.device, arguments.threads)
@@ -81,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     store = feature_store.ensure(
         found.images, found.label, arguments.weights, results_dir=arguments.results_dir, data_dir=arguments.data_dir,
         size=arguments.image_size, views=arguments.views, seed=arguments.seed, device=device,
+        network=arguments.backbone,
     )  # fmt: skip
-    side = arguments.image_size // backbone.STRIDE
+    side = math.isqrt(store.take([found.images[0].name]).shape[1])
     print(f"{found.name}: {len(found.images)} images with {side}×{side} regions are in {store.folder}")
 
 

@@ -20,6 +20,7 @@ from hw_common.commands.trained import open_trained
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, Run
+from hw_common.training.backbones import BACKBONES
 
 _MAX_LENGTH = 1000  # words; a manipulated run folder must not make the search run for hours
 
@@ -81,10 +82,12 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
         raise UserError(f"{folder} is damaged: its summary has no valid maximum length of a caption")
     vocabulary = Vocabulary.load(run.folder / VOCABULARY)
     if settings.finetune_encoder:
-        encoder = load_encoder("none", settings.data_dir)  # best.safetensors has the trained encoder's weights
+        encoder = load_encoder(
+            "none", settings.data_dir, settings.backbone
+        )  # best.safetensors has the trained encoder's weights
         model = build_model(settings, len(vocabulary), encoder)
     else:
-        encoder = load_encoder(settings.weights, settings.data_dir)
+        encoder = load_encoder(settings.weights, settings.data_dir, settings.backbone)
         model = build_model(settings, len(vocabulary), torch.nn.Identity())
     trained.load(model, file_metadata(vocabulary, decoder=settings.decoder))
     digest = run.config.get("data", {}).get("encoder")
@@ -92,9 +95,8 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
         raise UserError(f"--weights {settings.weights} in {run.folder / CONFIG} have changed since the training")
     consensus = None
     if settings.decoding == "consensus":
-        consensus = Consensus.load(
-            run.folder / CONSENSUS, file_metadata(vocabulary), len(vocabulary), backbone.REGION_SIZE
-        )
+        channels = BACKBONES[settings.backbone].channels
+        consensus = Consensus.load(run.folder / CONSENSUS, file_metadata(vocabulary), len(vocabulary), channels)
     generator = CaptionGenerator(model, vocabulary, max_length, settings.beam, consensus)
     frozen = None if settings.finetune_encoder else encoder
     return Finished(run, generator, settings.decoding, settings.image_size, frozen)

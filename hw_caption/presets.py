@@ -74,6 +74,7 @@ class Settings:
     dropout: float  # probability of dropout between the LSTM and the last layer
     decoding: str  # decoding of the captions that the run writes: "greedy", "beam" or "consensus"
     beam: int  # width of the beam search
+    backbone: str  # the encoder, a key of BACKBONES
     weights: str  # the encoder's weights, see `backbone.load_trunk`
     image_size: int  # height and width of the encoder's input, in pixels
     finetune_encoder: bool  # whether the encoder is trained too

@@ -89,6 +89,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         arguments.encoder_lr = arguments.lr / 10
     if arguments.name is None:
         data = arguments.dataset if arguments.dataset_dir is None else label_of(arguments.dataset_dir)
+        data += "" if arguments.backbone == "resnet18" else f"-{arguments.backbone}"
         arguments.name = f"{data}-{decoder_kind(arguments.use_attention)}-{arguments.recipe}"
     return arguments
 

@@ -21,11 +21,9 @@ from hw_common.training.precision import autocast
 from hw_common.training.pretrained import Pretrained, load_pretrained
 from hw_transfer import data, plots, transfer_learning
 from hw_transfer.data import PictureData
-from hw_transfer.models import ResNet18
+from hw_transfer.models import OtherNetwork, ResNet18
 from hw_transfer.presets import CITATION, HOMEWORK, Settings
 from hw_transfer.transfer_learning import MONITOR
-
-_METADATA = {"homework": HOMEWORK, "network": "resnet18"}
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
@@ -37,9 +35,9 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     settings = Settings.from_arguments(arguments)
     _check_processes(settings)
     pictures = data.load(settings.dataset, arguments.data_dir)
-    pretrained = load_pretrained(settings.weights, arguments.data_dir)
+    pretrained = load_pretrained(settings.weights, arguments.data_dir, settings.backbone)
     build = transfer_learning.finetune if settings.mode == "finetune" else transfer_learning.freeze
-    model = build(pretrained, len(pictures.classes)).to(device)
+    model = build(pretrained, len(pictures.classes), settings.backbone).to(device)
     return _Training(settings, pictures, pretrained, model).experiment()
 
 
@@ -61,16 +59,21 @@ class _Training:
     """
 
     def __init__(
-        self, settings: Settings, pictures: PictureData, pretrained: Pretrained | None, model: ResNet18
+        self,
+        settings: Settings,
+        pictures: PictureData,
+        pretrained: Pretrained | None,
+        model: ResNet18 | OtherNetwork,
     ) -> None:
         self.settings, self.recipe = settings, settings.recipe
         self.pictures = pictures
         self.pretrained = pretrained
         self.model = model
         self.device = next(model.parameters()).device
-        self.learner: nn.Module = model.fc if settings.cache_features else model
+        self.learner: nn.Module = model.head if settings.cache_features else model
         self.val_pictures = data.evaluation_batches(pictures.val, pictures.size)
         self.train, self.val = self._batches()
+        self.metadata = {"homework": HOMEWORK, "network": settings.backbone}
         self.title = f"{pictures.name}, {settings.mode}{' on cached features' if settings.cache_features else ''}"
         self.probabilities = torch.empty(0)  # predictions for `val` with the best weights; set by _summarize
 
@@ -101,7 +104,7 @@ class _Training:
             evaluate=lambda model: transfer_learning.evaluate(model, self.val),
             monitor=MONITOR,
             hashes={**self.pictures.hashes, **weights},
-            metadata=_METADATA,
+            metadata=self.metadata,
             summarize=self._summarize,
             draw=self._draw,
             report=_report,
@@ -112,7 +115,7 @@ class _Training:
         return (
             f"{self.title}: {len(self.pictures.train)} training and {len(self.pictures.val)} validation pictures of "
             f"{', '.join(self.pictures.classes)}\n"
-            f"ResNet-18 from {self._origin()}, {count_parameters(self.learner)} trainable parameters; "
+            f"{self.settings.backbone} from {self._origin()}, {count_parameters(self.learner)} trainable parameters; "
             f"{recipe.epochs} epochs of {recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, "
             f"seed {self.settings.seed}"
         )
@@ -142,6 +145,7 @@ class _Training:
             "data": self.pictures.name,
             "mode": self.settings.mode,
             "cache_features": self.settings.cache_features,
+            "backbone": self.settings.backbone,
             "weights": self._origin(),
             "classes": list(self.pictures.classes),
             "images": {"training": len(self.pictures.train), "validation": len(self.pictures.val)},
@@ -166,7 +170,7 @@ class _Training:
         figures.save(predictions, folder, "predictions")
         if self.learner is not self.model:  # BEST contains only the last layer; replace it by the whole network
             with self._best_weights(fitted):
-                checkpoints.save_weights(folder / BEST, self.model.state_dict(), _METADATA)
+                checkpoints.save_weights(folder / BEST, self.model.state_dict(), self.metadata)
 
     @contextmanager
     def _best_weights(self, fitted: Fitted) -> Iterator[None]:

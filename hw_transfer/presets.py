@@ -29,6 +29,7 @@ class Settings:
 
     dataset: str  # key of DATASETS
     mode: str  # "finetune" or "freeze"
+    backbone: str  # key of BACKBONES
     weights: str  # "imagenet", "none" for random weights, or the path of a file
     cache_features: bool  # whether the last layer is trained on features that are computed once, without augmentation
     seed: int  # random seed
@@ -38,8 +39,8 @@ class Settings:
     def from_arguments(cls, arguments: argparse.Namespace) -> "Settings":
         """Copies the settings from the checked arguments of `hw_transfer.train`."""
         recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
-        dataset, mode, weights = arguments.dataset, arguments.mode, arguments.weights
-        return cls(dataset, mode, weights, arguments.cache_features, arguments.seed, recipe)
+        names = ("dataset", "mode", "backbone", "weights", "cache_features", "seed")
+        return cls(**{name: getattr(arguments, name) for name in names}, recipe=recipe)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m hw_transfer.train`: trains a ResNet-18 in one scenario of transfer learning."""
+"""`python -m hw_transfer.train`: trains a pretrained network in one scenario of transfer learning."""
 
 import argparse
 from dataclasses import asdict
@@ -9,6 +9,7 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.runs.errors import UserError
+from hw_common.training.backbones import BACKBONES
 from hw_transfer.presets import DATASETS, HOMEWORK, Recipe
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ Trains a ResNet-18 from pretrained weights with the settings of the sheet (eecs5
   python -m hw_transfer.train                                   ants and bees, the whole network is trained
   python -m hw_transfer.train --mode freeze                     only the new last layer is trained
   python -m hw_transfer.train --mode freeze --cache_features    the same without augmentation, in seconds
+  python -m hw_transfer.train --backbone mobilenet_v2           another pretrained network
   python -m hw_transfer.train --dataset folder --data_dir DIR   your own DIR/{train,val}/<class>/*
 
 Writes a run folder: configuration, metrics of each epoch, curves, confusion matrix, predictions, weights, numbers.
@@ -45,12 +47,14 @@ def parser() -> cli.Parser:
     )
     mode = "finetune (default): trains the whole network; freeze: only the new last layer"
     add_flag(group, "mode", choices=("finetune", "freeze"), default="finetune", help=mode)
+    backbone = "network of torchvision whose last layer is replaced (default: resnet18, the sheet's)"
+    add_flag(group, "backbone", choices=tuple(BACKBONES), default="resnet18", help=backbone)
     cli.add_input(
         group,
         "weights",
         type=weights_source,
         metavar="imagenet|none|PATH",
-        help="weights to start from: ImageNet's (default), a ResNet-18 in a safetensors file or state dict, "
+        help="weights to start from: ImageNet's (default), a safetensors file or state dict of the backbone, "
         "or random ones (default for the sample)",
     )
     cache = "freeze: compute the input of the last layer once, from the middle of each picture (no augmentation)"
@@ -82,7 +86,9 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     if arguments.optimizer == "adam":
         arguments.momentum = 0.0
     if arguments.name is None:
-        arguments.name = f"{arguments.dataset}-{arguments.mode}{'-cached' if arguments.cache_features else ''}"
+        backbone = "" if arguments.backbone == "resnet18" else f"-{arguments.backbone}"
+        cached = "-cached" if arguments.cache_features else ""
+        arguments.name = f"{arguments.dataset}{backbone}-{arguments.mode}{cached}"
     return arguments
 
 

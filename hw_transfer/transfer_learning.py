@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,34 +21,41 @@ from hw_common.training.experiment import make_optimizer
 from hw_common.training.loop import Fitted, Row, Training, fit
 from hw_common.training.pretrained import Pretrained, load_backbone
 from hw_transfer import plots
-from hw_transfer.models import FrozenResNet18, ResNet18
+from hw_transfer.models import FrozenResNet18, OtherNetwork, ResNet18
 from hw_transfer.presets import Recipe
 
 MONITOR = "validation_accuracy"
+_Network = TypeVar("_Network", ResNet18, OtherNetwork)
 
 
-def finetune(pretrained: Pretrained | None, classes: int) -> ResNet18:
+def finetune(pretrained: Pretrained | None, classes: int, backbone: str = "resnet18") -> ResNet18 | OtherNetwork:
     """Builds a network with pretrained weights and a new last layer, to be trained as a whole (Q5c).
 
     Args:
-        pretrained: weights of a ResNet-18; None for random weights.
+        pretrained: weights of the network `backbone`; None for random weights.
         classes: number of outputs.
+        backbone: key of BACKBONES.
 
     Raises:
-        UserError: the weights are not those of a ResNet-18.
+        UserError: the weights are not those of `backbone`.
     """
-    return _start_from(pretrained, ResNet18(classes))
+    if backbone == "resnet18":
+        return _start_from(pretrained, ResNet18(classes))
+    return _start_from(pretrained, OtherNetwork(backbone, classes, frozen=False))
 
 
-def freeze(pretrained: Pretrained | None, classes: int) -> FrozenResNet18:
+def freeze(pretrained: Pretrained | None, classes: int, backbone: str = "resnet18") -> ResNet18 | OtherNetwork:
     """Builds a network like `finetune`, but only its new last layer is trained (Q5d)."""
-    return _start_from(pretrained, FrozenResNet18(classes))
+    if backbone == "resnet18":
+        return _start_from(pretrained, FrozenResNet18(classes))
+    return _start_from(pretrained, OtherNetwork(backbone, classes, frozen=True))
 
 
-def _start_from(pretrained: Pretrained | None, model: ResNet18) -> ResNet18:
+def _start_from(pretrained: Pretrained | None, model: _Network) -> _Network:
     if pretrained is not None:
         load_backbone(model, pretrained)
-    return model.to(memory_format=torch.channels_last)
+    nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
+    return model
 
 
 def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) -> Fitted:
@@ -113,8 +121,8 @@ def evaluate(model: nn.Module, val: Batches) -> Row:
     return {"validation_loss": loss_sum / total, "validation_accuracy": right_sum / total}
 
 
-def cache_features(model: ResNet18, batches: Batches) -> Tensor:
-    """Returns the input of the last layer of `model` for all pictures of `batches`, in order: (N, 512), on the CPU."""
+def cache_features(model: ResNet18 | OtherNetwork, batches: Batches) -> Tensor:
+    """Returns the input of `model.head` for all pictures of `batches`, in order, on the CPU."""
     model.eval()
     inputs = batches.tensors[0].split(batches.batch_size)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Pretrained weights of a ResNet-18: torchvision's ImageNet weights, or a file that is read without running code."""
+"""Pretrained weights of a backbone: torchvision's ImageNet weights, or a file that is read without running code."""
 
 import sys
 import zipfile
@@ -16,8 +16,9 @@ from hw_common.data.transfer import Download
 from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
+from hw_common.training.backbones import BACKBONES
 
-_LARGEST_FILE = 2**30  # bytes; a ResNet-18 has 45 million
+_LARGEST_FILE = 2**30  # bytes; a ResNet-18 has 45 million, the largest of BACKBONES 553 million
 _PARTS = ("state_dict", "model_state_dict", "model")  # usual names of the state dict in a checkpoint
 
 
@@ -26,39 +27,43 @@ class Pretrained:
     """Pretrained weights."""
 
     path: Path  # path of the file
-    tensors: Mapping[str, Tensor]  # weights by their names in torchvision's ResNet-18; the weights of `fc` are not used
+    tensors: Mapping[str, Tensor]  # weights by their names in torchvision's network; the last layer's are not used
     sha256: str  # SHA-256 of the file
+    backbone: str = "resnet18"  # key of BACKBONES: the network whose weights these should be
 
 
-def load_pretrained(source: str, data_dir: Path) -> Pretrained | None:
+def load_pretrained(source: str, data_dir: Path, backbone: str = "resnet18") -> Pretrained | None:
     """Loads the weights that `--weights` names; None for "none".
 
     Args:
         source: "imagenet", "none", or the path of a safetensors file or a state dict. The state dict may be in a
             checkpoint, and its names may have a prefix, such as the `module.` of torch's DataParallel.
         data_dir: folder of ImageNet's weights, to which they are downloaded if they are missing.
+        backbone: key of BACKBONES, the network that the weights are for.
 
     Raises:
         UserError: the file is missing and cannot be downloaded, is damaged, or contains anything but tensors.
     """
     if source == "none":
         return None
-    path = _imagenet(data_dir) if source == "imagenet" else Path(source)
+    path = _imagenet(data_dir, backbone) if source == "imagenet" else Path(source)
     if not path.is_file():
         raise UserError(f"--weights {path}: there is no such file; expected imagenet, none, or the path of a file")
     if path.stat().st_size > _LARGEST_FILE:
-        raise UserError(f"{path} has {path.stat().st_size} bytes, more than any ResNet-18")
+        raise UserError(f"{path} has {path.stat().st_size} bytes, more than any {backbone}")
     read = _read_safetensors if path.suffix == ".safetensors" else _read_state_dict
-    return Pretrained(path, _without_prefix(read(path), path), files.sha256(path))
+    return Pretrained(path, _without_prefix(read(path), path, backbone), files.sha256(path), backbone)
 
 
-def _without_prefix(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
-    """Takes off the prefix that a wrapper, such as DataParallel or torch.compile, puts before all names of a ResNet.
+def _without_prefix(tensors: Mapping[str, Tensor], path: Path, backbone: str) -> Mapping[str, Tensor]:
+    """Takes off the prefix that a wrapper, such as DataParallel or torch.compile, puts before all names.
 
     Raises:
         UserError: the file holds several networks, each with a prefix of its own.
     """
-    first, second = "conv1.weight", "layer1.0.conv1.weight"
+    with torch.device("meta"):  # only the names are needed
+        weights = [name for name in new_network(backbone).state_dict() if name.endswith(".weight")]
+    first, second = weights[0], weights[2]  # in a ResNet: conv1.weight and layer1.0.conv1.weight
     found = [name.removesuffix(first) for name in tensors if name.endswith(first)]
     prefixes = [prefix for prefix in found if f"{prefix}{second}" in tensors]
     if not prefixes or "" in prefixes:
@@ -74,27 +79,37 @@ def _without_prefix(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, T
 
 
 def load_backbone(model: nn.Module, pretrained: Pretrained) -> None:
-    """Copies all weights except those of the last layer, `fc`, into `model`.
+    """Copies all weights except those of the last layer into `model`.
 
     Raises:
         UserError: names or shapes differ, or a weight is not finite; the message names the layers.
     """
     own = model.state_dict()
+    last_layer = f"{BACKBONES[pretrained.backbone].last_layer}."
     # The counters num_batches_tracked are not used here, and files from before PyTorch 0.4.1 lack them.
     counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
-    theirs = {name: tensor for name, tensor in pretrained.tensors.items() if not name.startswith("fc.")}
-    fc = {name: tensor for name, tensor in own.items() if name.startswith("fc.")}
-    checkpoints.load_into(model, {**counts, **theirs, **fc}, pretrained.path)
+    theirs = {name: tensor for name, tensor in pretrained.tensors.items() if not name.startswith(last_layer)}
+    new = {name: tensor for name, tensor in own.items() if name.startswith(last_layer)}
+    checkpoints.load_into(model, {**counts, **theirs, **new}, pretrained.path)
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():
             raise UserError(f"the weights in {pretrained.path} hold numbers that are not finite: {name}")
 
 
-def _imagenet(data_dir: Path) -> Path:
-    """Returns the file of ImageNet weights: in `data_dir`, in torch's cache, or downloaded to `data_dir`."""
-    from torchvision.models import ResNet18_Weights
+def new_network(backbone: str, classes: int = 1000) -> nn.Module:
+    """Returns torchvision's network with random weights; `backbone` is a key of BACKBONES."""
+    from torchvision.models import get_model  # slow to import
 
-    url = ResNet18_Weights.IMAGENET1K_V1.url
+    network: nn.Module = get_model(backbone, weights=None, num_classes=classes)
+    return network
+
+
+def _imagenet(data_dir: Path, backbone: str) -> Path:
+    """Returns the file of ImageNet weights: in `data_dir`, in torch's cache, or downloaded to `data_dir`."""
+    from torchvision.models import get_model_weights  # slow to import
+
+    weights = get_model_weights(backbone)["IMAGENET1K_V1"]
+    url = weights.url
     name = url.rpartition("/")[2]
     prefix = name.removesuffix(".pth").rpartition("-")[2]  # torchvision names its files after their SHA-256
     path = data_dir / name
@@ -103,10 +118,11 @@ def _imagenet(data_dir: Path) -> Path:
             if not files.sha256(place).startswith(prefix):
                 raise UserError(f"{place} is damaged: its SHA-256 should start with {prefix}; remove it and try again")
             return place
-    wanted = [Download(name, [url], sha256=prefix, about="45 MB; torchvision names no licence for weights")]
+    about = f"{weights.meta['_file_size']:.0f} MB; torchvision names no licence for weights"
+    wanted = [Download(name, [url], sha256=prefix, about=about)]
     hint = (
-        f"{download.by_hand(data_dir, wanted)}, use --weights PATH with a safetensors file or state dict of a "
-        "ResNet-18, or --weights none"
+        f"{download.by_hand(data_dir, wanted)}, use --weights PATH with a safetensors file or state dict of "
+        f"{backbone}, or --weights none"
     )
     return download.place(data_dir, wanted, hint)[0]
 
@@ -129,7 +145,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             with zipfile.ZipFile(path) as archive:
                 claimed = sum(entry.file_size for entry in archive.infolist())
             if claimed > _LARGEST_FILE:
-                raise UserError(f"{path} claims {claimed} bytes when unpacked, more than any ResNet-18")
+                raise UserError(f"{path} claims {claimed} bytes when unpacked, more than any backbone")
         content = checkpoints.load_pickled(path)
     except UserError:
         raise

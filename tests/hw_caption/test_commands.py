@@ -187,7 +187,7 @@ def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):
     state = checkpoints.load_state(runs["finetuned"] / "last.pt")
     assert [group["lr"] for group in state["optimizer"]["param_groups"]] == [0.01, 0.001]
     arguments = train.COMMAND.parse(flags_of(scenes, tmp_path, "--finetune_encoder"))
-    before = experiment.load_encoder(arguments.weights, arguments.data_dir).state_dict()
+    before = experiment.load_encoder(arguments.weights, arguments.data_dir, arguments.backbone).state_dict()
     after = {name: tensor for name, tensor in state["model"].items() if name.startswith("encoder.")}
     changed = [name for name, tensor in before.items() if not torch.equal(after[f"encoder.{name}"], tensor)]
     assert "trunk.0.weight" in changed

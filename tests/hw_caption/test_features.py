@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torchvision import transforms
-from torchvision.models import resnet18
+from torchvision.models import densenet121, resnet18
 
 from hw_caption import backbone, data, feature_store, features, images
 from hw_caption.models import Encoder
 from hw_common.data.feature_cache import INDEX, ROWS
 from hw_common.runs.errors import Stopped
+from hw_common.training.backbones import BACKBONES
 
 SIZE = 32
 
@@ -34,10 +35,31 @@ def test_the_trunk_is_resnet18_without_its_last_two_layers(tmp_path):
     inputs = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         regions = Encoder(trunk)(inputs)
-        assert regions.shape == (2, 2 * 3, backbone.REGION_SIZE)
+        assert regions.shape == (2, 2 * 3, 512)
         assert torch.allclose(network.fc(regions.mean(1)), network(inputs), atol=1e-5)
     assert not trunk.training and not any(parameter.requires_grad for parameter in trunk.parameters())
     assert sum(parameter.numel() for parameter in trunk.parameters()) == 11_176_512
+
+
+@pytest.mark.parametrize("network", list(BACKBONES))
+def test_other_trunks_give_the_feature_maps_that_torchvision_pools(tmp_path, network):
+    with torch.device("meta"), pytest.MonkeyPatch.context() as patch:  # shapes only
+        patch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor)
+        trunk = backbone.load_trunk("none", tmp_path, backbone=network)
+        regions = Encoder(trunk)(torch.empty(1, 3, 224, 224))
+    side = 13 if network == "squeezenet1_1" else 7
+    assert regions.shape == (1, side * side, BACKBONES[network].channels)
+
+
+def test_the_regions_of_densenet_are_what_its_classifier_averages(tmp_path):
+    trunk = backbone.load_trunk("none", tmp_path, seed=3, backbone="densenet121")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = densenet121().eval()
+    inputs = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network(inputs)
+        torch.testing.assert_close(network.classifier(Encoder(trunk)(inputs).mean(1)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_pixels_are_normalized_as_torchvision_does_it():
@@ -69,9 +91,9 @@ def test_weights_reach_the_trunk(tmp_path, trained):
 # What is kept
 
 
-def small_network(weights, data_dir, seed=42):
+def small_network(weights, data_dir, seed=42, network="resnet18"):
     """A quick stand-in for `load_trunk`; other seeds or weights give other numbers."""
-    layer = torch.nn.Conv2d(3, backbone.REGION_SIZE, backbone.STRIDE, backbone.STRIDE)
+    layer = torch.nn.Conv2d(3, BACKBONES[network].channels, 32, 32)
     generator = torch.Generator().manual_seed(seed + len(weights))
     layer.weight.data.copy_(torch.randn(layer.weight.shape, generator=generator) / 50)
     layer.bias.data.zero_()

@@ -246,7 +246,7 @@ def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch)
         archive.writestr("archive/data/0", bytes(200_000))
     assert "claims 200000 bytes when unpacked" in weights_refusal(tmp_path / "weights.pt")
     safetensors.torch.save_file({"a": torch.zeros(30_000)}, tmp_path / "weights.safetensors")
-    assert "more than any ResNet-18" in weights_refusal(tmp_path / "weights.safetensors")
+    assert "more than any resnet18" in weights_refusal(tmp_path / "weights.safetensors")
 
 
 def test_a_file_with_several_networks_is_refused(tmp_path, weights):

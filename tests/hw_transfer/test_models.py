@@ -9,11 +9,13 @@ import transfer_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import get_model, resnet18
 from torchvision.transforms.functional import normalize
 
+from hw_common.runs.errors import UserError
+from hw_common.training.backbones import BACKBONES
 from hw_common.training.batches import Batches
-from hw_common.training.pretrained import Pretrained
+from hw_common.training.pretrained import Pretrained, load_pretrained
 from hw_transfer import plots, transfer_learning
 from hw_transfer.models import FrozenResNet18, ResNet18
 from hw_transfer.presets import Recipe
@@ -50,6 +52,35 @@ def test_the_network_is_torchvisions_on_normalized_pictures(pretrained, build):
     with torch.inference_mode():
         torch.testing.assert_close(model(images), reference.eval()(expected), atol=1e-5, rtol=1e-5)
         assert model.features(images).shape == (2, 512)
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "squeezenet1_1", "densenet121"])
+def test_other_networks_are_torchvisions_on_normalized_pictures(tmp_path, backbone):
+    torch.manual_seed(4)
+    theirs = get_model(backbone, num_classes=10)
+    last = BACKBONES[backbone].last_layer
+    weights = {f"module.{name}": tensor for name, tensor in transfer_files.uneven(theirs).items()}
+    path = transfer_files.write_weights(tmp_path / "w.pt", weights)
+    model = transfer_learning.freeze(load_pretrained(str(path), tmp_path, backbone), 3, backbone)
+    reference = get_model(backbone, num_classes=3).eval()
+    reference.load_state_dict(model.state_dict())
+    assert changed(theirs.state_dict(), {**theirs.state_dict(), **bits(model)}) == {f"{last}.weight", f"{last}.bias"}
+    images = pictures(2, side=64)
+    expected = normalize(images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.inference_mode():
+        torch.testing.assert_close(model.eval()(images), reference(expected), atol=1e-5, rtol=1e-5)
+        features = transfer_learning.cache_features(model, Batches((images,), 2, shuffle=False))
+        torch.testing.assert_close(model.head(features).flatten(1), model(images))
+    before = bits(model)
+    transfer_learning.train_model(model, batches(2), batches(2, shuffle=False), Recipe(epochs=1, lr=0.1))
+    assert changed(before, bits(model)) == {f"{last}.weight", f"{last}.bias"}
+    assert not [n for n, m in model.named_modules() if m.training and not n.startswith(f"network.{last.split('.')[0]}")]
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path, pretrained):
+    path = transfer_files.write_weights(tmp_path / "resnet.pt", pretrained.tensors)
+    with pytest.raises(UserError, match="do not fit this network"):
+        transfer_learning.finetune(load_pretrained(str(path), tmp_path, "squeezenet1_1"), 2, "squeezenet1_1")
 
 
 def test_parameters_of_two_classes():
