@@ -3,7 +3,7 @@
     python benchmarks/attention.py [--threads 1] [--rounds 9]
 
 For each length L, new processes measure time and memory of linear attention (D = 16, three terms, --kernels fast). The
-exponent p in time ∝ Lᵖ is fitted. Both attentions are also timed by turns: alone, and in classifier training.
+exponent p in time ∝ Lᵖ is fitted. Both attentions are also timed alternately: alone, and in classifier training.
 `python -m hw_attention_theory.scaling` finds the length from which linear attention is faster.
 """
 

@@ -2,7 +2,7 @@
 
 Memory is measured in a new process for each case: a process keeps some of the memory that it has freed, and its peak
 memory never falls, so a second measurement in the same process would depend on the first. The times of cases that are
-compared are measured by turns in one process.
+compared are measured alternately in one process.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ class Meter:
     def measure(self, cases: Sequence[Case], max_bytes: float) -> list[dict[str, Any]]:
         """Measures cases that have the same length and dimension.
 
-        Their calls are timed by turns, so that other programs slow all of them down alike.
+        Their calls are timed alternately, so that other programs slow all of them down alike.
 
         Args:
             cases: the cases; softmax attention comes first if it is among them.
@@ -140,7 +140,7 @@ def _measure_memory(case: Case, threads: int) -> dict[str, float]:
 
 
 def _measure_times(cases: Sequence[Case], threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Times the cases by turns, until the medians of the first and the second half of the rounds agree."""
+    """Times the cases alternately, until the medians of the first and the second half of the rounds agree."""
     keep_freed_memory()  # as every training command does
     calls = [_call(case, threads) for case in cases]
     repeats = [max(1, math.ceil(_SHORTEST / _time(call, 1, threads)[0])) for call in calls]

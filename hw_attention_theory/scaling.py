@@ -29,7 +29,7 @@ Linear attention is that of --kernels fast, which works in chunks; the plain one
   python -m hw_attention_theory.scaling                       up to 65 536 positions, three to six minutes
   python -m hw_attention_theory.scaling --max_length 4096 --dimensions 16 --terms 3
 
-The attentions of a length are timed by turns, until two halves of the rounds agree; with one thread, CPU time is
+The attentions of one length are timed alternately, until two halves of the rounds agree; with one thread, CPU time is
 measured, which other programs disturb less. Memory is measured in a new process for each case. Measurements are stored
 at once, so the same command resumes after an interruption.
 Softmax attention is measured up to the longest sequence whose L×L matrices fit into --max_gigabytes. Writes a run
@@ -141,7 +141,7 @@ def _pairs(settings: Settings) -> list[tuple[int, int]]:
 
 
 def _groups(settings: Settings) -> Iterator[list[Case]]:
-    """The cases to measure, from short to long; those of one length and dimension are timed by turns."""
+    """The cases to measure, from short to long; those of one length and dimension are timed alternately."""
     pairs = _pairs(settings)
     for L in (2**i for i in range(7, settings.max_length.bit_length())):
         for D in sorted({D for D, _ in pairs}):

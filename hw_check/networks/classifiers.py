@@ -201,7 +201,7 @@ def _right_outputs(
         text = "returns log-probabilities; the loss for scores applies the softmax once more"
         yield text, _safely(_with(plan, ending="log"), layers, images)
     yield from _equivalent_outputs(plan, layers, images)
-    if not is_fitted:  # the sizes of the layers differ, which costs points already; this may be the reason
+    if not is_fitted:  # wrong sizes of layers cost points already; these mistakes may be the reason
         for text, changes in _changed_convolutions(design):
             yield text, _safely(_with(plan, **changes), layers, images)
         yield "", _safely(plan, layers, images)

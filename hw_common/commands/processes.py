@@ -30,8 +30,8 @@ def run_processes(
         started: is called with the name of each command before it starts.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after all running commands have saved and ended. The same holds for an
-            exception of `ended` or `started`.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after all running commands have saved and ended. An exception in
+            `ended` or `started` stops them in the same way.
     """
     waiting = list(commands)
     threads = max(1, launch.most_threads() // max(1, min(jobs, len(commands))))
@@ -56,7 +56,7 @@ def run_processes(
 
 
 def _start(command: Sequence[str], log: Path | None, threads: int) -> "subprocess.Popen[bytes]":
-    """Starts a command that chooses at most `threads` threads by itself."""
+    """Starts a command whose default number of threads is at most `threads`."""
     line = [sys.executable, "-m", *command]
     limited = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     # In a new session, the command gets no Ctrl-C from the terminal, only the signal that `run_processes` sends.

@@ -1,4 +1,4 @@
-"""Sydney and Flickr8k: downloaded from a server on loopback, continued, and images restored that were deleted."""
+"""Sydney and Flickr8k: downloads from a server on loopback, after an interruption too; deleted images are restored."""
 
 import hashlib
 import io

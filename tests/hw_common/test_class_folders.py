@@ -113,7 +113,7 @@ def test_splits_may_spell_a_class_with_composed_letters_or_with_marks(tmp_path):
 
 
 class Unflagged(zipfile.ZipInfo):
-    """A member whose name is written in an encoding that the archive does not tell."""
+    """A member whose name is written in an encoding that the archive does not state."""
 
     encoding = "utf-8"
 
