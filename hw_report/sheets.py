@@ -22,6 +22,9 @@ class Sheet:
     course: str  # course and year
     packages: tuple[str, ...]  # homeworks that answer the sheet
     experiments: tuple[str, ...]  # names of the experiments that the report describes
+    # Scripts that a submission has at its top, with the module that each runs: the sheet's own file names.
+    scripts: tuple[tuple[str, str], ...] = ()
+    tools: tuple[str, ...] = ()  # further packages that the scripts need
     note: str = ""  # note in the README of a submission
     notebook: str = ""  # path of a notebook that is turned in with its outputs; "" if there is none
     notebook_shows: str = ""  # key of the run that the notebook shows
@@ -59,9 +62,15 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             "EECS 545 Machine Learning, Winter 2020",
             ("hw_numpy", "hw_transfer"),
             ("softmax", "cnn", "captions", "transfer"),
-            note="The files in `hw_numpy/` and `hw_transfer/` have the names of the starter code, except for three: "
-            "autograder.py is `hw_numpy/check.py`, digit_classification.py is `hw_numpy/train.py`, and "
-            "image_captioning.py is `hw_numpy/caption.py`.",
+            scripts=(
+                ("autograder.py", "hw_check"),
+                ("digit_classification.py", "hw_numpy.train"),
+                ("image_captioning.py", "hw_numpy.caption"),
+            ),
+            tools=("hw_check",),
+            note="`autograder.py`, `digit_classification.py` and `image_captioning.py` run from this folder; `--help` "
+            "explains their flags. The other files of the starter code have their names in `hw_numpy/` and "
+            "`hw_transfer/`.",
         ),
         Sheet(
             "ist-2021-22-hw2",

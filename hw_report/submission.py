@@ -32,6 +32,16 @@ These commands run on built-in samples, without downloads; `--profile full` uses
 """
 
 
+_SCRIPT = """\
+\"\"\"`python {name}` does the same as `python -m {module}`.\"\"\"
+
+import runpy
+
+if __name__ == "__main__":
+    runpy.run_module("{module}", run_name="__main__", alter_sys=True)
+"""
+
+
 def submit(sheet: Sheet, group: str, settings: Settings) -> Path:
     """Writes RESULTS_DIR/submissions/<sheet>/<group>.zip and returns its path.
 
@@ -72,12 +82,13 @@ def code(sheet: Sheet) -> dict[str, bytes]:
         UserError: a package or file is missing.
     """
     found = {"README.md": _readme(sheet).encode()}
+    found |= {name: _SCRIPT.format(name=name, module=module).encode() for name, module in sheet.scripts}
     for name in filter(None, (*_SHARED, sheet.notebook)):
         path = REPOSITORY / name
         if not path.is_file():
             raise UserError(f"{path} is missing; get it back with: git checkout -- {name}")
         found[name] = path.read_bytes()
-    for package in ("hw_common", *sheet.packages):
+    for package in ("hw_common", *sheet.packages, *sheet.tools):
         paths = [path for path in (REPOSITORY / package).rglob("*") if _is_code(path)]
         if not paths:
             raise UserError(f"the package {package} is missing; get it back with: git checkout -- {package}")

@@ -1,13 +1,17 @@
 """The five sheets' sources: they compile with the results of sample runs."""
 
+import io
+import os
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
 
 import pytest
 import report_runs
 
-from hw_report import sheets
+from hw_report import sheets, submission
 from hw_report.__main__ import main
 from hw_report.experiments import EXPERIMENTS
 from hw_report.index import INDEX
@@ -95,3 +99,31 @@ def test_code_that_no_file_defines_is_named(tmp_path):
     assert source(tmp_path / "a.py", "C.g") == (7, ["def g(self):", "    return 1"])
     with pytest.raises(KeyError, match="does not define C.h"):
         source(tmp_path / "a.py", "C.h")
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_the_commands_of_a_submission_run_after_unzipping_elsewhere(tmp_path, name):
+    sheet = SHEETS[name]
+    with zipfile.ZipFile(io.BytesIO(submission._zip(submission.code(sheet)))) as archive:
+        archive.extractall(tmp_path)
+    commands = [["-m", experiment.command.words[0]] for experiment in sheet.its_experiments()]
+    for words in [*commands, *([script] for script, _ in sheet.scripts)]:
+        line = [sys.executable, *words, "--help"]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "usage: " in done.stdout, done.stderr
+    # A package that the zip lacks may be installed here, so the imports are read as well. Only hw_check's networks need
+    # the packages of all sheets.
+    wanted = {f"hw_{word}" for path in tmp_path.rglob("*.py") if path.parent.name != "networks"
+              for word in re.findall(r"^ *(?:from|import) hw_(\w+)", path.read_text(), re.MULTILINE)}  # fmt: skip
+    assert {package for package in wanted if not (tmp_path / package).is_dir()} == set()
+
+
+def test_the_eecs545_submission_has_the_files_that_its_sheet_lists():
+    wanted = {
+        "autograder.py", "layers.py", "optim.py", "solver.py", "softmax.py", "digit_classification.py", "cnn.py",
+        "rnn_layers.py", "rnn.py", "captioning_solver.py", "coco_utils.py", "image_utils.py", "image_captioning.py",
+        "transfer_learning.py",
+    }  # fmt: skip
+    names = {path.rpartition("/")[2] for path in submission.code(SHEETS["eecs545-w20-hw4"])}
+    assert wanted <= names
