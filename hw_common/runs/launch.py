@@ -1,6 +1,7 @@
 """How this process was started: alone or by torchrun as one of several, and with how many cores. Imports no torch."""
 
 import os
+import platform
 import re
 from dataclasses import dataclass
 
@@ -24,6 +25,18 @@ class Launch:
 def by_torchrun() -> bool:
     """Whether torchrun started this process."""
     return bool(os.environ.get("TORCHELASTIC_RUN_ID"))
+
+
+def job() -> str | None:
+    """The name of the torchrun call that started this process; None without torchrun. A restart does not change it."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    # torchrun names a call "none" if it has neither --rdzv_id nor --standalone; the call is then the parent process.
+    return f"{platform.node()}:{os.getppid()}" if name == "none" else name or None
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes of this machine again after one of them failed (--max_restarts)."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0, _LARGEST, 0) if by_torchrun() else 0
 
 
 def is_first_here() -> bool:

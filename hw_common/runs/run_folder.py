@@ -71,6 +71,26 @@ class Run:
         return run
 
     @classmethod
+    def find_of_job(cls, results_dir: Path, config: Mapping[str, Any], name: str) -> Path | None:
+        """Returns the latest of the folders `name`, `name-2`, `name-3`… that the same torchrun call made, if any.
+
+        Args:
+            results_dir: folder of all run folders.
+            config: the content of config.json that a new run would have, with the torchrun call as `job`.
+            name: name of the run folder.
+        """
+        found = None
+        for candidate in _numbered(name):
+            folder = results_dir / config["homework"] / candidate
+            if not folder.is_dir():
+                return found
+            with contextlib.suppress(UserError):
+                own = cls.open(folder, config["homework"]).config
+                if all(own.get(key) == config[key] for key in ("command", "arguments", "job")):
+                    found = folder
+        raise AssertionError("unreachable")
+
+    @classmethod
     def open(cls, folder: Path, homework: str) -> "Run":
         """Opens an existing run for reading.
 

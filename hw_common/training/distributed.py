@@ -10,14 +10,20 @@ import os
 import socket
 import threading
 import time
+import uuid
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from hw_common.runs import launch
 from hw_common.runs.errors import UserError
+
+Value = TypeVar("Value")
 
 _SECONDS_TO_JOIN = 75  # torchrun starts all processes at about the same time
 
@@ -40,7 +46,10 @@ def start(device: torch.device) -> None:
     def join() -> None:
         try:
             socket.getaddrinfo(*address)
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            store, rank, size = next(rendezvous("env://"))
+            store = PrefixStore(_agree_on_a_name(store, rank, size), store)
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         except Exception as error:  # torch raises exceptions of many types
             errors.append(error)
 
@@ -54,6 +63,26 @@ def start(device: torch.device) -> None:
         thread.join(0.1)
     if errors:
         raise UserError(f"cannot join the other processes at {where}: {str(errors[0]).splitlines()[0]}") from errors[0]
+
+
+def _agree_on_a_name(store: Store, rank: int, size: int) -> str:
+    """Returns a name that the processes of this start have in common, and no earlier start.
+
+    After a restart, torchrun's store still has the addresses of the processes that have ended; a prefix of its own
+    hides them. torchrun gives no such name: each machine counts only the restarts after its own failures.
+    """
+    own = uuid.uuid4().hex
+    if rank == 0:
+        store.set("start", own)
+        members = [store.get(f"{own}/{other}").decode() for other in range(1, size)]  # waits for each of them
+        store.set(f"{own}/members", " ".join(members))
+        return own
+    while True:
+        name = store.get("start").decode()  # that of an earlier start if the main process is late
+        store.set(f"{name}/{rank}", own)
+        if store.check([f"{name}/members"]) and own in store.get(f"{name}/members").decode():
+            return name
+        time.sleep(0.02)
 
 
 def stop() -> None:
@@ -114,6 +143,14 @@ def sum_over_processes(values: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+def from_main(value: Value) -> Value:
+    """Returns the main process's `value` in every process."""
+    values = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(values)
+    return values[0]
 
 
 def parallelize(model: nn.Module, device: torch.device) -> nn.Module:

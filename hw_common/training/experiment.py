@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hw_common.runs import checkpoints
+from hw_common.runs import checkpoints, launch
 from hw_common.runs.config import check_same_data, check_same_host, describe
 from hw_common.runs.errors import Stopped, signal_of
 from hw_common.runs.roles import Role
@@ -129,17 +129,38 @@ def _open_run(
     """Returns the run folder, open for writing (None in other processes), and the state to resume from, if any."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     host = {"device": kind, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
-    if settings.resume is None:
+    resume, config = settings.resume, {}
+    if resume is None:
+        if distributed.is_main():
+            config = describe(homework, command, settings.arguments, settings.roles, hashes, host)
+            config["job"] = launch.job()
+        resume = _folder_before_restart(settings, config, device)
+    if resume is None:
         if not distributed.is_main():
             return None, None
-        config = describe(homework, command, settings.arguments, settings.roles, hashes, host)
         return Run.create(settings.results_dir, config, settings.name, overwrite=settings.overwrite), None
     open_run = Run.reopen if distributed.is_main() else Run.open
-    run = open_run(settings.resume, homework)
+    run = open_run(resume, homework)
     check_same_data(run, hashes)
     check_same_host(run, host)
     last = run.folder / LAST
     return run if distributed.is_main() else None, checkpoints.load_state(last) if last.is_file() else None
+
+
+def _folder_before_restart(settings: RunSettings, config: Mapping[str, Any], device: torch.device) -> Path | None:
+    """Returns the folder in which this training ran before torchrun restarted its processes; None without a restart.
+
+    torchrun counts only the restarts after a failure on the same machine, so the counts of all machines are summed.
+    """
+    restarts = torch.tensor([float(launch.restarts())], device=device)
+    if not distributed.sum_over_processes(restarts).item():
+        return None
+    found = None
+    if distributed.is_main():
+        found = Run.find_of_job(settings.results_dir, config, settings.name)
+        if found is not None:
+            print(f"torchrun has restarted this training; it resumes in {found}")
+    return distributed.from_main(found)
 
 
 def _conclude(experiment: Experiment, run: Run | None, fitted: Fitted) -> dict[str, Any]:

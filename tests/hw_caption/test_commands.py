@@ -4,8 +4,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import caption_files
@@ -168,19 +166,6 @@ def test_resuming_on_other_images_is_refused(scenes, tmp_path, undrawn):
     (changed / "images" / "0.tif").write_bytes(caption_files.picture(99))
     with pytest.raises(UserError, match="the data file images is not the one it was started with"):
         train.main(["--resume", str(folder)])
-
-
-def test_two_processes_give_the_numbers_of_one(scenes, tmp_path, undrawn):
-    flags = flags_of(scenes, tmp_path, "-use_attention", "--epochs", "1", "--show", "4.tif")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, "-m", "hw_caption.train", *flags, "--name", "two"]
-    done = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    train.main([*flags, "--name", "one"])
-    one, two = (files.read_csv(tmp_path / "hw_caption" / name / "metrics.csv") for name in ("one", "two"))
-    for ours, theirs in zip(one, two, strict=True):
-        assert theirs["training_loss"] == pytest.approx(ours["training_loss"], abs=1e-5)
-        assert theirs["validation_greedy_bleu4"] == pytest.approx(ours["validation_greedy_bleu4"], abs=1e-5)
 
 
 def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):

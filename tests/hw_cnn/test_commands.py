@@ -12,7 +12,6 @@ import cnn_files
 import numpy as np
 import pytest
 import torch
-from finished_runs import rows_of
 from PIL import Image
 
 from hw_cnn import compare_layers, explain, predict, reproduce, sweep, train
@@ -131,21 +130,6 @@ def test_a_signal_stops_the_real_process_which_saves(tmp_path, number):
     assert status == 128 + number
     assert f"python -m hw_cnn.train --resume {folder}" in errors
     assert not (folder / "summary.json").exists() and (folder / "last.pt").exists()
-
-
-def test_two_processes_give_the_losses_of_one(tmp_path):
-    flags = ["--dataset", "sample", "--network", "oct", "--epochs", "2", "--batch_size", "32", "--lr", "0.01"]
-    torchrun = ["--nproc_per_node=2", "--master_port=0", "-m", "hw_cnn.train", *flags, "--threads", "1"]
-    process = start("--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", *torchrun, "--results_dir", tmp_path / "two",
-                    module="torch.distributed.run")  # fmt: skip
-    status, _, errors = finish(process)
-    assert status == 0, errors
-    train_tiny(tmp_path / "one", "--lr", "0.01")
-    two, one = (run_folder(tmp_path / name) for name in ("two", "one"))
-    for ours, theirs in zip(rows_of(two), rows_of(one), strict=True):
-        assert float(ours["training_loss"]) == pytest.approx(float(theirs["training_loss"]), abs=1e-5)
-        assert float(ours["validation_loss"]) == pytest.approx(float(theirs["validation_loss"]), abs=1e-5)
-    assert json.loads((two / "config.json").read_text())["host"]["processes"] == 2
 
 
 def test_resuming_on_other_data_is_refused(tmp_path):
