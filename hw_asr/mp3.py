@@ -42,7 +42,7 @@ def _frame(content: bytes, offset: int) -> _Frame | None:
 
 
 def checked(content: bytes, where: str) -> bytes:
-    """Makes sure that an MP3 file begins with a Xing tag that states its frames; returns other content unchanged.
+    """Returns the frames of an MP3 file, first a Xing tag that states their number; returns other content unchanged.
 
     Args:
         content: the bytes of a file.

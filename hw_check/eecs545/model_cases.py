@@ -92,7 +92,7 @@ class Network:
             if self.method == "loss" and self.ours is not CaptioningRNN:
                 _calm(model, params, exact[0])
             model.params = {name: as_type(value, "float64") for name, value in params.items()}
-            if _is_telling(self.method, model, exact):
+            if _shows_mistakes(self.method, model, exact):
                 break
         calls: list[Any] = [[self.method, list(given)]]
         slack: Mapping[str, float] = {}
@@ -177,7 +177,7 @@ def _caption_scores(model: CaptioningRNN, features: ndarray, captions: ndarray) 
     return h.transpose(1, 0, 2) @ p["W_vocab"] + p["b_vocab"]
 
 
-def _is_telling(method: str, model: Any, exact: Sequence[Any]) -> bool:
+def _shows_mistakes(method: str, model: Any, exact: Sequence[Any]) -> bool:
     """Whether mistakes would show: `sample` writes several different words, or no gradient of `loss` is zero."""
     if method == "sample":
         captions: ndarray = model.sample(*exact)
