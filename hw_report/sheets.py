@@ -22,7 +22,7 @@ class Sheet:
     course: str  # course and year
     packages: tuple[str, ...]  # homeworks that answer the sheet
     experiments: tuple[str, ...]  # names of the experiments that the report describes
-    # Scripts that a submission has at its top, with the module that each runs: the sheet's own file names.
+    # Scripts at the top of a submission, which have the names on the sheet, and the module that each runs.
     scripts: tuple[tuple[str, str], ...] = ()
     tools: tuple[str, ...] = ()  # further packages that the scripts need
     note: str = ""  # note in the README of a submission
@@ -69,8 +69,8 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             ),
             tools=("hw_check",),
             note="`autograder.py`, `digit_classification.py` and `image_captioning.py` run from this folder; `--help` "
-            "explains their flags. The other files of the starter code have their names in `hw_numpy/` and "
-            "`hw_transfer/`.",
+            "explains their flags. The other files of the starter code are in `hw_numpy/` and `hw_transfer/` "
+            "under their own names.",
         ),
         Sheet(
             "ist-2021-22-hw2",

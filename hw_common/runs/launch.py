@@ -30,7 +30,7 @@ def by_torchrun() -> bool:
 def job() -> str | None:
     """The name of the torchrun call that started this process; None without torchrun. A restart does not change it."""
     name = os.environ.get("TORCHELASTIC_RUN_ID")
-    # torchrun names a call "none" if it has neither --rdzv_id nor --standalone; the call is then the parent process.
+    # torchrun names a call "none" if it has neither --rdzv_id nor --standalone; the parent process then identifies it.
     return f"{platform.node()}:{os.getppid()}" if name == "none" else name or None
 
 

@@ -66,10 +66,10 @@ def start(device: torch.device) -> None:
 
 
 def _agree_on_a_name(store: Store, rank: int, size: int) -> str:
-    """Returns a name that the processes of this start have in common, and no earlier start.
+    """Returns a name for this start, the same in all of its processes and unlike the names of earlier starts.
 
-    After a restart, torchrun's store still has the addresses of the processes that have ended; a prefix of its own
-    hides them. torchrun gives no such name: each machine counts only the restarts after its own failures.
+    After a restart, torchrun's store still has the addresses of the processes that have ended; keys that begin with a
+    new name hide them. torchrun has no such name, because each machine counts only the restarts after its own failures.
     """
     own = uuid.uuid4().hex
     if rank == 0:
