@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from hw_common.data import images
-from hw_common.data.dataset_files import read_file
+from hw_common.data.dataset_files import check_end, read_file
 from hw_common.data.file_names import VALIDATION, is_junk
 from hw_common.runs.errors import UserError
 
@@ -234,6 +234,7 @@ def _tar_members(path: Path) -> list[ImageFile]:
                 _check_size(path, total)
                 if member.isfile() and (file := archive.extractfile(member)) is not None:
                     members.append(ImageFile(member.name, file.read()))
+            check_end(archive)
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error) as error:
         raise UserError(f"{path} is damaged or not a tar archive: {error}") from error
     return members

@@ -162,6 +162,21 @@ def _contents(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
                 raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
             if member.isreg() and not member.issparse():
                 yield str(PurePosixPath(member.name)), member.offset_data, member.size
+        check_end(archive)
+
+
+def check_end(archive: tarfile.TarFile) -> None:
+    """Checks that the end of a tar archive, a block of zeros, follows the last member that `tarfile` found.
+
+    Without this check, a cut or damaged archive would be a shorter one: `tarfile` stops silently at a damaged header.
+
+    Raises:
+        tarfile.ReadError: something else follows, or nothing.
+    """
+    assert archive.fileobj is not None  # the archive is open
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"there is neither a file nor the archive's end at byte {archive.offset}")
 
 
 def read_file(path: Path, offset: int = 0, size: int | None = None) -> bytes:

@@ -1,6 +1,8 @@
 """Class folders as real systems leave them: junk files, other names of the validation set, names in any script."""
 
+import gzip
 import shutil
+import tarfile
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -11,6 +13,7 @@ import transfer_files
 
 from hw_cnn import readers
 from hw_cnn.presets import NETWORKS
+from hw_common.data import dataset_files
 from hw_common.data.class_folders import ClassFolders, list_archive, list_folder
 from hw_common.runs.errors import UserError
 from hw_transfer import data
@@ -79,6 +82,26 @@ def test_a_misnamed_validation_set_is_refused_instead_of_ignored(tmp_path):
     shutil.rmtree(tmp_path / "eval")
     (tmp_path / "notes" / "drafts").mkdir(parents=True)
     assert len(readers.read_folder(tmp_path, NETWORKS["fashion"], 0).train[1]) == 36
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("damage", ["cut between files", "cut in a header", "wrong byte in a header"])
+def test_a_damaged_tar_archive_is_no_shorter_archive(tmp_path, suffix, damage):
+    whole = tmp_path / "whole.tar"
+    transfer_files.write_tar(whole, transfer_files.members())
+    with tarfile.open(whole) as archive:
+        header = archive.getmembers()[-1].offset
+    content = bytearray(whole.read_bytes())
+    if damage == "wrong byte in a header":
+        content[header] ^= 1
+    else:
+        del content[header + (100 if damage == "cut in a header" else 0) :]
+    path = tmp_path / f"hymenoptera_data{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix == ".tar.gz" else content)
+    with pytest.raises(UserError, match=rf"is damaged or not a tar archive: there is neither .* at byte {header}"):
+        list_archive(path, SPLITS)
+    with pytest.raises(UserError, match=rf"is damaged or not a tar archive: there is neither .* at byte {header}"):
+        dataset_files.file_finder(path, ())
 
 
 def test_zip_archives_may_separate_folders_by_backslashes(tmp_path):

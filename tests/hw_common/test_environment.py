@@ -64,6 +64,15 @@ def test_any_plotting_backend(backend):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize(("threads", "kept"), [("0", None), ("", None), ("two", None), ("3", "3"), ("3,2", "3,2")])
+def test_a_wrong_number_of_openmp_threads_is_no_line_of_openmp(threads, kept):
+    code = "import torch; print(os.environ.get('OMP_NUM_THREADS'))"
+    done = python(
+        f"import os; from hw_common.commands import environment as e; e.set_up(); {code}", OMP_NUM_THREADS=threads
+    )
+    assert (done.stdout, done.stderr) == (f"{kept}\n", "")
+
+
 def test_a_user_without_a_name_gets_one(monkeypatch):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
