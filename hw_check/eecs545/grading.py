@@ -114,7 +114,7 @@ class _File:
             own, row = rows[function.name], judge(function, self._cases[function.name], outcomes[function.name])
             names = " and ".join(f"{name}.py" for name in function.uses)
             if row.points > own.points:
-                note = f"tested with our {names}, because with the student's own it fails: {own.hint}"
+                note = f"tested with our {names}, because it fails with the student's own: {own.hint}"
                 yield function, dataclasses.replace(row, remarks=(*row.remarks, note))
             elif row.points == own.points and row.error is not None and row.hint and row.hint != own.hint:
                 # This hint is about the function's own mistake; those in the functions that it uses do not affect it.

@@ -205,8 +205,8 @@ def _explain_states(returned: Any, hidden: Tensor, cell: Tensor) -> str:
     if same(returned[1], cell) and same(returned[2], hidden):
         return "hidden and cell state are returned in the wrong order"
     if not same(returned[1], hidden):
-        return "the hidden state that it returns is not that of the LSTM"
-    return "" if same(returned[2], cell) else "the cell state that it returns is not that of the LSTM"
+        return "the returned hidden state is not that of the LSTM"
+    return "" if same(returned[2], cell) else "the returned cell state is not that of the LSTM"
 
 
 def _hidden_layer(attention: Any, regions: Tensor, hidden: Tensor) -> Tensor:

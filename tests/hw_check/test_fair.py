@@ -121,7 +121,7 @@ def test_mistake_in_a_layer_costs_nothing_in_the_networks(tmp_path):
     assert {row.function for row in rows.values() if row.of and row.status != "passed"} == {"fc_backward"}
     assert rows["SoftmaxClassifier.loss"].points == 6
     assert (
-        "tested with our layers.py, because with the student's own it fails"
+        "tested with our layers.py, because it fails with the student's own"
         in rows["SoftmaxClassifier.loss"].remarks[0]
     )
     assert rows["rnn_step_backward"].status == "failed"
