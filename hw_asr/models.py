@@ -1,8 +1,8 @@
 """The sheet's speech recognizer: an encoder of spectrograms and two decoders of text (ist-2023-24-hw2 Q3, Figure 1).
 
 Shapes: B clips, F frames of a spectrogram, T positions of the encoder's output (half of F, rounded up, or a quarter if
-the first convolution has stride 2), L characters, D the hidden dimension, V characters in the vocabulary. Spectrograms
-of different lengths share a batch; the padding of a clip does not influence the output for the clip.
+the first convolution has stride 2), L characters, D the hidden dimension (`width`), V characters in the vocabulary.
+Spectrograms of different lengths share a batch; the padding of a clip does not influence the output for the clip.
 """
 
 import math
@@ -98,7 +98,7 @@ class TextDecoder(nn.Module):
         raise NotImplementedError
 
     def alignment(self, tokens: Tensor, audio: Tensor, mask: Tensor | None) -> Tensor:
-        """Question 3.3: the cross-attention weights (B, L, T), averaged over the heads, for the arguments of `forward`.
+        """The cross-attention weights (B, L, T), averaged over the heads, for the arguments of `forward`.
 
         Row i holds the weights that predict the character after token i, and column t stands for encoder position t.
         """
@@ -106,7 +106,11 @@ class TextDecoder(nn.Module):
 
 
 class TextDecoderRecurrent(TextDecoder):
-    """Question 3.1 (Figure 2a): an LSTM processes the text."""
+    """Question 3.1 (Figure 2a): an LSTM processes the text.
+
+    It reads one character after another. All that it knows of the earlier ones is its state of 2 D numbers, which each
+    character changes; the order of the characters is the order of reading (Question 3.3).
+    """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -115,11 +119,15 @@ class TextDecoderRecurrent(TextDecoder):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Embeds and normalizes the tokens and runs the LSTM on them; see `TextDecoder`."""
-        return self.lstm(self.embedding_norm(self.embedding(tokens)))[0]
+        return self.lstm(self.embedding_norm(self.embedding(tokens)))[0]  # the output of every step
 
 
 class TextDecoderTransformer(TextDecoder):
-    """Question 3.2 (Figure 2b): a residual attention layer with a causal mask processes the text."""
+    """Question 3.2 (Figure 2b): a residual attention layer with a causal mask processes the text.
+
+    Each character looks at all earlier ones directly, with weights that depend on both. Attention knows no order, so
+    positions are learned, for texts of at most `text_positions` characters (Question 3.3).
+    """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -129,7 +137,7 @@ class TextDecoderTransformer(TextDecoder):
     def hidden(self, tokens: Tensor) -> Tensor:
         """Adds position embeddings to the token embeddings and applies causal self-attention; see `TextDecoder`."""
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
-        return self.self_attention(x, causal=True)  # padding follows the text, so the causal mask hides it
+        return self.self_attention(x, causal=True)  # padding comes after the text, so no character sees it
 
 
 class SpeechToText(nn.Module):

@@ -66,7 +66,7 @@ def _largest(difference: Tensor) -> float:
 
 
 def _draw_head(rng: random.Random) -> tuple[dict[str, int], Tensor, Tensor, Tensor]:
-    """Sizes, X (L, n), and W_Q and W_K (n, d) of one head."""
+    """Sizes, X (L, n), and W_Q and W_K (n, d) of one head: L positions, n input features, d features of a query."""
     sizes = {"L": rng.randint(1, 20), "n": rng.randint(2, 16)}
     sizes["d"] = rng.randint(1, sizes["n"])
     X, W_Q, W_K = _normal(sizes["L"], sizes["n"]), _normal(sizes["n"], sizes["d"]), _normal(sizes["n"], sizes["d"])
@@ -76,7 +76,7 @@ def _draw_head(rng: random.Random) -> tuple[dict[str, int], Tensor, Tensor, Tens
 def one_matrix(rng: random.Random) -> Outcome:
     """Softmax(X A Xᵀ) is the head's P = Softmax((X W_Q)(X W_K)ᵀ) with A = W_Q W_Kᵀ, since (X W_K)ᵀ = W_Kᵀ Xᵀ."""
     sizes, X, W_Q, W_K = _draw_head(rng)
-    A = W_Q @ W_K.T
+    A = W_Q @ W_K.T  # (n, n)
     P, expected = (X @ A @ X.T).softmax(-1), ((X @ W_Q) @ (X @ W_K).T).softmax(-1)
     return sizes, _largest(P - expected)
 

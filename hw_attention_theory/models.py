@@ -19,11 +19,11 @@ class SoftmaxSelfAttention(nn.Module):
 
     def forward(self, Q: Tensor, K: Tensor, V: Tensor, causal: bool = False) -> Tensor:
         """Q, K, V: (…, L, D); returns Z (…, L, D). With `causal`, no position attends to a later one."""
-        scores = Q @ K.mT  # (…, L, L); 2 L² D operations
+        scores = Q @ K.mT  # (…, L, L); L² D multiplications and as many additions
         if causal:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=Q.device).triu(1)
             scores = scores.masked_fill(later, -math.inf)
-        return scores.softmax(-1) @ V  # (…, L, D); 2 L² D operations
+        return scores.softmax(-1) @ V  # (…, L, D); as many again
 
 
 def exponential_series(t: Tensor, terms: int) -> Tensor:

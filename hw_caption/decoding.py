@@ -1,6 +1,7 @@
 """Generates captions by greedy search, beam search or consensus decoding.
 
-The decoders of a captioner decode together as an ensemble: their probabilities of the next word are averaged.
+The decoders of a captioner decode together as an ensemble: their probabilities of the next word are averaged. Shapes:
+B images, R regions of encoder_dim features each, V words in the vocabulary.
 """
 
 import math
@@ -39,6 +40,7 @@ class _Ensemble:
             scores = decoder.fc(self.states[i].hidden)  # without dropout, which is off in eval mode
             scores[:, _NEVER_PREDICTED] = -math.inf
             of_decoders.append(scores.float().log_softmax(dim=1))
+        # the logarithm of the mean probability
         return torch.stack(of_decoders).logsumexp(dim=0) - math.log(len(of_decoders))
 
     def select(self, rows: Tensor) -> None:

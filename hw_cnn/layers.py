@@ -36,7 +36,9 @@ class MyLinear(nn.Module):
 
 
 class MyConv2d(nn.Module):
-    """Equation 4: every output pixel is the sum over channels c and kernel offsets (n, m) of x · W, plus a bias.
+    """Equation 4: every output pixel is the sum over channels c and kernel offsets (n, m) of x · weight, plus a bias.
+
+        output[o, i, j] = bias[o] + Σ_c Σ_n Σ_m x[c, stride·i + n, stride·j + m] · weight[o, c, n, m]
 
     Each output pixel depends on one kernel-sized patch of the input. Two calls of `Tensor.unfold`, one per axis, give a
     view of the patches. `reshape` copies them into a matrix's columns, up to kernel_size² times the input's memory.
@@ -62,6 +64,8 @@ class MyConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W); returns (B, out_channels, H', W') with H' = (H + 2·padding − kernel_size) // stride + 1.
 
+        B is the number of images, C = in_channels; W' follows from the width W as H' does from the height H.
+
         Raises:
             ValueError: the padded image is smaller than the kernel.
         """
@@ -70,8 +74,9 @@ class MyConv2d(nn.Module):
         size = self.kernel_size
         if min(x.shape[-2:]) < size:
             raise ValueError(f"a kernel of {size}×{size} does not fit into a padded image of {tuple(x.shape[-2:])}")
-        patches = x.unfold(2, size, self.stride).unfold(3, size, self.stride)  # (B, C, H', W', n, m)
+        patches = x.unfold(2, size, self.stride).unfold(3, size, self.stride)  # (B, C, H', W', size, size)
         height, width = patches.shape[2:4]
-        columns = patches.permute(0, 1, 4, 5, 2, 3).reshape(len(x), -1, height * width)  # (B, C·n·m, H'·W')
-        kernels = self.weight.flatten(1).expand(len(x), -1, -1)  # (B, out_channels, C·n·m)
+        columns = patches.permute(0, 1, 4, 5, 2, 3).reshape(len(x), -1, height * width)  # (B, C·size², H'·W')
+        kernels = self.weight.flatten(1).expand(len(x), -1, -1)  # (B, out_channels, C·size²)
+        # bias + kernels @ columns for each image: (B, out_channels, H'·W')
         return torch.baddbmm(self.bias[:, None], kernels, columns).unflatten(2, (height, width))

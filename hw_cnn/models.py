@@ -47,7 +47,10 @@ class FashionCNN(nn.Module):
 class OctCNN(nn.Module):
     """ist-2023-24-hw2, Question 2.1; with `no_maxpool`, Question 2.2.
 
-    Both have 224 892 parameters for four classes: pooling has no parameters, and both variants reach 16 × 6 × 6.
+    With and without `no_maxpool`, it has 224 892 parameters for four classes (Question 2.3): pooling has no parameters,
+    and fc1 gets 16 × 6 × 6 inputs in either case. The variants differ elsewhere: max-pooling keeps the largest of four
+    neighbours, which is one more non-linearity, while a stride of 2 skips three of four positions. The strided
+    convolutions need about a quarter of the multiplications, and an input of fc1 depends on 7×7 pixels, not on 10×10.
 
     Args:
         dropout: probability of the dropout layer.

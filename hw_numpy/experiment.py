@@ -67,7 +67,7 @@ def run(settings: DigitSettings, open_run: OpenRun) -> None:
     with open_run(digits.hashes, {"threads": threads}) as run_folder:
         for candidate in candidates:
             _train(run_folder, candidate, candidates, settings.model)
-        # The last run may have been stopped after it saved its state, before it wrote the metrics.
+        # An interrupted call of this command may have saved a state and not yet written its metrics.
         run_folder.write_metrics([row for candidate in candidates for row in candidate.rows])
         chosen = max(candidates, key=lambda candidate: candidate.solver.best_val_acc)  # the first, if several are best
         _conclude(settings, digits, run_folder, candidates, chosen)

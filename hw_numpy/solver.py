@@ -186,7 +186,7 @@ class Solver(BaseSolver):
 
     Args:
         model: network like SoftmaxClassifier or ConvNet, whose `loss` returns the scores if it is called without y.
-        data: samples `X_train` and `X_val`, and their classes `y_train` and `y_val`.
+        data: samples `X_train` and `X_val` (N, …), and their classes `y_train` and `y_val` (N,).
         **kwargs: arguments of `BaseSolver`.
 
     Raises:
@@ -243,7 +243,7 @@ class Solver(BaseSolver):
             X, y = X[rows], y[rows]
         right = 0
         for begin in range(0, len(y), batch_size):
-            scores = self.model.loss(X[begin : begin + batch_size])
+            scores = self.model.loss(X[begin : begin + batch_size])  # (batch_size, number of classes)
             right += int((scores.argmax(axis=1) == y[begin : begin + batch_size]).sum())
         return right / len(y)
 
@@ -294,7 +294,7 @@ def _load_params(own: Mapping[str, ndarray], arrays: Mapping[str, ndarray], pref
 def keep_freed_memory() -> None:
     """Makes the GNU C library keep up to 64 MB of freed memory for the next step; has no effect on other libraries.
 
-    The library returns free memory to the system beyond a limit, twice the largest block freed so far. If each ConvNet
+    The library keeps at most twice the size of the largest block freed so far, and returns the rest. If each ConvNet
     step had to get its 30 MB again, page faults would take a third of its time. Freeing 31 MiB here raises the limit.
     """
     np.empty(31 * 2**20, dtype=np.uint8)

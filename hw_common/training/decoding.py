@@ -54,7 +54,7 @@ def greedy(
 
     The arguments are explained in `beam_search`.
     """
-    token = torch.full((count,), special.start, device=device)
+    token = torch.full((count,), special.start, device=device)  # the latest token of each unfinished sequence
     tokens = token.new_full((count, max_length), special.pad)
     totals = torch.zeros(count, device=device)
     unfinished = torch.arange(count, device=device)  # indices of the sequences that have not ended
@@ -62,7 +62,7 @@ def greedy(
         scores, token = ensemble.step(token).max(dim=1)
         totals[unfinished] += scores
         tokens[unfinished, position] = token
-        rows = (token != special.end).nonzero()[:, 0]
+        rows = (token != special.end).nonzero()[:, 0]  # indices into `unfinished` of those that go on
         if len(rows) == 0:
             break
         if len(rows) < len(unfinished):  # ended sequences need no more steps
