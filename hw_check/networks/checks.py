@@ -18,6 +18,10 @@ TORCH = ("numpy", "torch", "torch._dynamo", "torchvision", "matplotlib.pyplot")
 """Packages that the sandbox imports once. Optimizers need torch._dynamo, and most students import the last two."""
 
 
+BROKEN = ("expected a tensor", "returns NaN or infinity")
+"""Ends of mistakes with which a network cannot be used at all; these cost points in every check."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What an answer shows."""
@@ -167,7 +171,8 @@ def _row(
     findings = [_finding(probe, answers[id(probe.request)]) for probe in probes]
     share = 1.0
     for probe, finding in zip(probes, findings, strict=True):
-        is_charged = check.seeks and finding.mistake in charged and "raised" not in answers[id(probe.request)]
+        is_broken = "raised" in answers[id(probe.request)] or finding.mistake.endswith(BROKEN)
+        is_charged = check.seeks and finding.mistake in charged and not is_broken
         share -= probe.cost * bool(finding.mistake and not is_charged)
     share = max(0.0, round(share, 6))
     mistakes = list(dict.fromkeys(finding.mistake for finding in findings if finding.mistake))

@@ -133,6 +133,16 @@ def test_bad_files_cost_their_points_and_nothing_else(tmp_path, text, says, rema
     assert row.points == 0 and says in row.hint and remark in " ".join(row.remarks)
 
 
+@pytest.mark.parametrize(
+    ("result", "says"), [("None", "returns NoneType, expected a tensor"), ("x.mean() * float('nan')", "returns NaN")]
+)
+def test_network_without_a_usable_result_gets_its_layers_points_alone(tmp_path, result, says):
+    text = STUDENTS["ist-2023-24-hw2"].CNN.replace("return F.log_softmax(x, dim=1)", f"return {result}")
+    rows = graded("ist-2023-24-hw2", tmp_path, {"cnn.py": text})
+    for row in (rows["CNN"], rows["CNN(no_maxpool=True)"]):
+        assert says in row.hint and row.points < row.of
+
+
 @pytest.mark.parametrize("end", ["while True: pass", "open('/data.npz')", "import sys; sys.exit(1)", "!pip install x"])
 def test_scripts_that_train_are_tested_without_their_training(tmp_path, end, monkeypatch):
     monkeypatch.setattr("hw_check.sandbox.Sandbox.run_file", functools.partialmethod(_quickly, Sandbox.run_file))
