@@ -82,9 +82,8 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
         raise UserError(f"{folder} is damaged: its summary has no valid maximum length of a caption")
     vocabulary = Vocabulary.load(run.folder / VOCABULARY)
     if settings.finetune_encoder:
-        encoder = load_encoder(
-            "none", settings.data_dir, settings.backbone
-        )  # best.safetensors has the trained encoder's weights
+        # best.safetensors has the trained encoder's weights.
+        encoder = load_encoder("none", settings.data_dir, settings.backbone)
         model = build_model(settings, len(vocabulary), encoder)
     else:
         encoder = load_encoder(settings.weights, settings.data_dir, settings.backbone)

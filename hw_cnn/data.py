@@ -1,7 +1,7 @@
 """Data sets in memory as uint8 tensors at a network's input size, and mini-batches of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hw_cnn.presets import Network
-from hw_cnn.readers import READERS, Part, read_folder
+from hw_cnn.readers import READERS, Part, read_folder, read_medmnist
 from hw_common.runs.errors import UserError
 from hw_common.training.batches import Batches, Tensors
 
@@ -41,9 +41,10 @@ class ImageData:
     hashes: Mapping[str, str]  # hash of each data file
     # positions in `test` of the images that the course tests on; None if there is no such subset
     course_subset: Tensor | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)  # of a set of MedMNIST: flag, task and licence
 
 
-def load(dataset: str, data_dir: Path, network: Network, seed: int) -> ImageData:
+def load(dataset: str, data_dir: Path, network: Network, seed: int, medmnist_flag: str | None = None) -> ImageData:
     """Reads `dataset` from `data_dir` at the input size of `network`, and downloads it first if it is missing.
 
     Args:
@@ -51,18 +52,22 @@ def load(dataset: str, data_dir: Path, network: Network, seed: int) -> ImageData
         data_dir: folder of the data sets; for "folder", the folder with train, val and test.
         network: network, which determines the size and colours (grey or RGB) of the images.
         seed: random seed of the validation split of a folder without `val`; all other splits are fixed.
+        medmnist_flag: key of presets.MEDMNIST, for "medmnist".
 
     Raises:
         UserError: a file is missing and cannot be downloaded, is damaged, or has unexpected content.
     """
-    raw = read_folder(data_dir, network, seed) if dataset == "folder" else READERS[dataset](data_dir)
+    if dataset == "folder":
+        raw = read_folder(data_dir, network, seed)
+    else:
+        raw = read_medmnist(medmnist_flag, data_dir) if medmnist_flag else READERS[dataset](data_dir)
     where = f"{raw.name} in {data_dir}"
     train, val, test = (
         _check_and_fit(part, network, len(raw.classes), where, name)
         for name, part in (("training", raw.train), ("validation", raw.val), ("test", raw.test))
     )
     subset = _course_subset(test.labels) if dataset == "octmnist" else None
-    return ImageData(raw.name, train, val, test, raw.classes, raw.hashes, subset)
+    return ImageData(raw.name, train, val, test, raw.classes, raw.hashes, subset, raw.facts if medmnist_flag else {})
 
 
 def _check_and_fit(part: Part, network: Network, classes: int, where: str, name: str) -> Split:

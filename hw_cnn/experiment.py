@@ -21,6 +21,7 @@ from hw_common.training.loop import Fitted, Row
 
 _EVALUATION_BATCH = 1000
 _SUBSET = "test_accuracy_course_subset"
+_MEDMNIST_ACCURACY, _AUC = "test_medmnist_accuracy", "test_auc"
 
 
 def build_model(settings: Settings, classes: int) -> SheetCNN:
@@ -44,7 +45,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     """
     settings = Settings.from_arguments(arguments)
     network = NETWORKS[settings.network]
-    images = data.load(settings.dataset, arguments.data_dir, network, settings.seed)
+    images = data.load(settings.dataset, arguments.data_dir, network, settings.seed, settings.medmnist_flag)
     model = build_model(settings, len(images.classes)).to(device)
     if distributed.is_main():
         print(_describe(settings, images, model))
@@ -118,12 +119,31 @@ def evaluate(model: SheetCNN, split: Split, network: Network, prefix: str = "") 
     return {f"{prefix}loss": loss_sum / count, f"{prefix}accuracy": correct_sum / count}
 
 
+def probabilities(model: SheetCNN, images: Tensor, network: Network) -> Tensor:
+    """Returns the probabilities (N, classes) of the classes for images (N, C, H, W) uint8."""
+    with torch.inference_mode():
+        chunks = [model.scores(data.to_input(chunk, network)) for chunk in images.split(_EVALUATION_BATCH)]
+        return torch.cat(chunks).softmax(dim=1)
+
+
+def _medmnist_numbers(model: SheetCNN, images: ImageData, network: Network) -> Row:
+    """Computes accuracy and AUC by medmnist's own functions; there is no AUC if a class has no test image."""
+    from medmnist.evaluator import getACC, getAUC  # slow to import
+
+    pixels, labels = images.test.images.to(next(model.parameters()).device), images.test.labels.numpy()
+    scores = probabilities(model, pixels, network).float().cpu().numpy()
+    if len(set(labels.tolist())) < len(images.classes):
+        return {}
+    task = images.facts["task"]
+    return {_MEDMNIST_ACCURACY: float(getACC(labels, scores, task)), _AUC: float(getAUC(labels, scores, task))}
+
+
 def _test_numbers(model: SheetCNN, images: ImageData, network: Network) -> Row:
     numbers = evaluate(model, images.test, network, "test_")
     if images.course_subset is not None:
         subset = Split(images.test.images[images.course_subset], images.test.labels[images.course_subset])
         numbers[_SUBSET] = evaluate(model, subset, network)["accuracy"]
-    return numbers
+    return {**numbers, **_medmnist_numbers(model, images, network)} if images.facts else numbers
 
 
 def _summarize(settings: Settings, images: ImageData, model: SheetCNN, fitted: Fitted) -> dict[str, Any]:
@@ -133,6 +153,7 @@ def _summarize(settings: Settings, images: ImageData, model: SheetCNN, fitted: F
         "homework": HOMEWORK,
         "dataset": settings.dataset,
         "data": images.name,
+        **images.facts,
         "network": settings.network,
         "classes": list(images.classes),
         "images": {"training": len(images.train), "validation": len(images.val), "test": len(images.test)},
@@ -159,6 +180,7 @@ def _report(summary: dict[str, Any]) -> list[str]:
         f"{title} ({numbers['epoch']}): validation accuracy {numbers['validation_accuracy']:.4f}, "
         f"test accuracy {numbers['test_accuracy']:.4f}"
         + (f", on the course's 529 images {numbers[_SUBSET]:.4f}" if _SUBSET in numbers else "")
+        + (f", AUC {numbers[_AUC]:.4f}" if _AUC in numbers else "")
         for title, numbers in (("last epoch", summary["final"]), ("best epoch", summary["best"]))
     ]
     speed = summary["speed"]

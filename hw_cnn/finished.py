@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from hw_cnn import data, train
 from hw_cnn.data import ImageData
-from hw_cnn.experiment import build_model, weights_metadata
+from hw_cnn.experiment import build_model, probabilities, weights_metadata
 from hw_cnn.models import SheetCNN
 from hw_cnn.presets import NETWORKS, Network, Settings
 from hw_common.commands.trained import open_trained
@@ -38,9 +37,7 @@ class Finished:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Returns the probabilities (N, classes) of the classes for images (N, C, H, W) uint8."""
-        with torch.inference_mode():
-            chunks = [self.model.scores(data.to_input(chunk, self.network)) for chunk in images.split(1000)]
-            return torch.cat(chunks).softmax(dim=1)
+        return probabilities(self.model, images, self.network)
 
     def add_figure(self, stem: str, figure: Figure, numbers: Mapping[str, Any] | None = None) -> list[Path]:
         """Writes a figure, and `numbers` as JSON, into the run folder; returns the paths of the new files.
@@ -62,7 +59,7 @@ class Finished:
             UserError: the data set cannot be read, or its classes are not those of the training.
         """
         where = data_dir or self.data_dir
-        images = data.load(self.settings.dataset, where, self.network, self.settings.seed)
+        images = data.load(self.settings.dataset, where, self.network, self.settings.seed, self.settings.medmnist_flag)
         if images.classes != self.classes:
             raise UserError(
                 f"the classes of the data in {where} differ from those of the training in {self.run.folder}"

@@ -14,6 +14,7 @@ class Settings:
     """Settings that determine the result of training; each is a flag of `hw_cnn.train`."""
 
     dataset: str  # key of DATASETS
+    medmnist_flag: str | None  # key of MEDMNIST; None for other data sets
     network: str  # key of NETWORKS
     dropout: float  # probability of the dropout layer
     no_maxpool: bool  # whether strides replace pooling (network oct)
@@ -103,7 +104,13 @@ DATASETS: Mapping[str, str] = MappingProxyType({
     "fashion-mnist": "fashion",
     "mnist": "fashion",
     "octmnist": "oct",
+    "medmnist": "oct",
     "cifar10": "cifar",
     "folder": "cifar",
     "sample": "fashion",
 })  # fmt: skip
+
+# Data sets of MedMNIST with 2D images that have one label each: flag → the network that is trained by default.
+_GREY = ("breastmnist", "octmnist", "organamnist", "organcmnist", "organsmnist", "pneumoniamnist", "tissuemnist")
+_COLOUR = ("bloodmnist", "dermamnist", "pathmnist", "retinamnist")
+MEDMNIST: Mapping[str, str] = MappingProxyType({**dict.fromkeys(_GREY, "oct"), **dict.fromkeys(_COLOUR, "cifar")})

@@ -7,7 +7,8 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
@@ -22,7 +23,6 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
 _FASHION_CLASSES = tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(","))
-_OCT_CLASSES = ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal")
 _LARGEST_NPZ = 2**30  # bytes when unpacked; OCTMNIST has 90 million
 # The exceptions that NumPy and zipfile raise for a damaged or malicious file.
 _NPZ_ERRORS = (
@@ -43,6 +43,7 @@ class RawDataset:
     test: Part  # test images and labels
     classes: tuple[str, ...]  # names of the classes
     hashes: Mapping[str, str]  # hash of each data file, or of the arrays (image folders and the sample)
+    facts: Mapping[str, str] = field(default_factory=dict)  # of a set of MedMNIST: flag, task and licence
 
 
 def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:
@@ -63,13 +64,19 @@ def _load_idx(name: str, folder: str, classes: tuple[str, ...], data_dir: Path) 
     return RawDataset(name, train, val, found.test, classes, found.hashes)
 
 
-def _load_octmnist(data_dir: Path) -> RawDataset:
-    path = data_dir / "octmnist.npz"
-    if not path.is_file():
-        from medmnist import INFO  # slow to import
+def read_medmnist(flag: str, data_dir: Path) -> RawDataset:
+    """Reads `<data_dir>/<flag>.npz`, which is downloaded if it is missing.
 
-        facts = INFO["octmnist"]
-        about = f"86 MB of images, compressed, licence {facts['license']}"
+    Raises:
+        UserError: the file cannot be downloaded, is damaged or has unexpected arrays.
+    """
+    from medmnist import INFO  # slow to import
+
+    facts, path = INFO[flag], data_dir / f"{flag}.npz"
+    name, shape = facts["python_class"], (28, 28) if facts["n_channels"] == 1 else (28, 28, 3)
+    if not path.is_file():
+        count = sum(facts["n_samples"].values())
+        about = f"{count} images of 28×28 pixels, compressed, licence {facts['license']}"
         download.place(data_dir, [Download(path.name, [facts["url"]], facts["MD5"], about=about)])
     parts = []
     try:
@@ -83,16 +90,20 @@ def _load_octmnist(data_dir: Path) -> RawDataset:
                     raise ValueError(f"{split}_labels are not integers")
                 parts.append((images, labels.reshape(-1).astype(np.int64)))
     except KeyError as error:
-        raise UserError(f"{path} is not OCTMNIST: {error.args[0]}") from error
+        raise UserError(f"{path} is not {name}: {error.args[0]}") from error
     except _NPZ_ERRORS as error:
         raise UserError(f"{path} is damaged or contains Python objects, which are not loaded: {error}") from error
     for images, labels in parts:
-        if images.dtype != np.uint8 or images.ndim != 3 or len(images) != len(labels) or 0 in images.shape[1:]:
+        is_right = images.dtype == np.uint8 and images.ndim == 1 + len(shape) and images.shape[3:] == shape[2:]
+        if not is_right or len(images) != len(labels) or 0 in images.shape[1:]:
             raise UserError(
-                f"{path}: expected images (N, 28, 28) uint8 and N labels, got {images.shape} {images.dtype}"
+                f"{path}: expected images (N, {', '.join(map(str, shape))}) uint8 and N labels, "
+                f"got {images.shape} {images.dtype}"
             )
     train, val, test = parts
-    return RawDataset("OCTMNIST", train, val, test, _OCT_CLASSES, {path.name: files.sha256(path)})
+    classes = tuple(facts["label"].values())
+    described = {"medmnist_flag": flag, "task": facts["task"], "licence": facts["license"]}
+    return RawDataset(name, train, val, test, classes, {path.name: files.sha256(path)}, described)
 
 
 def _check_sizes(path: Path) -> None:
@@ -154,7 +165,7 @@ def _load_sample(data_dir: Path) -> RawDataset:
 READERS: Mapping[str, Callable[[Path], RawDataset]] = MappingProxyType({
     "fashion-mnist": lambda data_dir: _load_idx("Fashion-MNIST", "FashionMNIST", _FASHION_CLASSES, data_dir),
     "mnist": lambda data_dir: _load_idx("MNIST", "MNIST", tuple("0123456789"), data_dir),
-    "octmnist": _load_octmnist,
+    "octmnist": partial(read_medmnist, "octmnist"),
     "cifar10": _load_cifar10,
     "sample": _load_sample,
 })  # fmt: skip

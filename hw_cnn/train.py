@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hw_cnn.presets import DATASETS, HOMEWORK, NETWORKS, Network
+from hw_cnn.presets import DATASETS, HOMEWORK, MEDMNIST, NETWORKS, Network
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
@@ -21,6 +21,7 @@ Trains a CNN of ist-2021-22-hw2 Q2, ist-2023-24-hw2 Q2 or convnets-2024-a2 with 
   python -m hw_cnn.train --dataset sample                 half a minute, needs no download
   python -m hw_cnn.train --lr 0.01                        Fashion-MNIST as in ist-2021-22-hw2 Q2.2
   python -m hw_cnn.train --dataset octmnist -no_maxpool   OCTMNIST as in ist-2023-24-hw2 Q2.2
+  python -m hw_cnn.train --dataset medmnist --medmnist_flag pneumoniamnist   another set of MedMNIST
   python -m hw_cnn.train --dataset cifar10                CIFAR-10 as in convnets-2024-a2 Task 1
   torchrun --nproc_per_node=2 -m hw_cnn.train …           the same on two processes
 
@@ -40,6 +41,8 @@ def parser() -> cli.Parser:
         default="fashion-mnist",
         help="default: fashion-mnist; folder reads DATA_DIR/{train,val,test}/<class>/*; sample needs no files",
     )
+    medmnist = "which set for --dataset medmnist: 2D images with one label each, for example pneumoniamnist"
+    add_flag(group, "medmnist_flag", metavar="FLAG", help=medmnist)
     add_flag(group, "network", choices=tuple(NETWORKS), help="default: the network of the sheet that uses the data set")
     recipe = "settings of the sheet (plain, default) or better ones (best)"
     add_flag(group, "recipe", choices=("plain", "best"), default="plain", help=recipe)
@@ -61,7 +64,9 @@ def parser() -> cli.Parser:
 
 def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in the defaults of the network and the recipe, and rejects conflicting flags."""
-    arguments.network = arguments.network or DATASETS[arguments.dataset]
+    _check_medmnist(arguments.dataset, arguments.medmnist_flag)
+    default_network = MEDMNIST[arguments.medmnist_flag] if arguments.medmnist_flag else DATASETS[arguments.dataset]
+    arguments.network = arguments.network or default_network
     network = NETWORKS[arguments.network]
     recipe: dict[str, Any] = {**network.defaults, **(network.best if arguments.recipe == "best" else {})}
     _check_together(arguments, network, recipe)
@@ -72,8 +77,17 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         arguments.padding = arguments.padding or 0
     if arguments.name is None:
         pooling = "-no_maxpool" if arguments.no_maxpool else ""
-        arguments.name = f"{arguments.dataset}-{network.name}{pooling}-{arguments.recipe}-lr{arguments.lr:g}"
+        dataset = arguments.medmnist_flag or arguments.dataset
+        arguments.name = f"{dataset}-{network.name}{pooling}-{arguments.recipe}-lr{arguments.lr:g}"
     return arguments
+
+
+def _check_medmnist(dataset: str, flag: str | None) -> None:
+    if flag is not None and dataset != "medmnist":
+        raise UserError(f"--medmnist_flag needs --dataset medmnist, not {dataset}")
+    if dataset == "medmnist" and flag not in MEDMNIST:
+        shown = "--dataset medmnist needs --medmnist_flag" if flag is None else f"--medmnist_flag {flag}"
+        raise UserError(f"{shown}: expected a set of 2D images with one label each, one of {', '.join(MEDMNIST)}")
 
 
 def _check_together(arguments: argparse.Namespace, network: Network, recipe: Mapping[str, Any]) -> None:

@@ -422,6 +422,13 @@ def flag_refusal(*argv):
         (["-no_maxpool", "--dataset", "octmnist", "--network", "fashion"], "not fashion"),
         (["--padding", "0"], "--padding needs the network cifar, not fashion"),
         (["--padding", "2", "--dataset", "octmnist"], "not oct"),
+        (["--dataset", "medmnist"], "needs --medmnist_flag: expected a set"),
+        (
+            ["--dataset", "medmnist", "--medmnist_flag", "chestmnist"],
+            "chestmnist: expected a set of 2D images with one",
+        ),
+        (["--dataset", "medmnist", "--medmnist_flag", "organmnist3d"], "organmnist3d: expected a set of 2D images"),
+        (["--medmnist_flag", "breastmnist"], "needs --dataset medmnist, not fashion-mnist"),
         (["--padding", "1", "--dataset", "cifar10"], "--padding: invalid choice: 1 (choose from 0, 2)"),
         (["--dropout", "1"], "--dropout: expected a number from 0 up to, but not including, 1"),
         (["--dropout", "0.5", "--dataset", "cifar10"], "cifar has no dropout"),

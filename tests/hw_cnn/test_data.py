@@ -17,7 +17,7 @@ from torchvision import datasets
 
 from hw_cnn import data
 from hw_cnn.data import Split
-from hw_cnn.presets import DATASETS, NETWORKS
+from hw_cnn.presets import DATASETS, MEDMNIST, NETWORKS
 from hw_cnn.readers import READERS
 from hw_common.data import download
 from hw_common.runs.errors import UserError
@@ -114,6 +114,33 @@ def test_octmnist_keeps_its_published_splits(tmp_path):
         assert_rows(getattr(found, name), arrays[f"{name}_images"][:, None], arrays[f"{name}_labels"][:, 0])
     assert len(found.classes) == 4
     assert found.course_subset is None  # four test images are not enough for it
+
+
+def test_presets_list_the_sets_of_medmnist_with_2d_images_and_one_label():
+    wanted = {flag: facts for flag, facts in INFO.items() if "3d" not in flag and "multi-label" not in facts["task"]}
+    assert {flag: NETWORKS[MEDMNIST[flag]].channels for flag in MEDMNIST} == {
+        flag: facts["n_channels"] for flag, facts in wanted.items()
+    }
+
+
+@pytest.mark.parametrize(("flag", "shape"), [("pneumoniamnist", (28, 28)), ("bloodmnist", (28, 28, 3))])
+def test_a_set_of_medmnist_is_downloaded_and_read(tmp_path, asked, flag, shape):
+    arrays = {
+        f"{split}_images": cnn_files.pixels(count, *shape) for split, count in (("train", 6), ("val", 2), ("test", 4))
+    }
+    arrays |= {
+        name.replace("images", "labels"): cnn_files.cycle(len(images), 2)[:, None] for name, images in arrays.items()
+    }
+    asked.make = lambda folder: np.savez(folder / f"{flag}.npz", **arrays)
+    found = data.load("medmnist", tmp_path, NETWORKS[MEDMNIST[flag]], seed=0, medmnist_flag=flag)
+    assert asked.files == [(f"{flag}.npz", INFO[flag]["url"], INFO[flag]["MD5"])]
+    assert (found.name, found.classes) == (INFO[flag]["python_class"], tuple(INFO[flag]["label"].values()))
+    assert found.train.labels.tolist() == [0, 1, 0, 1, 0, 1] and found.course_subset is None
+    assert found.facts == {"medmnist_flag": flag, "task": INFO[flag]["task"], "licence": "CC BY 4.0"}
+    wrong = {**arrays, "test_images": cnn_files.pixels(4, 28, 28, 4 - len(shape) + 1)}
+    np.savez(tmp_path / f"{flag}.npz", **wrong)
+    with pytest.raises(UserError, match=rf"{flag}.npz: expected images \(N, 28, 28"):
+        data.load("medmnist", tmp_path, OCT, seed=0, medmnist_flag=flag)
 
 
 def test_course_subset_of_octmnist_is_the_first_182_55_42_and_250(tmp_path):
