@@ -81,17 +81,21 @@ def load(
     """
     raw = readers.read_dataset(dataset, data_dir, dataset_dir)
     count = len(raw.clips)
-    parts = split(count)
+    parts: Mapping[str, Sequence[int]] = split(count)
+    if raw.splits.ids:
+        rows = {clip.name: row for row, clip in enumerate(raw.clips)}
+        parts = {name: sorted(rows[clip] for clip in ids) for name, ids in raw.splits.ids.items()}
     if not parts["test"]:
         raise UserError(f"{raw.name} has {count} clips, expected 5 or more, for training, validation and test")
     found = spectrograms.ensure([clip.audio for clip in raw.clips], raw.label, settings, results_dir, keep)
     tokens = [text.encode(clip.text, max_text) for clip in raw.clips]
 
-    def cut(part: range) -> Split:
+    def cut(part: Sequence[int]) -> Split:
         names = tuple(raw.clips[clip].name for clip in part)
         return Split(names, tuple(tokens[clip] for clip in part), found.part(part))
 
-    hashes = {f"{raw.label}/metadata.csv": raw.sha256, f"{raw.label}/wavs": found.sha256}
+    listed = {f"{raw.label}/{name}": digest for name, digest in raw.splits.hashes.items()}
+    hashes = {f"{raw.label}/metadata.csv": raw.sha256, f"{raw.label}/wavs": found.sha256, **listed}
     return SpeechData(raw.name, raw.label, **{name: cut(part) for name, part in parts.items()}, hashes=hashes)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from hw_asr import text
+from hw_asr import splits, text
+from hw_asr.splits import ListedSplits
 from hw_common.commands.cli import add_flag, add_input
 from hw_common.data import download
 from hw_common.data.dataset_files import DatasetFile, FindFile, decode_text, file_finder, is_inside, label_of
@@ -49,6 +50,7 @@ class RawDataset:
     label: str  # name for folders and files
     clips: tuple[Clip, ...]  # the clips in the order of metadata.csv
     sha256: str  # hash of metadata.csv
+    splits: ListedSplits  # the splits that the dataset names, if it does
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:
@@ -115,7 +117,8 @@ def read(path: Path, name: str, label: str) -> RawDataset:
         label: see `RawDataset`.
 
     Raises:
-        UserError: there is no metadata.csv, one of its rows is wrong, or a sound file is missing.
+        UserError: there is no metadata.csv, one of its rows is wrong, a sound file is missing, or `splits.read` rejects
+            the lists of the splits.
     """
     if path.is_dir() and not (path / _METADATA).exists():  # LJSpeech's archive has an outer folder
         path = path / _ROOT if (path / _ROOT).is_dir() else path
@@ -139,7 +142,8 @@ def read(path: Path, name: str, label: str) -> RawDataset:
         except ValueError as error:
             raise UserError(f"{file.where}, row {number}: {error}") from None
         clips[clip] = Clip(clip, _find_clip(find, clip, f"{file.where}, row {number},"), transcript)
-    return RawDataset(name, label, tuple(clips.values()), hashlib.sha256(content).hexdigest())
+    listed = splits.read(find, clips.keys(), file.where)
+    return RawDataset(name, label, tuple(clips.values()), hashlib.sha256(content).hexdigest(), listed)
 
 
 def parse(row: str) -> tuple[str, str]:

@@ -49,6 +49,60 @@ def test_splits_follow_the_order_of_the_file(count):
     assert [*parts["train"], *parts["val"], *parts["test"]] == list(range(count))
 
 
+@pytest.fixture
+def an4(tmp_path):
+    """Five speakers with two clips each, the official lists of AN4's layout, and one clip that no list names."""
+    names = [*(f"an{i}-{speaker}-b" for i, speaker in enumerate("fash fash mblw mblw fjmd fjmd mrcb mrcb".split()))]
+    names += ["cen1-mmxg-b", "cen2-mmxg-b", "cen3-unlisted-b"]
+    folder = asr_files.write(tmp_path / "an4", len(names), [f"{name}|x|one two" for name in names])
+    for number, name in enumerate(names):
+        (folder / "wavs" / f"clip-{number}.wav").rename(folder / "wavs" / f"{name}.wav")
+    (folder / "train.txt").write_text("\n".join(names[7::-1]))
+    (folder / "test.txt").write_bytes(b"cen2-mmxg-b\r\n\r\ncen1-mmxg-b\r\n")
+    return folder
+
+
+def test_lists_name_the_splits_and_validation_gets_whole_speakers(an4, tmp_path):
+    found = load(an4, tmp_path)
+    assert found.test.names == ("cen1-mmxg-b", "cen2-mmxg-b") and len(found.train) == 6
+    speakers = [{name.split("-")[1] for name in part.names} for part in (found.train, found.val)]
+    assert len(speakers[0]) == 3 and len(speakers[1]) == 1 and not speakers[0] & speakers[1]
+    assert {"an4/train.txt", "an4/test.txt"} < found.hashes.keys()
+    (an4 / "val.txt").write_text("cen3-unlisted-b\n")
+    found = load(an4, tmp_path)
+    assert (len(found.train), found.val.names) == (8, ("cen3-unlisted-b",))
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"test.txt": None}, "train.txt lists a split, but test.txt is missing"),
+        ({"test.txt": "an0-fash-b"}, "test.txt, line 1: 'an0-fash-b' is listed twice"),
+        ({"test.txt": "\nan99-fash-b"}, "test.txt, line 2: 'an99-fash-b' is not the id of a clip in"),
+        ({"val.txt": "\n"}, "val.txt lists no clip"),
+        ({"train.txt": "an0-fash-b\nan1-fash-b"}, "all clips have one speaker"),
+        ({"test.txt": b"\xff"}, "test.txt is damaged: line 1 is not UTF-8"),
+    ],
+)
+def test_wrong_lists_are_refused(an4, files, says):
+    for name, content in files.items():
+        if content is None:
+            (an4 / name).unlink()
+        else:
+            (an4 / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        readers.read(an4, "an4", "an4")
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_without_known_speakers_val_txt_is_asked_for(tmp_path):
+    folder = asr_files.write(tmp_path / "set", 4)
+    (folder / "train.txt").write_text("clip-0\nclip-1\n")
+    (folder / "test.txt").write_text("clip-2\n")
+    with pytest.raises(UserError, match="the speaker of 'clip-0' is not known .* write a val.txt"):
+        readers.read(folder, "set", "set")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_clips_may_have_names_in_any_script(tmp_path, encoding):
     names = ("קול", "at 9.41\u202fAM", "caf\u00e9", "👩\u200d👧", "एक")
