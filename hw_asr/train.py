@@ -28,7 +28,8 @@ Trains a network that transcribes speech (ist-2023-24-hw2 Q3), with the sheet's 
 Writes a run folder with the configuration, the metrics of each epoch, figures, weights and final metrics. The first
 75 % of the clips are for training, the next 5 % for validation, and the last 20 % for testing, unless train.txt,
 val.txt and test.txt beside metadata.csv list the ids of the splits. Without val.txt, whole speakers of train.txt are
-used for validation. Spectrograms are stored in RESULTS_DIR and computed once. Ctrl-C finishes the current step and saves; --resume continues the run.
+used for validation. Spectrograms are stored in RESULTS_DIR and computed once.
+Ctrl-C finishes the current step and saves; --resume continues the run.
 """
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from hw_cnn import compare_layers, explain, predict, reproduce, sweep, train
+from hw_cnn.finished import open_finished
 from hw_common.runs.config import describe
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
@@ -69,6 +70,23 @@ def runs(tmp_path_factory):
         train_tiny(results, *MORE_FLAGS[network], network=network)
         folders[network] = run_folder(results)
     return folders
+
+
+def test_a_set_of_medmnist_gets_accuracy_and_auc(tmp_path, capsys):
+    arrays = {f"{split}_images": cnn_files.pixels(8, 28, 28, seed=len(split)) for split in ("train", "val", "test")}
+    labels = {name.replace("images", "labels"): cnn_files.cycle(8, 2)[:, None] for name in arrays}
+    np.savez(tmp_path / "pneumoniamnist.npz", **arrays, **labels)
+    train.main(["--dataset", "medmnist", "--medmnist_flag", "pneumoniamnist", "--epochs", "1", "--threads", "1",
+                "--data_dir", str(tmp_path), "--results_dir", str(tmp_path)])  # fmt: skip
+    folder = run_folder(tmp_path)
+    assert folder.name == "pneumoniamnist-oct-plain-lr0.01" and ", AUC " in capsys.readouterr().out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["data"], summary["licence"]) == ("PneumoniaMNIST", "CC BY 4.0")
+    finished = open_finished(folder)
+    scores = finished.probabilities(finished.load_images(None).test.images)[:, 1].numpy()
+    ranks = [(a > b) + 0.5 * (a == b) for a in scores[1::2] for b in scores[::2]]
+    assert summary["best"]["test_auc"] == pytest.approx(np.mean(ranks), abs=1e-6)
+    assert summary["best"]["test_medmnist_accuracy"] == pytest.approx(summary["best"]["test_accuracy"])
 
 
 # ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────
