@@ -66,6 +66,8 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
     """The content of data.json: every number, figure and name that the typst file can show."""
     numbers = {key: found for collector in collected.values() for key, found in collector.numbers.items()}
     pictures = {key: picture for collector in collected.values() for key, picture in collector.pictures.items()}
+    from hw_report.drawings import networks  # imports torch, which is slow
+
     answers = INDEX.get(sheet.name, ())
     code = listings(answers, REPOSITORY)
     return {
@@ -88,6 +90,7 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
             for answer in answers
         },
         "published": dict(PUBLISHED),
+        "networks": networks(sheet.name),
     }
 
 
