@@ -167,8 +167,13 @@ def _split_folders(where: Path, splits: Sequence[str], names: Iterable[str]) -> 
 
 
 def _class_name(folder: str) -> str:
-    """The name of a class folder with composed letters: the same folder may be spelled in two ways in two splits."""
-    return unicodedata.normalize("NFC", folder)
+    """The name of a class folder, with composed letters, since two splits may spell the same folder in two ways.
+
+    Line breaks and other control characters are escaped, so that each message about the class is one line.
+    """
+    is_control = {c: unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in folder}
+    shown = "".join(c.encode("unicode_escape").decode() if is_control[c] else c for c in folder)
+    return unicodedata.normalize("NFC", shown)
 
 
 def _is_listed(name: str, suffixes: tuple[str, ...]) -> bool:

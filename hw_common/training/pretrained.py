@@ -138,7 +138,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict that torch.save wrote, alone or as the part of a checkpoint that one of _PARTS names."""
+    """Reads a state dict that torch.save wrote, alone or in a checkpoint.
+
+    In a checkpoint, it is the part that one of _PARTS names, or the only part that consists of tensors.
+    """
     content: Any = None
     try:
         if zipfile.is_zipfile(path):
@@ -154,7 +157,10 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception:  # noqa: BLE001, S110 (a wrong byte can cause any exception)
         pass
     if isinstance(content, Mapping):
-        content = next((content[part] for part in _PARTS if isinstance(content.get(part), Mapping)), content)
+        parts = {key: part for key, part in content.items() if isinstance(part, Mapping)}
+        networks = [key for key, part in parts.items() if part and all(map(_is_plain, part.values()))]
+        found = [key for key in _PARTS if key in parts] or (networks if len(networks) == 1 else [])
+        content = parts[found[0]] if found else content
     if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
         raise UserError(
             f"{path} is not a plain state dict or is damaged: expected names and tensors, as "

@@ -129,6 +129,14 @@ def test_class_names_in_any_script_are_read(tmp_path, name, suffix):
     assert len(found.files["train"]) == 6
 
 
+def test_control_characters_in_the_name_of_a_class_are_escaped(tmp_path):
+    for name in ("two\nlines", "a\ttab\u2028"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "0.png").touch()
+    found = list_folder(tmp_path, ("train",))
+    assert found.classes == (r"a\ttab\u2028", r"two\nlines") and len(found.files["train"]) == 2
+
+
 def test_splits_may_spell_a_class_with_composed_letters_or_with_marks(tmp_path):
     transfer_files.write_folder(tmp_path, classes=("ants", "caf\u00e9"))
     (tmp_path / "val" / "caf\u00e9").rename(tmp_path / "val" / "cafe\u0301")

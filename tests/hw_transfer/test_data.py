@@ -263,7 +263,7 @@ def test_a_prefix_of_all_names_is_taken_off_with_a_line(tmp_path, capsys, weight
 
 def test_weights_in_a_checkpoint_are_found(tmp_path, capsys, weights):
     state = {f"backbone.{name}": tensor for name, tensor in weights.items()} | {"head.bias": torch.zeros(2)}
-    for part in ("state_dict", "model_state_dict", "model"):
+    for part in ("state_dict", "model_state_dict", "model", "net"):
         torch.save({"epoch": 3, part: state, "optimizer": {"lr": 0.1}}, tmp_path / "checkpoint.pth")
         assert torch.equal(load(tmp_path / "checkpoint.pth").conv1.weight, weights["conv1.weight"])
         assert capsys.readouterr().err.endswith("is taken off; other weights are not used: 'head.bias', …\n")
