@@ -67,7 +67,8 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
         spread: standard deviations of lines, with the same keys; drawn as bands.
     """
     with mpl.rc_context(_STYLE):
-        figure = _figure(4.6 * len(panels), 3.4)
+        # Reports show the figure about 6 inches wide; a much wider one would have small letters there.
+        figure = _figure(4.6 if len(panels) == 1 else max(7.0, 2.8 * len(panels)), 3.2)
         figure.suptitle(title, fontsize=11, parse_math=False)
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (ylabel, series) in zip(grid, panels.items(), strict=True):
