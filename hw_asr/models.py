@@ -108,8 +108,8 @@ class TextDecoder(nn.Module):
 class TextDecoderRecurrent(TextDecoder):
     """Question 3.1 (Figure 2a): an LSTM processes the text.
 
-    It reads one character after another. All that it knows of the earlier ones is its state of 2 D numbers, which each
-    character changes; the order of the characters is the order of reading (Question 3.3).
+    It processes one character after another. Information about the earlier ones reaches it only through its state of
+    2 D units, which each character changes; so the result depends on the order of the characters (Question 3.3).
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -125,8 +125,8 @@ class TextDecoderRecurrent(TextDecoder):
 class TextDecoderTransformer(TextDecoder):
     """Question 3.2 (Figure 2b): a residual attention layer with a causal mask processes the text.
 
-    Each character looks at all earlier ones directly, with weights that depend on both. Attention knows no order, so
-    positions are learned, for texts of at most `text_positions` characters (Question 3.3).
+    The output for a character is a weighted sum over all characters up to it, near or far. Attention ignores their
+    order, so position embeddings are learned, for at most `text_positions` characters (Question 3.3).
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -137,7 +137,7 @@ class TextDecoderTransformer(TextDecoder):
     def hidden(self, tokens: Tensor) -> Tensor:
         """Adds position embeddings to the token embeddings and applies causal self-attention; see `TextDecoder`."""
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
-        return self.self_attention(x, causal=True)  # padding comes after the text, so no character sees it
+        return self.self_attention(x, causal=True)  # padding comes after the text, so the mask hides it
 
 
 class SpeechToText(nn.Module):

@@ -1,4 +1,4 @@
-"""Reads the splits of a dataset from train.txt, val.txt and test.txt, which list ids of clips, one in a line.
+"""Reads the splits of a dataset from train.txt, val.txt and test.txt, which list ids of clips, one per line.
 
 If there is no val.txt, whole speakers of train.txt are used for validation, so that no speaker is in both splits. The
 speaker is known for ids as in AN4: `an251-fash-b` is the utterance an251 of the speaker fash.
@@ -64,7 +64,7 @@ def _parse(content: bytes, file: DatasetFile, clips: Collection[str], seen: set[
         seen.add(clip)
         ids.append(clip)
     if not ids:
-        raise UserError(f"{file.where} lists no clip; expected ids of {metadata}, one in a line")
+        raise UserError(f"{file.where} lists no clip; expected ids of {metadata}, one per line")
     return tuple(ids)
 
 

@@ -19,7 +19,7 @@ TORCH = ("numpy", "torch", "torch._dynamo", "torchvision", "matplotlib.pyplot")
 
 
 BROKEN = ("expected a tensor", "returns NaN or infinity")
-"""Ends of mistakes with which a network cannot be used at all; these cost points in every check."""
+"""Last words of the mistakes that make a network unusable; these mistakes cost points in every check."""
 
 
 @dataclass(frozen=True)

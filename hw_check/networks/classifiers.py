@@ -285,7 +285,7 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     if same(first, zero(what.dropout)):
         return Finding(remark=remark)
     if not isinstance(first, ndarray) or not np.isfinite(first).all():
-        return Finding()  # which costs points elsewhere
+        return Finding()  # the outputs cost points in another probe
     if np.array_equal(first, evaluated):
         return Finding("dropout has no effect in training mode")
     titles = design.titles[len(plan.paddings) :]

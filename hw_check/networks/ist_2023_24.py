@@ -306,7 +306,7 @@ def _by_position(value: Any) -> ndarray:
 def _judge_causality(answer: Answer) -> Finding:
     before, after, again = (_by_position(output(answer, number)) for number in range(3))
     if not np.isfinite(before).all():
-        return Finding()  # which costs points elsewhere
+        return Finding()  # the outputs cost points in another probe
     if not same(again, torch.from_numpy(before)):
         return Finding("the same input gives other logits the next time: forward keeps a state")
     if not same(before[:3], torch.from_numpy(after[:3])):

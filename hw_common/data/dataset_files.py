@@ -168,7 +168,7 @@ def _contents(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
 def check_end(archive: tarfile.TarFile) -> None:
     """Checks that the end of a tar archive, a block of zeros, follows the last member that `tarfile` found.
 
-    Without this check, a cut or damaged archive would be a shorter one: `tarfile` stops silently at a damaged header.
+    Without this check, a cut or damaged archive would be read as a shorter one: `tarfile` stops at a damaged header.
 
     Raises:
         tarfile.ReadError: something else follows, or nothing.
