@@ -3,13 +3,15 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hw_asr import text
+from hw_asr.ctc_prefixes import CTCPrefixes, JointScores
 from hw_asr.models import Prefixes, SpeechToText
 from hw_asr.presets import NOTEBOOK_FRAMES, Settings
 from hw_common.training import decoding
-from hw_common.training.decoding import Hypothesis, SpecialTokens
+from hw_common.training.decoding import Ensemble, Hypothesis, SpecialTokens
 
 COUNTED_TOKENS = text.NOTEBOOK_MAX_TEXT + 2  # tokens to which the course's notebook pads every transcript
 _SPECIAL_TOKENS = SpecialTokens(text.START, text.STOP, text.EMPTY)
@@ -25,12 +27,13 @@ class InferenceSettings:
     pad_to: tuple[int, int] | None
     max_length: int  # largest number of characters of a text, including STOP; at most the decoder's text_positions
     beam: int | None = None  # width of the beam search; None for greedy search
+    ctc_weight: float = 0.0  # weight of the CTC scores in the beam search, see `ctc_prefixes`
 
     @classmethod
     def of(cls, settings: Settings, beam: int | None = None) -> "InferenceSettings":
         """The settings for a training run: padding and longest text of its preset, and the given beam width."""
         pad_to = (NOTEBOOK_FRAMES, COUNTED_TOKENS) if settings.preset == "notebook" else None
-        return cls(pad_to, settings.sizes.text_positions, beam)
+        return cls(pad_to, settings.sizes.text_positions, beam, settings.ctc_weight)
 
     def unpadded(self, frames: Tensor | None) -> Tensor | None:
         """The second argument of `SpeechToText`: `frames` (B,), or None if padding is processed like sound."""
@@ -66,5 +69,11 @@ def generate(
     count, max_length, device = len(spectrograms), inference.max_length, spectrograms.device
     if inference.beam is None:
         return decoding.greedy(scores, count, _SPECIAL_TOKENS, max_length, device)
-    found = decoding.beam_search(scores, count, _SPECIAL_TOKENS, inference.beam, max_length, device)
+    ensemble: Ensemble = scores
+    if inference.ctc_weight and model.ctc is not None:
+        audio, mask = model.encoder(spectrograms, inference.unpadded(frames))
+        whole = torch.full((count,), audio.shape[1], device=device)
+        positions = whole if mask is None else mask.flatten(1).sum(1)
+        ensemble = JointScores(scores, CTCPrefixes(model.ctc(audio), positions), inference.ctc_weight)
+    found = decoding.beam_search(ensemble, count, _SPECIAL_TOKENS, inference.beam, max_length, device)
     return [hypotheses[0] for hypotheses in found]

@@ -45,6 +45,7 @@ class Settings:
     kernels: str  # "plain" to compute with models.py and attention.py alone, "fast" for the same numbers faster
     seed: int  # seed of the order and the augmentation of the training clips
     beam: int | None  # width of the beam search on test clips; None for greedy search
+    ctc_weight: float  # weight of the CTC scores in the beam search
     count_padding: bool  # whether the training loss includes the padding after a text, as in the course's notebook
     epochs: int = 15  # passes over the training clips
     batch_size: int = 64  # clips per training step, over all processes

@@ -9,6 +9,7 @@ from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.data.dataset_files import label_of
+from hw_common.runs.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,8 @@ def parser() -> cli.Parser:
     }.items():
         add_flag(training, name, action=argparse.BooleanOptionalAction, help=meaning)
     add_flag(training, "ctc", type=cli.fraction, help="weight of a CTC loss on the encoder's output (default: 0)")
+    joint = "weight of the CTC scores in the beam search; needs --beam and --ctc (default: 0)"
+    add_flag(training, "ctc_weight", type=cli.fraction, default=0.0, help=joint)
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags
@@ -73,6 +76,8 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in the defaults that depend on preset and recipe, and checks the combination of flags."""
     readers.check(arguments.dataset, arguments.dataset_dir)
     fill_in(arguments, defaults(arguments.preset, arguments.recipe))
+    if arguments.ctc_weight and not (arguments.beam and arguments.ctc):
+        raise UserError("--ctc_weight needs --beam and --ctc (or --recipe best)")
     if arguments.name is None:
         dataset = arguments.dataset if arguments.dataset_dir is None else label_of(arguments.dataset_dir)
         arguments.name = f"{dataset}-{arguments.decoder}-{arguments.preset}-{arguments.recipe}"
