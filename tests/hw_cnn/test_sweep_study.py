@@ -122,25 +122,32 @@ def storage(request, tmp_path):
 def start(storage, folder, *words):
     folder.mkdir(exist_ok=True)
     line = [sys.executable, SUPPORT / "sweep_worker.py", storage, folder, *words]
-    process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    assert process.stdout.readline() == "ready\n"
-    return process
+    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
 
-def test_machines_that_start_at_once_on_an_empty_storage_do_each_trial_once(storage, tmp_path):
-    workers = [start(storage, tmp_path / name) for name in "abc"]
+def is_ready(worker):
+    return worker.stdout.readline() == "ready\n"
+
+
+def test_four_machines_that_start_at_once_on_an_empty_storage_do_each_trial_once(storage, tmp_path):
+    workers = [start(storage, tmp_path / name) for name in "abcd"]
+    assert all(map(is_ready, workers))
     for worker in workers:
         worker.stdin.write("start\n")
         worker.stdin.flush()
     done = "".join(worker.communicate()[0] for worker in workers).split("\n")
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert [worker.returncode for worker in workers] == [0, 0, 0, 0]
     assert sorted(done) == sorted(["", *(f"{lr} {seed}" for lr, seed in sweep_worker.GRID)])
 
 
 def test_a_killed_machine_that_is_started_again_takes_its_trial_up(storage, tmp_path):
-    killed, _ = start(storage, tmp_path / "a", "killed").communicate("start\n")
-    others, _ = start(storage, tmp_path / "b").communicate("start\n")
-    again, _ = start(storage, tmp_path / "a").communicate("start\n")
+    machines = [
+        start(storage, tmp_path / "a", "killed"),
+        start(storage, tmp_path / "b"),
+        start(storage, tmp_path / "a"),
+    ]
+    assert all(map(is_ready, machines))
+    killed, others, again = (machine.communicate("start\n")[0] for machine in machines)  # one after another
     assert killed == again == "0.01 1\n"
     assert len(others.splitlines()) == len(set(others.splitlines())) == len(sweep_worker.GRID) - 1
 
