@@ -39,7 +39,7 @@ def open_storage(address: str) -> tuple[storages.BaseStorage, Lock]:
     """
     try:
         if "://" not in address:
-            return storages.JournalStorage(JournalFileBackend(address, JournalFileOpenLock(address))), _no_lock()
+            return _open_journal(address), _no_lock()
         url = _database(address)
         lock = FileLock(f"{url.database}.lock") if url.get_backend_name() == "sqlite" else _no_lock()
         with lock:
@@ -49,6 +49,16 @@ def open_storage(address: str) -> tuple[storages.BaseStorage, Lock]:
     except Exception as error:  # drivers raise exceptions of many types
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"cannot open the storage {without_password(address)}: {reason}") from error
+
+
+def _open_journal(path: str) -> storages.JournalStorage:
+    """Opens a journal file and reads it, since Optuna reports damage only later; never appends to another file."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read(1) not in (b"", b"{"):
+            raise UserError(f"--storage {path}: the file exists and is not the journal of a sweep; give another path")
+    storage = storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+    storage.get_all_studies()
+    return storage
 
 
 def _no_lock() -> Lock:

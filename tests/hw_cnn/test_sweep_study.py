@@ -58,6 +58,14 @@ def test_machines_do_each_trial_once_and_all_see_the_result(tmp_path, journal):
         assert found[0.1][0] == Trial({"final": {"validation_accuracy": 0.1}}, [{"epoch": 1}], {"data": "hash"})
 
 
+@pytest.mark.parametrize("content", [b"my notes\n", b"a,b\n1,2\n", b"{\n}\n\n", b'{"a": 1}\n', b"\x80\x04\n"])
+def test_a_file_that_is_no_journal_is_one_line_and_stays_as_it_is(tmp_path, journal, content):
+    Path(journal).write_bytes(content)
+    with pytest.raises(UserError, match=r"(--storage|cannot open the storage) \S+journal: "):
+        machine(tmp_path, journal)
+    assert Path(journal).read_bytes() == content
+
+
 def test_a_trial_of_a_killed_process_is_done_again_but_not_one_of_another_machine(tmp_path, journal):
     machine(tmp_path, journal).claim(GRID, 1)  # a process that is killed now leaves it running
     assert machine(tmp_path, journal, "b").claim(GRID, 3) == GRID[1:]  # the other machine may still be running it
