@@ -5,6 +5,7 @@ The names of the files come from an untrusted file of the data set; `is_inside` 
 
 import bz2
 import codecs
+import errno
 import gzip
 import io
 import lzma
@@ -121,8 +122,9 @@ def _find_in_folder(folder: Path, relative: str) -> DatasetFile | None:
         try:
             if path.is_file():
                 return DatasetFile.from_path(path, relative)
-        except OSError:  # the name is too long
-            return None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
     return None
 
 

@@ -1,5 +1,6 @@
 """Files in folders and archives: those inside the data set are found, and no others."""
 
+import errno
 import gzip
 import io
 import os
@@ -190,3 +191,12 @@ def test_files_that_are_too_large(folder, monkeypatch):
 def test_a_file_that_is_gone(tmp_path):
     with pytest.raises(UserError, match="cannot read .*gone: No such file"):
         DatasetFile.from_path(tmp_path / "gone").read()
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_empty(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.is_file", refuse)  # root, as which tests may run, can read every folder
+    with pytest.raises(PermissionError, match="captions.txt"):
+        file_finder(tmp_path, ())("captions.txt")
