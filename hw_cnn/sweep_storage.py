@@ -22,6 +22,7 @@ _DRIVERS = {  # the driver of each kind of database, and how to install it
 }
 _OTHER_NAMES = {"postgres": "postgresql", "mariadb": "mysql"}
 _SECONDS_TO_CONNECT = 10
+_SECONDS_TO_ANSWER = 20  # MySQL's driver would wait for ever for a machine that accepts the connection and says nothing
 _ATTEMPTS = 5
 
 Lock = contextlib.AbstractContextManager[object]
@@ -96,7 +97,9 @@ def _open_database(url: URL) -> storages.RDBStorage:
     """Connects to a database and creates its tables."""
     options: dict[str, object] = {"pool_pre_ping": True}  # connects again if the server closed the connection
     if url.drivername in [driver for driver, _ in _DRIVERS.values()]:
-        options["connect_args"] = {"connect_timeout": _SECONDS_TO_CONNECT}
+        limits = {"connect_timeout": _SECONDS_TO_CONNECT}
+        is_mysql = url.get_backend_name() == "mysql"
+        options["connect_args"] = {**limits, "read_timeout": _SECONDS_TO_ANSWER} if is_mysql else limits
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return storages.RDBStorage(

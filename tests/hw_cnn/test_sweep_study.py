@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_a_file_that_is_no_journal_is_one_line_and_stays_as_it_is(tmp_path, jour
     with pytest.raises(UserError, match=r"(--storage|cannot open the storage) \S+journal: "):
         machine(tmp_path, journal)
     assert Path(journal).read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_server_that_says_nothing_ends_in_one_line(monkeypatch, kind):
+    for name, value in {"_ATTEMPTS": 1, "_SECONDS_TO_CONNECT": 1, "_SECONDS_TO_ANSWER": 1}.items():
+        monkeypatch.setattr(sweep_storage, name, value)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{kind}://u@127.0.0.1:{server.getsockname()[1]}/d"
+        with pytest.raises(UserError, match=f"cannot open the storage {kind}://u@127"):
+            sweep_storage.open_storage(address)
 
 
 def test_a_trial_of_a_killed_process_is_done_again_but_not_one_of_another_machine(tmp_path, journal):
