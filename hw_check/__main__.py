@@ -42,11 +42,12 @@ def parser() -> cli.Parser:
     add_flag(flags, "seed", type=cli.non_negative_int, default=0, help="seed of the shapes and numbers (default: 0)")
     add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="time limit for each function (default: 10)")
     add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
-    add_flag(flags, "html", type=Path, default=None, help="also write a page for the student into this file")
+    cli.add_place(flags, "html", type=Path, default=None, help="also write a page for the student into this file")
     text = "NAME=FILE.py:CLASS: the place of a class or function that the student has renamed; repeatable"
     add_flag(flags, "class", type=_place, action="append", default=[], help=text)
     add_flag(flags, "all", action="store_true", help="FOLDER holds a folder or a file for each student")
-    add_flag(flags, "out", type=Path, default=None, help="with --all: folder for the results (default: grades/SHEET)")
+    text = "with --all: folder for the results (default: grades/SHEET)"
+    cli.add_place(flags, "out", type=Path, default=None, help=text)
     add_flag(flags, "jobs", type=cli.positive_int, default=2, help="with --all: students graded at a time (default: 2)")
     return flags
 

@@ -115,7 +115,7 @@ def test_systems_that_do_not_fork_start_a_process_for_every_file(tmp_path, monke
     (tmp_path / "layers.py").write_text((STUDENT / "layers.py").read_text() + "\ndef relu_forward(x): exit(3)\n")
     with Sandbox("hw_check.eecs545.inside") as box:
         with copied(tmp_path) as copy:
-            rows = {row.function: row for row in SHEET.grade(copy, 0, 3.0, box, {})}
+            rows = {row.function: row for row in SHEET.grade(copy, 0, 15.0, box, {})}
     assert (rows["relu_forward"].status, rows["conv_backward"].status) == ("failed", "passed")
 
 

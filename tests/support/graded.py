@@ -17,12 +17,12 @@ def sandbox() -> Sandbox:
     return Sandbox(SHEET.runner, SHEET.preload)
 
 
-def all_rows(folder: Path, seed: int = 0, seconds: float = 3.0) -> list[Row]:
+def all_rows(folder: Path, seed: int = 0, seconds: float = 15.0) -> list[Row]:
     """The rows of all functions."""
     with copied(folder) as copy:
         return list(SHEET.grade(copy, seed, seconds, sandbox(), {}))
 
 
-def graded(folder: Path, seed: int = 0, seconds: float = 3.0) -> dict[str, Row]:
+def graded(folder: Path, seed: int = 0, seconds: float = 15.0) -> dict[str, Row]:
     """The rows of the files that are there, by function."""
     return {row.function: row for row in all_rows(folder, seed, seconds) if (folder / row.file).exists()}
