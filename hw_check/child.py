@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
         runner.prepare()
     try:
         for name, functions in request["modules"].items():
-            sys.modules[name] = runner.remote_module(name, functions, call)
+            other = importlib.import_module(name) if request["keeps_helpers"] else types.ModuleType(name)
+            sys.modules[name] = other
+            runner.put_remote(other, functions, call)
         module = importlib.import_module(request["module"])
     except BaseException as error:  # the student's code may raise anything, even SystemExit
         send(connection, _explain(error, Path(folder), "import"))

@@ -25,6 +25,7 @@ from hw_common.runs.errors import UserError
 
 MEMORY = 2**31  # bytes in addition to what Python and the packages take
 _SECONDS_TO_START = 60  # to start Python and import the packages, before the student's code begins
+NOT_LOADED = "importing the file "  # how the failure begins if a student's file cannot be loaded
 _FORKS = sys.platform.startswith("linux")
 
 
@@ -51,10 +52,10 @@ class Outcome:
 class Ours:
     """Our functions that replace those of a student's other files. They run in the checker's own process."""
 
-    modules: Mapping[
-        str, Mapping[str, Any]
-    ]  # name of a module → its functions, as the runner's remote_module takes them
+    # Name of a module → its functions, as the runner's `put_remote` takes them.
+    modules: Mapping[str, Mapping[str, Any]]
     compute: Callable[[str, list[Any]], Any]  # "module.function" and arguments → results; raises ValueError
+    keeps_helpers: bool = True  # whether the student's other functions in these modules stay; then the files are loaded
 
 
 class _ProcessFailed(Exception):
@@ -115,6 +116,7 @@ class Sandbox:
             "folder": str(path.parent.resolve()),
             "module": path.stem,
             "modules": dict(ours.modules) if ours else {},
+            "keeps_helpers": ours is not None and ours.keeps_helpers,
             "jobs": [dict(job.request) for job in jobs],
             "seconds": int(_SECONDS_TO_START + (seconds + 1) * (len(jobs) + 1)),
             "memory": MEMORY,
@@ -240,9 +242,9 @@ class _Child:
 
     def load(self, seconds: float) -> None:
         """Waits until the student's file is loaded; raises _ProcessFailed if it cannot be loaded."""
-        answer = self._receive(seconds, "importing the file ")
+        answer = self._receive(seconds, NOT_LOADED)
         if isinstance(answer, dict):
-            raise _ProcessFailed(f"importing the file {explain(answer)}")
+            raise _ProcessFailed(NOT_LOADED + explain(answer))
 
     def answer(self, cases: int, seconds: float) -> Outcome:
         """Waits for the next function's outcome; raises _ProcessFailed if there will be none."""

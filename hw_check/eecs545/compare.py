@@ -32,7 +32,9 @@ class Result:
     case: Case
     problem: str = ""  # the error that was raised, or a message that the answer has the wrong form
     stub: bool = False  # whether the function is not written yet
-    right: Mapping[str, ndarray] = field(default_factory=dict)  # right answer by name, or the nearest of several
+    right: Mapping[str, ndarray] = field(
+        default_factory=dict
+    )  # right answer by name, or the one of several that fits best
     values: dict[str, ndarray] = field(default_factory=dict)  # the student's arrays by name
     not_arrays: dict[str, str] = field(default_factory=dict)  # messages about values that are no arrays, by name
     # Largest error of each array, divided by the largest element of the right array.
@@ -110,15 +112,23 @@ def _is_like(shape: tuple[int, ...], right: tuple[int, ...]) -> bool:
 
 
 def _choose_right(result: Result) -> None:
-    """Chooses the right answer that is nearest, or an answer that costs a little if only that one fits."""
+    """Chooses one of several right answers, or an answer that costs a little if only that one fits.
+
+    The scores decide first, then the loss: a network with a wrong gradient must be compared with the right answers
+    for the order in which it flattens its maps.
+    """
     case = result.case
 
-    def distance(right: Mapping[str, ndarray]) -> float:
-        return sum(min(_excess(result, name, right[name]), 1e9) for name in right if name in result.values)
+    def misfits(right: Mapping[str, ndarray]) -> set[str]:
+        return {name for name in right if name in result.values and _excess(result, name, right[name])}
 
-    result.right = min((case.right, *case.alternatives), key=distance)
+    def order(right: Mapping[str, ndarray]) -> tuple[bool, bool, int]:
+        wrong = misfits(right)
+        return "scores" in wrong, "loss" in wrong, len(wrong)
+
+    result.right = min((case.right, *case.alternatives), key=order)
     for nearly in case.tolerated:
-        if distance(result.right) > 0 == distance(nearly):
+        if misfits(result.right) and not misfits(nearly):
             result.right = nearly
             for name in nearly:
                 result.remark(TIES, name)

@@ -11,9 +11,10 @@ from numpy.random import Generator
 from hw_check.eecs545 import ours
 from hw_check.eecs545.cases import Case, Layer
 from hw_check.eecs545.functions import FILES, FUNCTIONS, Function
+from hw_check.eecs545.helpers import helpers
 from hw_check.eecs545.judge import judge, judge_for_own_forward, missing
 from hw_check.rows import Row
-from hw_check.sandbox import Job, Outcome, Sandbox
+from hw_check.sandbox import NOT_LOADED, Job, Outcome, Sandbox
 from hw_common.runs.errors import UserError
 
 
@@ -34,12 +35,14 @@ def grade(
     """
     if names:
         raise UserError("--class is not for this sheet, whose files use one another's functions by name")
+    wrong: list[str] = []  # names of the functions so far that did not pass
     for file in FILES:
         functions = [function for function in FUNCTIONS if function.file == file]
         if not (folder / file).is_file():
             yield from (missing(f, f"{file} is not there") for f in functions if f.points)
             continue
-        for row in _File(folder / file, functions, seed, seconds, sandbox).rows():
+        for row in _File(folder / file, functions, seed, seconds, sandbox).rows(wrong):
+            wrong += [row.function] if row.status in ("failed", "partly") else []
             if row.of or row.status not in ("missing", "unclear"):  # nobody has to write what is not asked for
                 yield row
 
@@ -54,8 +57,12 @@ class _File:
         self._sandbox = sandbox
         self._cases = {f.name: f.spec.cases(f.name, self._random(f)) for f in functions}
 
-    def rows(self) -> list[Row]:
-        """The rows of all functions. A function that fails because of another function is tried again without it."""
+    def rows(self, wrong: Sequence[str]) -> list[Row]:
+        """The rows of all functions. A function that fails because of another function is tried again without it.
+
+        Args:
+            wrong: names of the functions in the files before that did not pass.
+        """
         rows = self._first_try()
         forward_is_right = {name: row.points >= row.of and row.status == "passed" for name, row in rows.items()}
         backward = [f for f in self._functions if f.needs and rows[f.name].status != "passed"]
@@ -74,6 +81,10 @@ class _File:
                 rows[function.name] = dataclasses.replace(row, status="unclear", hint=hint)
         for function, row in self._with_our_layers([f for f in self._functions if f.uses], rows):
             rows[function.name] = row
+        for function in self._functions:
+            if function.uses and rows[function.name].status in ("failed", "partly"):
+                row, notes = rows[function.name], self._helper_notes(function, wrong)
+                rows[function.name] = dataclasses.replace(row, remarks=(*row.remarks, *notes))
         return list(rows.values())
 
     def _first_try(self) -> dict[str, Row]:
@@ -108,8 +119,7 @@ class _File:
         failed = [f for f in functions if rows[f.name].status in ("failed", "partly", "unclear")]
         if not failed:
             return
-        jobs = [self._job(function) for function in failed]
-        outcomes = self._sandbox.run_file(self._path, jobs, self._seconds, ours.OURS)
+        outcomes = self._with_ours([self._job(function) for function in failed], failed[0].uses)
         for function in failed:
             own, row = rows[function.name], judge(function, self._cases[function.name], outcomes[function.name])
             names = " and ".join(f"{name}.py" for name in function.uses)
@@ -119,6 +129,27 @@ class _File:
             elif row.points == own.points and row.error is not None and row.hint and row.hint != own.hint:
                 # This hint is about the function's own mistake; those in the functions that it uses do not affect it.
                 yield function, dataclasses.replace(row, remarks=(*row.remarks, f"tested with our {names}"))
+
+    def _with_ours(self, jobs: Sequence[Job], modules: Sequence[str]) -> dict[str, Outcome]:
+        """Runs jobs with our functions in the student's `modules`, or in place of modules that cannot be loaded."""
+        replaced = dataclasses.replace(ours.OURS, modules={name: ours.OURS.modules[name] for name in modules})
+        outcomes = self._sandbox.run_file(self._path, jobs, self._seconds, replaced)
+        if any(outcome.failure.startswith(NOT_LOADED) for outcome in outcomes.values()):
+            replaced = dataclasses.replace(replaced, keeps_helpers=False)
+            outcomes = self._sandbox.run_file(self._path, jobs, self._seconds, replaced)
+        return outcomes
+
+    def _helper_notes(self, function: Function, wrong: Sequence[str]) -> Iterator[str]:
+        """Yields remarks about the student's helpers in modules where functions of the sheet are wrong."""
+        for module in function.uses:
+            asked_for = ours.OURS.modules[module]
+            mistaken = [name for name in wrong if name in asked_for]
+            names = helpers(self._path, module, asked_for)
+            if names and mistaken:
+                yield (
+                    f"{', '.join(names)} of {module}.py cannot be replaced by ours: a mistake of "
+                    f"{' or '.join(mistaken)} that is repeated there costs points here again"
+                )
 
     def _run(self, changed: Sequence[tuple[Function, list[Case]]]) -> dict[str, Outcome]:
         """Runs the functions, each on its own cases, even if the function that they need has failed."""

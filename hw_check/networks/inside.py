@@ -29,7 +29,7 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
     return _PROBES[case["probe"]](module, job, case)
 
 
-def remote_module(name: str, functions: Mapping[str, Any], call: Any) -> types.ModuleType:
+def put_remote(module: types.ModuleType, functions: Mapping[str, Any], call: Any) -> None:
     """Unused: networks in PyTorch do not depend on the student's other files."""
     raise NotImplementedError
 

@@ -128,10 +128,61 @@ def test_mistake_in_a_layer_costs_nothing_in_the_networks(tmp_path):
     assert sum(row.points for row in rows.values()) == 73 - 2
 
 
+_GRADIENTS = "        return loss, grads\n"
+_LAST = "dhidden = relu_backward(dactive2, relu_cache2)"
+_LOSS = "loss, dscores = softmax_loss(scores, y)"
+_WRONG_GRADIENTS = {
+    "W2's gradient": (_GRADIENTS, f'        grads["W2"] = 3 * grads["W2"] + p["W2"]\n{_GRADIENTS}', 1),
+    "ReLU without dout": (_LAST, "dhidden = (relu_cache2 > 0) * 1.0", 3),
+    "1 not subtracted": (_LOSS, f"{_LOSS}\n        dscores[np.arange(len(y)), y] += 1 / len(y)", 5),
+    "wrong sign": (_LOSS, f"{_LOSS}\n        dscores = -dscores", 5),
+    "average": (_GRADIENTS, f'        grads["b2"] = grads["b2"] / len(X)\n{_GRADIENTS}', 1),
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("old", "new", "count"), _WRONG_GRADIENTS.values(), ids=_WRONG_GRADIENTS)
+def test_wrong_gradient_of_a_network_costs_neither_its_scores_nor_its_loss(tmp_path, old, new, count, seed):
+    row = graded(plant(tmp_path, [Mistake("ConvNet.loss", "cnn.py", old, new, ())], ["layers.py"]), seed)[
+        "ConvNet.loss"
+    ]
+    assert row.points == pytest.approx(4 * (7 - count) / 7, abs=0.01)
+    assert "scores" not in row.hint
+
+
 def test_networks_are_tested_with_our_layers_where_there_are_none(tmp_path):
     rows = graded(plant(tmp_path, [], ["cnn.py"]))
     assert rows["ConvNet.loss"].points == 4
     assert "No module named 'layers'" in rows["ConvNet.loss"].remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("helper", "points"),
+    [
+        ("def flat(x):\n    return x.reshape(len(x), -1)", 4),  # right, and calls no function of the sheet
+        ("def flat(x):\n    fc_forward(np.eye(2), np.eye(2), np.zeros(2))\n    return x.reshape(len(x), -1)", 4),
+        ("first_forward = fc_forward\nfc_forward = None\ndef flat(x):\n    raise ValueError('wrong')", 0),
+    ],
+    ids=["alone", "calls ours", "wrong"],
+)
+def test_networks_keep_the_students_own_helpers_when_they_are_tested_with_our_layers(tmp_path, helper, points):
+    planted = [
+        Mistake(
+            "fc_backward", "layers.py", "", f"{helper}\n\n\ndef fc_backward(dout, cache):\n    raise ValueError", ()
+        ),
+        Mistake("ConvNet.loss", "cnn.py", "pooled.reshape(len(X), -1)", "layers.flat(pooled)", ()),
+        Mistake("ConvNet.loss", "cnn.py", "import numpy as np", "import layers\nimport numpy as np", ()),
+    ]
+    row = graded(plant(tmp_path, planted))["ConvNet.loss"]
+    assert row.points == points
+    told = [remark for remark in row.remarks if remark.startswith("flat of layers.py cannot be replaced by ours: a")]
+    assert bool(told) == (points < 4)
+
+
+def test_networks_are_tested_with_our_layers_where_the_students_never_end(tmp_path):
+    endless = Mistake("fc_forward", "layers.py", "", "while True:\n    pass", ())
+    row = graded(plant(tmp_path, [endless], ["cnn.py"]), seconds=0.5)["ConvNet.loss"]
+    assert row.points == 4
 
 
 BROKEN = "def conv_forward(x, w):\n    raise RuntimeError('no time')"
