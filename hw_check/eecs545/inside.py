@@ -77,11 +77,12 @@ def _run_model(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[s
     if "input_dim" in options and isinstance(options["input_dim"], list):
         options["input_dim"] = tuple(options["input_dim"])
     model = getattr(module, job["class"])(**options)
-    params = describe(dict(model.params))
-    again = {}
+    params = describe({name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in model.params.items()})
+    again, after_again = {}, {}
     if job["again"]:
         np.random.seed(1)  # other random numbers, unless the class seeds the generator itself
         again = describe(dict(getattr(module, job["class"])(**options).params))
+        after_again = describe(dict(model.params))  # the same as before, unless the networks share them
     model.params.update((name, value.copy()) for name, value in case["params"].items())
     returned, arguments = [], []
     for method, given in case["calls"]:
@@ -90,7 +91,10 @@ def _run_model(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[s
         returned.append(describe(getattr(model, method)(*copies)))
         arguments += copies
     kept = {name: describe(model.params.get(name)) for name in case["params"]}
-    return {"params": params, "again": again, "returned": returned, "after": _arrays(arguments), "kept": kept}
+    return {
+        "params": params, "again": again, "after_again": after_again,
+        "returned": returned, "after": _arrays(arguments), "kept": kept,
+    }  # fmt: skip
 
 
 def put_remote(

@@ -21,8 +21,9 @@ from hw_numpy.softmax import SoftmaxClassifier
 _GRADIENT = "gradient of "
 BY_INPUTS = -1.0
 """Stands for a standard deviation that depends on the number of inputs, as in Xavier or He initialization."""
-ALIKE, COPIED, SEEDED = 1.0, 2.0, 3.0
-"""What is wrong with the numbers of a weight: many are equal, they are those of another weight, or never change."""
+ALIKE, COPIED, SEEDED, SHARED = 1.0, 2.0, 3.0, 4.0
+"""What is wrong with the numbers of a weight: many are equal, they are those of another weight, they never change, or
+a second network overwrites them."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Network:
         if not isinstance(params, dict) or not isinstance(returned, list):
             return f"params is {describe_type(params)}, expected a dictionary of arrays"
         if self.method == "__init__":
-            return _statistics(params, answer.get("again"), case)
+            return _statistics(params, answer.get("again"), answer.get("after_again"), case)
         if self.method == "sample":
             return {"captions": _up_to_end(returned[0], case) if returned else None}
         values: dict[str, Any] = {}
@@ -185,7 +186,7 @@ def _shows_mistakes(method: str, model: Any, exact: Sequence[Any]) -> bool:
     return all(gradient.any() for gradient in model.loss(*exact)[1].values())
 
 
-def _statistics(params: Mapping[str, Any], again: Any, case: Case) -> dict[str, Any]:
+def _statistics(params: Mapping[str, Any], again: Any, after_again: Any, case: Case) -> dict[str, Any]:
     """Shapes, means and standard deviations of the weights; differences that chance explains are set to zero."""
     found: dict[str, Any] = {"count": np.asarray(float(len(params)))}
     seen: list[ndarray] = []
@@ -206,8 +207,11 @@ def _statistics(params: Mapping[str, Any], again: Any, case: Case) -> dict[str, 
         elif 0.8 < deviation < 1.25:
             deviation = 1.0
         found[f"standard deviation of {name}"] = np.asarray(deviation)
-        other = again.get(name) if isinstance(again, dict) else None
-        found[f"numbers of {name}"] = np.asarray(_fault(value, other, seen))
+        other, later = (values.get(name) if isinstance(values, dict) else None for values in (again, after_again))
+        fault = _fault(value, other, seen)
+        if not fault and isinstance(later, ndarray) and not np.array_equal(value, later, equal_nan=True):
+            fault = SHARED
+        found[f"numbers of {name}"] = np.asarray(fault)
         seen.append(value.ravel())
     return found
 

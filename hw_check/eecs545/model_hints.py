@@ -8,7 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from hw_check.eecs545.hints import Guess, known
-from hw_check.eecs545.model_cases import ALIKE, BY_INPUTS, COPIED, SEEDED
+from hw_check.eecs545.model_cases import ALIKE, BY_INPUTS, COPIED, SEEDED, SHARED
 from hw_numpy import layers, rnn_layers
 from hw_numpy.rnn import CaptioningRNN
 
@@ -183,6 +183,7 @@ def _init(options: Mapping[str, Any]) -> Iterator[Guess]:
             (ALIKE, "many numbers are equal: every weight needs a random number of its own"),
             (COPIED, "the same numbers as in another weight: the generator is seeded again in __init__"),
             (SEEDED, "every network gets the same numbers: the generator is seeded in __init__"),
+            (SHARED, "a second network overwrites them: params must belong to one network, not to the class"),
         ):
             yield f"numbers of {name}", text, known(np.asarray(fault))
         text = "the weights are not multiplied by weight_scale"

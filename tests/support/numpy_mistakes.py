@@ -208,6 +208,9 @@ NETWORKS = (
     _method(*_SOFTMAX[0], "(hidden_dim, num_classes)", "(num_classes, hidden_dim)", "W2: has shape"),
     _method(*_SOFTMAX[0], "self.params = {}", "self.params = {}\n        np.random.seed(231)",
             "the generator is seeded in __init__", share=0.5),
+    _method(*_SOFTMAX[0], "self.params = {}", "self.params = vars(type(self)).get('shared', {})\n"
+            "        type(self).shared = self.params", "numbers of W1, numbers of W2: a second network overwrites them",
+            share=0.5),
     _method(*_SOFTMAX[0], "np.random.randn(input_dim, hidden_dim)", "np.random.randn(hidden_dim)"
             " * np.ones((input_dim, 1))", "numbers of W1: many numbers are equal", share=0.5),
     _method(*_SOFTMAX[1], "        return loss, grads", "        self.params['W1'] -= 0.001 * grads['W1']\n"
