@@ -20,7 +20,8 @@ def complaints(function: Function, results: Sequence[Result]) -> list[str]:
     for (reason, is_known), names in reasons.items():
         (known if is_known else unknown).append(f"{', '.join(names)}: {reason}")
     broken = [result for result in results if result.problem]
-    raised = [broken[0].problem + _where(broken, results)] if broken else []
+    passing = [r for r in results if not r.problem and not r.wrong] or [r for r in results if not r.problem]
+    raised = [broken[0].problem + _where(broken, passing)] if broken else []
     return [*known, *raised, *unknown]
 
 
@@ -43,14 +44,34 @@ def remarks(results: Sequence[Result]) -> Iterator[str]:
         yield f"changes the parameters {', '.join(params)}: only the optimizer may do that (costs half)"
 
 
-def _where(failing: Sequence[Result], results: Sequence[Result]) -> str:
-    """Text that names the special cases in `failing`; empty if a main case or all cases fail."""
-    if len(failing) == len(results) or any(result.case.cost is None for result in failing):
+def _where(failing: Sequence[Result], passing: Sequence[Result]) -> str:
+    """Text that names the kind of cases that fails; empty if no kind has all failing cases and no passing one."""
+    right = dict.fromkeys(result.case.title for result in passing if result.case.cost is None)
+    if not right or any(result.case.cost is None for result in failing):
         return ""
-    titles = list(dict.fromkeys(result.case.title for result in failing))
-    right = dict.fromkeys(result.case.title for result in results if result.case.cost is None)
-    advice = f": {hints.ADVICE[titles[0]]}" if titles[0] in hints.ADVICE else ""
-    return f" (right for {', '.join(right)}; wrong only with {', '.join(titles)}{advice})"
+    passed = {trait for result in passing for trait in _traits(result)}
+    traits = [[trait for trait in _traits(result) if trait not in passed] for result in failing]
+    named = [trait for trait in traits[0] if all(trait in others for others in traits)][:1]
+    if not named:  # a function that fails where any size is 1
+        single = [[trait for trait in found if trait.startswith("one ")] for found in traits]
+        named = list(dict.fromkeys(trait for found in single for trait in found)) if all(single) else []
+    if not named:
+        return ""
+    advice = f": {hints.ADVICE[named[0]]}" if named[0] in hints.ADVICE else ""
+    return f" (right for {', '.join(right)}; wrong only with {', '.join(named)}{advice})"
+
+
+def _traits(result: Result) -> Iterator[str]:
+    """Yields what is special about a case: its title, and the shapes that were drawn for it."""
+    sizes = result.case.sizes
+    yield result.case.title
+    if {"h", "w"} <= sizes.keys():  # convolution and pooling
+        if sizes["H"] != sizes["W"]:
+            yield "images that are not square"
+        if sizes["h"] != sizes["w"]:
+            yield "windows that are not square" if "s" in sizes else "kernels that are not square"
+    if len(out := result.case.right.get("out", np.empty(0)).shape) == 4 and out[2] != out[3]:
+        yield "outputs that are not square"
 
 
 def _reason(function: Function, name: str, results: Sequence[Result]) -> tuple[str, bool]:
@@ -59,7 +80,7 @@ def _reason(function: Function, name: str, results: Sequence[Result]) -> tuple[s
     A reason must fit all failing cases, or at least all main ones; if none does, the numbers are described.
     """
     failing = [result for result in results if name in result.wrong]
-    where = _where(failing, results)
+    where = _where([r for r in results if r.failed(name)], [r for r in results if not r.failed(name)])
     for result in failing:
         if name in result.not_arrays:
             return result.not_arrays[name] + where, True

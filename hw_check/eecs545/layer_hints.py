@@ -65,6 +65,26 @@ def _conv_forward(x: ndarray, w: ndarray) -> Iterator[Guess]:
     yield "out", "averaged over channels: expected the sum", lambda: forward(x, w)[0] / x.shape[1]
     yield "out", "every sample gets the first sample's output", lambda: np.repeat(forward(x, w)[0][:1], len(x), 0)
     yield "out", "negative outputs are set to 0, as by a ReLU", lambda: np.maximum(forward(x, w)[0], 0)
+    (height, width), none = (side - 1 for side in w.shape[2:]), (0, 0)
+    for text, rows, columns in (
+        ("at the bottom and on the right", (0, height), (0, width)),
+        ("at the top and on the left", (height, 0), (width, 0)),
+        ("on all sides", (height // 2, height - height // 2), (width // 2, width - width // 2)),
+    ):
+        padded = np.pad(x, (none, none, rows, columns))
+        yield "out", f"padded with zeros {text}: the sheet's layer has no padding", known(forward(padded, w)[0])
+    yield from _wrong_sides(forward(x, w)[0])
+
+
+def _wrong_sides(out: ndarray) -> Iterator[Guess]:
+    """Guesses for an output of a wrong height or width."""
+    yield "out", "the last row and column are missing: the output's sides lack + 1", known(out[:, :, :-1, :-1])
+    for text, part in (
+        ("the output is as wide as high: its width is computed from the height", out[:, :, :, : out.shape[2]]),
+        ("the output is as high as wide: its height is computed from the width", out[:, :, : out.shape[3]]),
+    ):
+        if out.shape[2] != out.shape[3]:
+            yield "out", text, known(part)
 
 
 def _conv_backward(x: ndarray, w: ndarray, dout: ndarray) -> Iterator[Guess]:
@@ -108,7 +128,8 @@ def _max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[Gue
         return layers.max_pool_forward(x, {**pool_param, **changes})[0]
 
     height, width = pool_param["pool_height"], pool_param["pool_width"]
-    yield "out", "the stride is ignored: windows move by their own size", lambda: pool(stride=max(height, width))
+    for stride in (height, width):
+        yield "out", "the stride is ignored: windows move by their own size", known(pool(stride=stride))
     yield "out", "the stride is ignored: windows move by one pixel", lambda: pool(stride=1)
     yield "out", "the smallest number of a window, expected the largest", lambda: -pool(-x)
     yield "out", "the average of a window, expected the largest number", lambda: _average(x, pool_param)
@@ -120,6 +141,7 @@ def _max_pool_forward(x: ndarray, pool_param: Mapping[str, int]) -> Iterator[Gue
     yield "out", text, lambda: _pooled(x, pool_param, 2, 2, 2)
     text = "windows of 2×2 pixels, whatever pool_param holds"
     yield "out", text, lambda: _pooled(x, pool_param, 2, 2)
+    yield from _wrong_sides(pool())
 
 
 def _pooled(x: ndarray, pool_param: Mapping[str, int], height: int, width: int, stride: int = 0) -> ndarray:

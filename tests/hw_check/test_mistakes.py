@@ -56,6 +56,13 @@ def test_planted_mistakes_are_found_and_named_and_nobody_else_is_blamed(tmp_path
             assert (row.status, row.points) == ("passed", row.of)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_function_that_raises_an_error_for_most_shapes_is_not_called_right_for_them(tmp_path, seed):
+    mistake = Mistake("fc_backward", "layers.py", "dx = dout.dot(w.T)", "dx = dout.dot(w)", ())
+    hint = graded(plant(tmp_path, [mistake]), seed)["fc_backward"].hint
+    assert hint.startswith("dx: w is used where its transpose was meant; raises ValueError")
+
+
 @pytest.mark.parametrize("group", [mistakes.DISASTERS, mistakes.MORE_DISASTERS], ids=["crashes", "others"])
 def test_disaster_costs_one_function_and_not_the_report(tmp_path, group):
     started = time.monotonic()

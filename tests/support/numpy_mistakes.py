@@ -140,6 +140,16 @@ LAYERS = (
     _layer("conv_forward", "return out, (x, w)", "return out.squeeze(), (x, w)",
            "wrong only with one image, one filter, "
            "one output pixel", share=0.5),
+    _layer("conv_forward", _CONV_ZEROS, f"x = np.pad(x, ((0, 0), (0, 0), (0, HH - 1), (0, WW - 1)))\n    "
+           f"{_CONV_ZEROS.replace(' - HH + 1', '').replace(' - WW + 1', '')}",
+           "out: padded with zeros at the bottom and on the right"),
+    _layer("conv_forward", _CONV_ZEROS, _CONV_ZEROS.replace(" + 1", ""), "out: the last row and column are missing"),
+    _layer("max_pool_forward", 'pool_param["stride"]\n    out', 'pool_param["pool_height"]\n    out',
+           "out: the stride is ignored", share=0.5),
+    _layer("max_pool_backward", "np.unravel_index(window.argmax(), window.shape)", "divmod(window.argmax(), ph)\n"
+           "                    b = min(b, x.shape[3] - 1 - j * stride)\n"
+           "                    a = min(a, x.shape[2] - 1 - i * stride)",
+           "(right for 2×2 windows; wrong only with windows that are not square)", share=0.5),
     _layer("conv_forward", "range(out.shape[3]):\n            patch", "range(out.shape[3] - 1):\n            patch",
            "wrong only at the last position of axis 3"),
     _layer("max_pool_backward", _DX_POOL, f"{_DX_POOL_TIES} = dout[n, c, i, j] * (window == window.max())",
