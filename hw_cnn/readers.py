@@ -75,8 +75,8 @@ def read_medmnist(flag: str, data_dir: Path) -> RawDataset:
     facts, path = INFO[flag], data_dir / f"{flag}.npz"
     name, shape = facts["python_class"], (28, 28) if facts["n_channels"] == 1 else (28, 28, 3)
     if not path.is_file():
-        count = sum(facts["n_samples"].values())
-        about = f"{count} images of 28×28 pixels, compressed, licence {facts['license']}"
+        size = sum(facts["n_samples"].values()) * math.prod(shape)
+        about = f"{size / 1e6:.0f} MB of images, compressed, licence {facts['license']}"
         download.place(data_dir, [Download(path.name, [facts["url"]], facts["MD5"], about=about)])
     parts = []
     try:

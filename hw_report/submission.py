@@ -37,8 +37,8 @@ _SCRIPT = """\
 
 import runpy
 
-if __name__ == "__main__":
-    runpy.run_module("{module}", run_name="__main__", alter_sys=True)
+if __name__ == "{main}":
+    runpy.run_module("{module}", run_name="{main}", alter_sys=True)
 """
 
 
@@ -82,7 +82,9 @@ def code(sheet: Sheet) -> dict[str, bytes]:
         UserError: a package or file is missing.
     """
     found = {"README.md": _readme(sheet).encode()}
-    found |= {name: _SCRIPT.format(name=name, module=module).encode() for name, module in sheet.scripts}
+    found |= {
+        name: _SCRIPT.format(name=name, module=module, main="__main__").encode() for name, module in sheet.scripts
+    }
     for name in filter(None, (*_SHARED, sheet.notebook)):
         path = REPOSITORY / name
         if not path.is_file():

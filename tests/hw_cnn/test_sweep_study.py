@@ -213,7 +213,7 @@ def test_heartbeats_go_on_while_the_database_does_not_answer(tmp_path, monkeypat
         ("postgresql+pg8000://u:p@h/x", r"driver that is not installed: pip install pg8000 \(or write postgresql://…"),
         ("postgresql://u@h:port/x", "cannot open the storage"),
         ("no/such/folder/journal", "cannot open the storage no/such/folder/journal: .*No such file"),
-        ("damaged", "cannot open the storage damaged: "),
+        ("damaged", "--storage damaged: the file exists and is not the journal of a sweep; give another path"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_one_line(address, message, tmp_path, monkeypatch):
