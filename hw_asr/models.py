@@ -126,7 +126,8 @@ class TextDecoderTransformer(TextDecoder):
     """Question 3.2 (Figure 2b): a residual attention layer with a causal mask processes the text.
 
     The output for a character is a weighted sum over all characters up to it, near or far. Attention ignores their
-    order, so position embeddings are learned, for at most `text_positions` characters (Question 3.3).
+    order, so position embeddings are learned, for at most `text_positions` characters (Question 3.3). Cross-attention
+    and classifier are those of `TextDecoder.forward`.
     """
 
     def __init__(self, sizes: Sizes) -> None:

@@ -1,4 +1,9 @@
-"""The course's three string similarities, computed on lists of token ids (ist-2023-24-hw2 Q3.4), and error rates."""
+"""The course's three string similarities, computed on lists of token ids (ist-2023-24-hw2 Q3.4), and error rates.
+
+Texts of the same language use similar letters, so `jaccard` and `cosine`, which ignore the order, are high even for
+unlike texts. `damerau_levenshtein` depends on the order and is the strictest. `cosine` is never below `jaccard`, since
+the union has at least sqrt(|one| · |other|) elements.
+"""
 
 import math
 from collections import Counter
@@ -32,7 +37,8 @@ def cosine(one: Ids, other: Ids) -> float:
 def damerau_levenshtein(one: Ids, other: Ids) -> float:
     """1 - edits / length of the longer list, where an edit inserts, deletes, replaces or swaps neighbouring elements.
 
-    As in the course, the distance is the restricted one (optimal string alignment): no substring is edited twice.
+    It depends on the order. As in the course, the distance is the restricted one (optimal string alignment): no
+    substring is edited twice.
     """
     return OSA.normalized_similarity(one, other)
 

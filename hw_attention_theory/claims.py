@@ -155,12 +155,16 @@ def feature_count(rng: random.Random) -> Outcome:
 
 
 def matrix_form(rng: random.Random) -> Outcome:
-    """D⁻¹ Φ(Q) Φ(K)ᵀ V, as the sheet writes it, is the average of values with weights φ(q)ᵀφ(k)."""
+    """D⁻¹ Φ(Q) Φ(K)ᵀ V, as the sheet writes it, is the average of values with weights φ(q)ᵀφ(k).
+
+    Row i of softmax attention is Σ_j exp(q_iᵀk_j) v_j / Σ_j exp(q_iᵀk_j). With φ(q_i)ᵀφ(k_j), the entry (i, j) of
+    Φ(Q) Φ(K)ᵀ, in place of exp(q_iᵀk_j), the denominators are the row sums, which are the diagonal of D.
+    """
     sizes = {"L": rng.randint(1, 12), "D": rng.randint(1, 6), "K": rng.choice((1, 3, 5))}
     Q, K, V = _draw_attention(sizes)
     phi = FeatureMap(sizes["D"], sizes["K"])
-    Phi_Q, Phi_K, ones = phi(Q), phi(K), torch.ones(sizes["L"], dtype=torch.float64)
-    D = torch.diag(Phi_Q @ Phi_K.T @ ones)
+    Phi_Q, Phi_K, ones = phi(Q), phi(K), torch.ones(sizes["L"], dtype=torch.float64)  # both (L, M)
+    D = torch.diag(Phi_Q @ Phi_K.T @ ones)  # (L, L)
     Z = torch.linalg.inv(D) @ Phi_Q @ Phi_K.T @ V
     weights = torch.stack([torch.stack([phi(q) @ phi(k) for k in K]) for q in Q])  # (L, L), instead of exp(qᵀk)
     averages = torch.stack([(row[:, None] * V).sum(0) / row.sum() for row in weights])

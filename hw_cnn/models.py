@@ -50,7 +50,8 @@ class OctCNN(nn.Module):
     With and without `no_maxpool`, it has 224 892 parameters for four classes (Question 2.3): pooling has no parameters,
     and fc1 gets 16 × 6 × 6 inputs in either case. The variants differ elsewhere: max-pooling keeps the largest of four
     neighbours, which is one more non-linearity, while a stride of 2 skips three of four positions. The strided
-    convolutions need about a quarter of the multiplications, and an input of fc1 depends on 7×7 pixels, not on 10×10.
+    convolutions need a quarter of the multiplications, and an input of fc1 depends on 7×7 pixels, not on 10×10. Each of
+    these can favour max-pooling; they were not measured one by one.
 
     Args:
         dropout: probability of the dropout layer.
