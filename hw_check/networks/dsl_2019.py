@@ -4,8 +4,8 @@ The published report gives no points; we give 10 to each network.
 """
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from torch import Tensor
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
 from hw_check.networks.classifiers import Classifier, Design, Plan, classifier_probes
 from hw_check.networks.observed import Answer, a_run, explained, fitted, gradients, observation, output, weights_of
-from hw_check.rows import Row, Sheet
-from hw_check.sandbox import Sandbox
+from hw_check.rows import Sheet
 from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN
 
 _LOG_PROBABILITIES = "returns log-probabilities; the loss for scores applies the softmax once more"
@@ -241,18 +240,12 @@ CHECKS = (
 )
 
 
-def _grade(
-    folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
-) -> Iterator[Row]:  # fmt: skip
-    return grade_checks(CHECKS, folder, seed, seconds, sandbox, names)
-
-
 SHEET = Sheet(
     name="dsl-2019-hw3",
     files=("hw3-q1.py", "hw3-q2.py", "hw3-q2-3.py"),
     elsewhere="the points are ours, since the sheet has none; a person grades the texts, the CRF and the training",
     runner="hw_check.networks.observe",
-    grade=_grade,
+    grade=partial(grade_checks, CHECKS),
     preload=TORCH,
     anywhere=True,
 )

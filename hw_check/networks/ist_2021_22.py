@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,7 @@ from hw_check.networks.observed import (
     same,
     weights_of,
 )  # fmt: skip
-from hw_check.rows import Row, Sheet
-from hw_check.sandbox import Sandbox
+from hw_check.rows import Sheet
 from hw_cnn.models import FashionCNN
 
 _CNN = Classifier(
@@ -292,18 +291,12 @@ CHECKS = (
 )
 
 
-def _grade(
-    folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
-) -> Iterator[Row]:  # fmt: skip
-    return grade_checks(CHECKS, folder, seed, seconds, sandbox, names)
-
-
 SHEET = Sheet(
     name="ist-2021-22-hw2",
     files=("hw2-q2.py", "decoder.py", "decoder_with_attention.py"),
     elsewhere="a person reads Q1, Q2.1 and Q2.3, and grades the training and the figures of Q2.2 and Q3",
     runner="hw_check.networks.observe",
-    grade=_grade,
+    grade=partial(grade_checks, CHECKS),
     preload=TORCH,
     anywhere=True,
 )

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,7 @@ from hw_check.networks.observed import (
     same,
     weights_of,
 )  # fmt: skip
-from hw_check.rows import Row, Sheet
-from hw_check.sandbox import Sandbox
+from hw_check.rows import Sheet
 from hw_cnn.models import OctCNN
 from hw_common.training.lstm import LSTM
 
@@ -339,18 +338,12 @@ CHECKS = (
 )
 
 
-def _grade(
-    folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
-) -> Iterator[Row]:  # fmt: skip
-    return grade_checks(CHECKS, folder, seed, seconds, sandbox, names)
-
-
 SHEET = Sheet(
     name="ist-2023-24-hw2",
     files=("hw2-q2.py", "hw2-q3.py"),
     elsewhere="a person reads Q1, Q2.3, Q3.3 and Q3.4, and grades the training and the figures of Q2 and Q3",
     runner="hw_check.networks.observe",
-    grade=_grade,
+    grade=partial(grade_checks, CHECKS),
     preload=TORCH,
     anywhere=True,
 )

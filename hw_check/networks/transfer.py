@@ -2,8 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from numpy.random import Generator
 from torch import nn
 
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
-from hw_check.rows import Row, Sheet
-from hw_check.sandbox import Sandbox
+from hw_check.rows import Sheet
 
 _RATE, _EPOCHS = 0.5, 3
 Snapshots = list[dict[str, ndarray]]  # the weights at every validation
@@ -230,18 +229,12 @@ CHECKS = (
 )
 
 
-def _grade(
-    folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
-) -> Iterator[Row]:  # fmt: skip
-    return grade_checks(CHECKS, folder, seed, seconds, sandbox, names)
-
-
 SHEET = Sheet(
     name="eecs545-w20-hw4-q5",
     files=("transfer_learning.py",),
     elsewhere="3 more are for the accuracies of Q5e",
     runner="hw_check.networks.inside",
-    grade=_grade,
+    grade=partial(grade_checks, CHECKS),
     preload=TORCH,
     anywhere=True,
 )
