@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from hw_asr import data, plots
 from hw_asr.audio import FRAMES_PER_SECOND
 from hw_asr.data import SpeechData
 from hw_asr.evaluation import cross_entropy, ctc_loss, evaluate, pad_texts
-from hw_asr.generation import InferenceSettings, generate
+from hw_asr.generation import InferenceSettings, align, generate
 from hw_asr.kernels import build_model
 from hw_asr.models import SpeechToText
 from hw_asr.presets import HOMEWORK, SOURCE, TITLES, Settings
-from hw_asr.text import START, decode
+from hw_asr.text import decode
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
@@ -164,16 +163,12 @@ class _Results:
         spectrograms, frames, _, _ = data.pad([clips.example(clip)], inference.pad_to)
         spectrograms, frames = spectrograms.to(device), frames.to(device)
         [hypothesis] = generate(model, spectrograms, frames, inference)
-        tokens = torch.tensor([[START, *hypothesis.tokens][: inference.max_length]], device=device)
-        audio, mask = model.encoder(spectrograms, inference.unpadded(frames))
-        weights = model.decoder.alignment(tokens, audio, mask)[0].float().cpu()  # (L, T)
-        positions = math.ceil(weights.shape[1] * int(frames) / spectrograms.shape[2])  # positions that are not padding
         return plots.Prediction(
             name=clips.names[clip],
             reference=clips.texts[clip],
             hypothesis=decode(hypothesis.tokens),
             spectrogram=clips.spectrogram(clip),
-            attention_weights=weights[:, :positions].numpy(),
+            attention_weights=align(model, spectrograms, frames, hypothesis, inference),
         )
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,3 +78,25 @@ def generate(
         ensemble = JointScores(scores, CTCPrefixes(model.ctc(audio), positions), inference.ctc_weight)
     found = decoding.beam_search(ensemble, count, _SPECIAL_TOKENS, inference.beam, max_length, device)
     return [hypotheses[0] for hypotheses in found]
+
+
+def align(
+    model: SpeechToText, spectrograms: Tensor, frames: Tensor, hypothesis: Hypothesis, inference: InferenceSettings
+) -> np.ndarray:
+    """The cross-attention weights before each character of a clip's text, and before STOP.
+
+    Args:
+        model: a network in eval mode, under inference_mode.
+        spectrograms: the clip, (1, mels, F).
+        frames: (1,), number of frames of the clip.
+        hypothesis: the text.
+        inference: padding and decoding.
+
+    Returns:
+        (characters and STOP, encoder positions that are not padding) float32.
+    """
+    tokens = torch.tensor([[text.START, *hypothesis.tokens][: inference.max_length]], device=spectrograms.device)
+    audio, mask = model.encoder(spectrograms, inference.unpadded(frames))
+    weights = model.decoder.alignment(tokens, audio, mask)[0].float().cpu()
+    positions = math.ceil(weights.shape[1] * int(frames) / spectrograms.shape[2])
+    return weights[:, :positions].numpy()

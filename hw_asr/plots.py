@@ -126,9 +126,14 @@ def alignment(folder: Path, clips: Sequence[Prediction], title: str) -> None:
 
     Each row of weights is divided by its largest weight.
     """
+    figures.save(draw_alignment(clips, f"cross-attention, test clips, best epoch\n{title}"), folder, "alignment")
+
+
+def draw_alignment(clips: Sequence[Prediction], title: str) -> Figure:
+    """Draws the figure of `alignment` with another title."""
     rows = max(len(clip.attention_weights) for clip in clips)
     figure = Figure(figsize=(3.4 * len(clips), 2.4 + min(0.12 * rows, 6.5)), layout="constrained")
-    figure.suptitle(f"cross-attention, test clips, best epoch\n{title}", fontsize=9)
+    figure.suptitle(title, fontsize=9)
     heights = (1.3, max(1.5, min(0.12 * rows, 6.5)))
     grid = figure.subplots(2, len(clips), squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights})
     for (above, below), clip in zip(grid.T, clips, strict=True):
@@ -145,4 +150,4 @@ def alignment(folder: Path, clips: Sequence[Prediction], title: str) -> None:
         below.set_xlabel("seconds")
     grid[0, 0].set_ylabel("mel band")
     grid[1, 0].set_ylabel("generated character")
-    figures.save(figure, folder, "alignment")
+    return figure

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hw_asr import audio, data, segments, text
 from hw_asr.experiment import build_network, weights_metadata
-from hw_asr.generation import InferenceSettings, generate
+from hw_asr.generation import InferenceSettings, align, generate
 from hw_asr.models import SpeechToText
 from hw_asr.presets import Settings
 from hw_asr.speech import has_speech
@@ -46,54 +47,104 @@ def transcribe(
     Raises:
         UserError: `folder` is not a finished run, or a file cannot be read, is cut short, or is silent.
     """
-    model, settings, max_clip = _open(folder, kernels)
-    spectrogram, inference = audio.SPECTROGRAMS[settings.preset], InferenceSettings.of(settings, beam)
-    rate = spectrogram.sample_rate
+    transcriber = open_transcriber(folder, beam, kernels)
     # All files are read first, to report bad files early, and each is read once, because a pipe can be read only once.
-    recordings = {path: audio.read(path, rate) for path in dict.fromkeys(paths)}
-    results = []
-    for path in paths:
-        samples = recordings[path]
-        parts = segments.split(samples, rate, min(_MAX_SECONDS, _MAX_RATIO * max_clip))
-        hypotheses = _generate(model, [audio.log_mel(part, spectrogram) for _, part in parts], inference)
-        pieces = [
-            {
-                "begin": round(begin / rate, 2),
-                "end": round((begin + len(part)) / rate, 2),
-                "text": text.decode(hypothesis.tokens),
-                "probability": math.exp(hypothesis.score),
-            }
-            for (begin, part), hypothesis in zip(parts, hypotheses, strict=True)
+    recordings = {path: audio.read(path, transcriber.rate) for path in dict.fromkeys(paths)}
+    return [{"file": str(path), **transcriber.transcribe(recordings[path])[0]} for path in paths]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a recording with its text."""
+
+    begin: float  # seconds from the start of the recording
+    end: float
+    spectrogram: np.ndarray  # (mels, frames)
+    hypothesis: Hypothesis
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return text.decode(self.hypothesis.tokens)
+
+
+@dataclass(frozen=True)
+class Transcriber:
+    """A finished run with its best weights."""
+
+    model: SpeechToText
+    spectrogram: audio.SpectrogramSettings
+    inference: InferenceSettings
+    max_seconds: float  # longest segment
+
+    @property
+    def rate(self) -> int:
+        """Samples per second of the recordings that `transcribe` takes."""
+        return self.spectrogram.sample_rate
+
+    def transcribe(self, samples: np.ndarray) -> tuple[dict[str, Any], list[Segment]]:
+        """Transcribes a recording (n,): its result as the function `transcribe` returns it, and its segments."""
+        parts = segments.split(samples, self.rate, self.max_seconds)
+        spectrograms = [audio.log_mel(part, self.spectrogram) for _, part in parts]
+        found = [
+            Segment(begin / self.rate, (begin + len(part)) / self.rate, spectrogram, hypothesis)
+            for (begin, part), spectrogram, hypothesis in zip(
+                parts, spectrograms, self._generate(spectrograms), strict=True
+            )
         ]
-        is_speech = has_speech(samples, rate)
-        results.append(
-            {
-                "file": str(path),
-                "seconds": round(len(samples) / rate, 2),
-                "speech": is_speech,
-                "text": " ".join(str(piece["text"]) for piece in pieces) if is_speech else "",
-                "pieces": pieces,
-            }
-        )
-    return results
+        is_speech = has_speech(samples, self.rate)
+        result = {
+            "seconds": round(len(samples) / self.rate, 2),
+            "speech": is_speech,
+            "text": " ".join(segment.text for segment in found) if is_speech else "",
+            "pieces": [
+                {
+                    "begin": round(segment.begin, 2),
+                    "end": round(segment.end, 2),
+                    "text": segment.text,
+                    "probability": math.exp(segment.hypothesis.score),
+                }
+                for segment in found
+            ],
+        }
+        return result, found
+
+    @torch.inference_mode()
+    def align(self, segment: Segment) -> np.ndarray:
+        """The cross-attention weights of a segment; see `hw_asr.generation.align`."""
+        batch, frames = self._pad([segment.spectrogram])
+        return align(self.model, batch, frames, segment.hypothesis, self.inference)
+
+    @torch.inference_mode()
+    def _generate(self, spectrograms: Sequence[np.ndarray]) -> list[Hypothesis]:
+        """Generates the text of each spectrogram (mels, frames)."""
+        hypotheses: list[Hypothesis] = []
+        for first in range(0, len(spectrograms), _BATCH_SIZE):
+            batch, frames = self._pad(spectrograms[first : first + _BATCH_SIZE])
+            hypotheses += generate(self.model, batch, frames, self.inference)
+        return hypotheses
+
+    def _pad(self, spectrograms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """A batch of spectrograms (B, mels, F), and the number of frames of each (B,)."""
+        examples = [(spectrogram, [text.START, text.STOP]) for spectrogram in spectrograms]
+        batch, frames, _, _ = data.pad(examples, self.inference.pad_to)
+        return batch, frames
 
 
-def _open(folder: Path, kernels: str) -> tuple[SpeechToText, Settings, float]:
-    """A run's network with its best weights, its settings, and the duration of its longest training clip in seconds."""
+def open_transcriber(folder: Path, beam: int | None = None, kernels: str = "fast") -> Transcriber:
+    """Opens a finished run; see `transcribe` for the arguments.
+
+    Raises:
+        UserError: `folder` is not a finished run or is damaged.
+    """
     trained = open_trained(COMMAND, folder)
     settings = replace(Settings.from_arguments(trained.arguments), kernels=kernels)
     max_clip = trained.summary.get("longest_seconds")
     if not isinstance(max_clip, int | float) or not 0 < max_clip <= _MAX_CLIP:
         raise UserError(f"{folder} is damaged: its summary has no valid longest_seconds")
-    return trained.load(build_network(settings), weights_metadata(settings)), settings, max_clip
-
-
-@torch.inference_mode()
-def _generate(model: SpeechToText, parts: Sequence[np.ndarray], inference: InferenceSettings) -> list[Hypothesis]:
-    """Generates the text of each spectrogram (mels, frames)."""
-    hypotheses: list[Hypothesis] = []
-    for first in range(0, len(parts), _BATCH_SIZE):
-        examples = [(part, [text.START, text.STOP]) for part in parts[first : first + _BATCH_SIZE]]
-        batch, frames, _, _ = data.pad(examples, inference.pad_to)
-        hypotheses += generate(model, batch, frames, inference)
-    return hypotheses
+    return Transcriber(
+        trained.load(build_network(settings), weights_metadata(settings)),
+        audio.SPECTROGRAMS[settings.preset],
+        InferenceSettings.of(settings, beam),
+        min(_MAX_SECONDS, _MAX_RATIO * max_clip),
+    )

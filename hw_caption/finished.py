@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,9 +58,20 @@ class Finished:
         Raises:
             UserError: a file is not an image.
         """
-        inputs = _FileInputs(Pixels(images, self.image_size), self.encoder)
         with torch.inference_mode():
-            return self.generator.generate(inputs, [image.name for image in images], decoding)
+            return self.generator.generate(self._inputs(images), [image.name for image in images], decoding)
+
+    def attention_maps(self, image: DatasetFile, caption: Sequence[str]) -> np.ndarray | None:
+        """The attention weights before each word of `caption`: (words, rows, columns); None without attention.
+
+        Raises:
+            UserError: the file is not an image.
+        """
+        with torch.inference_mode():
+            return self.generator.attention_maps(self._inputs([image]), image.name, caption)
+
+    def _inputs(self, images: Sequence[DatasetFile]) -> _FileInputs:
+        return _FileInputs(Pixels(images, self.image_size), self.encoder)
 
 
 def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") -> Finished:

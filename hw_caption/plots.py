@@ -105,7 +105,7 @@ def attention(folder: Path, stem: str, picture: CaptionedPicture, maps: np.ndarr
         maps: (words, rows, columns), the attention weights before each word.
         title: data and sheet, for the figure's title.
     """
-    pictures = [picture.pixels, *(_highlight(picture.pixels, weights) for weights in maps)]
+    pictures = [picture.pixels, *(highlight(picture.pixels, weights) for weights in maps)]
     title = f"Attention before each word: brighter regions have larger weights; % is the largest weight\n{title}"
     words = [f"{word} {weights.max():.0%}" for word, weights in zip(picture.caption, maps, strict=True)]
     columns = min(_COLUMNS, len(pictures))
@@ -113,7 +113,7 @@ def attention(folder: Path, stem: str, picture: CaptionedPicture, maps: np.ndarr
     figures.save(figure, folder, stem)
 
 
-def _highlight(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def highlight(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Darkens and greys the image `pixels` (H, H, 3) where `weights` (rows, columns) are small."""
     scaled = Image.fromarray((255 * weights / weights.max()).astype(np.uint8))
     height, width = pixels.shape[:2]

@@ -1,19 +1,22 @@
 """Finished runs, opened again for predictions, explanations and comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from hw_cnn import data, train
 from hw_cnn.data import ImageData
 from hw_cnn.experiment import build_model, probabilities, weights_metadata
+from hw_cnn.images import decode_all
 from hw_cnn.models import SheetCNN
 from hw_cnn.presets import NETWORKS, Network, Settings
 from hw_common.commands.trained import open_trained
+from hw_common.data.class_folders import ImageFile
 from hw_common.runs import figures, files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import Run
@@ -38,6 +41,16 @@ class Finished:
     def probabilities(self, images: Tensor) -> Tensor:
         """Returns the probabilities (N, classes) of the classes for images (N, C, H, W) uint8."""
         return probabilities(self.model, images, self.network)
+
+    def classify(self, files: Sequence[ImageFile]) -> tuple[Tensor, Tensor]:
+        """Returns image files at the network's input size, (N, C, H, W) uint8, and `probabilities` of these images.
+
+        Raises:
+            UserError: a file is not an image.
+        """
+        pixels = torch.from_numpy(decode_all(files, self.network.channels, self.network.size, "reading images"))
+        images = pixels.permute(0, 3, 1, 2)
+        return images, self.probabilities(images)
 
     def add_figure(self, stem: str, figure: Figure, numbers: Mapping[str, Any] | None = None) -> list[Path]:
         """Writes a figure, and `numbers` as JSON, into the run folder; returns the paths of the new files.

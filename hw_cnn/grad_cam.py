@@ -56,7 +56,7 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
             true, guess = finished.classes[int(test.labels[index])], finished.classes[int(predicted[index])]
             probability = probabilities[index, predicted[index]].item()
             empty = bool((heat == 0).all())
-            cells += [to_rgb(test.images[index]), _overlay(test.images[index], heat)]
+            cells += [to_rgb(test.images[index]), overlay(test.images[index], heat)]
             titles += [f"{kind}\ntrue: {true}", f"{'zero everywhere' if empty else ''}\n{guess} {probability:.2f}"]
             records.append({"image": index, "kind": kind, "true": true, "predicted": guess,
                             "probability": probability, "map_is_zero": empty})  # fmt: skip
@@ -78,7 +78,7 @@ def _choose(is_right: Tensor, each: int, seed: int) -> dict[str, list[int]]:
     return chosen
 
 
-def _overlay(image: Tensor, heat: np.ndarray) -> np.ndarray:
+def overlay(image: Tensor, heat: np.ndarray) -> np.ndarray:
     """Lays the map's colours over the grey image; returns only the grey image if the map is zero everywhere."""
     grey = np.repeat(to_rgb(image).mean(axis=2, keepdims=True), 3, axis=2) / 255
     if not heat.any():

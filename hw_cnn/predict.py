@@ -47,17 +47,11 @@ def predict(folder: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         UserError: `folder` is not a finished run, or a file is not an image.
     """
-    import torch  # slow to import, so the arguments are checked first
-
-    from hw_cnn.finished import open_finished
-    from hw_cnn.images import decode_all
+    from hw_cnn.finished import open_finished  # imports torch, which is slow, so the arguments are checked first
     from hw_common.data.class_folders import ImageFile
 
     finished = open_finished(folder)
-    network = finished.network
-    files = [ImageFile(str(path), path) for path in paths]
-    pixels = torch.from_numpy(decode_all(files, network.channels, network.size, "reading images"))
-    probabilities = finished.probabilities(pixels.permute(0, 3, 1, 2))
+    _, probabilities = finished.classify([ImageFile(str(path), path) for path in paths])
     results = []
     for path, row in zip(paths, probabilities.tolist(), strict=True):
         by_class = dict(zip(finished.classes, row, strict=True))

@@ -22,23 +22,32 @@ _INK_SHARE = 0.4
 
 
 def read_letters(path: Path) -> np.ndarray:
-    """The letters of the word in an image file, (T, 16, 8) uint8 of 0 and 1.
+    """The letters of the word in the image file `path`; see `decode_letters`."""
+    return decode_letters(read_file(path), str(path))
+
+
+def decode_letters(content: bytes, where: str) -> np.ndarray:
+    """The letters of the word in an image, (T, 16, 8) uint8 of 0 and 1.
 
     The image may have any size, be grey or in colour, and be dark on bright or bright on dark. It is cut into letters
     at the columns of pixels without ink, so letters that touch count as one. An image of 16×8 pixels is one letter and
     is not scaled.
 
+    Args:
+        content: the bytes of the image file.
+        where: name of the file for messages.
+
     Raises:
         UserError: the file is not an image, is damaged or too large, or shows no ink or more than 200 letters.
     """
-    ink = find_ink(np.asarray(images.decode(read_file(path), str(path)).convert("L")))
+    ink = find_ink(np.asarray(images.decode(content, where).convert("L")))
     if ink is None:
-        raise UserError(f"{path} shows no letter: expected a contrast of at least {_MIN_CONTRAST} of 255 grey levels")
+        raise UserError(f"{where} shows no letter: expected a contrast of at least {_MIN_CONTRAST} of 255 grey levels")
     if ink.shape == (HEIGHT, WIDTH):
         return (ink > 0.5).astype(np.uint8)[None]
     cut = cut_at_blank_columns(ink)
     if len(cut) > _MAX_LETTERS:
-        raise UserError(f"{path} shows {len(cut)} letters, expected one word of at most {_MAX_LETTERS}")
+        raise UserError(f"{where} shows {len(cut)} letters, expected one word of at most {_MAX_LETTERS}")
     return np.stack([fit(letter) for letter in cut])
 
 

@@ -60,7 +60,6 @@ def read(folder: Path, paths: Sequence[Path], one_word: bool = False, kernels: s
     import numpy as np
     import torch  # slow, hence after the arguments are checked
 
-    from hw_ocr.data import ALPHABET
     from hw_ocr.images import read_letters
     from hw_ocr.trained_network import open_trained
 
@@ -69,8 +68,7 @@ def read(folder: Path, paths: Sequence[Path], one_word: bool = False, kernels: s
     words = [(paths, np.concatenate(letters))] if one_word else [([p], w) for p, w in zip(paths, letters, strict=True)]
     results = []
     for files, word in words:
-        labels, probabilities = trained.read(torch.from_numpy(word))
-        text = "".join(ALPHABET[label] for label in labels.tolist())
+        text, probabilities = trained.read(torch.from_numpy(word))
         results.append({"files": [str(path) for path in files], "text": text, "probabilities": probabilities.tolist()})
     return results
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hw_common.commands.trained import open_trained as open_run
 from hw_common.runs.errors import UserError
 from hw_ocr import train
+from hw_ocr.data import ALPHABET
 from hw_ocr.experiment import as_word_network, build_model, decode, weights_metadata
 from hw_ocr.models import WithCRF
 from hw_ocr.presets import CITATION, Settings
@@ -31,14 +32,14 @@ class TrainedNetwork:
         return f"{self.settings.title}, {self.data}, {CITATION}"
 
     @torch.inference_mode()
-    def read(self, letters: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, letters: Tensor) -> tuple[str, Tensor]:
         """Reads the letters of one word.
 
         Args:
             letters: (T, 16, 8), 1 for ink and 0 for paper.
 
         Returns:
-            The predicted labels, (T,) int64, and the probability of each, (T,).
+            The predicted text of T characters, and the probability of each, (T,).
         """
         mask = torch.ones(1, len(letters), dtype=torch.bool)
         scores = self.network(letters[None].float(), mask)
@@ -47,7 +48,8 @@ class TrainedNetwork:
             probabilities = self.network.crf.marginals(scores, mask)
         else:
             probabilities = scores.softmax(2)
-        return labels[0], probabilities.gather(2, labels[:, :, None])[0, :, 0]
+        text = "".join(ALPHABET[label] for label in labels[0].tolist())
+        return text, probabilities.gather(2, labels[:, :, None])[0, :, 0]
 
 
 def open_trained(folder: Path, kernels: str = "fast") -> TrainedNetwork:

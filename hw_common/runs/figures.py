@@ -45,16 +45,26 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
 
     The same figure always gives the same bytes.
     """
-    fonts.make_drawable(figure)
     paths = []
-    for suffix, options in (("png", {"dpi": 150}), ("pdf", {"metadata": {"CreationDate": None}})):
-        buffer = io.BytesIO()
-        with mpl.rc_context(_STYLE):
-            figure.savefig(buffer, format=suffix, **options)
-        figure.set_layout_engine("none")  # the layout of the first file is reused, which saves half of the time
+    for suffix, content in (("png", to_png(figure)), ("pdf", _draw(figure, "pdf", metadata={"CreationDate": None}))):
         paths.append(folder / f"{stem}.{suffix}")
-        files.write_bytes(paths[-1], buffer.getbuffer())
+        files.write_bytes(paths[-1], content)
     return paths
+
+
+def to_png(figure: Figure) -> bytes:
+    """Draws `figure` as a PNG file."""
+    fonts.make_drawable(figure)
+    content = _draw(figure, "png", dpi=150)
+    figure.set_layout_engine("none")  # a PDF file reuses the layout, which saves half of the time
+    return content
+
+
+def _draw(figure: Figure, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()
 
 
 def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mapping[str, Series] | None = None) -> Figure:

@@ -91,8 +91,8 @@ class Run:
         raise AssertionError("unreachable")
 
     @classmethod
-    def open(cls, folder: Path, homework: str) -> "Run":
-        """Opens an existing run for reading.
+    def open(cls, folder: Path, homework: str | None = None) -> "Run":
+        """Opens an existing run for reading; `homework` None accepts a run of any homework.
 
         Raises:
             UserError: `folder` is not a run folder of `homework`, or its config.json is damaged.
@@ -110,7 +110,9 @@ class Run:
         for key in ("data", "host", "roles"):
             if not isinstance(config.get(key, {}), dict):
                 raise UserError(f"{folder / CONFIG} is damaged: its {key} is not an object")
-        if config.get("homework") != homework:
+        if homework is None and not isinstance(config.get("homework"), str):
+            raise UserError(f"{folder / CONFIG} is damaged: it names no homework")
+        if homework is not None and config.get("homework") != homework:
             raise UserError(f"{folder} is a run of {config.get('homework')!r}, expected one of {homework!r}")
         return cls(folder, config)
 

@@ -84,7 +84,7 @@ def test_a_map_that_is_zero_everywhere_says_so(finished):
     images = json.loads((finished.run.folder / "grad_cam.json").read_text())["images"]
     assert len(images) == 4 and all(image["map_is_zero"] for image in images)
     image = noise(finished.network).images[0]
-    overlay = grad_cam._overlay(image, np.zeros((32, 32)))
+    overlay = grad_cam.overlay(image, np.zeros((32, 32)))
     np.testing.assert_allclose(overlay[..., 0], image.numpy().mean(axis=0) / 255)
 
 
