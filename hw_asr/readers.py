@@ -1,7 +1,6 @@
 """Reads datasets in LJSpeech's layout: the file metadata.csv, and one sound file per row in the folder wavs."""
 
 import argparse
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from hw_asr import splits, text
 from hw_asr.splits import ListedSplits
 from hw_common.commands.cli import add_flag, add_input
 from hw_common.data import download
-from hw_common.data.dataset_files import DatasetFile, FindFile, decode_text, file_finder, is_inside, label_of
+from hw_common.data.dataset_files import DatasetFile, FindFile, file_finder, is_inside, label_of
 from hw_common.data.transfer import Download
 from hw_common.runs.errors import UserError
 
@@ -126,13 +125,9 @@ def read(path: Path, name: str, label: str) -> RawDataset:
     file = find(_METADATA)
     if file is None:
         raise UserError(f"{path} contains no {_METADATA}: expected LJSpeech's layout, {_METADATA} and the folder wavs")
-    content = file.read()
-    try:
-        lines = decode_text(content, "row").replace("\r\n", "\n").split("\n")
-    except ValueError as error:
-        raise UserError(f"{file.where} is damaged: {error}") from error
+    rows, sha256 = file.read_text("row")
     clips: dict[str, Clip] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(rows.replace("\r\n", "\n").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -143,7 +138,7 @@ def read(path: Path, name: str, label: str) -> RawDataset:
             raise UserError(f"{file.where}, row {number}: {error}") from None
         clips[clip] = Clip(clip, _find_clip(find, clip, f"{file.where}, row {number},"), transcript)
     listed = splits.read(find, clips.keys(), file.where)
-    return RawDataset(name, label, tuple(clips.values()), hashlib.sha256(content).hexdigest(), listed)
+    return RawDataset(name, label, tuple(clips.values()), sha256, listed)
 
 
 def parse(row: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from hw_common.data.dataset_files import DatasetFile, FindFile, decode_text
+from hw_common.data.dataset_files import FindFile
 from hw_common.runs.errors import UserError
 
 _AN4_ID = re.compile(r"[a-z]+\d+-([a-z]+\d*)-[a-z]")  # utterance, speaker, and one letter
@@ -39,32 +39,27 @@ def read(find: FindFile, clips: Collection[str], metadata: str) -> ListedSplits:
         raise UserError(f"{found} lists a split, but {missing[0]} is missing; write it, or remove all lists of splits")
     hashes, seen, ids = {}, set[str](), dict[str, tuple[str, ...]]()
     for name, file in files.items():
-        content = file.read()
-        hashes[f"{name}.txt"] = hashlib.sha256(content).hexdigest()
-        ids[name] = _parse(content, file, clips, seen, metadata)
+        text, hashes[f"{name}.txt"] = file.read_text()
+        ids[name] = _parse(text, file.where, clips, seen, metadata)
     if "val" not in ids:
         ids["train"], ids["val"] = _split_by_speaker(ids["train"], files["train"].where)
     return ListedSplits(ids, hashes)
 
 
-def _parse(content: bytes, file: DatasetFile, clips: Collection[str], seen: set[str], metadata: str) -> tuple[str, ...]:
-    """Returns the ids in a file, and adds them to `seen`."""
-    try:
-        lines = decode_text(content).splitlines()
-    except ValueError as error:
-        raise UserError(f"{file.where} is damaged: {error}") from error
+def _parse(text: str, where: str, clips: Collection[str], seen: set[str], metadata: str) -> tuple[str, ...]:
+    """Returns the ids in the text of the file `where`, and adds them to `seen`."""
     ids = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not (clip := line.strip()):
             continue
         if clip not in clips:
-            raise UserError(f"{file.where}, line {number}: {clip[:80]!r} is not the id of a clip in {metadata}")
+            raise UserError(f"{where}, line {number}: {clip[:80]!r} is not the id of a clip in {metadata}")
         if clip in seen:
-            raise UserError(f"{file.where}, line {number}: {clip!r} is listed twice; a clip may be in one split only")
+            raise UserError(f"{where}, line {number}: {clip!r} is listed twice; a clip may be in one split only")
         seen.add(clip)
         ids.append(clip)
     if not ids:
-        raise UserError(f"{file.where} lists no clip; expected ids of {metadata}, one per line")
+        raise UserError(f"{where} lists no clip; expected ids of {metadata}, one per line")
     return tuple(ids)
 
 

@@ -3,13 +3,14 @@
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 from hw_common.data import captioned_images, download
 from hw_common.data.captioned_images import CaptionedImages
 from hw_common.data.dataset_files import DatasetFile
+from hw_common.data.file_names import is_junk
 from hw_common.data.transfer import Download
 from hw_common.data.words import UNICODE, WordRules
 
@@ -40,7 +41,7 @@ _OTHERWISE = (
 
 def sydney(folder: Path) -> Path:
     """Downloads Sydney to `folder` and returns it; raises UserError and Stopped like `download.place_folder`."""
-    address, files = _sydney_files()
+    address, files = _sydney_files(_SYDNEY_FILES)
 
     def finish(part: Path) -> None:
         (part / _ORIGIN).write_text(f"{address}\n", encoding="utf-8")
@@ -50,19 +51,19 @@ def sydney(folder: Path) -> Path:
             flush=True,
         )
 
-    return download.place_folder(folder, files, _hint(folder), finish)
+    return download.place_folder(folder, list(files.values()), _hint(folder), finish)
 
 
 def read(path: Path, rules: WordRules = UNICODE) -> CaptionedImages:
     """Reads a data set like `captioned_images.read`; a deleted image of `sydney` is downloaded when it is read."""
     if not (path / _ORIGIN).is_file():
         return captioned_images.read(path, rules)
-    by_name = {file.name: file for file in _sydney_files()[1]}
+    _, files = _sydney_files(_SYDNEY_FILES)
 
     def find(name: str) -> DatasetFile | None:
         if (path / name).is_file():
             return DatasetFile.from_path(path / name, name)
-        wanted = by_name.get(Path(name).as_posix())
+        wanted = files.get(Path(name).as_posix())
         if wanted is None:
             return None
         return DatasetFile(name, str(path / name), partial(_read_again, path, wanted), wanted.sha256)
@@ -74,7 +75,7 @@ def restore(images: Iterable[DatasetFile]) -> None:
     """Downloads the images of `sydney` that were deleted and are among `images`, all at once."""
     missing = [image for image in images if image.sha256 is not None]
     if missing:
-        files = {file.name: file for file in _sydney_files()[1]}
+        _, files = _sydney_files(_SYDNEY_FILES)
         folder = Path(missing[0].where).parents[1]
         wanted = [files[Path(image.where).relative_to(folder).as_posix()] for image in missing]
         download.place(folder, wanted, f"these images were deleted; {_hint(folder)}")
@@ -86,16 +87,17 @@ def _read_again(folder: Path, wanted: Download) -> bytes:
 
 
 def _hint(folder: Path) -> str:
-    return f"fetch {_page(_sydney_files()[0])} ({_SYDNEY_ABOUT}) and put it at {folder}, {_OTHERWISE}"
+    return f"fetch {_page(_sydney_files(_SYDNEY_FILES)[0])} ({_SYDNEY_ABOUT}) and put it at {folder}, {_OTHERWISE}"
 
 
-def _sydney_files() -> tuple[str, list[Download]]:
-    """The address of Sydney's public copy, and its files."""
-    _, address, *lines = _SYDNEY_FILES.read_text(encoding="utf-8").splitlines()
+@cache
+def _sydney_files(table: Path) -> tuple[str, Mapping[str, Download]]:
+    """The address of Sydney's public copy, and its files by name."""
+    _, address, *lines = table.read_text(encoding="utf-8").splitlines()
     rows = [line.split(" ") for line in lines]
-    return address, [
-        Download(name, [f"{address}/{name}"], sha256=sha256, size=int(size)) for name, size, sha256 in rows
-    ]
+    return address, {
+        name: Download(name, [f"{address}/{name}"], sha256=sha256, size=int(size)) for name, size, sha256 in rows
+    }
 
 
 def _page(address: str) -> str:
@@ -135,7 +137,7 @@ def _unpack_flickr(folder: Path) -> None:
     with zipfile.ZipFile(folder / _FLICKR_IMAGES.name) as archive:
         for member in archive.infolist():
             name = member.filename.rpartition("/")[2]
-            if name in wanted and not member.filename.startswith("__MACOSX"):
+            if name in wanted and not any(map(is_junk, member.filename.split("/"))):
                 with archive.open(member) as source, open(folder / "images" / name, "wb") as target:
                     shutil.copyfileobj(source, target)
     content = json.dumps({"dataset": "Flickr8k", "images": images})

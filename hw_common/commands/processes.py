@@ -66,6 +66,7 @@ def _start(command: Sequence[str], log: Path | None, threads: int) -> "subproces
         return subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=limited)
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log, which is the error message of a command that failed."""
-    return (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
+def error_in(log: Path) -> str:
+    """The last line of a log, which is the error message of a command that failed, and the path of the log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"{lines[-1] if lines else 'no output'} (log: {log})"

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw_common.commands.processes import last_line, run_processes
+from hw_common.commands.processes import error_in, run_processes
 from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError
@@ -84,8 +84,7 @@ def _train_in_processes(
     def ended(name: str, status: int) -> None:
         print(f"{name}: {'finished' if status == 0 else f'status {status}'}", flush=True)
         if status != 0:
-            log = logs / f"{name}.log"
-            failures[name] = f"{name} ended with status {status}: {last_line(log)} (log: {log})"
+            failures[name] = f"{name} ended with status {status}: {error_in(logs / f'{name}.log')}"
 
     run_processes({name: [command.name, *argv] for name, argv in missing.items()}, jobs, logs, ended)
     return failures

@@ -7,6 +7,7 @@ import bz2
 import codecs
 import errno
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -74,6 +75,18 @@ class DatasetFile:
     def from_path(cls, path: Path, name: str | None = None) -> "DatasetFile":
         """The file at `path`, which need not exist yet."""
         return cls(name or path.name, str(path), partial(read_file, path))
+
+    def read_text(self, unit: str = "line") -> tuple[str, str]:
+        """Returns the text, see `decode_text`, and the SHA-256 of the bytes.
+
+        Raises:
+            UserError: the file cannot be read, or is in another encoding.
+        """
+        content = self.read()
+        try:
+            return decode_text(content, unit), hashlib.sha256(content).hexdigest()
+        except ValueError as error:
+            raise UserError(f"{self.where} is damaged: {error}") from error
 
 
 # Finds a file by its path inside a data set; None if there is none.

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from hw_common.data import transfer
 from hw_common.data.transfer import Download
+from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
 
 _THREADS = 8  # files that are downloaded at the same time
@@ -67,14 +68,10 @@ def place_folder(
     with _locked(folder, hint):
         if not folder.is_dir():  # another process may have been faster
             _place(part, wanted, hint)
-            try:
+            with files.disk_errors(part, "free disk space, and run the same command again"):
                 if finish is not None:
                     finish(part)
                 part.rename(folder)
-            except OSError as error:
-                raise UserError(
-                    f"cannot write {part}: {error.strerror}; free disk space, and run the same command again"
-                ) from error
     return folder
 
 

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -96,7 +96,7 @@ class FeatureCache:
         if not self.keep:
             self._in_memory[key] = rows
             return
-        with self._disk_errors(), open(self.folder / ROWS, "r+b") as file:
+        with self._open_rows() as file:
             file.seek(self._end * 2 * self.width)
             file.write(rows.data)
         self._pending[key] = self._end, len(rows), zlib.crc32(rows.data)
@@ -107,7 +107,7 @@ class FeatureCache:
     def commit(self) -> None:
         """Makes the appended items valid."""
         if self._pending:
-            with self._disk_errors(), open(self.folder / ROWS, "r+b") as file:
+            with self._open_rows() as file:
                 os.fsync(file.fileno())
             locations = {**self._locations, **self._pending}
             files.write_json(self.folder / INDEX, {**self._head(), "items": locations})
@@ -167,14 +167,11 @@ class FeatureCache:
         return np.memmap(self.folder / ROWS, np.float16, "r", shape=(rows, self.width)).view(np.ndarray)
 
     @contextlib.contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.folder / ROWS}: {error.strerror}; free disk space or choose another "
-                "--results_dir, and run the same command again to continue"
-            ) from error
+    def _open_rows(self) -> Iterator[IO[bytes]]:
+        """Opens rows.bin for writing; an error of the disk becomes a UserError."""
+        advice = "free disk space or choose another --results_dir, and run the same command again to continue"
+        with files.disk_errors(self.folder / ROWS, advice), open(self.folder / ROWS, "r+b") as file:
+            yield file
 
 
 def _is_location(value: Any) -> bool:

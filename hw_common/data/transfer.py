@@ -8,12 +8,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from hw_common.runs.errors import UserError
+from hw_common.runs import files
 
 _BLOCK = 2**18  # bytes read at a time
 _TIMEOUT = 20.0  # seconds that a server may be silent
@@ -22,6 +22,7 @@ _TRIES = 6  # for each address
 _DELAY = 1.0  # seconds before the second try; it doubles with each further try
 _LONGEST_DELAY = 60.0  # seconds; a server may ask for more
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better later
+_ADVICE = "free disk space or choose another --data_dir, and run the same command again to continue the download"
 _KEPT_PART = 2**20  # bytes; smaller parts are downloaded again instead of being kept
 
 
@@ -131,7 +132,8 @@ class _Transfer:
             _Refused, _Temporary: the server fails, or the file has another size or hash than the published one.
             UserError: the file cannot be written.
         """
-        with self._disk_errors():  # an error of the server is no OSError here, see `_answer` and `_read`
+        # An error of the server is no OSError here, see `_answer` and `_read`.
+        with files.disk_errors(self.part, _ADVICE):
             self.part.parent.mkdir(parents=True, exist_ok=True)
             with open(self.part, "ab") as file:
                 continued = self._request(url, file)
@@ -192,16 +194,6 @@ class _Transfer:
     def _count(self, received: int) -> None:
         self.session.events.put(received - self.counted)
         self.counted = received
-
-    @contextlib.contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.part}: {error.strerror}; free disk space or choose another --data_dir, and run "
-                "the same command again to continue the download"
-            ) from error
 
 
 def _answer(url: str, start: int, session: Session) -> http.client.HTTPResponse:

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,15 @@ TEMPORARY_SUFFIX = ".tmp"
 _ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # to replace a file that another program reads
 
 
+@contextlib.contextmanager
+def disk_errors(path: Path, advice: str) -> Iterator[None]:
+    """Turns an OSError of a block that writes `path`, for example on a full disk, into a UserError with `advice`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; {advice}") from error
+
+
 def write_bytes(path: Path, data: "ReadableBuffer") -> None:
     """Writes `data` to `path` atomically.
 
@@ -34,7 +43,8 @@ def write_bytes(path: Path, data: "ReadableBuffer") -> None:
         UserError: the disk is full, or the folder is not writable. The previous file at `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-    try:
+    advice = "the previous file is unchanged, so free disk space or choose another --results_dir, and continue"
+    with disk_errors(path, advice):
         try:
             with open(temporary, "xb") as file:
                 file.write(data)
@@ -45,11 +55,6 @@ def write_bytes(path: Path, data: "ReadableBuffer") -> None:
             _remove(temporary)
             raise
         _sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; the previous file is unchanged, "
-            "so free disk space or choose another --results_dir, and continue"
-        ) from error
 
 
 def is_temporary(path: Path, target: str) -> bool:

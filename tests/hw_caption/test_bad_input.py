@@ -250,7 +250,7 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_done(tmp_path, capsys, m
 
     def fill_up(self, key, rows):
         keys.append(key)
-        with self._disk_errors():
+        with self._open_rows():
             if len(keys) == 4:
                 raise OSError(28, os.strerror(28))
         append(self, key, rows)

@@ -31,11 +31,11 @@ def server(tmp_path, monkeypatch):
 
 
 def test_the_published_table_names_every_file():
-    address, files = fetch._sydney_files()
+    address, files = fetch._sydney_files(fetch._SYDNEY_FILES)
     assert re.fullmatch(r"https://raw.githubusercontent.com/[\w-]+/[\w-]+/[0-9a-f]{40}/[\w/]+", address)
-    assert {file.name for file in files} == {"dataset.json", *(f"images/{n}.tif" for n in range(1, 614))}
-    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in files)
-    assert sum(file.size for file in files) == 462_513_892
+    assert set(files) == {"dataset.json", *(f"images/{n}.tif" for n in range(1, 614))}
+    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in files.values())
+    assert sum(file.size for file in files.values()) == 462_513_892
     assert fetch._page(address).startswith("https://github.com/seeeerju/Deep-Learning/tree/b3656f8c")
 
 
