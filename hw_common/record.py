@@ -1,27 +1,46 @@
-"""`python -m hw_common.record RUN…`: writes the results of measured runs into small files, which are kept in git."""
+"""`python -m hw_common.record RUN…`: copies numbers, curves and figures of finished runs into folders kept in git."""
 
-from collections.abc import Sequence
+import argparse
+import re
+import secrets
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hw_common.commands import cli
+from hw_common.commands.cli import add_flag
 from hw_common.runs import files
+from hw_common.runs.config import git_revision
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import CONFIG, SUMMARY, Run
+from hw_common.runs.roles import Role
+from hw_common.runs.run_folder import CONFIG, METRICS, SUMMARY, Run
 
 _DESCRIPTION = """\
-Writes results/record/<homework>-<name>.json for each finished run or sweep: its summary, arguments, data hashes,
-versions and git revision, without paths of this machine.
+Writes results/record/<homework>-<name>/ for each finished run, comparison or sweep:
+
+  summary.json      the results; of a comparison, every seed's values beside mean and deviation
+  config.json       arguments, the command line, data hashes, versions and git revision, without paths of this machine
+  metrics.csv       metrics of every epoch
+  *.pdf, *.png      the figures, each as the smaller of both files; other JSON files of the run
+  runs/<row>-seed<seed>/   the same for each training run of a comparison; figures only with the first seed
 
   python -m hw_common.record results/hw_cnn/fashion results/hw_cnn/cifar-best
 """
+RUNS = "runs"  # subfolder of a comparison's record with its training runs
+_LEFT_OUT = {CONFIG, SUMMARY, "vocabulary.json"}  # JSON files that are not copied as they are
+_KEPT = ("command", "data", "versions", "git", "host", "started")  # parts of config.json that are copied as they are
+_LARGEST_FIGURE, _LARGEST_TOTAL = 500_000, 15_000_000  # bytes
 
 
 def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser("python -m hw_common.record", _DESCRIPTION, usage="%(prog)s RUN [RUN …] [flags]")
-    flags.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs or sweeps")
+    flags.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs or comparisons")
     text = "folder of the records (default: results/record)"
     cli.add_place(flags, "into", default=Path("results/record"), help=text)
+    add_flag(flags, "overwrite", action="store_true", role=Role.CALL, help="replace records of the same name")
     return flags
 
 
@@ -30,26 +49,145 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     arguments.into.mkdir(parents=True, exist_ok=True)
     for folder in arguments.runs:
-        print(record(folder, arguments.into))
+        path = record(folder, arguments.into, overwrite=arguments.overwrite)
+        print("\n  ".join([str(path), *files.read_json(path / CONFIG)["remarks"]]))
 
 
-def record(folder: Path, into: Path) -> Path:
-    """Writes the record of the run in `folder` and returns its path.
+def record(folder: Path, into: Path, *, overwrite: bool = False) -> Path:
+    """Writes the record of the run or comparison in `folder`, whole or not at all, and returns its path.
 
     Raises:
-        UserError: `folder` is not a finished run.
+        UserError: `folder` is not a finished run, its record exists, or the record is too large.
     """
+    run = _open(folder)
+    path = into / f"{run.config['homework']}-{folder.resolve().name}"
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; replace it with --overwrite")
+    temporary = into / f".{path.name}.{secrets.token_hex(4)}{files.TEMPORARY_SUFFIX}"
+    temporary.mkdir()
+    try:
+        _write(run, temporary)
+        _check_total(temporary, [entry for entry in into.iterdir() if entry != path and entry.name[0] != "."])
+        if path.exists():
+            path.rename(temporary / "replaced")
+        (temporary / "new").rename(path)
+    finally:
+        shutil.rmtree(temporary)
+    return path
+
+
+def _open(folder: Path) -> Run:
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
     config = files.read_json(folder / CONFIG)
     homework = config.get("homework") if isinstance(config, dict) else None
     if not isinstance(homework, str) or not homework.isidentifier():
         raise UserError(f"{folder / CONFIG} is damaged: it names no homework")
-    run = Run.open(folder, homework)
-    path = into / f"{homework}-{folder.resolve().name}.json"
-    kept = {key: run.config.get(key) for key in ("command", "data", "versions", "git", "host", "started")}
-    files.write_json(path, {SUMMARY: run.summary(), "arguments": run.public_arguments(), **kept})
-    return path
+    return Run.open(folder, homework)
+
+
+def _write(run: Run, temporary: Path) -> None:
+    """Writes the record of `run` into the subfolder `new` of `temporary`."""
+    trained = {name: Run.open(run.folder.with_name(folder), run.config["homework"])
+               for name, folder in _trained(run).items()}  # fmt: skip
+    config = {
+        **_public_config(run), "command_line": command_line(run), "remarks": list(_remarks([run, *trained.values()])),
+    }  # fmt: skip
+    _write_run(run, config, temporary / "new", with_figures=True)
+    first = min((one.arguments["seed"] for one in trained.values()), default=None)
+    for name, one in trained.items():
+        with_figures = one.arguments["seed"] == first
+        _write_run(one, _public_config(one), temporary / "new" / RUNS / name, with_figures=with_figures)
+
+
+def _trained(run: Run) -> Mapping[str, str]:
+    """The folders of a comparison's training runs, by row and seed; empty for other runs."""
+    trained = run.config.get("trained", {})
+    if "seeds" in run.arguments and not trained:
+        raise UserError(
+            f"{run.folder} does not list its training runs; give its command again: it writes the list without training"
+        )
+    try:
+        for name in (name for names in trained.items() for name in names):
+            cli.run_name(name)
+    except (AttributeError, TypeError, argparse.ArgumentTypeError) as error:
+        raise UserError(f"{run.folder / CONFIG} is damaged: its list of training runs ({error})") from error
+    return trained
+
+
+def _public_config(run: Run) -> dict[str, Any]:
+    kept = {key: run.config[key] for key in _KEPT if key in run.config}
+    own = {"schema": run.config["schema"], "homework": run.config["homework"]}
+    return {**own, "arguments": run.public_arguments(), "roles": {}, **kept}
+
+
+def _remarks(runs: Sequence[Run]) -> Iterator[str]:
+    """What a reader must know about the code of the runs."""
+    head = git_revision()
+    revisions = {str(run.config.get("git")) for run in runs}
+    if any(revision.endswith("-dirty") for revision in revisions):
+        yield "measured with code that was not committed"
+    if others := sorted(revision for revision in revisions if revision != head):
+        yield f"measured with revision {', '.join(others)}, recorded with {head}"
+
+
+def command_line(run: Run) -> str:
+    """The command line that started the run; paths of folders are replaced by the flag's name, others by the last part.
+
+    The flag --results_dir is left out.
+    """
+    words, name = [], ""
+    for word in map(str, run.config.get("argv", ())):
+        if re.match("--?[A-Za-z]", word):
+            flag, equals, value = word.partition("=")
+            name = flag.lstrip("-").replace("-", "_")
+            words += [flag] if name != "results_dir" else []
+            if not equals:
+                continue
+            word = value
+        if name.endswith("_dir") or run.config.get("roles", {}).get(name) == Role.PLACE.value:
+            word = name.upper()
+        words += [Path(word).name] if name != "results_dir" else []
+    return shlex.join(["python", "-m", str(run.config.get("program", run.config["command"])), *words])
+
+
+def _write_run(run: Run, config: Mapping[str, Any], into: Path, *, with_figures: bool) -> None:
+    into.mkdir(parents=True)
+    files.write_json(into / SUMMARY, run.summary())
+    files.write_json(into / CONFIG, config)
+    if (run.folder / METRICS).is_file():
+        shutil.copyfile(run.folder / METRICS, into / METRICS)
+    for path in _figures_and_files(run.folder) if with_figures else ():
+        shutil.copyfile(path, into / path.name)
+
+
+def _figures_and_files(folder: Path) -> Iterator[Path]:
+    """The figures of a run, each as the smaller of its .pdf and .png, and the JSON files that commands added."""
+    sizes = {path: path.stat().st_size for path in sorted(folder.iterdir()) if path.suffix in (".pdf", ".png", ".json")}
+    for path, size in sizes.items():
+        if path.suffix == ".json":
+            if path.name not in _LEFT_OUT:
+                yield path
+            continue
+        other = path.with_suffix(".png" if path.suffix == ".pdf" else ".pdf")
+        if (size, path) <= (sizes.get(other, size), other):
+            if size > _LARGEST_FIGURE:
+                raise UserError(
+                    f"{path} has {size / 1000:.0f} kB, but a record holds figures of at most "
+                    f"{_LARGEST_FIGURE / 1000:.0f} kB; draw it with fewer or smaller pictures"
+                )
+            yield path
+
+
+def _check_total(new: Path, others: Sequence[Path]) -> None:
+    size = {folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            for folder in [new, *others]}  # fmt: skip
+    if sum(size.values()) > _LARGEST_TOTAL:
+        largest = max(others, key=lambda folder: size[folder], default=new)
+        raise UserError(
+            f"with this record of {size[new] / 1e6:.1f} MB, all records would have {sum(size.values()) / 1e6:.1f} MB, "
+            f"more than {_LARGEST_TOTAL / 1e6:.0f} MB; the largest of the others is {largest}"
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import CONFIG, SCHEMA, SUMMARY, Run
+from hw_common.runs.run_folder import CONFIG, SUMMARY, Run
 
 FIGURE_SUFFIX = ".pdf"
 SAMPLE = "sample"  # the value of "dataset" in a summary if the data are a built-in sample
@@ -165,20 +165,19 @@ def _numbers(run: Run, summary: Mapping[str, Any]) -> Numbers:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a measured run, as `python -m hw_common.record` wrote it.
+    """The results ("summary.json") and the configuration in a record that `python -m hw_common.record` wrote.
 
     Raises:
         NotThere: there is no such record.
         UserError: the record is damaged or of another schema.
     """
     again = "python -m hw_common.record RUN (the folder of the measured runs)"
-    if not path.is_file():
+    if not path.is_dir():
         raise NotThere(f"{path} is missing; make it with: {again}")
     try:
-        record = files.read_json(path)
-        summary = record.get(SUMMARY) if isinstance(record, dict) else None
-        if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
-            raise UserError(f"{path} is damaged: expected a {SUMMARY} of schema {SCHEMA}")
+        run = Run.open(path, path.name.partition("-")[0])
+        if not run.is_finished:
+            raise UserError(f"{path} has no {SUMMARY}")
+        return {SUMMARY: run.summary(), **run.config}
     except UserError as error:
-        raise UserError(f"{error}; make it again with: {again}") from error
-    return record
+        raise UserError(f"{error}; make it again with: {again} --overwrite") from error

@@ -84,7 +84,7 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
         "figures": {
             key: {"file": f"{_FIGURES}/{key}{FIGURE_SUFFIX}", "from": picture.of} for key, picture in pictures.items()
         },
-        "records": {path.stem: read_record(path) for path in sheet.records()},
+        "records": {path.name: read_record(path) for path in sheet.records()},
         "index": {
             answer.section: {"code": code[answer.section], "command": f"python -m {answer.command}"}
             for answer in answers

@@ -39,8 +39,8 @@ class Sheet:
         return [EXPERIMENTS[name] for name in self.experiments]
 
     def records(self) -> list[Path]:
-        """The records of measured runs of the homeworks."""
-        return sorted(path for package in self.packages for path in RECORDS.glob(f"{package}-*.json"))
+        """The folders of the records of the homeworks."""
+        return sorted(path for package in self.packages for path in RECORDS.glob(f"{package}-*/"))
 
 
 SHEETS: Mapping[str, Sheet] = MappingProxyType({

@@ -51,7 +51,7 @@ def scaling_table(records: Path = RECORDS) -> str:
     Raises:
         UserError: the record is missing, damaged or of an earlier version.
     """
-    path = records / "hw_attention_theory-scaling.json"
+    path = records / "hw_attention_theory-scaling"
     try:
         summary = read_record(path)[SUMMARY]
         chosen = {name: [row for row in summary[name] if row["D"] == 16] for name in ("fits", "crossovers")}
@@ -100,7 +100,7 @@ def measured(answer: Answer, number: Number, records: Path = RECORDS) -> tuple[s
     published = PUBLISHED[number.published] if number.published else ""
     if not number.record:
         return number.title, "not measured", published
-    path, command = records / f"{number.record}.json", f"python -m {number.command or answer.command}"
+    path, command = records / number.record, f"python -m {number.command or answer.command}"
     try:
         summary = read_record(path)[SUMMARY]
         seeds = len(summary.get("seeds", [0]))

@@ -11,6 +11,7 @@ import report_runs
 from hw_common import record
 from hw_common.runs.errors import UserError
 from hw_report import table
+from hw_report.collect import read_record
 from hw_report.published import PUBLISHED
 
 REPOSITORY = Path(__file__).parent.parent
@@ -18,7 +19,7 @@ README = (REPOSITORY / "README.md").read_text()
 DOCS = {path.name: path.read_text() for path in (REPOSITORY / "docs").glob("*.md")}
 MEASURED = DOCS["measured.md"]
 TEXT = README + "".join(DOCS.values())
-RECORDS = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "results" / "record").glob("*.json")}
+RECORDS = {path.name: read_record(path) for path in (REPOSITORY / "results" / "record").iterdir()}
 
 
 def means(row):

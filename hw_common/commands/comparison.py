@@ -74,7 +74,8 @@ class Comparison:
         homework, made_by = self.command.homework, f"{self.command.homework}.{self.module}"
         roles, arguments = {**self.command.roles, **self.own_roles}, {**self.common, "name": self.name}
         changing = {"seeds": self.seeds, "jobs": self.jobs, **self.may_change}
-        config = describe(homework, made_by, {**arguments, **changing}, roles, {}, {})
+        trained = {f"{row}-seed{seed}": self.run_name(row, seed) for row in self.rows for seed in self.seeds}
+        config = {**describe(homework, made_by, {**arguments, **changing}, roles, {}, {}), "trained": trained}
         if not (self.folder / CONFIG).is_file():
             return Run.create(self.results_dir, config, self.name, overwrite=True)
         run = Run.reopen(self.folder, homework)

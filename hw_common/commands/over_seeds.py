@@ -18,7 +18,8 @@ def over_seeds(summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -
         metrics: keys in "final" and "best" of each summary.
 
     Returns:
-        "seeds", "training_seconds", and <epoch>_<metric> and <epoch>_<metric>_std for the final and the best epoch.
+        "seeds", "training_seconds", and <epoch>_<metric>, <epoch>_<metric>_std and <epoch>_<metric>_each (the values of
+        the single seeds) for the final and the best epoch.
     """
     row: dict[str, Any] = {
         "seeds": len(summaries),
@@ -30,6 +31,7 @@ def over_seeds(summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -
             values = [summary[epoch][metric] for summary in summaries]
             row[f"{epoch}_{metric}"] = statistics.mean(values)
             row[f"{epoch}_{metric}_std"] = deviation(values)
+            row[f"{epoch}_{metric}_each"] = values
     return row
 
 

@@ -46,9 +46,10 @@ def describe(
         "roles": kept,
         "data": dict(data_hashes),
         "versions": {"python": platform.python_version(), **_versions()},
-        "git": _git_revision(),
+        "git": git_revision(),
         "host": {"machine": platform.machine(), "cores": available_cores(), **host},
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "program": getattr(sys.modules["__main__"].__spec__, "name", command),
         "argv": [without_password(word) for word in sys.argv[1:]],
     }
 
@@ -154,7 +155,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """The commit of this code, with `-dirty` if files differ from it; None outside a git checkout."""
     try:
         return subprocess.run(

@@ -16,8 +16,10 @@ def test_means_and_deviations_of_three_seeds():
         "training_seconds": 3,
         "final_accuracy": pytest.approx(0.5),
         "final_accuracy_std": pytest.approx((0.26 / 2) ** 0.5),
+        "final_accuracy_each": [0.2, 0.4, 0.9],
         "best_accuracy": 0.5,
         "best_accuracy_std": 0,
+        "best_accuracy_each": [0.5, 0.5, 0.5],
     }
     assert cell(row, "final_accuracy") == "0.5000 ± 0.3606"
     assert in_words(3) == "mean and standard deviation over 3 seeds"

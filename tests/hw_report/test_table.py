@@ -20,7 +20,9 @@ INDEX = {"toys": [ANSWER]}
 @pytest.fixture
 def records(tmp_path):
     row = {"row": "a", "accuracy": 0.98765, "accuracy_std": 0.0012}
-    files.write_json(tmp_path / "hw_toy-run.json", {"summary.json": {"schema": 1, "seeds": [1, 2], "table": [row]}})
+    (tmp_path / "hw_toy-run").mkdir()
+    files.write_json(tmp_path / "hw_toy-run" / "config.json", {"schema": 1, "homework": "hw_toy", "arguments": {}})
+    files.write_json(tmp_path / "hw_toy-run" / "summary.json", {"schema": 1, "seeds": [1, 2], "table": [row]})
     return tmp_path
 
 
@@ -82,35 +84,38 @@ def test_a_file_that_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (None, r"hw_toy-run has no summary\.json; make it again with: python -m hw_common\.record RUN"),
         (
-            None,
-            r"hw_toy-run\.json is missing; make it with: python -m hw_common\.record RUN .* RUN: python -m toy --all",
-        ),
-        (
-            '{"summary.json": {"schema": 2}}',
-            r"is damaged: expected a summary\.json of schema 1; make it again with: python",
+            '{"schema": 2}',
+            r"summary\.json is damaged: expected an object of schema 1; make it again with: python",
         ),
         ("[]", r"is damaged: expected"),
         (
-            '{"summary.json": {"schema": 1, "table": NaN}}',
+            '{"schema": 1, "table": NaN}',
             r"is damaged: it contains NaN.*make it again with: python -m hw_common",
         ),
         (
-            '{"summary.json": {"schema": 1}}',
+            '{"schema": 1}',
             r"does not hold the number of question 1\(a\), accuracy \(KeyError.*made by: python",
         ),
-        ('{"summary.json": {"schema": 1, "table": [{}]}}', r"does not hold the number of question 1\(a\)"),
+        ('{"schema": 1, "table": [{}]}', r"does not hold the number of question 1\(a\)"),
         (
-            '{"summary.json": {"schema": 1, "table": [{"row": "a", "accuracy": "x"}]}}',
+            '{"schema": 1, "table": [{"row": "a", "accuracy": "x"}]}',
             r"does not hold the number of question 1\(a\)",
         ),
     ],
 )
 def test_a_bad_record_gets_one_line(records, content, message):
-    path = records / "hw_toy-run.json"
+    path = records / "hw_toy-run" / "summary.json"
     path.unlink()
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=message) as caught:
         table.main_table(INDEX, records)
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_record_names_its_command(tmp_path):
+    message = r"hw_toy-run is missing; make it with: python -m hw_common\.record RUN .* RUN: python -m toy --all"
+    with pytest.raises(UserError, match=message):
+        table.main_table(INDEX, tmp_path)
