@@ -107,7 +107,7 @@ def _row(decoder: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "parameters": summaries[0]["parameters"],
         **over_seeds(summaries, (f"{part}_{name}" for part in ("validation", "test") for name in _CSV_METRICS)),
     }
-    for name, value in PUBLISHED[decoder].items():  # for LJSpeech only
+    for name, value in PUBLISHED[decoder].items():  # these results are for LJSpeech, so other data sets get None
         row[f"published_test_{name}"] = float(value) if summaries[0]["dataset"] == "ljspeech" else None
     return row
 

@@ -86,7 +86,7 @@ def _wav(content: bytes, where: str) -> bytes:
         raise _no_chunk(where, "data" if b"data" not in chunks else "fmt")
     begin, promised = chunks[b"data"]
     bits = 32
-    if b"ds64" in chunks and promised == 0xFFFFFFFF:  # RF64
+    if b"ds64" in chunks and promised == 0xFFFFFFFF:  # an RF64 file, whose chunk ds64 has the true size
         promised, bits = struct.unpack_from("<Q", content, chunks[b"ds64"][0] + 8)[0], 64
     size = _true_size(promised, len(content) - begin, where, bits)
     if promised == 0 and _is_chunk(content, begin, order):
@@ -128,7 +128,7 @@ def _aiff(content: bytes, where: str) -> bytes:
         return content
     for name, offset, size in _chunks(content, ">"):
         if name == b"SSND":
-            _true_size(size, len(content) - offset, where)  # libsndfile itself reads on to the end
+            _true_size(size, len(content) - offset, where)  # only a check: libsndfile reads to the end of the file
             return content
     raise _no_chunk(where, "SSND")
 

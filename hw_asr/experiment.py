@@ -112,7 +112,7 @@ class _Results:
 
     settings: Settings
     speech: SpeechData
-    inference: InferenceSettings  # for test clips
+    inference: InferenceSettings  # how the texts of test clips are generated
     model: SpeechToText
 
     def summarize(self, fitted: Fitted) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class FastMultiHeadAttention(MultiHeadAttention):
     """A `MultiHeadAttention` that shares the parameters of `plain` and calls `fast_attention`."""
 
     def __init__(self, plain: MultiHeadAttention) -> None:
-        nn.Module.__init__(self)  # new weights would advance the random generator
+        nn.Module.__init__(self)  # the parent's __init__ would make weights and advance the random generator
         self.heads = plain.heads
         self.query, self.key, self.value, self.out = plain.query, plain.key, plain.value, plain.out
 
@@ -52,7 +52,7 @@ def fast_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor |
     if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and not causal:
         if queries.shape[2] > 1:
             return ClipByClip.apply(queries, keys, values, mask)
-        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)  # one query, in generation
+        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)  # text generation has one query at a time
         return (scores if mask is None else scores.masked_fill_(~mask, -torch.inf)).softmax(dim=3) @ values
     return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal)
 

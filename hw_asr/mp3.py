@@ -15,11 +15,11 @@ _BIT_RATES = {
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_MAX_JUNK = 2**16  # bytes before the first frame
-_MAX_PADDING = 2**12  # bytes after the last frame
-_MAX_FRAMES = 50_000  # at least 20 minutes
+_MAX_JUNK = 2**16  # largest number of bytes before the first frame
+_MAX_PADDING = 2**12  # largest number of bytes after the last frame
+_MAX_FRAMES = 50_000  # these frames last at least 20 minutes
 _MAX_TAGS = 100
-_CHAIN = 3  # this many frames in a row cannot be chance
+_CHAIN = 3  # bytes that look like this many frames in a row are MP3; fewer may look so by chance
 
 
 class _Frame(NamedTuple):
@@ -112,7 +112,7 @@ def _walk(content: bytes, offset: int, where: str) -> list[tuple[int, _Frame]]:
 
 def _promised(frame: bytes, tag: int) -> int | None:
     """The number of frames that the first frame's tag states, 0 if the tag states none; None if there is no tag."""
-    for begin in (tag, tag + 2):  # a checksum of 2 bytes may stand before it
+    for begin in (tag, tag + 2):  # a checksum of 2 bytes may precede the tag
         if frame[begin : begin + 4] in (b"Xing", b"Info"):
             flags, count = struct.unpack_from(">II", frame.ljust(begin + 12, b"\0"), begin + 4)
             return int(count) if flags & 1 else 0
@@ -138,7 +138,7 @@ def after_id3(content: bytes, offset: int = 0) -> int:
             break
         flags, *sizes = content[offset + 5 : offset + 10]
         size = sum((byte & 127) << 7 * place for place, byte in enumerate(reversed(sizes)))
-        offset += 10 + size + (10 if flags & 16 else 0)  # a footer may follow
+        offset += 10 + size + (10 if flags & 16 else 0)  # bit 16 says that a footer of 10 bytes follows
     return offset
 
 

@@ -145,7 +145,7 @@ def draw_alignment(clips: Sequence[Prediction], title: str) -> Figure:
         below.imshow(weights, aspect="auto", cmap=figures.HEAT, interpolation="nearest",
                      extent=(0, seconds, len(weights) - 0.5, -0.5))  # fmt: skip
         labels = [*clip.hypothesis.replace(" ", "_"), "stop"][: len(weights)]
-        step = math.ceil(len(labels) / 64)  # labels of more characters would overlap
+        step = math.ceil(len(labels) / 64)  # more than 64 labels would overlap
         below.set_yticks(range(0, len(labels), step), labels[::step], fontsize=7, family="monospace")
         below.set_xlabel("seconds")
     grid[0, 0].set_ylabel("mel band")

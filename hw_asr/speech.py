@@ -17,16 +17,16 @@ from typing import NamedTuple
 import numpy as np
 
 _WINDOW = 3.0  # seconds that are judged at once; a longer recording contains speech if one of its parts does
-_FRAME, _HOP = 0.046, 0.01  # length and distance of the frames in seconds
+_FRAME, _HOP = 0.046, 0.01  # seconds: the length of a frame, and the time from one frame to the next
 _LOUD = 20.0  # frames count if they are at most this many dB quieter than the loudest ones
-_PITCHES = 55.0, 400.0  # Hz
+_PITCHES = 55.0, 400.0  # Hz; the lowest and the highest pitch that is looked for
 _PERIODIC = 0.6  # smallest correlation of a periodic frame with itself one period later
-_BANDS = np.geomspace(250, 3500, 15)  # edges in Hz; a telephone transmits these frequencies
+_BANDS = np.geomspace(250, 3500, 15)  # Hz; edges of the bands, which cover what a telephone transmits
 _RANGE = 45.0  # quieter bands are raised to this many dB below the loudest one
-_SMOOTHED, _LAG = 5, 5  # frames over which spectra are averaged, and between which they are compared
+_SMOOTHED, _LAG = 5, 5  # spectra are averaged over 5 frames, and compared with those 5 frames later
 _BLOCK = 0.002  # seconds over which the power within a frame is measured
-_LARGEST_STEP = 0.08  # octaves from frame to frame; larger steps are jumps, not a voice
-_STILL = 0.002  # octaves; the pitch of a voice changes more from frame to frame
+_LARGEST_STEP = 0.08  # octaves; the pitch of a voice changes by no more from one frame to the next
+_STILL = 0.002  # octaves; the pitch of a voice mostly changes by more from one frame to the next
 
 
 class Measures(NamedTuple):
@@ -46,14 +46,15 @@ def has_speech(samples: np.ndarray, rate: int) -> bool:
 
 
 def _is_speech(found: Measures) -> bool:
-    # Each comment gives the range of 99 % of the calibration clips (as recorded and with noise), then other sounds.
+    # Each comment first gives the range of 99 % of the calibration clips (as recorded and with noise), and then the
+    # values of other sounds.
     return (
         found.vowel >= 0.02  # 0.02 to 0.52; white and pink noise up to 0.01
         and 1.75 <= found.variety <= 10  # 2.5 to 8.1; stationary noise up to 1.5, melodies up to 13
-        and found.variety + 20 * found.vowel >= 3.2  # from 3.1; clicks and bursts of noise mostly up to 3
+        and found.variety + 20 * found.vowel >= 3.2  # at least 3.1; clicks and bursts of noise mostly up to 3
         and found.motion >= 1.6  # 1.9 to 6.0; chords up to 0.8, notes mostly up to 1.6
         and 1.3 <= found.swell <= 7  # 2.0 to 5.1; pure tones up to 1.2, crackling from 9
-        and found.still <= 0.6  # up to 0.53; dialled digits and notes mostly from 0.7
+        and found.still <= 0.6  # at most 0.53; dialled digits and notes mostly 0.7 or more
     )
 
 
@@ -94,7 +95,7 @@ def _pitch(power: np.ndarray, window: np.ndarray, rate: int) -> tuple[np.ndarray
     correlation = np.fft.irfft(power)
     correlation = correlation[:, lags] / np.maximum(correlation[:, :1], 1e-9) * (weights[0] / weights[lags])
     best = correlation.argmax(axis=1)
-    is_peak = (best > 0) & (best < len(lags) - 1)  # slow waves correlate most at the shortest lag
+    is_peak = (best > 0) & (best < len(lags) - 1)  # slow waves correlate most at the shortest lag, which is no peak
     return is_peak & (correlation.max(axis=1) >= _PERIODIC), rate / lags[best]
 
 

@@ -125,7 +125,7 @@ def write_transcripts(target: Path, rows: Sequence[Row]) -> tuple[int, float]:
             samples = speak(sentence, speed=min(_MAX_SPEED, round(_SPEED * len(samples) / _RATE / _MAX_SECONDS) + 1))
         soundfile.write(target / "wavs" / f"{name}.wav", samples, _RATE, subtype="PCM_16")
         seconds += len(samples) / _RATE
-    # Written last: a dataset without metadata.csv is refused as incomplete.
+    # metadata.csv is written last, because a dataset without it is refused as incomplete.
     files.write_bytes(target / "metadata.csv", _metadata(rows))
     return len(rows), seconds
 
@@ -146,7 +146,7 @@ def write_sample(target: Path, seed: int) -> tuple[int, float]:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, content in {"metadata.csv": _metadata(rows), **contents}.items():
-            member = tarfile.TarInfo(name)  # has no date and no owner
+            member = tarfile.TarInfo(name)  # without date and owner, so every call writes the same bytes
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     files.write_bytes(target, archive.getvalue())

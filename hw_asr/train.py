@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_MAX_BEAM = 50  # bounds the memory
+_MAX_BEAM = 50  # a wider beam search could fill the memory
 _DESCRIPTION = """\
 Trains a network that transcribes speech (ist-2023-24-hw2 Q3), with the sheet's settings.
 

@@ -24,7 +24,7 @@ from hw_common.training.decoding import Hypothesis
 _MAX_CLIP = 60.0  # longest duration in seconds that a run may state for its training clips; bounds the memory
 _MAX_RATIO = 1.5  # longest segment, relative to the longest training clip; longer segments are recognized badly
 _MAX_SECONDS = 12.0  # longest segment in seconds, even if the training clips are longer
-_BATCH_SIZE = 16  # segments
+_BATCH_SIZE = 16  # number of segments
 
 
 def transcribe(

@@ -22,10 +22,10 @@ from hw_attention_theory.presets import count_features
 from hw_common.runs.errors import UserError
 from hw_common.training.memory import keep_freed_memory
 
-_SHORTEST = 2e-3  # seconds; shorter calls are repeated and timed together
+_SHORTEST = 2e-3  # seconds; calls that take less time are repeated and timed together
 _LEAST_ROUNDS = 7  # number of timed rounds, unless --rounds is smaller
-_MAX_SECONDS = 20.0  # after this long, only _LEAST_ROUNDS are timed
-_AGREEMENT = 0.03  # largest difference of the logarithms of two medians that agree
+_MAX_SECONDS = 20.0  # after this time, no more than _LEAST_ROUNDS rounds are timed
+_AGREEMENT = 0.03  # two medians agree if their logarithms differ by at most this
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Meter:
     def __init__(self, threads: int, rounds: int) -> None:
         self.threads = threads
         self.rounds = rounds
-        has_forkserver = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+        has_forkserver = "forkserver" in multiprocessing.get_all_start_methods()  # Windows has none
         context = multiprocessing.get_context("forkserver" if has_forkserver else "spawn")
         context.set_forkserver_preload(["hw_attention_theory.fast_linear_attention"])
         self._pool = ProcessPoolExecutor(1, context, initializer=_leave_signals_to_parent, max_tasks_per_child=1)
@@ -141,7 +141,7 @@ def _measure_memory(case: Case, threads: int) -> dict[str, float]:
 
 def _measure_times(cases: Sequence[Case], threads: int, rounds: int) -> list[dict[str, Any]]:
     """Times the cases alternately, until the medians of the first and the second half of the rounds agree."""
-    keep_freed_memory()  # as every training command does
+    keep_freed_memory()  # every training command calls this too, so the times are those of a training run
     calls = [_call(case, threads) for case in cases]
     repeats = [max(1, math.ceil(_SHORTEST / _time(call, 1, threads)[0])) for call in calls]
     measured: list[list[tuple[float, float]]] = [[] for _ in cases]

@@ -23,7 +23,7 @@ class SoftmaxSelfAttention(nn.Module):
         if causal:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=Q.device).triu(1)
             scores = scores.masked_fill(later, -math.inf)
-        return scores.softmax(-1) @ V  # (…, L, D); as many again
+        return scores.softmax(-1) @ V  # (…, L, D); again L² D multiplications and as many additions
 
 
 def exponential_series(t: Tensor, terms: int) -> Tensor:

@@ -155,8 +155,8 @@ def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
     """Measures the cases that have no point in the run folder yet; returns all points."""
     points = _read(run)
     meter = Meter(settings.threads, settings.rounds)
-    last: dict[tuple[int, int | None], dict[str, Any]] = {}  # by D and K: the point of the longest sequence so far
-    ended = set()  # D and K of the attentions whose longer sequences are too large
+    last: dict[tuple[int, int | None], dict[str, Any]] = {}  # (D, K) -> point of the longest sequence so far
+    ended = set()  # (D, K) of attentions for which longer sequences are too large
     try:
         for cases in _groups(settings):
             ended |= {(c.D, c.K) for c in cases if _is_too_large(c, last.get((c.D, c.K)), settings)}

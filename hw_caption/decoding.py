@@ -40,7 +40,7 @@ class _Ensemble:
             scores = decoder.fc(self.states[i].hidden)  # without dropout, which is off in eval mode
             scores[:, _NEVER_PREDICTED] = -math.inf
             of_decoders.append(scores.float().log_softmax(dim=1))
-        # the logarithm of the mean probability
+        # The logarithm of the mean probability.
         return torch.stack(of_decoders).logsumexp(dim=0) - math.log(len(of_decoders))
 
     def select(self, rows: Tensor) -> None:
@@ -130,7 +130,7 @@ class CaptionGenerator:
         if self.consensus is None:
             raise ValueError("consensus decoding needs training images")
         candidates: list[list[tuple[int, ...]]] = [[] for _ in names]
-        for decoder in decoders:  # one search for each decoder finds more varied candidates than the ensemble
+        for decoder in decoders:  # separate searches find more varied candidates than one by the ensemble
             found = beam_search([decoder], regions, self.beam, self.max_length)
             for of_image, captions in zip(candidates, found, strict=True):
                 of_image += [tuple(caption.tokens) for caption in captions]

@@ -136,7 +136,7 @@ def _load(arguments: argparse.Namespace) -> CaptionData:
     """Reads the data set. A resumed run keeps its vocabulary if an earlier version started it on the same captions."""
     source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
     found = data.load(*source)
-    is_ascii = all(word.isascii() for word in found.vocabulary.words)  # all versions find the same words then
+    is_ascii = all(word.isascii() for word in found.vocabulary.words)  # every version of the rules splits ASCII alike
     if is_ascii or arguments.resume is None or not (arguments.resume / LAST).is_file():
         return found
     saved = checkpoints.load_state(arguments.resume / LAST).get("metadata")

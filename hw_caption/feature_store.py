@@ -34,7 +34,7 @@ _BATCH = 16  # images in a batch of the encoder; larger batches are not faster o
 class FeatureStore:
     """The features of images in memory-mapped files."""
 
-    caches: Sequence[FeatureCache]  # one for each view (see `images.turn`); the first is for the unturned images
+    caches: Sequence[FeatureCache]  # a cache for each view, see `images.turn`; the first view is the image itself
     keys: Mapping[str, str]  # image name -> SHA-256 of the image file, which is the image's key in the caches
     hashes: dict[str, str]  # hashes of images and encoder, for config.json
 

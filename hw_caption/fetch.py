@@ -16,7 +16,7 @@ from hw_common.data.words import UNICODE, WordRules
 
 _SYDNEY_FILES = Path(__file__).with_name("sydney_files.txt")
 _SYDNEY_ABOUT = "613 TIFF files and dataset.json, 463 MB; no licence is stated"
-# A file that marks a downloaded folder; its images can be downloaded again.
+# This file marks a folder that was downloaded, so that deleted images can be downloaded again.
 _ORIGIN = "origin.txt"
 _FLICKR = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 _FLICKR_ABOUT = "1 GB in all, licence: for non-commercial research and education only"
@@ -124,7 +124,7 @@ def _unpack_flickr(folder: Path) -> None:
     captions: dict[str, list[str]] = {}
     for line in texts[_FLICKR_CAPTIONS]:
         name, _, caption = line.partition("\t")
-        if UNICODE.tokenize(caption):  # one caption is only a full stop
+        if UNICODE.tokenize(caption):  # the data set has one caption without words, a full stop
             captions.setdefault(name.partition("#")[0], []).append(caption)
     images = [
         {"filename": name, "split": split, "sentences": [{"raw": caption} for caption in captions[name]]}

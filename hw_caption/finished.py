@@ -94,7 +94,7 @@ def open_finished(folder: Path, beam: int | None = None, kernels: str = "fast") 
         raise UserError(f"{folder} is damaged: its summary has no valid maximum length of a caption")
     vocabulary = Vocabulary.load(run.folder / VOCABULARY)
     if settings.finetune_encoder:
-        # best.safetensors has the trained encoder's weights.
+        # The weights of the encoder are replaced below by the trained ones in best.safetensors.
         encoder = load_encoder("none", settings.data_dir, settings.backbone)
         model = build_model(settings, len(vocabulary), encoder)
     else:

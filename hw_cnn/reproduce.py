@@ -29,10 +29,11 @@ _FULL = {
 _LEARNING_RATES = {
     "fashion": ["0.001", "0.01", "0.1"],
     "oct": ["0.001", "0.01", "0.1"],
-    "cifar": ["0.0025", "0.005", "0.01"],  # the sheet names none
+    "cifar": ["0.0025", "0.005", "0.01"],  # the sheet gives no learning rates for this network
 }
 _SEEDS = {"sample": ["42"], "full": ["42", "43", "44"]}
-# Network; last file that the command writes into the network's best run; command; subcommand, if it has one.
+# Each row has a network, the last file that the command writes into the network's best run, the command, and its
+# subcommand, if it has one.
 _EXPLANATIONS: tuple[tuple[str, str, Callable[[list[str]], None], list[str]], ...] = (
     ("cifar", "compare_layers.json", compare_layers.main, []),
     ("cifar", "feature_maps.pdf", explain.main, ["feature_maps"]),

@@ -63,16 +63,16 @@ class LinearChainCRF(nn.Module):
         Arguments and errors are those of `log_likelihood`.
         """
         emissions = self._check(emissions, mask)
-        # The first letter. shape: (B, K)
+        # α of the first letter. shape: (B, K)
         alpha = self.start + emissions[:, 0]
         for t in range(1, mask.shape[1]):
-            # Tag j of the previous letter with tag k of this letter. shape: (B, K, K) as [b, j, k]
+            # α of tag j of the previous letter, plus the transition from j to k. shape: (B, K, K) as [b, j, k]
             pair_scores = alpha[:, :, None] + self.transitions
-            # Sum over j. shape: (B, K)
+            # The sum over j, and the score of tag k for this letter. shape: (B, K)
             next_alpha = pair_scores.logsumexp(1) + emissions[:, t]
             # A word that has already ended keeps its α. shape: (B, K)
             alpha = torch.where(mask[:, t, None], next_alpha, alpha)
-        # Sum over the last tag. shape: (B,)
+        # The sum over the last tag. shape: (B,)
         return (alpha + self.end).logsumexp(1)
 
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
@@ -103,11 +103,11 @@ class LinearChainCRF(nn.Module):
         """
         emissions = self._check(emissions, mask)
         same_tag = torch.arange(len(self.start), device=mask.device)
-        # The first letter. shape: (B, K)
+        # δ of the first letter. shape: (B, K)
         delta = self.start + emissions[:, 0]
         backpointers = []
         for t in range(1, mask.shape[1]):
-            # Tag j of the previous letter with tag k of this letter. shape: (B, K, K) as [b, j, k]
+            # δ of tag j of the previous letter, plus the transition from j to k. shape: (B, K, K) as [b, j, k]
             pair_scores = delta[:, :, None] + self.transitions
             # The best j for each k. shapes: (B, K), (B, K)
             best, backpointer = pair_scores.max(1)

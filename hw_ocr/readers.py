@@ -60,7 +60,7 @@ class RawDataset:
 
 def _load_ocr(data_dir: Path, seed: int) -> RawDataset:
     folder = data_dir / "ocr"
-    path = folder / "letter.data"  # unpacked
+    path = folder / "letter.data"  # the unpacked file
     if not path.is_file():
         path = folder / _ORIGINAL.name
     downloaded = not path.is_file()

@@ -17,7 +17,7 @@ _FILES = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     *("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 )
-# Size of all four files, and licence.
+# The size of all four files, and the licence, in words.
 _ABOUT = {"MNIST": "12 MB in all, licence CC BY-SA 3.0", "FashionMNIST": "31 MB in all, MIT licence"}
 _MOST_IMAGES = 10**6
 _LARGEST_SIDE = 1024  # pixels

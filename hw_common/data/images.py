@@ -88,7 +88,7 @@ def decode(content: bytes, name: str, shorter_side: int | None = None) -> Image.
 
 
 def _check(image: Image.Image, name: str) -> None:
-    if image.format == "EPS":  # a program, which Pillow would run with Ghostscript
+    if image.format == "EPS":  # such a file is a program, which Pillow would run with Ghostscript
         raise UserError(f"{name} is an EPS file, which contains a program; convert it to PNG")
     if isinstance(image, ImageFile.StubImageFile):
         raise UserError(f"{name} is a {image.format} file, which Pillow cannot decode; convert it to PNG")
@@ -136,7 +136,7 @@ def _to_eight_bits(image: Image.Image, content: bytes, name: str) -> Image.Image
     shares = _scaled(image, levels, is_signed, name)
     grey = Image.fromarray(255 - shares if _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO else shares)
     transparent = image.info.get("transparency")
-    if transparent is not None:  # a grey level of a PNG file
+    if transparent is not None:  # a PNG file can declare one grey level transparent
         grey.putalpha(Image.fromarray(levels != transparent).convert("L"))
     return grey
 

@@ -18,7 +18,7 @@ from hw_common.runs import files
 _BLOCK = 2**18  # bytes read at a time
 _TIMEOUT = 20.0  # seconds that a server may be silent
 _SLOWEST = 1000  # bytes per second; a slower server counts as hanging
-_TRIES = 6  # for each address
+_TRIES = 6  # number of tries for each address
 _DELAY = 1.0  # seconds before the second try; it doubles with each further try
 _LONGEST_DELAY = 60.0  # seconds; a server may ask for more
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better later

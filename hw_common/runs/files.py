@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TEMPORARY_SUFFIX = ".tmp"
-_ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # to replace a file that another program reads
+_ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # tries, and the time between them, to replace a file that another program reads
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def _search(characters: Iterable[str]) -> None:
     """Records in `_found` an installed font for each of `characters`."""
     new = {character for character in characters if character not in _found}
     for entry in _installed() if new else ():
-        with contextlib.suppress(OSError, RuntimeError):  # a damaged font
+        with contextlib.suppress(OSError, RuntimeError):  # raised for a damaged font
             glyphs = font_manager.get_font(entry.fname).get_charmap()
             for character in [character for character in new if ord(character) in glyphs]:
                 _found[character] = entry

@@ -134,5 +134,5 @@ class SequenceBatches:
             groups = [group.tolist() for group in order.split(self.batch_size)]
         for step, indices in enumerate(groups[start:], start):
             batch = self.collate(indices, generator_for(self.seed, epoch, step + 1))
-            own = distributed.share(len(indices))  # taken after padding, since dropout masks depend on the padded width
+            own = distributed.share(len(indices))  # after padding, because dropout masks depend on the padded width
             yield tuple(tensor[own] for tensor in batch) if distributed.world_size() > 1 else batch

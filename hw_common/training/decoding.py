@@ -62,7 +62,7 @@ def greedy(
         scores, token = ensemble.step(token).max(dim=1)
         totals[unfinished] += scores
         tokens[unfinished, position] = token
-        rows = (token != special.end).nonzero()[:, 0]  # indices into `unfinished` of those that go on
+        rows = (token != special.end).nonzero()[:, 0]  # indices into `unfinished` of those without an end token
         if len(rows) == 0:
             break
         if len(rows) < len(unfinished):  # ended sequences need no more steps

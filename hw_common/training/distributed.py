@@ -78,7 +78,7 @@ def _agree_on_a_name(store: Store, rank: int, size: int) -> str:
         store.set(f"{own}/members", " ".join(members))
         return own
     while True:
-        name = store.get("start").decode()  # that of an earlier start if the main process is late
+        name = store.get("start").decode()  # the name of an earlier start, if the main process has not yet set its own
         store.set(f"{name}/{rank}", own)
         if store.check([f"{name}/members"]) and own in store.get(f"{name}/members").decode():
             return name

@@ -42,7 +42,7 @@ class Updater:
         if self.clip_norm is not None:
             return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        if gradients[0].is_cuda:  # a few kernels for all gradients together
+        if gradients[0].is_cuda:  # a few kernels compute the norms of all gradients together
             return torch.stack(torch._foreach_norm(gradients, math.inf)).sum()
         with torch.no_grad():  # a sum is finite only if all its terms are, and takes half the time of a norm
             return torch.stack([gradient.sum() for gradient in gradients]).sum()
