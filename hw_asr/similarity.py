@@ -1,8 +1,21 @@
 """The course's three string similarities, computed on lists of token ids (ist-2023-24-hw2 Q3.4), and error rates.
 
-Texts of the same language use similar letters, so `jaccard` and `cosine`, which ignore the order, are high even for
-unlike texts. `damerau_levenshtein` depends on the order and is the strictest. `cosine` is never below `jaccard`, since
-the union has at least sqrt(|one| · |other|) elements.
+Let |a| and |b| be the lengths of the lists, and c the number of tokens that they share in any order: a token that
+occurs m times in one list and n times in the other counts min(m, n) times.
+
+    Jaccard              c / (|a| + |b| - c)         the share of all tokens that is common to both lists
+    cosine               c / sqrt(|a| |b|)           the common tokens relative to the mean (geometric) length
+    Damerau-Levenshtein  1 - edits / max(|a|, |b|)   the share of the longer list that need not be edited
+
+Each is 1 for equal lists and 0 for lists without common tokens. They differ because they evaluate different things:
+
+- Jaccard and cosine ignore the order of the tokens. An anagram gets 1, and a bad transcript still gets a high value,
+  because any two English texts of similar length share most of their letters.
+- Cosine is never below Jaccard: |a| + |b| - c ≥ max(|a|, |b|) ≥ sqrt(|a| |b|), because c is at most the smaller length.
+  For lists of equal length, cosine = 2 Jaccard / (1 + Jaccard), so it is the same measure on another scale.
+- Damerau-Levenshtein depends on the order. It measures how much of a transcript has to be corrected, so it is the
+  lowest for bad transcripts. It is never above cosine, because each of the at least max(|a|, |b|) - c tokens of the
+  longer list that the other one lacks costs an edit.
 """
 
 import math

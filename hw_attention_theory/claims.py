@@ -155,10 +155,15 @@ def feature_count(rng: random.Random) -> Outcome:
 
 
 def matrix_form(rng: random.Random) -> Outcome:
-    """D⁻¹ Φ(Q) Φ(K)ᵀ V, as the sheet writes it, is the average of values with weights φ(q)ᵀφ(k).
+    """With φ(q)ᵀφ(k) in place of exp(qᵀk), softmax attention becomes D⁻¹ Φ(Q) Φ(K)ᵀ V, as the sheet writes it.
 
-    Row i of softmax attention is Σ_j exp(q_iᵀk_j) v_j / Σ_j exp(q_iᵀk_j). With φ(q_i)ᵀφ(k_j), the entry (i, j) of
-    Φ(Q) Φ(K)ᵀ, in place of exp(q_iᵀk_j), the denominators are the row sums, which are the diagonal of D.
+    Row i of softmax attention is Σ_j exp(q_iᵀk_j) v_j / Σ_j exp(q_iᵀk_j). By Q1.2, exp(q_iᵀk_j) ≈ φ(q_i)ᵀφ(k_j), and
+    this is the entry A_ij of A = Φ(Q) Φ(K)ᵀ, because the rows of Φ(Q) and Φ(K) are φ(q_i) and φ(k_j). So the numerator
+    is approximately Σ_j A_ij v_j, which is row i of A V. The denominator is approximately the row sum Σ_j A_ij. This is
+    entry i of A 1, and hence the entry (i, i) of D = Diag(A 1). A product with D⁻¹ from the left divides each row i by
+    this entry, so Z ≈ D⁻¹ A V. With an odd number of terms, every A_ij is positive, so D is invertible.
+
+    The check compares Z, computed with these matrices, with the averages, computed row by row.
     """
     sizes = {"L": rng.randint(1, 12), "D": rng.randint(1, 6), "K": rng.choice((1, 3, 5))}
     Q, K, V = _draw_attention(sizes)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 class SoftmaxSelfAttention(nn.Module):
     """Z = Softmax(Q Kᵀ) V, unscaled (no 1/√D) as on the sheet (ist-2023-24-hw2 Q1.1).
 
-    It takes O(L²D) time and O(L²) memory: doubling L takes four times the time and memory.
+    Q Kᵀ has L² entries, each a sum of D products, and the product with V takes as many operations: O(L²D) time. The L²
+    weights take O(L²) memory. Hence a sequence of twice the length takes four times the time and memory.
     """
 
     def forward(self, Q: Tensor, K: Tensor, V: Tensor, causal: bool = False) -> Tensor:
@@ -97,7 +98,11 @@ class TaylorLinearAttention(nn.Module):
             return self.attend_causally(Q, K, V) if causal else self.attend(Q, K, V)
 
     def attend(self, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
-        """D⁻¹ Φ(Q) (Φ(K)ᵀ V), (…, L, D')."""
+        """D⁻¹ Φ(Q) (Φ(K)ᵀ V), (…, L, D').
+
+        The products with Φ(K)ᵀ are computed first, once for all queries, so no matrix (L, L) is needed. Each product
+        takes L M D' operations, which is linear in L (Q1.4).
+        """
         Phi_Q, Phi_K, ones = self.phi(Q), self.phi(K), torch.ones_like(V[..., :1])  # (…, L, M) twice, (…, L, 1)
         numerators = Phi_Q @ (Phi_K.mT @ V)  # (…, L, D'), by way of (…, M, D')
         denominators = Phi_Q @ (Phi_K.mT @ ones)  # (…, L, 1), the diagonal of the matrix D

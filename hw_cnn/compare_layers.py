@@ -75,9 +75,9 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
     ours.load_state_dict(theirs.state_dict())
     with torch.inference_mode():
         numbers = {
-            "linear": _differences(nn.Linear(8, 16), MyLinear(8, 16), torch.randn(len(inputs), 8)),
-            "convolution": _differences(nn.Conv2d(3, 8, 5), MyConv2d(3, 8, 5), inputs),
-            "centred_convolution": _differences(nn.Conv2d(3, 8, 5, padding=2), MyConv2d(3, 8, 5, padding=2), inputs),
+            "linear": differences(nn.Linear(8, 16), MyLinear(8, 16), torch.randn(len(inputs), 8)),
+            "convolution": differences(nn.Conv2d(3, 8, 5), MyConv2d(3, 8, 5), inputs),
+            "centred_convolution": differences(nn.Conv2d(3, 8, 5, padding=2), MyConv2d(3, 8, 5, padding=2), inputs),
             "network": {"after_copying": (ours(inputs) - theirs(inputs)).abs().mean().item()},
         }
         accuracy = {
@@ -98,7 +98,7 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
     }
 
 
-def _differences(theirs: "nn.Module", ours: "nn.Module", inputs: "Tensor") -> dict[str, float]:
+def differences(theirs: "nn.Module", ours: "nn.Module", inputs: "Tensor") -> dict[str, float]:
     """Returns the mean absolute difference of two layers' outputs before and after copying the parameters."""
     before = (theirs(inputs) - ours(inputs)).abs().mean().item()
     ours.load_state_dict(theirs.state_dict())

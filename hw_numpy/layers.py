@@ -144,10 +144,7 @@ def conv_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray]:
 
 
 def conv_backward_w(dout: ndarray, cache: tuple) -> ndarray:
-    """∂L/∂W_{f,c} = Σ_n X_{n,c} *filt ∂L/∂Y_{n,f} (Q1c), with the arguments and errors of `conv_backward`.
-
-    A network's first layer needs only this gradient, because its input is the data.
-    """
+    """∂L/∂W_{f,c} = Σ_n X_{n,c} *filt ∂L/∂Y_{n,f} (Q1c), with the arguments and errors of `conv_backward`."""
     x, w = cache
     gradients = _batch_last_gradients(dout, cache)
     dw = np.zeros((w[0].size, len(w)), np.result_type(x, dout))

@@ -75,24 +75,18 @@ class CaptioningRNN:
         }
 
     def loss(self, features: ndarray, captions: ndarray) -> tuple[float, dict[str, ndarray]]:
-        """Cross-entropy of the captions, and the gradients of all parameters.
+        """Cross-entropy of the captions, and the gradients of all parameters by name.
 
         Args:
             features: (N, D) features of the images.
             captions: (N, T) word numbers; the padding <NULL> does not count towards the loss.
 
-        Returns:
-            The loss, summed over all words after the first and averaged over the captions, and the gradients by the
-            parameters' names.
+        The loss is summed over the words after the first and averaged over the captions.
 
         Raises:
             ValueError: the shapes do not fit, a word is out of range, or captions have fewer than two positions.
         """
-        if captions.ndim != 2 or captions.shape[1] < 2 or len(captions) != len(features):
-            raise ValueError(
-                f"features of shape {features.shape} and captions of shape {captions.shape} do not fit: "
-                "expected (N, D) and (N, T) with T of 2 or more"
-            )
+        _check_shapes(features, captions)
         p, grads = self.params, {}
         words_in, words_out = captions[:, :-1], captions[:, 1:]  # each word is the input that predicts the next one
         forward = rnn_layers.rnn_forward if self.cell_type == "rnn" else rnn_layers.lstm_forward
@@ -101,7 +95,6 @@ class CaptioningRNN:
         h, rnn_cache = forward(vectors, h0, p["Wx"], p["Wh"], p["b"])  # (T-1, N, H)
         scores, vocab_cache = rnn_layers.temporal_fc_forward(h.transpose(1, 0, 2), p["W_vocab"], p["b_vocab"])
         loss, dscores = rnn_layers.temporal_softmax_loss(scores, words_out, words_out != self._null)
-
         backward = rnn_layers.rnn_backward if self.cell_type == "rnn" else rnn_layers.lstm_backward
         dh, grads["W_vocab"], grads["b_vocab"] = rnn_layers.temporal_fc_backward(dscores, vocab_cache)
         dvectors, dh0, grads["Wx"], grads["Wh"], grads["b"] = backward(dh.transpose(1, 0, 2), rnn_cache)
@@ -116,8 +109,7 @@ class CaptioningRNN:
             features: (N, D) features of the images.
             max_length: largest number of words, including <END>.
 
-        Returns:
-            (N, max_length) word numbers, without <START> and padded with <NULL> after <END>.
+        Returns (N, max_length) word numbers, without <START> and padded with <NULL> after <END>.
 
         Raises:
             ValueError: the shapes do not fit, or the vocabulary lacks <START> or <END>.
@@ -126,8 +118,7 @@ class CaptioningRNN:
             raise ValueError("the vocabulary has no <START> or no <END>, which sampling needs")
         p = self.params
         h, _ = layers.fc_forward(features.astype(self.dtype, copy=False), p["W_proj"], p["b_proj"])
-        c = np.zeros_like(h)
-        words = np.full(len(features), self._start)
+        c, words = np.zeros_like(h), np.full(len(features), self._start)
         captions = np.full((len(features), max_length), self._null)
         unfinished = np.ones(len(features), dtype=bool)
         for t in range(max_length):
@@ -143,3 +134,11 @@ class CaptioningRNN:
             if not unfinished.any():
                 break
         return captions
+
+
+def _check_shapes(features: ndarray, captions: ndarray) -> None:
+    if captions.ndim != 2 or captions.shape[1] < 2 or len(captions) != len(features):
+        raise ValueError(
+            f"features of shape {features.shape} and captions of shape {captions.shape} do not fit: "
+            "expected (N, D) and (N, T) with T of 2 or more"
+        )

@@ -8,9 +8,6 @@ from typing import Any
 
 from hw_report.index import Answer
 
-_SCREEN = 50  # lines of code below an answer
-_FEWEST = 10  # lines of each piece that are shown even if the pieces before it fill the screen
-
 
 def source(path: Path, name: str) -> tuple[int, list[str]]:
     """First line number and the lines of a function, class or method in a Python file, without indentation.
@@ -36,22 +33,19 @@ def source(path: Path, name: str) -> tuple[int, list[str]]:
 
 
 def listings(answers: Sequence[Answer], repository: Path) -> dict[str, list[dict[str, Any]]]:
-    """The pieces of code of each answer, by the label of its section; long pieces are cut off.
+    """The pieces of code of each answer, by the label of its section.
 
-    A piece has the keys `file`, `name`, `line` (its first line), `text`, `left_out` (number of lines that are not
-    shown) and `shown_at`: the question that shows the same piece before, or "".
+    A piece has the keys `file`, `name`, `line` (its first line), `text`, and `shown_at`: the question that shows the
+    same piece before, or "".
     """
     seen: dict[tuple[str, str], str] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for answer in answers:
-        room, pieces = _SCREEN, []
+        pieces = []
         for file, name in answer.code():
             first, lines = source(repository / file, name)
             shown_at = seen.setdefault((file, name), answer.question)
-            shown = [] if shown_at != answer.question else lines[: max(room, _FEWEST)]
-            room -= len(shown)
-            piece = {"file": file, "name": name, "line": first, "text": "\n".join(shown)}
-            left_out = len(lines) - len(shown) if shown else 0
-            pieces.append({**piece, "left_out": left_out, "shown_at": "" if shown else shown_at})
+            text, elsewhere = ("\n".join(lines), "") if shown_at == answer.question else ("", shown_at)
+            pieces.append({"file": file, "name": name, "line": first, "text": text, "shown_at": elsewhere})
         found[answer.section] = pieces
     return found
