@@ -18,7 +18,7 @@ _NEVER_GENERATED = [text.START, text.EMPTY]
 
 
 class CTCPrefixes:
-    """The prefixes of a batch of texts, with the CTC probabilities of all alignments that give them.
+    """The prefixes of a batch of texts, with the CTC probabilities of all alignments that yield them.
 
     Args:
         logits: (B, T, V), logits of the CTC classifier.
@@ -41,7 +41,7 @@ class CTCPrefixes:
         """Appends `tokens` (B,); START begins a text.
 
         Returns:
-            (B, V) log-probabilities of the prefixes that are longer by one character; for STOP, of the text itself.
+            (B, V) log-probabilities of the prefixes with each character appended; for STOP, of the prefix as a text.
         """
         if not bool((tokens == text.START).all()):
             self._append(tokens)
@@ -83,7 +83,7 @@ class JointScores:
         self._longer = torch.zeros_like(prefixes.scores[:, 0])  # (B, V), the latest result of `prefixes.step`
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `Ensemble`; the CTC scores are differences, so that their sum is the score of the prefix."""
+        """See `Ensemble`. A CTC score is the change of the prefix's log-probability, so the scores add up to it."""
         before = self._longer.gather(1, tokens[:, None])
         self._longer = self.prefixes.step(tokens)
         added = torch.where(before.isfinite(), self._longer - before, -math.inf)

@@ -42,7 +42,7 @@ def _frame(content: bytes, offset: int) -> _Frame | None:
 
 
 def checked(content: bytes, where: str) -> bytes:
-    """Returns the frames of an MP3 file, first a Xing tag that states their number; returns other content unchanged.
+    """Puts a Xing tag with the number of frames before the frames of an MP3 file; returns other content unchanged.
 
     Args:
         content: the bytes of a file.

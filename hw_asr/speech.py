@@ -30,7 +30,7 @@ _STILL = 0.002  # octaves; the pitch of a voice mostly changes by more from one 
 
 
 class Measures(NamedTuple):
-    """What the rule is based on."""
+    """The measures on which the rule is based."""
 
     vowel: float  # seconds of the longest stretch that is periodic with a gliding pitch
     variety: float  # dB; standard deviation of the spectral shape over time

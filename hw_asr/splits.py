@@ -64,7 +64,10 @@ def _parse(text: str, where: str, clips: Collection[str], seen: set[str], metada
 
 
 def _split_by_speaker(ids: tuple[str, ...], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Splits speakers off until they have a tenth of the clips, in the order of the SHA-256 of the speakers' names."""
+    """Returns training and validation clips. Speakers move to validation until it has a tenth of the clips.
+
+    Their order is that of the SHA-256 of their names.
+    """
     speakers = {}
     for clip in ids:
         match = _AN4_ID.fullmatch(clip)

@@ -1,4 +1,4 @@
-"""What the sandbox's processes are started with: the program, its texts, its folders and its environment."""
+"""The program, texts, folders and environment with which the sandbox starts its processes."""
 
 import ast
 import importlib.util

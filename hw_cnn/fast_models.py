@@ -1,7 +1,7 @@
 """The networks of `models.py` with pooling before the ReLU, which changes no bit and takes less time.
 
-The ReLU does not decrease, so the ReLU of the largest value of a window is the largest value of the ReLUs, and the
-gradient goes to the same value. After pooling, the ReLU has a quarter of the values to compute.
+The ReLU is monotonic: the ReLU of a window's largest value is the largest of the ReLUs of its values, and the gradient
+goes to the same pixel. After pooling, the ReLU is applied to a quarter of the values.
 """
 
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Where machines share a sweep: a database or a journal file, opened through Optuna."""
+"""Opens the storage through which machines share a sweep: a database or a journal file of Optuna."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""What the drawings of networks show: the layers of a module with their shapes, recorded during a forward pass.
+"""Records what the drawings of networks show: the layers of a module with their shapes, in a forward pass.
 
 This module imports torch, so it is imported only when a report is built.
 """

@@ -62,8 +62,8 @@ def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) 
     """Trains `model`, validates after each epoch, and leaves it with the best epoch's weights (Q5a).
 
     Args:
-        model: network that takes pictures, or its last layer, which takes the output of `cache_features`; returns the
-            scores of the classes.
+        model: a network with pictures as inputs, or its last layer with the output of `cache_features` as inputs. Its
+            outputs are the scores of the classes.
         train: training batches (inputs, labels).
         val: validation batches (inputs, labels).
         recipe: settings of the optimization.

@@ -1,4 +1,4 @@
-"""What happens in the process of a student's file (see ../child.py): calls of layers, and of networks' methods.
+"""Calls a student's layers and methods of networks, in the process of the student's file (see ../child.py).
 
 Imports the standard library and NumPy alone.
 """

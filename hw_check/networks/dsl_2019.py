@@ -114,7 +114,7 @@ def _padded(words: ndarray) -> list[list[Any]]:
 
 
 def _wrong_layers(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer) -> str:
-    """What is different about the student's parameters."""
+    """Describes how the student's parameters differ from those of our networks."""
     shapes = [tuple(weight.numbers.shape) for weight in weights_of(answer)]
     if not shapes:
         return "has no layers with weights: the constructor must make them"

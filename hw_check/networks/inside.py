@@ -1,4 +1,4 @@
-"""What happens in the process of a student's functions for networks (see ../child.py); observe.py runs the networks.
+"""Runs a student's functions for networks in their process (see ../child.py); observe.py runs the networks.
 
 Imports the standard library, NumPy, torch and torchvision alone.
 """

@@ -244,7 +244,7 @@ def _all_guesses(
 
 
 def _other_parameters(kind: type[TextDecoder], weights: Sequence[Weight]) -> str:
-    """What is different about parameters that fit none of the right networks."""
+    """Describes how parameters that fit none of the right networks differ from ours."""
     ours = [tuple(p.shape) for p in next(_variants(kind)).model.parameters()]
     theirs = [tuple(weight.numbers.shape) for weight in weights]
     more, fewer = list(theirs), []

@@ -36,7 +36,7 @@ _NO_WARM_UP = "the networks are not run before the first clock: the first run in
 
 
 def _is_clock(name: str, text: str) -> bool:
-    """Whether a function with a usual name is that of a clock."""
+    """Whether a function with this name usually reads a clock."""
     return any(f"{owner}.{name}(" in text for owner in ("time", "datetime", "datetime.datetime")) or (
         f"from time import {name}" in text
     )

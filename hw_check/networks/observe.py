@@ -1,4 +1,4 @@
-"""What happens in the process of a student's network: it is built, gets random weights and runs; all numbers are sent.
+"""Builds a student's network in its process, gives it random weights, runs it, and sends all numbers to the checker.
 
 The checker copies these weights into networks of its own, whose layers may have other names, and compares the outputs.
 Imports the standard library, NumPy, torch and the module of the other probes alone.

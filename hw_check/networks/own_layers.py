@@ -116,7 +116,7 @@ def _readings(
 def _guesses(
     images: Tensor, weight: Tensor, bias: Tensor, right: Tensor, kernel: int, stride: int = 1, padding: int = 0
 ) -> Iterator[tuple[str, Tensor]]:
-    """Typical mistakes and what they give, in the reading that has the output `right`."""
+    """Typical mistakes and the outputs that they give, with the padding for which the output is `right`."""
     if not padding and right.shape[2] > (images.shape[2] - kernel) // stride + 1:
         before, after = kernel // 2, right.shape[2] - images.shape[2] + (kernel - 1) // 2
         images = F.pad(images, (before, after, before, after))
@@ -161,7 +161,7 @@ def _state_of_convolution(answer: Answer) -> str:
 
 
 def _state(answer: Answer, rights: Mapping[str, tuple[int, ...]]) -> str:
-    """What keeps load_state_dict from copying the parameters of torch's layer."""
+    """The reason why load_state_dict cannot copy the parameters of torch's layer; empty if it can."""
     found = {str(name): value.shape for name, value in zip(answer["names"], answer["weights"], strict=True)}
     for name, shape in rights.items():
         if name not in found:

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, several at a time."""
+"""Runs commands in separate processes, several at a time."""
 
 import os
 import subprocess

@@ -40,7 +40,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Session:
-    """What the threads of a download share."""
+    """State that the threads of a download share."""
 
     stop: threading.Event = field(default_factory=threading.Event)  # set when the threads have to end
     reached: threading.Event = field(default_factory=threading.Event)  # set once a server has answered

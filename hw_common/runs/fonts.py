@@ -19,8 +19,8 @@ _found: dict[str, font_manager.FontEntry | None] = {}
 def make_drawable(figure: Figure) -> None:
     r"""Gives each text of `figure` fonts that have its characters; characters that no font has are escaped.
 
-    Bytes of a file name that is not UTF-8 are escaped too, as in `caf\xe9`. If a character is in no font, one line
-    says so, once in the life of the process.
+    Bytes of a file name that is not UTF-8 are escaped too, as in `caf\xe9`. The first time that no font has a
+    character, a line on standard error says so.
     """
     missing = {text: found for text in figure.findobj(Text) if (found := _missing(text))}
     if not missing:

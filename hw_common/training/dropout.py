@@ -12,8 +12,8 @@ class Dropout(nn.Dropout):
     Under torchrun, every process draws the mask of the whole batch and uses its own rows of the mask. The state of the
     generator therefore does not depend on the number of processes either.
 
-    The mask is drawn from uniform numbers. On a CPU, torch's `bernoulli_` draws one double at a time. It would take
-    four times as long, which is a tenth of the training step of a small network.
+    The mask is drawn from uniform numbers, because torch's `bernoulli_` draws one double at a time on a CPU. That takes
+    four times as long and would cost a tenth of the time of a small network's training step.
     """
 
     def forward(self, values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class StateWriter:
 
     Args:
         path: file of the state; None in processes that write nothing.
-        minutes: `is_due` returns True when the latest state is older.
+        minutes: `is_due` returns True once the latest state is older than this.
     """
 
     def __init__(self, path: Path | None, minutes: float) -> None:
@@ -55,7 +55,7 @@ class StateWriter:
         """Waits until the latest state is on disk.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the state cannot be written.
         """
         write, self._write = self._write, None
         if write is not None:
