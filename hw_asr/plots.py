@@ -19,6 +19,8 @@ SIMILARITY_TITLES = {"jaccard": "Jaccard", "cosine": "cosine", "damerau_levensht
 _WRONG = "#A33F00"
 _LARGEST_RATE = 1.2  # end of the axis of error rates
 _MAX_LINE = 90  # characters to which a text in a figure is truncated
+_CHARACTER = 0.063  # inches for a character of a transcript
+_LABEL = 10  # characters for the label to the left of a transcript
 
 
 @dataclass(frozen=True)
@@ -88,24 +90,26 @@ def _save_curves(folder: Path, stem: str, runs: Runs, panels: Mapping[str, Mappi
 def predictions(folder: Path, clips: Sequence[Prediction], title: str) -> None:
     """Draws references and generated texts as predictions.png and .pdf in `folder`, with wrong characters in colour."""
     width = min(_MAX_LINE, max(len(line) for clip in clips for line in (clip.reference, clip.hypothesis)))
-    columns = 2 if width <= _MAX_LINE // 2 else 1
+    in_page = figures.PAGE_WIDTH / _CHARACTER
+    columns = 2 if 2 * (width + _LABEL) <= in_page else 1
     rows = -(-len(clips) // columns)
-    figure = Figure(figsize=(0.3 + columns * max(3.5, 0.085 * (width + 10)), 0.6 + 0.46 * rows))
-    figure.suptitle(f"test clips, best epoch: reference and generated text\n{title}", fontsize=9)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1 - 0.5 / figure.get_figheight()))
+    title = f"test clips, best epoch: reference and generated text\n{title}"
+    figure = figures.new_figure(figures.PAGE_WIDTH, 0.5 + 0.36 * rows, title)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1 - 0.4 / figure.get_figheight()))
     axes.set_axis_off()
-    axes.set_xlim(0, figure.get_figwidth() / 0.085)
+    axes.set_xlim(0, in_page)
     axes.set_ylim(2.4 * rows, -0.6)
     for number, clip in enumerate(clips):
-        left = 9 + number // rows * axes.get_xlim()[1] / columns
+        left = _LABEL + number // rows * in_page / columns
         for line, (name, characters, wrong) in enumerate(_lines(clip)):
             y = 2.4 * (number % rows) + line
-            axes.text(left - 1, y, name, ha="right", va="center", fontsize=7, color="0.4")
+            axes.text(left - 1, y, name, ha="right", va="center", fontsize=figures.SMALLEST, color="0.4")
             for position, character in enumerate(characters):
                 is_wrong = position in wrong
                 visible = "_" if is_wrong and character == " " else character
-                axes.text(left + position + 0.5, y, visible, ha="center", va="center", fontsize=8, family="monospace",
-                          color=_WRONG if is_wrong else "black", weight="bold" if is_wrong else "normal")  # fmt: skip
+                axes.text(left + position + 0.5, y, visible, ha="center", va="center", fontsize=figures.SMALLEST,
+                          family="monospace", color=_WRONG if is_wrong else "black",
+                          weight="bold" if is_wrong else "normal")  # fmt: skip
     figures.save(figure, folder, "predictions")
 
 
@@ -132,21 +136,21 @@ def alignment(folder: Path, clips: Sequence[Prediction], title: str) -> None:
 def draw_alignment(clips: Sequence[Prediction], title: str) -> Figure:
     """Draws the figure of `alignment` with another title."""
     rows = max(len(clip.attention_weights) for clip in clips)
-    figure = Figure(figsize=(3.4 * len(clips), 2.4 + min(0.12 * rows, 6.5)), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    heights = (1.3, max(1.5, min(0.12 * rows, 6.5)))
-    grid = figure.subplots(2, len(clips), squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights})
+    heights = (0.8, min(max(1.5, 0.11 * rows), 5.5))  # inches for the spectrograms and for the weights
+    figure = figures.new_figure(figures.PAGE_WIDTH, 1 + sum(heights), title)
+    with figures.style():
+        grid = figure.subplots(2, len(clips), squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights})
     for (above, below), clip in zip(grid.T, clips, strict=True):
         seconds = clip.spectrogram.shape[1] / FRAMES_PER_SECOND
         above.imshow(clip.spectrogram, origin="lower", aspect="auto", cmap=figures.HEAT,
                      extent=(0, seconds, 0, len(clip.spectrogram)))  # fmt: skip
-        above.set_title(f"{clip.name}: {_truncate(clip.reference)[:32]}", fontsize=8, parse_math=False)
+        above.set_title(f"{clip.name}: {_truncate(clip.reference)[:32]}", fontsize=figures.SMALLEST, parse_math=False)
         weights = clip.attention_weights / clip.attention_weights.max(axis=1, keepdims=True)
         below.imshow(weights, aspect="auto", cmap=figures.HEAT, interpolation="nearest",
                      extent=(0, seconds, len(weights) - 0.5, -0.5))  # fmt: skip
         labels = [*clip.hypothesis.replace(" ", "_"), "stop"][: len(weights)]
-        step = math.ceil(len(labels) / 64)  # more than 64 labels would overlap
-        below.set_yticks(range(0, len(labels), step), labels[::step], fontsize=7, family="monospace")
+        step = math.ceil(len(labels) / 50)  # more than 50 labels would overlap
+        below.set_yticks(range(0, len(labels), step), labels[::step], fontsize=figures.SMALLEST, family="monospace")
         below.set_xlabel("seconds")
     grid[0, 0].set_ylabel("mel band")
     grid[1, 0].set_ylabel("generated character")

@@ -41,9 +41,9 @@ def approximation(folder: Path, rows: Sequence[Mapping[str, Any]], title: str) -
         bounds = [row["bound"] for row in rows if f"{row['terms']} terms" == label]
         [bound] = axes.plot(x, bounds, linewidth=0.8, linestyle=":", markersize=5, markerfacecolor="none")
         bound.set(color=line.get_color(), marker=line.get_marker(), label=f"bound for {label}")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.legend(fontsize=8, frameon=False)
+    figures.log_scale(axes, "x", base=2)
+    figures.log_scale(axes, "y")
+    axes.legend(fontsize=figures.SMALLEST, frameon=False)
     figures.save(figure, folder, "approximation")
 
 
@@ -75,8 +75,8 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
     panels["L from which linear is faster"] = _crossovers(summary["crossovers"])
     figure = figures.curves(panels, f"L (D = {shown})", f"softmax and linear attention: {title}")
     for axes in figure.axes:
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log", base=2 if axes is figure.axes[-1] else 10)
+        figures.log_scale(axes, "x", base=2)
+        figures.log_scale(axes, "y", base=2 if axes is figure.axes[-1] else 10)
     axes = figure.axes[-1]
     axes.set_xlabel("D")
     axes.set_xticks(dimensions, [str(D) for D in dimensions])
@@ -84,7 +84,7 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
     for length, features in zip(axes.lines[::2], axes.lines[1::2], strict=True):
         features.set(color=length.get_color(), linestyle=":", linewidth=0.8, markerfacecolor="none")
     if axes.lines:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=figures.SMALLEST, frameon=False)
     figures.save(figure, folder, "scaling")
 
 

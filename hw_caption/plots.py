@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import regex
 from matplotlib.figure import Figure
@@ -14,8 +13,8 @@ from PIL import Image
 from hw_common.runs import figures
 from hw_common.runs.figures import Series
 
-_COLUMNS = 7  # pictures in a row of an attention figure
-_LINE = 88  # characters in a line of text
+_COLUMNS = 6  # pictures in a row of an attention figure
+_LINE = 76  # characters in a line of text
 _MAX_STEM = 60  # maximum number of characters that a file name keeps of an image's name; they take at most 240 bytes
 
 
@@ -61,27 +60,26 @@ def training_curves(
 
 def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> None:
     """Draws each image beside its generated caption and its references (ist-2021-22-hw2 Q3.1c)."""
-    with mpl.rc_context(figures.AS_WRITTEN):
+    with figures.style():
         figures.save(_captions(pictures, title), folder, "captions")
 
 
 def _captions(pictures: Sequence[CaptionedPicture], title: str) -> Figure:
-    figure = Figure(figsize=(9.5, 2.3 * len(pictures) + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.4))
+    figure = figures.new_figure(figures.PAGE_WIDTH, 1.65 * len(pictures) + 0.4, title)
+    grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.1))
     for (left, right), picture in zip(grid, pictures, strict=True):
         left.imshow(picture.pixels)
-        left.set_xlabel(picture.name, fontsize=9)
+        left.set_xlabel(picture.name)
         left.set_xticks([])
         left.set_yticks([])
         right.axis("off")
         generated = textwrap.fill(" ".join(picture.caption) or "(no words)", _LINE - 10)
-        right.text(0, 1, generated, fontsize=11, weight="bold", va="top", transform=right.transAxes)
-        below = 1 - 0.1 * (generated.count("\n") + 1)
+        right.text(0, 1, generated, fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
+        below = 1 - 0.11 * (generated.count("\n") + 1)
         lines = [f"BLEU-4 against the references: {picture.bleu:.3f}"]
         for reference in picture.references:
             lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
-        right.text(0, below, "\n".join(lines), fontsize=9, va="top", linespacing=1.5, transform=right.transAxes)
+        right.text(0, below, "\n".join(lines), va="top", linespacing=1.4, transform=right.transAxes)
     return figure
 
 
@@ -109,7 +107,7 @@ def attention(folder: Path, stem: str, picture: CaptionedPicture, maps: np.ndarr
     title = f"Attention before each word: brighter regions have larger weights; % is the largest weight\n{title}"
     words = [f"{word} {weights.max():.0%}" for word, weights in zip(picture.caption, maps, strict=True)]
     columns = min(_COLUMNS, len(pictures))
-    figure = figures.image_grid(pictures, columns, title=title, titles=[picture.name, *words], cell=1.25)
+    figure = figures.image_grid(pictures, columns, title=title, titles=[picture.name, *words])
     figures.save(figure, folder, stem)
 
 

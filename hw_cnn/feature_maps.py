@@ -11,6 +11,7 @@ from hw_cnn.finished import Finished
 from hw_cnn.models import convolutions, sheet_name
 from hw_common.runs import figures
 
+_BLANK = np.full((1, 1), np.nan)
 NamedMaps = list[tuple[str, Tensor]]  # name of the layer, output (B, channels, height, width)
 
 
@@ -43,30 +44,28 @@ def scale_to_unit(values: Tensor) -> Tensor:
 
 
 def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int = 3, channels: int = 5) -> list[Path]:
-    """Draws the first `channels` feature maps of every layer, each scaled to [0, 1].
+    """Draws the first `channels` feature maps of every layer, each scaled to [0, 1], two layers in a row.
 
     The inputs are `images` random test images, drawn with `seed`. Returns the paths of the figure in the run's folder.
     """
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
     maps = collect_maps(finished.model, to_input(test.images[chosen], finished.network))
+    columns = 1 + 2 * (1 + channels)  # the image, then a gap and the maps of each layer
     cells: list[np.ndarray] = []
     titles: list[str] = []
     rows: list[str] = []
     for i, index in enumerate(chosen.tolist()):
-        for layer, output in maps:
-            shown = [scale_to_unit(channel).numpy() for channel in output[i, :channels]]
-            blank = [np.full((1, 1), np.nan)] * (channels - len(shown))
-            cells += [to_rgb(test.images[index]), *shown, *blank]
-            titles += [
-                finished.classes[int(test.labels[index])],
-                *(f"channel {c}" for c in range(len(shown))),
-                *([""] * len(blank)),
-            ]
-            rows.append(layer)
+        for pair in (maps[first : first + 2] for first in range(0, len(maps), 2)):
+            row = [to_rgb(test.images[index])]
+            for _, output in pair:
+                row += [_BLANK, *(scale_to_unit(channel).numpy() for channel in output[i, :channels])]
+            cells += row + [_BLANK] * (columns - len(row))
+            titles += [finished.classes[int(test.labels[index])]] + [""] * (columns - 1)
+            rows.append(",\n".join(layer for layer, _ in pair))
     figure = figures.image_grid(
         cells,
-        columns=channels + 1,
-        title=f"feature maps, each channel scaled to [0, 1]\n{finished.title}",
+        columns=columns,
+        title=f"feature maps of channels 0 to {channels - 1}, each scaled to [0, 1]\n{finished.title}",
         titles=titles,
         row_labels=rows,
         colours=figures.HEAT,

@@ -57,11 +57,11 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
             probability = probabilities[index, predicted[index]].item()
             empty = bool((heat == 0).all())
             cells += [to_rgb(test.images[index]), overlay(test.images[index], heat)]
-            titles += [f"{kind}\ntrue: {true}", f"{'zero everywhere' if empty else ''}\n{guess} {probability:.2f}"]
+            titles += [f"{kind}:\n{true}", f"{probability:.2f}{', zero map' if empty else ''}\n{guess}"]
             records.append({"image": index, "kind": kind, "true": true, "predicted": guess,
                             "probability": probability, "map_is_zero": empty})  # fmt: skip
     layer = list(convolutions(finished.model))[-1]
-    title = f"Grad-CAM of {layer}: image with true class, map with predicted class and probability\n{finished.title}"
+    title = f"Grad-CAM of {layer}: image with true class, map with probability and predicted class\n{finished.title}"
     figure = figures.image_grid(cells, 8, title=title, titles=titles)
     return finished.add_figure("grad_cam", figure, {"layer": layer, "images": records})
 

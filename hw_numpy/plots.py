@@ -12,8 +12,8 @@ from hw_common.runs import figures
 Rows = Sequence[Mapping[str, float]]
 Series = dict[str, tuple[Sequence[float], Sequence[float]]]
 _COLUMNS = 4  # images in a row of the figure of captions
-_IMAGE_SIZE = 2.3  # inches
-_LINE_WIDTH = 38  # characters
+_IMAGE_SIZE = 1.5  # inches
+_LINE_WIDTH = 26  # characters
 
 
 def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, title: str) -> None:
@@ -33,9 +33,9 @@ def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, tit
     losses = _losses(loss_history, [row["training_loss"] for row in rows])
     figure = figures.curves({"training loss": losses, "accuracy": accuracies}, "epoch", title)
     loss_panel = figure.axes[0]
-    loss_panel.set_yscale("log")  # the loss of the first steps is many times larger than the later ones
+    figures.log_scale(loss_panel, "y")  # the loss of the first steps is many times larger than the later ones
     loss_panel.lines[0].set(linewidth=0.4, marker="")  # a thin line, because there are thousands of steps
-    loss_panel.legend(fontsize=8, frameon=False)
+    loss_panel.legend(fontsize=figures.SMALLEST, frameon=False)
     figures.save(figure, folder, "curves")
 
 
@@ -68,7 +68,7 @@ def learning_curve(folder: Path, loss_history: Sequence[float], epoch_losses: Se
     """
     losses = _losses(loss_history, epoch_losses)
     figure = figures.curves({"training loss": losses, "training loss, logarithmic": losses}, "epoch", title)
-    figure.axes[1].set_yscale("log")
+    figures.log_scale(figure.axes[1], "y")
     figures.save(figure, folder, "curves")
 
 
@@ -94,11 +94,13 @@ def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], titl
     figure = figures.image_grid(pictures, _COLUMNS, title=title, titles=parts, cell=_IMAGE_SIZE)
     for axes, text in zip(figure.axes, texts, strict=False):
         axes.set_anchor("N")  # aligns the upper edges of the images in a row
-        axes.set_xlabel(text, fontsize=7, loc="left", parse_math=False)  # a caption may contain a dollar sign
+        axes.set_xlabel(
+            text, fontsize=figures.SMALLEST, loc="left", parse_math=False
+        )  # a caption may contain a dollar sign
     rows = range(0, len(texts), _COLUMNS)
     lines = sum(1 + max(text.count("\n") for text in texts[row : row + _COLUMNS]) for row in rows)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height - 0.15 * len(rows) + 0.117 * lines)  # 0.117 inches for each line of text
+    figure.set_size_inches(width, height + 0.117 * lines)  # 0.117 inches for each line of text
     figures.save(figure, folder, "captions")
 
 

@@ -90,11 +90,11 @@ def _letter_pairs(
 ) -> Figure:
     """A heat map of `values` (26, 26) with the letters at both axes; `rows` and `columns` are the axes' labels."""
     figure = figures.heatmap_grid(
-        [values.numpy()], 1, title=title, colours=colours, limits=limits, colour_bar=colour_bar, cell=5.0
+        [values.numpy()], 1, title=title, colours=colours, limits=limits, colour_bar=colour_bar, cell=4.5
     )
     axes = figure.axes[0]
-    axes.set_xticks(range(len(ALPHABET)), list(ALPHABET), fontsize=8)
-    axes.set_yticks(range(len(ALPHABET)), list(ALPHABET), fontsize=8)
+    axes.set_xticks(range(len(ALPHABET)), list(ALPHABET))
+    axes.set_yticks(range(len(ALPHABET)), list(ALPHABET))
     axes.set_ylabel(rows)
     axes.set_xlabel(columns)
     return figure
@@ -120,8 +120,8 @@ def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str)
     count = f"{len(shown)} of the {len(wrong)}" if len(shown) < len(wrong) else f"the {len(wrong)}"
     heading = f"{count} misread of {len(lengths)} test words, best epoch; below each letter, its label and prediction"
     page, corners = _page([images.numpy() for images, _, _ in shown])
-    figure = figures.image_grid([page], columns=1, title=f"{heading}\n{title}", cell=8)
-    figure.set_size_inches(8, 0.6 + 8 * page.shape[0] / page.shape[1])
+    height = 6.2 * page.shape[0] / page.shape[1]
+    figure = figures.image_grid([page], columns=1, title=f"{heading}\n{title}", cell=6.2, height=height)
     axes = figure.axes[0]
     for (_, true, read), (top, left) in zip(shown, corners, strict=True):
         for i, (label, guess) in enumerate(zip(true.tolist(), read.tolist(), strict=True)):
@@ -129,7 +129,12 @@ def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str)
             if misread:
                 cell = page[top : top + 16, column : column + 8]
                 cell *= _TINT
-            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5, "family": "monospace"}
+            style: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": figures.SMALLEST,
+                "family": "monospace",
+            }
             axes.text(column + 3.5, top + 19, ALPHABET[label], color="black", **style)
             weight, colour = ("bold", _MISREAD) if misread else ("normal", "black")
             axes.text(column + 3.5, top + 26, ALPHABET[guess], color=colour, weight=weight, **style)
@@ -163,22 +168,23 @@ def comparison(folder: Path, table: Sequence[Mapping[str, Any]], title: str) -> 
         table: a row for each network, with its name and the accuracies of `compare.report` after the last epoch.
         title: title of the figure; names the data set.
     """
-    figure = Figure(figsize=(10, 1.4 + 0.35 * len(table)), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure = figures.new_figure(figures.PAGE_WIDTH, 1.1 + 0.25 * len(table), title)
     heights = np.arange(len(table))
-    for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("accuracy", "word_accuracy"), strict=True):
-        for part, marker, colour, lift in (("validation", "o", "#0072B2", -0.12), ("test", "s", "#D55E00", 0.12)):
-            values = [row[f"final_{part}_{metric}"] for row in table]
-            spread = [row[f"final_{part}_{metric}_std"] for row in table]
-            axes.errorbar(values, heights + lift, xerr=spread, fmt=marker, color=colour, capsize=3, label=part)
-        published = [(row[f"published_test_{metric}"], height) for row, height in zip(table, heights, strict=True)]
-        published = [(value, height) for value, height in published if value is not None]
-        if published:
-            axes.plot(*zip(*published, strict=True), "kx", markersize=8, label="test, published")
-        axes.set_xlabel("accuracy by letter" if metric == "accuracy" else "accuracy by whole word")
-        axes.set_yticks(heights, [row["network"] for row in table])
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.invert_yaxis()
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    with figures.style():
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, metric in zip(panels, ("accuracy", "word_accuracy"), strict=True):
+            for part, marker, colour, lift in (("validation", "o", "#0072B2", -0.12), ("test", "s", "#D55E00", 0.12)):
+                values = [row[f"final_{part}_{metric}"] for row in table]
+                spread = [row[f"final_{part}_{metric}_std"] for row in table]
+                style = {"fmt": marker, "color": colour, "markersize": 4, "capsize": 2}
+                axes.errorbar(values, heights + lift, xerr=spread, label=part, **style)
+            published = [(row[f"published_test_{metric}"], height) for row, height in zip(table, heights, strict=True)]
+            published = [(value, height) for value, height in published if value is not None]
+            if published:
+                axes.plot(*zip(*published, strict=True), "kx", markersize=6, label="test, published")
+            axes.set_xlabel("accuracy by letter" if metric == "accuracy" else "accuracy by whole word")
+            axes.set_yticks(heights, [row["network"] for row in table])
+            axes.locator_params(axis="x", nbins=6)
+        panels[0].invert_yaxis()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figures.save(figure, folder, "comparison")

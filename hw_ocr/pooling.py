@@ -4,6 +4,7 @@ The published report (dsl-2019-hw3) argues, with two figures of Goodfellow, Beng
 that max-pooling makes a network less sensitive to shifts and rotations. Here this is measured on a trained network.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -151,10 +152,12 @@ def draw(
         strongest = int(collected[ORIGINAL][key][0].flatten(1).norm(dim=1).argmax())
         cells += _colour_map([_without_margin(maps[key][0, strongest]) for maps in collected.values()], figures.HEAT)
         changes = row["changes"].values()
-        titles += ["", *(f"{c['values_changed']:.0%} of the values\nby {c['relative_change']:.0%}" for c in changes)]
-        rows.append(f"{row['layer']},\n{row['stage'].replace(' max', chr(10) + 'max')}")
-    heading = f"a letter is shifted and rotated: share of the values of its maps that change, and by how much\n{title}"
-    figure = figures.image_grid(cells, len(CHANGES), title=heading, titles=titles, row_labels=rows, cell=1.5)
+        titles += ["", *(f"{c['values_changed']:.0%} by {c['relative_change']:.0%}" for c in changes)]
+        rows.append(f"{row['layer']},\n{textwrap.fill(row['stage'], 14)}")
+    heading = (
+        f"a letter is shifted and rotated: percentage of the values of its maps that change, and by how much\n{title}"
+    )
+    figure = figures.image_grid(cells, len(CHANGES), title=heading, titles=titles, row_labels=rows, height=0.85)
     return figures.save(figure, folder, stem)
 
 

@@ -18,7 +18,12 @@ def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Seq
     share = matrix / matrix.sum(axis=1, keepdims=True)  # every class has validation pictures
     cell = 1.0 if len(classes) <= 5 else 0.6
     figure = figures.heatmap_grid(
-        [share], 1, title=title, limits=(0, 1), colour_bar="share of the class", cell=max(3.0, cell * len(classes))
+        [share],
+        1,
+        title=title,
+        limits=(0, 1),
+        colour_bar="share of the class",
+        cell=min(max(2.2, cell * len(classes)), 4.8),
     )
     axes = figure.axes[0]
     axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 5 else 90, parse_math=False)
@@ -61,7 +66,7 @@ def predictions(
     titles = []
     for i in chosen:
         guess, true = int(predicted[i]), int(labels[i])
-        titles.append(f"{classes[guess]} {confidence[i]:.2f}" + ("" if guess == true else f", is {classes[true]}"))
+        titles.append(f"{classes[guess]} {confidence[i]:.2f}" + ("" if guess == true else f"\nis {classes[true]}"))
     rows = ["random", "surest mistakes"] if len(wrong) else ["random"]
     images = [pictures[i].permute(1, 2, 0).numpy() for i in chosen]
     return figures.image_grid(images, columns, title=title, titles=titles, row_labels=rows, cell=1.5)

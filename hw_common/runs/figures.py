@@ -3,13 +3,16 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import NullFormatter
 
 from hw_common.runs import files, fonts
 
@@ -19,25 +22,29 @@ RcParams = dict[Any, Any]  # keys and values of Matplotlib's rcParams
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Reports show a figure in its own size, so it must fit the text of an A4 page, and its letters must be readable there.
+PAGE_WIDTH = 6.37  # inches
+SMALLEST = 7  # size of the smallest letters, in points
 _STYLE: RcParams = {
-    "font.size": 10,
+    "font.size": 8,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
+    "legend.fontsize": SMALLEST,
+    "figure.titlesize": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "axes.titlesize": 10,
+    "axes.titlesize": SMALLEST,
     "legend.frameon": False,
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # the user's names and captions may contain dollar signs
 }
-AS_WRITTEN: RcParams = {"text.parse_math": False}  # the user's names and captions may contain dollar signs
+_LINE_HEIGHT = 0.125  # inches for a line of text above an image
 _GAP = 0.1  # distance between maps, relative to their width and height
 GREY, HEAT, SIGNED = "gray", "viridis", "PuOr"
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
@@ -61,10 +68,26 @@ def to_png(figure: Figure) -> bytes:
 
 
 def _draw(figure: Figure, kind: str, **options: Any) -> bytes:
+    assert figure.get_figwidth() <= PAGE_WIDTH, f"a figure is wider than a page: {figure.get_figwidth()} inches"
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with style():
         figure.savefig(buffer, format=kind, **options)
+        small = [text.get_text() for text in figure.findobj(Text) if text.get_fontsize() < SMALLEST]
+    assert not any(small), f"a figure has letters that are too small to read: {small}"
     return buffer.getvalue()
+
+
+def style() -> AbstractContextManager[None]:
+    """The context in which a figure's axes and texts must be made to get the style of all figures."""
+    return mpl.rc_context(_STYLE)
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure with a title, in the style of all figures; `width` and `height` are in inches."""
+    with style():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.suptitle(title)
+        return figure
 
 
 def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mapping[str, Series] | None = None) -> Figure:
@@ -76,10 +99,8 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
         title: title of the whole figure; names the data.
         spread: standard deviations of lines, with the same keys; drawn as bands.
     """
-    with mpl.rc_context(_STYLE):
-        # Reports show the figure about 6 inches wide; a much wider one would have small letters there.
-        figure = _figure(4.6 if len(panels) == 1 else max(7.0, 2.8 * len(panels)), 3.2)
-        figure.suptitle(title, fontsize=11, parse_math=False)
+    with style():
+        figure = new_figure(4.2 if len(panels) == 1 else PAGE_WIDTH, 2.6, title)
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (ylabel, series) in zip(grid, panels.items(), strict=True):
             for i, (label, (x, y)) in enumerate(series.items()):
@@ -104,8 +125,17 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
             axes.set_ylabel(ylabel)
             axes.xaxis.get_major_locator().set_params(integer=True)
             if len(series) > 1:
-                axes.legend(fontsize=8)
+                axes.legend()
         return figure
+
+
+def log_scale(axes: Axes, which: Literal["x", "y"], base: float = 10) -> None:
+    """Makes an axis logarithmic. Its labels are plain numbers, because exponents would be too small to read."""
+    getattr(axes, f"set_{which}scale")("log", base=base)
+    axis = getattr(axes, f"{which}axis")
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}" if high < base * low else NullFormatter())
 
 
 def curves_over_seeds(
@@ -162,6 +192,7 @@ def image_grid(
     row_labels: Sequence[str] = (),
     colours: str = GREY,
     cell: float = 1.2,
+    height: float | None = None,
 ) -> Figure:
     """Draws images in rows of `columns`.
 
@@ -170,24 +201,29 @@ def image_grid(
             range from their own minimum to their own maximum.
         columns: number of images in a row.
         title: title of the whole figure.
-        titles: title above each image.
+        titles: title above each image, of any number of lines.
         row_labels: label to the left of each row.
         colours: colour map of images without colours, GREY or HEAT.
-        cell: width of an image in inches.
+        cell: largest width of an image in inches; images are narrower if a row would be wider than a page.
+        height: height of an image in inches; by default its width.
     """
     rows = math.ceil(len(images) / columns)
-    with mpl.rc_context({**_STYLE, **AS_WRITTEN}):
-        figure = _figure(max(columns * cell + 0.1, 4.5), rows * (cell + (0.32 if titles else 0.08)) + 0.5)
-        figure.suptitle(title, fontsize=9)
-        for i, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+    lines = [title.count("\n") + 1 if title else 0 for title in titles]
+    above = [max(lines[row * columns : (row + 1) * columns], default=0) for row in range(rows)]
+    cell = min(cell, (PAGE_WIDTH - 0.1 - 0.35 * bool(row_labels)) / columns)
+    tall = sum((height or cell) + 0.06 + _LINE_HEIGHT * lines for lines in above)
+    figure = new_figure(max(columns * cell + 0.1 + 0.35 * bool(row_labels), 4.2), tall + 0.4, title)
+    with style():
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for i, axes in enumerate(grid.flat):
             _bare(axes)
             if i >= len(images):
                 continue
             axes.imshow(np.asarray(images[i]), interpolation="nearest", cmap=colours)
             if titles:
-                axes.set_title(titles[i], fontsize=7, pad=2)
+                axes.set_title(titles[i], pad=2)
             if row_labels and i % columns == 0:
-                axes.set_ylabel(row_labels[i // columns], fontsize=8)
+                axes.set_ylabel(row_labels[i // columns])
         return figure
 
 
@@ -214,9 +250,9 @@ def heatmap_grid(
     """
     low, high = limits or (min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
     rows, (height, width) = math.ceil(len(maps) / columns), maps[0].shape
-    with mpl.rc_context({**_STYLE, **AS_WRITTEN}):
-        figure = _figure(max(columns * cell + (0.9 if colour_bar else 0.1), 4.5), rows * (cell + 0.08) + 0.5)
-        figure.suptitle(title, fontsize=9)
+    size = (max(columns * cell + (0.9 if colour_bar else 0.1), 4.2), rows * (cell + 0.06) + 0.4)
+    figure = new_figure(*size, title)
+    with style():
         # All maps share one coordinate system, because an Axes for each map takes ten times as long to draw.
         axes = figure.subplots()
         _bare(axes)
@@ -250,7 +286,8 @@ def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
         weights: kernels (output channels, input channels, height, width).
         network: name of the network and its data, for the title.
     """
-    columns = max(n for n in range(1, 9) if len(weights) % n == 0)
+    widest = 8 if len(weights) <= 16 else 16  # kernels in a row
+    columns = max(n for n in range(1, widest + 1) if len(weights) % n == 0)
     maps, shown = [*weights[:, 0]], "input channel 0"
     if weights.shape[1] > 1:
         maps += [*weights.mean(axis=1)]
@@ -264,7 +301,7 @@ def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
             colours=colours,
             limits=(-largest, largest),
             colour_bar=bar,
-            cell=0.75,
+            cell=5.4 / max(columns, 10),
         )
         save(figure, folder, f"kernels-{name}-{suffix}")
 
