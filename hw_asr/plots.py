@@ -94,8 +94,8 @@ def predictions(folder: Path, clips: Sequence[Prediction], title: str) -> None:
     columns = 2 if 2 * (width + _LABEL) <= in_page else 1
     rows = -(-len(clips) // columns)
     title = f"test clips, best epoch: reference and generated text\n{title}"
-    figure = figures.new_figure(figures.PAGE_WIDTH, 0.5 + 0.36 * rows, title)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1 - 0.4 / figure.get_figheight()))
+    figure = figures.new_figure(figures.PAGE_WIDTH, 0.1 + 0.36 * rows, title)
+    axes = figure.subplots()
     axes.set_axis_off()
     axes.set_xlim(0, in_page)
     axes.set_ylim(2.4 * rows, -0.6)
@@ -137,7 +137,7 @@ def draw_alignment(clips: Sequence[Prediction], title: str) -> Figure:
     """Draws the figure of `alignment` with another title."""
     rows = max(len(clip.attention_weights) for clip in clips)
     heights = (0.8, min(max(1.5, 0.11 * rows), 5.5))  # inches for the spectrograms and for the weights
-    figure = figures.new_figure(figures.PAGE_WIDTH, 1 + sum(heights), title)
+    figure = figures.new_figure(figures.PAGE_WIDTH, 0.7 + sum(heights), title)
     with figures.style():
         grid = figure.subplots(2, len(clips), squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights})
     for (above, below), clip in zip(grid.T, clips, strict=True):
@@ -152,6 +152,8 @@ def draw_alignment(clips: Sequence[Prediction], title: str) -> Figure:
         step = math.ceil(len(labels) / 50)  # more than 50 labels would overlap
         below.set_yticks(range(0, len(labels), step), labels[::step], fontsize=figures.SMALLEST, family="monospace")
         below.set_xlabel("seconds")
+        above.grid(False)
+        below.grid(False)
     grid[0, 0].set_ylabel("mel band")
     grid[1, 0].set_ylabel("generated character")
     return figure

@@ -65,7 +65,7 @@ def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> 
 
 
 def _captions(pictures: Sequence[CaptionedPicture], title: str) -> Figure:
-    figure = figures.new_figure(figures.PAGE_WIDTH, 1.65 * len(pictures) + 0.4, title)
+    figure = figures.new_figure(figures.PAGE_WIDTH, 1.65 * len(pictures) + 0.1, title)
     grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.1))
     for (left, right), picture in zip(grid, pictures, strict=True):
         left.imshow(picture.pixels)

@@ -168,7 +168,7 @@ def comparison(folder: Path, table: Sequence[Mapping[str, Any]], title: str) -> 
         table: a row for each network, with its name and the accuracies of `compare.report` after the last epoch.
         title: title of the figure; names the data set.
     """
-    figure = figures.new_figure(figures.PAGE_WIDTH, 1.1 + 0.25 * len(table), title)
+    figure = figures.new_figure(figures.PAGE_WIDTH, 0.9 + 0.25 * len(table), title)
     heights = np.arange(len(table))
     with figures.style():
         panels = figure.subplots(1, 2, sharey=True)

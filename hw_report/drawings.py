@@ -3,10 +3,13 @@
 This module imports torch, so it is imported only when a report is built.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +17,15 @@ from hw_asr.models import AudioEncoder, TextDecoderRecurrent, TextDecoderTransfo
 from hw_asr.presets import PRESETS
 from hw_caption.models import Decoder, DecoderWithAttention
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN
-from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN
+from hw_numpy.cnn import ConvNet
+from hw_numpy.rnn import CaptioningRNN
+from hw_numpy.softmax import SoftmaxClassifier
+from hw_ocr.crf import LinearChainCRF
+from hw_ocr.models import CLASSES, BiLSTM, ConvBiLSTM, OcrCNN, WithCRF
 from hw_transfer.models import ResNet18
 
 _VOCABULARY = 190  # words of the Sydney captions, with the special ones
+_NUMPY_VOCABULARY = 1000  # words of the captions in the drawing of the NumPy networks
 _TEXT, _SOUND = 12, 100  # lengths of the text and of the encoded sound in the drawings
 _SUB_BLOCKS = ("SubBlock",)
 _KINDS = {
@@ -26,6 +34,11 @@ _KINDS = {
     "SubBlock": "residual sub-block", "EncoderBlock": "encoder block", "BasicBlock": "residual block",
     "BatchNorm2d": "batch norm", "AdaptiveAvgPool2d": "average pooling", "Conv2d": "convolution",
     "Conv1d": "convolution", "BidirectionalLSTM": "bidirectional LSTM", "MultiHeadAttention": "multi-head attention",
+    "_Viterbi": "linear-chain CRF, most probable word",
+}  # fmt: skip
+_NUMPY_KINDS = {
+    "fc": "fully connected", "conv": "convolution", "relu": "ReLU", "max_pool": "max-pooling", "rnn": "RNN",
+    "lstm": "LSTM", "word_embedding": "word embedding", "temporal_fc": "fully connected, at each step",
 }  # fmt: skip
 
 
@@ -78,6 +91,65 @@ def _kind(module: nn.Module) -> str:
     return words + (f", stride {min(steps)}" if steps and steps != {1} else "")
 
 
+def numpy_layers(network: Any, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    """The layers of a NumPy network, like `layers`: its calls of functions `<kind>_forward` during `loss`.
+
+    The name of a layer is that of its parameters or, if it has none, that of the function. Axes of length 1 are left
+    out of the shapes.
+    """
+    found: list[dict[str, Any]] = []
+    module = sys.modules[type(network).__module__]
+    own = {name: _Recorder(getattr(module, name), network.params, found) for name in ("layers", "rnn_layers")
+           if hasattr(module, name)}  # fmt: skip
+    with mock.patch.multiple(module, **own):
+        network.loss(*inputs)
+    return found
+
+
+class _Recorder:
+    """Stands for a module of layers, and adds each call of a function `<kind>_forward` to `found`."""
+
+    def __init__(self, module: ModuleType, params: Mapping[str, np.ndarray], found: list[dict[str, Any]]) -> None:
+        self._module, self._params, self._found = module, params, found
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._module, name)
+        kind = name.removesuffix("_forward")
+        if kind == name:
+            return function
+
+        def recorded(*arguments: Any) -> Any:
+            output = function(*arguments)
+            own = {key: value for key, value in self._params.items() if any(value is given for given in arguments)}
+            sides = {"conv": own["W1"].shape[2:]} if kind == "conv" else {"max_pool": (2, 2)}
+            self._found.append(
+                {
+                    "name": ", ".join(own) or name,
+                    "kind": _NUMPY_KINDS[kind] + (f" {sides[kind][0]} × {sides[kind][1]}" if kind in sides else ""),
+                    "shape": list(output[0].squeeze().shape),
+                    "parameters": sum(value.size for value in own.values()),
+                }
+            )
+            return output
+
+        return recorded
+
+
+class _Viterbi(LinearChainCRF):
+    """A CRF that finds the most probable word when it is called."""
+
+    def forward(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        return self.decode(emissions, mask)
+
+
+class _WordReader(WithCRF):
+    """The whole way from images to letters, of which `WithCRF.forward` is the part up to the emissions."""
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        letters: Tensor = self.crf(super().forward(images, mask), mask)
+        return letters
+
+
 def _images(*shape: int) -> tuple[Tensor, ...]:
     return (torch.zeros(1, *shape),)
 
@@ -94,8 +166,17 @@ def _text() -> tuple[Any, ...]:
     return torch.zeros(1, _TEXT).long(), torch.zeros(1, _SOUND, PRESETS["sheet"].width), None
 
 
+def _captioning(cell_type: str) -> CaptioningRNN:
+    words = ("<NULL>", "<START>", "<END>", *map(str, range(_NUMPY_VOCABULARY - 3)))
+    return CaptioningRNN({word: number for number, word in enumerate(words)}, cell_type=cell_type)
+
+
+def _caption() -> tuple[Any, ...]:
+    return np.zeros((1, 512)), np.ones((1, _TEXT + 1), int)
+
+
 # For each sheet: key of the drawing, network, inputs, and the classes that are drawn as one layer.
-_Drawing = tuple[Callable[[], nn.Module], Callable[[], tuple[Any, ...]], tuple[str, ...]]
+_Drawing = tuple[Callable[[], Any], Callable[[], tuple[Any, ...]], tuple[str, ...]]
 NETWORKS: Mapping[str, Mapping[str, _Drawing]] = MappingProxyType({
     "ist-2021-22-hw2": {
         "fashion": (FashionCNN, lambda: _images(1, 28, 28), ()),
@@ -111,11 +192,16 @@ NETWORKS: Mapping[str, Mapping[str, _Drawing]] = MappingProxyType({
     },
     "convnets-2024-a2": {"cifar": (CifarCNN, lambda: _images(3, 32, 32), ())},
     "eecs545-w20-hw4": {
+        "softmax": (SoftmaxClassifier, lambda: (np.zeros((1, 784)),), ()),
+        "cnn": (ConvNet, lambda: (np.zeros((1, 1, 28, 28)),), ()),
+        "rnn": (lambda: _captioning("rnn"), _caption, ()),
+        "lstm": (lambda: _captioning("lstm"), _caption, ()),
         "resnet": (lambda: ResNet18(2), lambda: (torch.zeros(1, 3, 224, 224).byte(),), ("BasicBlock",)),
     },
     "dsl-2019-hw3": {
         "cnn": (OcrCNN, lambda: _images(1, 16, 8), ()),
         "bilstm": (BiLSTM, _words, ("BidirectionalLSTM",)),
+        "bilstm-crf": (lambda: _WordReader(BiLSTM(), _Viterbi(CLASSES)), _words, ("BidirectionalLSTM",)),
         "conv-bilstm": (ConvBiLSTM, _words, ("BidirectionalLSTM",)),
     },
 })  # fmt: skip
@@ -123,4 +209,12 @@ NETWORKS: Mapping[str, Mapping[str, _Drawing]] = MappingProxyType({
 
 def networks(sheet: str) -> dict[str, list[dict[str, Any]]]:
     """The layers of every network that a sheet describes, by the key of the drawing."""
-    return {key: layers(make(), inputs(), whole) for key, (make, inputs, whole) in NETWORKS.get(sheet, {}).items()}
+    return {key: drawn(*drawing) for key, drawing in NETWORKS.get(sheet, {}).items()}
+
+
+def drawn(
+    make: Callable[[], Any], inputs: Callable[[], tuple[Any, ...]], whole: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """The layers of one of NETWORKS."""
+    network = make()
+    return layers(network, inputs(), whole) if isinstance(network, nn.Module) else numpy_layers(network, inputs())

@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,7 +31,7 @@ _STYLE: RcParams = {
     "xtick.labelsize": SMALLEST,
     "ytick.labelsize": SMALLEST,
     "legend.fontsize": SMALLEST,
-    "figure.titlesize": 8.5,
+    "figure.titlesize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -41,6 +42,7 @@ _STYLE: RcParams = {
     "text.parse_math": False,  # the user's names and captions may contain dollar signs
 }
 _LINE_HEIGHT = 0.125  # inches for a line of text above an image
+_TITLE_LINE, _TITLE_CHARACTER = 0.15, 0.065  # inches for a line of a title, and for a character of it
 _GAP = 0.1  # distance between maps, relative to their width and height
 GREY, HEAT, SIGNED = "gray", "viridis", "PuOr"
 
@@ -72,8 +74,8 @@ def _draw(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=kind, **options)
-        small = [text.get_text() for text in figure.findobj(Text) if text.get_fontsize() < SMALLEST]
-    assert not any(small), f"a figure has letters that are too small to read: {small}"
+        small = [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_fontsize() < SMALLEST]
+    assert not small, f"a figure has letters that are too small to read: {small}"
     return buffer.getvalue()
 
 
@@ -83,10 +85,14 @@ def style() -> AbstractContextManager[None]:
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure with a title, in the style of all figures; `width` and `height` are in inches."""
+    """An empty figure in the style of all figures, with a title whose lines are broken to fit.
+
+    `width` is in inches, and so is `height`, the height without the title.
+    """
+    lines = [line for part in title.split("\n") for line in textwrap.wrap(part, int(width / _TITLE_CHARACTER))]
     with style():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        figure.suptitle(title)
+        figure = Figure(figsize=(min(width, PAGE_WIDTH), height + _TITLE_LINE * len(lines)), layout="constrained")
+        figure.suptitle("\n".join(lines))
         return figure
 
 
@@ -100,7 +106,7 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
         spread: standard deviations of lines, with the same keys; drawn as bands.
     """
     with style():
-        figure = new_figure(4.2 if len(panels) == 1 else PAGE_WIDTH, 2.6, title)
+        figure = new_figure(4.2 if len(panels) == 1 else PAGE_WIDTH, 2.4, title)
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (ylabel, series) in zip(grid, panels.items(), strict=True):
             for i, (label, (x, y)) in enumerate(series.items()):
@@ -212,7 +218,7 @@ def image_grid(
     above = [max(lines[row * columns : (row + 1) * columns], default=0) for row in range(rows)]
     cell = min(cell, (PAGE_WIDTH - 0.1 - 0.35 * bool(row_labels)) / columns)
     tall = sum((height or cell) + 0.06 + _LINE_HEIGHT * lines for lines in above)
-    figure = new_figure(max(columns * cell + 0.1 + 0.35 * bool(row_labels), 4.2), tall + 0.4, title)
+    figure = new_figure(max(columns * cell + 0.1 + 0.35 * bool(row_labels), 4.2), tall + 0.1, title)
     with style():
         grid = figure.subplots(rows, columns, squeeze=False)
         for i, axes in enumerate(grid.flat):
@@ -250,7 +256,7 @@ def heatmap_grid(
     """
     low, high = limits or (min(float(m.min()) for m in maps), max(float(m.max()) for m in maps))
     rows, (height, width) = math.ceil(len(maps) / columns), maps[0].shape
-    size = (max(columns * cell + (0.9 if colour_bar else 0.1), 4.2), rows * (cell + 0.06) + 0.4)
+    size = (max(columns * cell + (0.9 if colour_bar else 0.1), 3.15), rows * (cell + 0.06) + 0.1)
     figure = new_figure(*size, title)
     with style():
         # All maps share one coordinate system, because an Axes for each map takes ten times as long to draw.

@@ -1,5 +1,7 @@
 """Figures: whole files, the same bytes for the same figure, and the given values."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -102,7 +104,10 @@ def test_kernels_are_drawn_with_the_mean_of_their_input_channels(tmp_path, monke
         images = figure.axes[0].images
         assert [image.get_array().tolist() for image in images] == [*weights[:, 0].tolist(), *weights.mean(1).tolist()]
         assert {image.get_clim() for image in images} == {(-19, 19)}
-        assert "2 kernels of conv1: input channel 0 above, mean of 3 input channels below" in figure.get_suptitle()
+        assert (
+            "2 kernels of conv1: input channel 0 above, mean of 3 input channels below"
+            in figure.get_suptitle().replace("\n", " ")
+        )
     assert [len(figure.axes) for figure in saved.values()] == [1, 2]  # the heat map has a colour bar
     figures.kernels(tmp_path, "conv1", weights[:, :1], "sample")
     assert len(saved["kernels-conv1-grey"].axes[0].images) == 2
@@ -111,3 +116,14 @@ def test_kernels_are_drawn_with_the_mean_of_their_input_channels(tmp_path, monke
 def test_heatmap_grid_of_a_constant_map_can_be_drawn(tmp_path):
     figure = figures.heatmap_grid([np.zeros((2, 2))], 1, title="sample", colour_bar="weight")
     assert all(path.stat().st_size > 0 for path in figures.save(figure, tmp_path, "constant"))
+
+
+@pytest.mark.parametrize(
+    "width, size, message", [(7.0, 9, "wider than a page"), (4.0, 5, "too small to read: ['tiny']")]
+)
+def test_figures_that_a_report_cannot_show_readably_are_refused(tmp_path, width, size, message):
+    figure = figures.new_figure(4, 2, "")
+    figure.set_figwidth(width)
+    figure.text(0, 0, "tiny", fontsize=size)
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        figures.save(figure, tmp_path, "figure")

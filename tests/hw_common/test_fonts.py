@@ -22,7 +22,7 @@ def stix(monkeypatch):
 
 
 def saved(tmp_path: Path, *texts: str, **options) -> Figure:
-    figure = Figure()
+    figure = Figure(figsize=(4, 3))
     for text in texts:
         figure.text(0.1, 0.5, text, **options)
     figures.save(figure, tmp_path, "figure")

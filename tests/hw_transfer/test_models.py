@@ -236,7 +236,7 @@ def test_visualize_model_shows_random_pictures_above_the_surest_mistakes():
     figure = transfer_learning.visualize_model(Brightness(), val, ("ants", "bees"), "a title", num_images=2)
     titles = [axes.get_title() for axes in figure.axes]
     sure = [1 / (1 + math.exp(-2 * score)) for score in (2, 2 - 4 * 40 / 255)]
-    assert titles[2:] == [f"bees {sure[0]:.2f}, is ants", f"ants {sure[1]:.2f}, is bees"]  # by probability
+    assert titles[2:] == [f"bees {sure[0]:.2f}\nis ants", f"ants {sure[1]:.2f}\nis bees"]  # by probability
     shown = [np.asarray(axes.images[0].get_array())[0, 0, 0] for axes in figure.axes]
     assert shown[2:] == [255, 40]
     assert figure.get_suptitle() == "a title"
