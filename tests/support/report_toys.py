@@ -18,7 +18,7 @@ SOURCE = """\
 #report.profile #report.date #report.sample #report.group
 = Question 1
 #fixed(summary("toy").score) #label-of("toy") #published("softmax")
-#fig("toy.curves", [Curves.], width: 9pt)
+#fig("toy.curves", [Curves.], alt: "A toy curve.")
 """
 
 
