@@ -275,7 +275,7 @@ def test_a_missing_source_is_found_before_anything_runs(toys):
     ("broken", "message"),
     [
         ('#summary("toys")', r'asks for summary "toys".*there are: toy'),
-        ('#picture("toy.kernels")', r'asks for figure "toy.kernels".*there are: toy.curves'),
+        ('#picture("toy.kernels", "kernels")', r'asks for figure "toy.kernels".*there are: toy.curves'),
         ('#record("hw_toy")', "asks for record"),
         ('#published("toy")', "asks for published number"),
         ('#summary("toy").accuracy', "dictionary does not contain key"),
