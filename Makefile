@@ -1,12 +1,15 @@
-# `make reproduce`, `make test`, `make bench`, `make lint`: each sets up .venv from the lock when needed.
+# `make reproduce`, `make book`, `make test`, `make bench`, `make lint`: each sets up .venv from the lock when needed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: reproduce test lint bench lock clean-venv
+.PHONY: reproduce book test lint bench lock clean-venv
 
 reproduce: $(VENV)/.ready
 	$(PY) -m hw_report build --profile sample
+
+book: $(VENV)/.ready
+	$(PY) -m hw_report book
 
 test: lint
 	$(PY) -m pytest -n 2 --dist worksteal

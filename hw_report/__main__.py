@@ -20,6 +20,7 @@ The answers to the five homework sheets.
   python -m hw_report list                                        the sheets, and the PDFs that exist
   python -m hw_report build                                       all PDFs, on built-in samples
   python -m hw_report build dsl-2019-hw3 --profile full --data_dir data   one PDF, on the sheet's own data
+  python -m hw_report book                                        all answers as pages for a browser
   python -m hw_report submission dsl-2019-hw3 --group NAME        the zip to turn in: PDF and code
   python -m hw_report table                                       the index, and our numbers beside the published ones
 """
@@ -31,6 +32,12 @@ and resumes interrupted ones.
   python -m hw_report build                                 all sheets on the built-in samples
   python -m hw_report build ist-2021-22-hw2 --profile full --data_dir data
   python -m hw_report build convnets-2024-a2 --profile full --use cifar=results/hw_cnn/my-sweep
+"""
+_BOOK = """\
+Writes the answers to all sheets as pages for a browser into RESULTS_DIR/book: the same text, code, numbers and figures
+as in the PDFs, from the same finished runs (see build), with search. The pages open from disk and from any web server.
+
+  python -m hw_report book
 """
 _SUBMISSION = """\
 Writes RESULTS_DIR/submissions/<sheet>/NAME.zip. It contains the PDF of finished runs (see build) with the name of the
@@ -50,10 +57,11 @@ published ones. Our numbers come from the records in results/record, which pytho
 
 def parser() -> cli.Parser:
     """All subcommands and their flags."""
-    flags = cli.Parser(_PROG, _DESCRIPTION, usage="%(prog)s {list,build,submission,table} …")
+    flags = cli.Parser(_PROG, _DESCRIPTION, usage="%(prog)s {list,build,book,submission,table} …")
     commands = flags.add_subparsers(dest="what", required=True, metavar="WHAT", prog=_PROG)
     shown = commands.add_parser("list", description="Lists the sheets.", usage="%(prog)s [flags]", help="the sheets")
     builds = commands.add_parser("build", description=_BUILD, usage="%(prog)s [SHEET …] [flags]", help="the PDFs")
+    books = commands.add_parser("book", description=_BOOK, usage="%(prog)s [flags]", help="the pages for a browser")
     submits = commands.add_parser(
         "submission", description=_SUBMISSION, usage="%(prog)s SHEET --group NAME [flags]", help="the zip to turn in"
     )
@@ -63,9 +71,9 @@ def parser() -> cli.Parser:
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
     data_dir = "folder with the data for the notebook (default: the folder that the training used)"
     cli.add_place(submits, "data_dir", type=str, help=data_dir)
-    for command in (shown, builds, submits):
+    for command in (shown, builds, books, submits):
         cli.add_results_dir_flag(command)
-    for command in (builds, submits):
+    for command in (builds, books, submits):
         add_flag(command, "profile", choices=("sample", "full"), default="sample", help="default: sample")
         add_flag(
             command, "use", type=_use, nargs="+", default=[], metavar="EXPERIMENT=FOLDER",
@@ -105,6 +113,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         options = {name: getattr(flags, name) for name in ("data_dir", "captions_dir", "weights", "jobs")}
         given = {name: str(value) for name, value in options.items() if value is not None}
         _build(flags.sheets, Settings(flags.profile, flags.results_dir, given, dict(flags.use)))
+    elif flags.what == "book":
+        from hw_report.book.writer import write  # lxml, Pygments and Jinja take a while to import
+
+        print(write(Settings(flags.profile, flags.results_dir, {}, dict(flags.use))))
     else:
         settings = Settings(flags.profile, flags.results_dir, {"data_dir": flags.data_dir}, dict(flags.use))
         _submission(flags.sheet, flags.group, settings)

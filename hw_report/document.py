@@ -1,4 +1,4 @@
-"""The PDF of a sheet: its typst file, compiled with the collected numbers and figures."""
+"""The PDF and the HTML of a sheet: its typst file, compiled with the collected numbers and figures."""
 
 import calendar
 import importlib.util
@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -20,6 +20,7 @@ from hw_report.sheets import REPOSITORY, Sheet
 
 DATA = "data.json"
 _FIGURES, _FONTS = "figures", "fonts"
+_ALWAYS = "html export is under active development and incomplete"  # a warning of every compilation to HTML
 _LAST_OWN = 0x52F  # typst's own fonts have Latin, Greek and Cyrillic letters, which come first in Unicode
 
 
@@ -35,7 +36,7 @@ def check(sheets: Iterable[Sheet]) -> None:
         UserError: typst or a typst file is missing.
     """
     if importlib.util.find_spec("typst") is None:
-        raise UserError("the package typst, which writes the PDFs, is missing; install it with: pip install typst")
+        raise UserError("the package typst, which writes the reports, is missing; install it with: pip install typst")
     for sheet in sheets:
         if not sheet.report_file.is_file():
             raise UserError(
@@ -59,7 +60,23 @@ def render(sheet: Sheet, profile: str, collected: Mapping[str, Collector], group
     with tempfile.TemporaryDirectory(prefix="hw_report-") as folder:
         _stage(Path(folder), sheet, facts, collected.values())
         _stage_fonts(Path(folder), group or "")
-        return _compile(Path(folder), sheet, facts["date"])
+        return _compile(Path(folder), sheet, "pdf", facts["date"])
+
+
+def render_html(sheet: Sheet, facts: Mapping[str, Any], collected: Mapping[str, Collector]) -> bytes:
+    """The HTML of a sheet, with its figures in it, for the book; the elements are those that reports/style.typ gives.
+
+    Args:
+        sheet: the sheet.
+        facts: the content of data.json; see `describe`.
+        collected: numbers and figures of each of its experiments, by name.
+
+    Raises:
+        UserError: the typst file does not compile.
+    """
+    with tempfile.TemporaryDirectory(prefix="hw_report-") as folder:
+        _stage(Path(folder), sheet, {**facts, "group": None}, collected.values())
+        return _compile(Path(folder), sheet, "html", facts["date"])
 
 
 def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> dict[str, Any]:
@@ -145,7 +162,7 @@ def _stage_fonts(folder: Path, group: str) -> None:
         shutil.copy(path, folder / _FONTS)
 
 
-def _compile(folder: Path, sheet: Sheet, date: str) -> bytes:
+def _compile(folder: Path, sheet: Sheet, target: Literal["pdf", "html"], date: str) -> bytes:
     import typst
 
     # The fonts of typst and a fixed date give the same bytes on every machine.
@@ -154,17 +171,18 @@ def _compile(folder: Path, sheet: Sheet, date: str) -> bytes:
         root=folder,
         font_paths=[folder / _FONTS],
         ignore_system_fonts=True,
-        sys_inputs={"data": DATA},
+        sys_inputs={"data": DATA, "target": target},
     )
     timestamp = calendar.timegm(time.strptime(date, "%Y-%m-%d"))
     try:
-        pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=timestamp)
+        document, warnings = compiler.compile_with_warnings(format=target, timestamp=timestamp)
     except typst.TypstError as error:
         raise UserError(f"reports/{sheet.report_file.name} does not compile: {_on_one_line(error)}") from error
     for warning in warnings:
-        print(f"reports/{sheet.report_file.name}: {_on_one_line(warning)}")
-    assert isinstance(pdf, bytes)  # not None, because no output file is named
-    return pdf
+        if warning.message != _ALWAYS:
+            print(f"reports/{sheet.report_file.name}: {_on_one_line(warning)}")
+    assert isinstance(document, bytes)  # not None, because no output file is named
+    return document
 
 
 def _on_one_line(problem: Any) -> str:
