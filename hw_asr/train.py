@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_MAX_BEAM = 50  # a wider beam search could fill the memory
+beam_width = cli.int_up_to(50)  # a wider beam search could fill the memory
 _DESCRIPTION = """\
 Trains a network that transcribes speech (ist-2023-24-hw2 Q3), with the sheet's settings.
 
@@ -32,14 +32,6 @@ val.txt and test.txt beside metadata.csv list the ids of the splits. Without val
 used for validation. Spectrograms are stored in RESULTS_DIR and computed once.
 Ctrl-C finishes the current step and saves; --resume continues the run.
 """
-
-
-def beam_width(text: str) -> int:
-    """Argument type of the width of a beam search."""
-    width = cli.positive_int(text)
-    if width > _MAX_BEAM:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_MAX_BEAM}, got {text!r}")
-    return width
 
 
 def parser() -> cli.Parser:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-# Limits of sizes, so that a run folder from an untrusted source cannot fill the memory.
-_MAX_SIZES = {"n": 1024, "d": 64, "heads": 16, "blocks": 24, "terms": 7}
 _MAX_FEATURES = 10**5
 _DESCRIPTION = """\
 Trains a small classifier of images of digits, read as sequences of pixels, with softmax attention or with its linear
@@ -36,16 +34,16 @@ def parser() -> cli.Parser:
     group = flags.add_argument_group("what to train")
     add_flag(group, "dataset", choices=DATASETS, default="mnist", help="default: mnist; sample needs no files")
     add_flag(group, "attention", choices=tuple(TITLES), default="softmax", help="default: softmax; taylor is linear")
-    add_flag(group, "terms", type=cli.positive_int, help="taylor: terms of the exponential series (default: 3)")
+    add_flag(group, "terms", type=cli.int_up_to(7), help="taylor: terms of the exponential series (default: 3)")
     add_flag(group, "side", type=cli.positive_int, help="average images to SIDE×SIDE (default: mnist 14, sample 8)")
-    for name, meaning in (
-        ("n", "features of each position"),
-        ("d", "features per query, key and value"),
-        ("heads", "attention heads"),
-        ("blocks", "blocks of attention and two linear layers"),
+    for name, largest, meaning in (
+        ("n", 1024, "features of each position"),
+        ("d", 64, "features per query, key and value"),
+        ("heads", 16, "attention heads"),
+        ("blocks", 24, "blocks of attention and two linear layers"),
     ):
         default = DEFAULTS[name]
-        add_flag(group, name, type=cli.positive_int, default=default, help=f"{meaning} (default: {default})")
+        add_flag(group, name, type=cli.int_up_to(largest), default=default, help=f"{meaning} (default: {default})")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate over time; cosine ends at 0")
     cli.add_kernels_flag(training)
@@ -68,10 +66,6 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, largest in _MAX_SIZES.items():
-        value = getattr(arguments, name)
-        if value is not None and value > largest:
-            raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {value}")
     if arguments.side not in SIDES[arguments.dataset]:
         allowed = ", ".join(map(str, SIDES[arguments.dataset]))
         raise UserError(f"--side: expected one of {allowed} for {arguments.dataset}, got {arguments.side}")

@@ -1,6 +1,5 @@
 """`python -m hw_caption.caption RUN image…`: captions image files with a finished run."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,12 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_caption.caption", _DESCRIPTION, usage="%(prog)s RUN IMAGE [IMAGE …] [flags]")
     flags.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     flags.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files that Pillow reads")
-    add_flag(flags, "beam", type=_beam, help="width of a beam search (default: the decoding that the run used)")
+    add_flag(
+        flags,
+        "beam",
+        type=cli.int_up_to(MAX_BEAM),
+        help="width of a beam search (default: the decoding that the run used)",
+    )
     add_flag(
         flags,
         "json",
@@ -31,12 +35,6 @@ def parser() -> cli.Parser:
     )
     cli.add_kernels_flag(flags)
     return flags
-
-
-def _beam(text: str) -> int:
-    if (width := int(cli.positive_int(text))) > MAX_BEAM:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_BEAM}, got {text!r}")
-    return width
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-_MAX = {"beam": MAX_BEAM, "members": 100}
 _DESCRIPTION = """\
 Trains an image captioner of ist-2021-22-hw2 Question 3: a frozen ResNet-18 as encoder and an LSTM, with or without
 attention, as decoder.
@@ -52,7 +51,7 @@ def parser() -> cli.Parser:
     add_flag(
         training,
         "members",
-        type=cli.positive_int,
+        type=cli.int_up_to(100),
         help="number of decoders to train; their word probabilities are averaged",
     )
     add_flag(training, "finetune_encoder", action="store_true", help="train the encoder too, from pixels (slow)")
@@ -65,7 +64,7 @@ def parser() -> cli.Parser:
         choices=("greedy", "beam", "consensus"),
         help="how test captions are generated; consensus picks the one closest to captions of similar training images",
     )
-    add_flag(captioning, "beam", type=cli.positive_int, help="width of the beam search (default: 5; best: 20)")
+    add_flag(captioning, "beam", type=cli.int_up_to(MAX_BEAM), help="width of the beam search (default: 5; best: 20)")
     add_flag(captioning, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")
     cli.add_run_flags(flags)
     return flags
@@ -75,9 +74,6 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
     """Fills in the defaults of recipe and data set; raises UserError if flags contradict each other."""
     features.resolve(arguments)
     fill_in(arguments, RECIPES[arguments.recipe])
-    for name, limit in _MAX.items():
-        if getattr(arguments, name) > limit:
-            raise UserError(f"--{name}: expected a whole number from 1 to {limit}, got {getattr(arguments, name)}")
     if arguments.finetune_encoder and arguments.decoding == "consensus":
         raise UserError(
             "--finetune_encoder and --decoding consensus exclude each other, because consensus decoding needs the "

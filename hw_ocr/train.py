@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from hw_common.training.experiment import Experiment
 
-# Limits of sizes, so that a run folder from an untrusted source cannot fill the memory.
-_MAX_SIZES = {"hidden": 1024, "layers": 8}
 _DESCRIPTION = """\
 Trains a CNN, BiLSTM or conv-BiLSTM with the settings of the published report (dsl-2019-hw3); --crf adds a CRF
 (Question 2.2).
@@ -48,8 +46,8 @@ def parser() -> cli.Parser:
         default="plain",
         help="plain: the published report's settings; best: recommended",
     )
-    add_flag(group, "hidden", type=cli.positive_int, help="LSTM: units in each direction (default: 128)")
-    add_flag(group, "layers", type=cli.positive_int, help="LSTM: layers (default: 1)")
+    add_flag(group, "hidden", type=cli.int_up_to(1024), help="LSTM: units in each direction (default: 128)")
+    add_flag(group, "layers", type=cli.int_up_to(8), help="LSTM: layers (default: 1)")
     add_flag(group, "dropout", type=cli.fraction, help="LSTM: dropout around and between layers (default: 0)")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate over time; cosine ends at 0")
@@ -71,10 +69,6 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         elif value is None:  # the network has no such setting
             owner = "the LSTMs" if arguments.model == "cnn" else "the network cnn"
             raise UserError(f"--{name} is a setting of {owner}, not of the network {arguments.model}")
-    for name, largest in _MAX_SIZES.items():
-        value = getattr(arguments, name)
-        if value is not None and value > largest:
-            raise UserError(f"--{name}: expected a whole number from 1 to {largest}, got {value}")
     if arguments.name is None:
         layers = arguments.conv_layers or ""
         crf = "-crf" if arguments.crf else ""

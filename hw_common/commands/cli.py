@@ -161,7 +161,15 @@ def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], expect
     return parse_number
 
 
-positive_int = _number(int, lambda value: 0 < value < 2**31, "a whole number from 1 to 2147483647")
+def int_up_to(largest: int) -> Callable[[str], Any]:
+    """Makes an argument type for whole numbers from 1 to `largest`.
+
+    Saved arguments have the same limits, so a run folder from an untrusted source cannot fill the memory.
+    """
+    return _number(int, lambda value: 0 < value <= largest, f"a whole number from 1 to {largest}")
+
+
+positive_int = int_up_to(2**31 - 1)
 non_negative_int = _number(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
 positive_float = _number(float, lambda value: value > 0, "a number above 0")
 non_negative_float = _number(float, lambda value: value >= 0, "a number of 0 or more")

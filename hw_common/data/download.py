@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from tqdm import tqdm
 
 from hw_common.data import transfer
@@ -100,11 +100,7 @@ def _locked(path: Path, hint: str) -> Iterator[None]:
     lock = FileLock(lock_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"{path}: waiting for another process that downloads it", flush=True)
-            lock.acquire()
+        files.acquire(lock, f"{path}: waiting for another process that downloads it")
     except OSError as error:
         raise UserError(f"{path} is missing and its folder cannot be written: {error.strerror}; {hint}") from error
     try:

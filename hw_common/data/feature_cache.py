@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -66,11 +66,7 @@ class FeatureCache:
         lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                print(f"{self.folder}: waiting for another process that uses this cache", flush=True)
-                lock.acquire()
+            files.acquire(lock, f"{self.folder}: waiting for another process that uses this cache")
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another --results_dir") from error
         try:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from hw_common.runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +57,15 @@ def write_bytes(path: Path, data: "ReadableBuffer") -> None:
             _remove(temporary)
             raise
         _sync_folder(path.parent)
+
+
+def acquire(lock: FileLock, message: str) -> None:
+    """Acquires `lock`; if another process holds it, prints `message` and waits."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(message, flush=True)
+        lock.acquire()
 
 
 def is_temporary(path: Path, target: str) -> bool:

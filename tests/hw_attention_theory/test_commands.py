@@ -120,11 +120,11 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     [
         (["--terms", "3"], "--terms is a setting of --attention taylor, not of softmax"),
         (["--attention", "taylor", "--terms", "4"], "--terms: expected an odd number, got 4"),
-        (["--attention", "taylor", "--terms", "9"], "--terms: expected a whole number from 1 to 7, got 9"),
+        (["--attention", "taylor", "--terms", "9"], "--terms: expected a whole number from 1 to 7, got '9'"),
         (["--attention", "taylor", "--terms", "7", "--d", "32"], "more than the limit of 100000; choose fewer terms"),
         (["--side", "9"], "--side: expected one of 28, 14, 7 for mnist, got 9"),
         (["--dataset", "sample", "--side", "28"], "--side: expected one of 8, 4 for sample, got 28"),
-        (["--n", "2000"], "--n: expected a whole number from 1 to 1024, got 2000"),
+        (["--n", "2000"], "--n: expected a whole number from 1 to 1024, got '2000'"),
     ],
 )
 def test_wrong_flags(tmp_path, flags, says):

@@ -184,7 +184,7 @@ def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):
     [
         (["--encoder_lr", "0.1"], "--encoder_lr is used only with --finetune_encoder"),
         (["--recipe", "best", "--finetune_encoder"], "--finetune_encoder and --decoding consensus exclude each other"),
-        (["--members", "101"], "--members: expected a whole number from 1 to 100, got 101"),
+        (["--members", "101"], "--members: expected a whole number from 1 to 100, got '101'"),
         (["--beam", "100000"], "--beam: expected a whole number from 1 to 1000"),
         (["--show"], "--show: expected at least one argument"),
         (["--image_size", "100"], "--image_size: expected a multiple of 32"),

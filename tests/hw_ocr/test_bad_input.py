@@ -69,8 +69,8 @@ def refusal(command, *flags):
         ),
         (["--hidden", "4"], "--hidden is a setting of the LSTMs, not of the network cnn"),
         (["--crf", "--dropout", "0.1"], "--dropout is a setting of the LSTMs"),
-        (["--model", "bilstm", "--hidden", "1025"], "--hidden: expected a whole number from 1 to 1024, got 1025"),
-        (["--model", "bilstm", "--layers", "9"], "--layers: expected a whole number from 1 to 8, got 9"),
+        (["--model", "bilstm", "--hidden", "1025"], "--hidden: expected a whole number from 1 to 1024, got '1025'"),
+        (["--model", "bilstm", "--layers", "9"], "--layers: expected a whole number from 1 to 8, got '9'"),
         (["--crf", "yes"], "unrecognized arguments: yes"),
     ],
 )
