@@ -77,6 +77,10 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
     for axes in figure.axes:
         figures.log_scale(axes, "x", base=2)
         figures.log_scale(axes, "y", base=2 if axes is figure.axes[-1] else 10)
+    for legend in filter(None, (axes.get_legend() for axes in figure.axes[:-1])):
+        legend.remove()
+    figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
+                  fontsize=figures.SMALLEST)  # fmt: skip
     axes = figure.axes[-1]
     axes.set_xlabel("D")
     axes.set_xticks(dimensions, [str(D) for D in dimensions])

@@ -62,7 +62,7 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
                             "probability": probability, "map_is_zero": empty})  # fmt: skip
     layer = list(convolutions(finished.model))[-1]
     title = f"Grad-CAM of {layer}: image with true class, map with probability and predicted class\n{finished.title}"
-    figure = figures.image_grid(cells, 8, title=title, titles=titles)
+    figure = figures.image_grid(cells, 10, title=title, titles=titles)
     return finished.add_figure("grad_cam", figure, {"layer": layer, "images": records})
 
 

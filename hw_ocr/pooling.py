@@ -153,11 +153,11 @@ def draw(
         cells += _colour_map([_without_margin(maps[key][0, strongest]) for maps in collected.values()], figures.HEAT)
         changes = row["changes"].values()
         titles += ["", *(f"{c['values_changed']:.0%} by {c['relative_change']:.0%}" for c in changes)]
-        rows.append(f"{row['layer']},\n{textwrap.fill(row['stage'], 14)}")
+        rows.append(f"{row['layer']},\n{textwrap.fill(row['stage'], 12)}")
     heading = (
         f"a letter is shifted and rotated: percentage of the values of its maps that change, and by how much\n{title}"
     )
-    figure = figures.image_grid(cells, len(CHANGES), title=heading, titles=titles, row_labels=rows, height=0.85)
+    figure = figures.image_grid(cells, len(CHANGES), title=heading, titles=titles, row_labels=rows, height=0.7)
     return figures.save(figure, folder, stem)
 
 

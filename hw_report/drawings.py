@@ -101,7 +101,7 @@ def numpy_layers(network: Any, inputs: Sequence[Any]) -> list[dict[str, Any]]:
     module = sys.modules[type(network).__module__]
     own = {name: _Recorder(getattr(module, name), network.params, found) for name in ("layers", "rnn_layers")
            if hasattr(module, name)}  # fmt: skip
-    with mock.patch.multiple(module, **own):
+    with mock.patch.dict(vars(module), own):
         network.loss(*inputs)
     return found
 

@@ -74,7 +74,11 @@ def _draw(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=kind, **options)
-        small = [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_fontsize() < SMALLEST]
+        small = [
+            text.get_text()
+            for text in figure.findobj(Text)
+            if text.get_text() and float(text.get_fontsize()) < SMALLEST
+        ]
     assert not small, f"a figure has letters that are too small to read: {small}"
     return buffer.getvalue()
 
@@ -130,9 +134,23 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
             axes.set_xlabel(xlabel)
             axes.set_ylabel(ylabel)
             axes.xaxis.get_major_locator().set_params(integer=True)
-            if len(series) > 1:
-                axes.legend()
+        _add_legends(figure)
         return figure
+
+
+def _add_legends(figure: Figure) -> None:
+    """Adds legends to the panels: below them for more than 3 lines, and one for all if the lines are the same."""
+    legends = [axes.get_legend_handles_labels() for axes in figure.axes]
+    labels = [names for _, names in legends]
+    crowded = max(map(len, labels)) > 3
+    if crowded and len(labels) > 1 and all(names == labels[0] for names in labels):
+        figure.legend(*legends[0], loc="outside lower center", ncols=4)
+        return
+    if crowded:
+        figure.set_figheight(figure.get_figheight() + _LINE_HEIGHT * max(map(len, labels)))
+    for axes, names in zip(figure.axes, labels, strict=True):
+        if len(names) > 1:
+            axes.legend(**({"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if crowded else {}))
 
 
 def log_scale(axes: Axes, which: Literal["x", "y"], base: float = 10) -> None:

@@ -71,12 +71,12 @@ def test_the_tests_that_a_sheet_names_exist(name):
 
 
 @pytest.mark.parametrize("name", SHEETS)
-def test_every_answer_has_code_a_check_and_common_mistakes(name):
+def test_every_answer_has_code_a_check_common_mistakes_and_points(name):
     text = SHEETS[name].report_file.read_text()
     sections = re.split(r"^(?==+ )", text, flags=re.MULTILINE)
     for answer in INDEX[name]:
         [section] = [section for section in sections if f"<{answer.section}>" in section.splitlines()[0]]
-        parts = [section.index(part) for part in ("#asked[", "#the-code()", "#checked[", "#mistakes[")]
+        parts = [section.index(part) for part in ("#asked[", "#the-code()", "#checked[", "#mistakes[", "#grading[")]
         assert parts == sorted(parts), answer
 
 
