@@ -119,3 +119,13 @@ def test_a_missing_record_names_its_command(tmp_path):
     message = r"hw_toy-run is missing; make it with: python -m hw_common\.record RUN .* RUN: python -m toy --all"
     with pytest.raises(UserError, match=message):
         table.main_table(INDEX, tmp_path)
+
+
+def test_a_missing_or_damaged_record_of_the_scaling_names_the_commands(tmp_path):
+    with pytest.raises(UserError, match=r"is missing.*this command makes RUN: python -m hw_attention_theory\.scaling"):
+        table.scaling_table(tmp_path)
+    shutil.copytree(table.RECORDS / "hw_attention_theory-scaling", tmp_path / "hw_attention_theory-scaling")
+    path = tmp_path / "hw_attention_theory-scaling" / "summary.json"
+    files.write_json(path, {**files.read_json(path), "fits": [{"D": 16}]})
+    with pytest.raises(UserError, match=r"does not hold exponents and intervals \(KeyError: .*record RUN"):
+        table.scaling_table(tmp_path)
