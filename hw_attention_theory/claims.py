@@ -89,7 +89,7 @@ def rank(rng: random.Random) -> Outcome:
 
 
 def same_heads(rng: random.Random) -> Outcome:
-    """The head with W_Q B and W_K B⁻ᵀ has the same P for any invertible B."""
+    """The head with W_Q B and W_K B⁻ᵀ has the same P for any invertible B, since A = W_Q B (W_K B⁻ᵀ)ᵀ = W_Q W_Kᵀ."""
     sizes, X, W_Q, W_K = _draw_head(rng)
     B = _normal(sizes["d"], sizes["d"])
     while torch.linalg.cond(B) > 100:  # a nearly singular B would amplify rounding

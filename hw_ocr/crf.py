@@ -17,6 +17,10 @@ class LinearChainCRF(nn.Module):
 
     Its probability is the softmax of the scores: p(y | x) = exp(score(x, y)) / Z(x), Z(x) = Σ_y exp(score(x, y)).
 
+    The emissions are the outputs of a network such as the BiLSTM. Without a CRF, the BiLSTM decides on each letter
+    separately: given the images, its tags are independent, so it cannot express that u follows q. The transitions
+    of the CRF can, because its softmax is over whole words. Without the BiLSTM, an emission would depend on one image.
+
     Args:
         tags: K, the number of tags.
     """

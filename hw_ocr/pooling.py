@@ -1,7 +1,9 @@
 """dsl-2019-hw3 Q1.1: how much feature maps change when a letter is shifted or rotated, before and after pooling.
 
 The published report (dsl-2019-hw3) argues, with two figures of Goodfellow, Bengio and Courville (2016, Section 9.3),
-that max-pooling makes a network less sensitive to shifts and rotations. Here this is measured on a trained network.
+that max-pooling makes a network less sensitive to shifts and rotations: if a letter is shifted by a pixel, the largest
+value of a window often stays in the window, and a maximum over channels stays the same if another channel has learned
+the rotated pattern. Here both effects are measured on a trained network.
 """
 
 import textwrap

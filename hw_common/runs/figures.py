@@ -301,6 +301,9 @@ def heatmap_grid(
 def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
     """Draws the kernels of a convolution in grey and as a heat map with a colour bar.
 
+    A kernel of the first layer shows the pattern of pixels to which it responds most, such as an edge. A kernel of a
+    later layer combines the maps of the layer before, so its picture is harder to interpret.
+
     The courses draw input channel 0 only. For layers with several input channels, the mean over the channels is drawn
     below, as the title explains.
 
