@@ -20,7 +20,7 @@ from hw_common.runs.run_folder import CONFIG, METRICS, SUMMARY, Run
 _DESCRIPTION = """\
 Writes results/record/<homework>-<name>/ for each finished run, comparison or sweep:
 
-  summary.json      the results; of a comparison, every seed's values beside mean and deviation
+  summary.json      the results; for a comparison, the values of every seed beside mean and deviation
   config.json       arguments, the command line, data hashes, versions and git revision, without paths of this machine
   metrics.csv       metrics of every epoch
   *.pdf, *.png      the figures, each as the smaller of both files; other JSON files of the run
@@ -122,7 +122,7 @@ def _public_config(run: Run) -> dict[str, Any]:
 
 
 def _remarks(runs: Sequence[Run]) -> Iterator[str]:
-    """What a reader must know about the code of the runs."""
+    """Remarks about the code that made the runs, for readers of the record."""
     head = git_revision()
     revisions = {str(run.config.get("git")) for run in runs}
     if any(revision.endswith("-dirty") for revision in revisions):

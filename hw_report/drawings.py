@@ -143,7 +143,7 @@ class _Viterbi(LinearChainCRF):
 
 
 class _WordReader(WithCRF):
-    """The whole way from images to letters, of which `WithCRF.forward` is the part up to the emissions."""
+    """The whole network from images to letters; `WithCRF.forward` alone computes only the emissions."""
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         letters: Tensor = self.crf(super().forward(images, mask), mask)

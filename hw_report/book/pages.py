@@ -71,7 +71,7 @@ def read(
 
 
 def _sections(body: HtmlElement, answers: Mapping[str, Answer]) -> list[Section]:
-    """Cuts the body at its headings; headings above which nothing stands and which say nothing are left out."""
+    """Cuts the body at its headings; leaves out headings with neither text nor subordinate headings below them."""
     parts: list[HtmlElement] = []
     for element in list(body):
         if element.get("class") == "section" or not parts:

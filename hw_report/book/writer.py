@@ -96,7 +96,7 @@ class _Book:
 
 
 def _found(sheet: Sheet, section: pages.Section, facts: Mapping[str, Any]) -> dict[str, str]:
-    """What the search knows about a question."""
+    """The entry of a question in the index of the search."""
     assert section.answer is not None
     listing = facts["index"][section.answer.section]["code"]
     return {
