@@ -6,6 +6,7 @@ PY := $(VENV)/bin/python
 .PHONY: reproduce book test lint bench lock clean-venv
 
 reproduce: $(VENV)/.ready
+	$(PY) -m hw_report build
 	$(PY) -m hw_report build --profile sample
 
 book: $(VENV)/.ready

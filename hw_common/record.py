@@ -23,7 +23,7 @@ Writes results/record/<homework>-<name>/ for each finished run, comparison or sw
   summary.json      the results; for a comparison, the values of every seed beside mean and deviation
   config.json       arguments, the command line, data hashes, versions and git revision, without paths of this machine
   metrics.csv       metrics of every epoch
-  *.pdf, *.png      the figures, each as the smaller of both files; other JSON files of the run
+  *.pdf, *.json     the figures, and JSON files that commands added to the run
   runs/<row>-seed<seed>/   the same for each training run of a comparison; figures only with the first seed
 
   python -m hw_common.record results/hw_cnn/fashion results/hw_cnn/cifar-best
@@ -162,20 +162,14 @@ def _write_run(run: Run, config: Mapping[str, Any], into: Path, *, with_figures:
 
 
 def _figures_and_files(folder: Path) -> Iterator[Path]:
-    """The figures of a run, each as the smaller of its .pdf and .png, and the JSON files that commands added."""
-    sizes = {path: path.stat().st_size for path in sorted(folder.iterdir()) if path.suffix in (".pdf", ".png", ".json")}
-    for path, size in sizes.items():
-        if path.suffix == ".json":
-            if path.name not in _LEFT_OUT:
-                yield path
-            continue
-        other = path.with_suffix(".png" if path.suffix == ".pdf" else ".pdf")
-        if (size, path) <= (sizes.get(other, size), other):
-            if size > _LARGEST_FIGURE:
-                raise UserError(
-                    f"{path} has {size / 1000:.0f} kB, but a record holds figures of at most "
-                    f"{_LARGEST_FIGURE / 1000:.0f} kB; draw it with fewer or smaller pictures"
-                )
+    """The figures of a run, and the JSON files that commands added to it."""
+    for path in sorted([*folder.glob("*.pdf"), *folder.glob("*.json")]):
+        if path.suffix == ".pdf" and (size := path.stat().st_size) > _LARGEST_FIGURE:
+            raise UserError(
+                f"{path} has {size / 1000:.0f} kB, but a record holds figures of at most "
+                f"{_LARGEST_FIGURE / 1000:.0f} kB; draw it with fewer or smaller pictures"
+            )
+        if path.name not in _LEFT_OUT:
             yield path
 
 

@@ -14,22 +14,25 @@ from hw_report.sheets import SHEETS, choose
 from hw_report.submission import submit
 
 _PROG = "python -m hw_report"
+_PROFILES = ("record", "sample", "full")
 _DESCRIPTION = """\
 The answers to the five homework sheets.
 
   python -m hw_report list                                        the sheets, and the PDFs that exist
-  python -m hw_report build                                       all PDFs, on built-in samples
+  python -m hw_report build                                       all PDFs, from the records of measured runs
+  python -m hw_report build --profile sample                      all PDFs, after training on built-in samples
   python -m hw_report build dsl-2019-hw3 --profile full --data_dir data   one PDF, on the sheet's own data
   python -m hw_report book                                        all answers as pages for a browser
   python -m hw_report submission dsl-2019-hw3 --group NAME        the zip to turn in: PDF and code
   python -m hw_report table                                       the index, and our numbers beside the published ones
 """
 _BUILD = """\
-Runs the missing experiments of the sheets, each in an ordinary run folder, and writes the PDFs into
-RESULTS_DIR/reports. First it lists the commands that it will run and their rough duration. It skips finished runs
-and resumes interrupted ones.
+Writes the PDFs into RESULTS_DIR/reports: by default from the records of measured runs in results/record, in seconds.
+With the profiles sample and full, it first runs the missing experiments, each in an ordinary run folder. It lists the
+commands that it will run and their rough duration, skips finished runs and resumes interrupted ones.
 
-  python -m hw_report build                                 all sheets on the built-in samples
+  python -m hw_report build                                 all sheets, from the records
+  python -m hw_report build --profile sample                all sheets on the built-in samples
   python -m hw_report build ist-2021-22-hw2 --profile full --data_dir data
   python -m hw_report build convnets-2024-a2 --profile full --use cifar=results/hw_cnn/my-sweep
 """
@@ -74,7 +77,8 @@ def parser() -> cli.Parser:
     for command in (shown, builds, books, submits):
         cli.add_results_dir_flag(command)
     for command in (builds, books, submits):
-        add_flag(command, "profile", choices=("sample", "full"), default="sample", help="default: sample")
+        profiles = _PROFILES[1:] if command is submits else _PROFILES
+        add_flag(command, "profile", choices=profiles, default=profiles[0], help=f"default: {profiles[0]}")
         add_flag(
             command, "use", type=_use, nargs="+", default=[], metavar="EXPERIMENT=FOLDER",
             help="use your own run folders: FOLDER, and the folders beside it whose names begin with its name "
@@ -124,19 +128,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _list(results_dir: Path) -> None:
     for sheet in SHEETS.values():
-        path = document.path_of(sheet, results_dir)
+        paths = [document.path_of(sheet, results_dir, profile) for profile in _PROFILES]
         print(f"{sheet.name}: {sheet.course}, {sheet.title}")
         print(f"  code: {', '.join(sheet.packages)}")
         for experiment in sheet.its_experiments():
             sample, full = (duration(experiment.command.minutes[profile]) for profile in ("sample", "full"))
             print(f"  {experiment.name}: {experiment.title}; on the sample {sample}, in full {full}")
-        print(f"  {path}" if path.is_file() else f"  no PDF yet: {_PROG} build {sheet.name}")
+        found = [f"  {path}" for path in paths if path.is_file()]
+        print("\n".join(found or [f"  no PDF yet: {_PROG} build {sheet.name}"]))
 
 
 def _build(names: Sequence[str], settings: Settings) -> None:
     sheets = choose(names)
-    if settings.profile == "sample" and (wrong := {"captions_dir", "weights"} & settings.options.keys()):
-        raise UserError(f"--{min(wrong)} needs --profile full; the sample needs no files")
+    if settings.profile != "full" and (wrong := {"captions_dir", "weights"} & settings.options.keys()):
+        raise UserError(f"--{min(wrong)} needs --profile full; the profile {settings.profile} needs no files")
     build(sheets, settings)
 
 

@@ -1,4 +1,4 @@
-"""`python -m hw_report build`: runs the missing experiments of the sheets, then writes their PDFs."""
+"""`python -m hw_report build`: writes the PDFs of the sheets, from records or after running the missing experiments."""
 
 import dataclasses
 import shlex
@@ -11,9 +11,9 @@ from hw_common.commands.train_all import default_jobs
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_report import document
-from hw_report.collect import Collector, NotThere
+from hw_report.collect import Collector, NotThere, RecordCollector
 from hw_report.experiments import Command, Experiment
-from hw_report.sheets import Sheet
+from hw_report.sheets import Sheet, records_of
 
 _STOPPED = {130, 143}  # exit statuses of a command that has saved on SIGINT or SIGTERM
 _RESUMES = "the build was stopped; the same command resumes it"
@@ -23,7 +23,7 @@ _RESUMES = "the build was stopped; the same command resumes it"
 class Settings:
     """Settings of a build that all sheets share."""
 
-    profile: str  # "sample" or "full"
+    profile: str  # "record", "sample" or "full"
     results_dir: Path  # folder with the run folders; the PDFs are written into its subfolder reports/
     # Values of flags for the commands, by name; None for a flag that was not given.
     options: Mapping[str, str | None] = field(default_factory=dict)
@@ -31,9 +31,14 @@ class Settings:
     # of the other run folders begin with its name.
     use: Mapping[str, Path] = field(default_factory=dict)
 
+    @property
+    def training_profile(self) -> str:
+        """The profile of commands that train: for reports from records, that of the runs that were recorded."""
+        return "full" if self.profile == "record" else self.profile
+
     def command_line(self, command: Command) -> list[str]:
         """The words after `python -m` for a command."""
-        line = [*command.words, "--profile", self.profile, "--results_dir", str(self.results_dir)]
+        line = [*command.words, "--profile", self.training_profile, "--results_dir", str(self.results_dir)]
         for name in command.options:
             value = self.options.get(name)
             line += [f"--{name}", value] if value is not None else []
@@ -63,15 +68,18 @@ class Settings:
             raise UserError(f"--use {one}: these sheets have no such experiment, only {', '.join(sorted(known))}")
 
     def collect(self, experiment: Experiment) -> Collector:
-        """The numbers and figures of an experiment.
+        """The numbers and figures of an experiment; from records, those that were recorded.
 
         Raises:
             NotThere: a part is missing; the message names the command that makes it.
             UserError: a part is damaged; the message names the command that makes it again.
         """
         own = self.use.get(experiment.name)
-        folder = own or experiment.folder(self.results_dir, self.profile)
-        collector = Collector(experiment.homework, folder, self.by_hand(experiment.command), own is not None)
+        folder = own or experiment.folder(self.results_dir, self.training_profile)
+        by_hand = self.by_hand(experiment.command)
+        collector = Collector(experiment.homework, folder, by_hand, own is not None)
+        if self.profile == "record" and own is None:
+            collector = RecordCollector(experiment.homework, folder, by_hand, records=records_of(experiment))
         try:
             experiment.collect(collector)
         except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -190,7 +198,7 @@ class _Build:
             del self.missing[sheet]
             try:
                 pdf = document.render(sheet, self.settings.profile, self.settings.collect_all(sheet))
-                path = document.path_of(sheet, self.settings.results_dir)
+                path = document.path_of(sheet, self.settings.results_dir, self.settings.profile)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 files.write_bytes(path, pdf)
             except UserError as error:

@@ -1,5 +1,6 @@
 """Collects the numbers and figures of run folders, each under the key by which a report asks for it."""
 
+import contextlib
 import datetime
 import shlex
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hw_common.record import RUNS
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import CONFIG, SUMMARY, Run
@@ -36,13 +38,15 @@ class Numbers:
 
     def as_json(self) -> dict[str, Any]:
         """The object that the reports read."""
+        folder = self.run.folder
+        record = f"{folder.parents[1].name}/" if folder.parent.name == RUNS else ""
         return {
             "content": self.content,
             "data": self.data,
             "sample": self.sample,
             "seeds": list(self.seeds),
             "date": self.date,
-            "folder": f"{self.run.config['homework']}/{self.run.folder.name}",
+            "folder": record + folder.name,
             "command": self.run.config["command"],
             "arguments": self.run.public_arguments(),
         }
@@ -80,7 +84,7 @@ class Collector:
             NotThere: the run is missing or unfinished.
             UserError: its summary is damaged, of another schema, or names no data.
         """
-        folder = self.head.with_name(name or self.head.name + suffix)
+        folder = self.folder(suffix, name)
         if not (folder / CONFIG).is_file():
             raise NotThere(f"{folder} is missing or was only begun; make it with: {self.command}")
         try:
@@ -94,6 +98,10 @@ class Collector:
         except UserError as error:
             raise UserError(f"{error}; make it again with: {self.remake(folder)}") from error
         return summary
+
+    def folder(self, suffix: str, name: str) -> Path:
+        """The path of a run folder; see `run` for the arguments."""
+        return self.head.with_name(name or self.head.name + suffix)
 
     def file(
         self, key: str, of: str, name: str, command: str = "", select: Callable[[Any], Any] = lambda content: content
@@ -150,6 +158,41 @@ class Collector:
         if self.own:
             return f"{self.command} (then run hw_report without --use)"
         return f"rm -r {shlex.quote(str(folder))} && {self.command}"
+
+
+@dataclass
+class RecordCollector(Collector):
+    """Collects the numbers and figures of one experiment from records. What was not recorded is left out."""
+
+    records: Mapping[str, Path] = field(default_factory=dict)  # record by the suffix or name of its run folder
+
+    def run(self, key: str, suffix: str = "", *, name: str = "", data: str = "") -> Mapping[str, Any]:
+        """See `Collector.run`; returns an empty mapping if the run was not recorded."""
+        try:
+            return super().run(key, suffix, name=name, data=data)
+        except NotThere:
+            return {}
+
+    def folder(self, suffix: str, name: str) -> Path:
+        """The record of a run folder, or a folder of a training run in a record."""
+        if path := self.records.get(name or suffix):
+            return path
+        paths = [path / RUNS / suffix.removeprefix("-") for path in self.records.values()]
+        return next((path for path in paths if path.is_dir()), self.head.with_name(name or suffix))
+
+    def file(
+        self, key: str, of: str, name: str, command: str = "", select: Callable[[Any], Any] = lambda content: content
+    ) -> None:
+        """See `Collector.file`."""
+        if of in self.numbers:
+            with contextlib.suppress(NotThere):
+                super().file(key, of, name, command, select)
+
+    def figure(self, key: str, of: str, stem: str, command: str = "") -> None:
+        """See `Collector.figure`."""
+        if of in self.numbers:
+            with contextlib.suppress(NotThere):
+                super().figure(key, of, stem, command)
 
 
 def _numbers(run: Run, summary: Mapping[str, Any]) -> Numbers:

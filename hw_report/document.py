@@ -24,9 +24,10 @@ _ALWAYS = "html export is under active development and incomplete"  # a warning 
 _LAST_OWN = 0x52F  # typst's own fonts have Latin, Greek and Cyrillic letters, which come first in Unicode
 
 
-def path_of(sheet: Sheet, results_dir: Path) -> Path:
-    """The path of a sheet's PDF."""
-    return results_dir / "reports" / f"{sheet.name}.pdf"
+def path_of(sheet: Sheet, results_dir: Path, profile: str) -> Path:
+    """The path of a sheet's PDF; the PDFs of the profiles sample and full are in subfolders."""
+    folder = results_dir / "reports"
+    return (folder if profile == "record" else folder / profile) / f"{sheet.name}.pdf"
 
 
 def check(sheets: Iterable[Sheet]) -> None:
@@ -49,7 +50,7 @@ def render(sheet: Sheet, profile: str, collected: Mapping[str, Collector], group
 
     Args:
         sheet: the sheet.
-        profile: "sample" or "full".
+        profile: "record", "sample" or "full".
         collected: numbers and figures of each of its experiments, by name.
         group: name of the group on the first page.
 
@@ -118,18 +119,20 @@ def _versions(numbers: Iterable[Numbers]) -> dict[str, str]:
 
 
 def _part(profile: str, experiment: Experiment, collector: Collector) -> dict[str, Any]:
-    """A line of the first page: an experiment with its data, seeds and date."""
+    """A line of the first page: an experiment with its data, seeds and date, which are empty if it was not recorded."""
     numbers = list(collector.numbers.values())
-    run = numbers[0].run
-    own = f"python -m {run.config['command']} (run folder {run.folder.name})"
+    configs = [found.run.config for found in numbers]
+    commands = [experiment.command.shown("full" if profile == "record" else profile)]
+    if collector.own:
+        commands = [f"python -m {configs[0]['command']} (run folder {numbers[0].run.folder.name})"]
     return {
         "name": experiment.name,
         "title": experiment.title,
         "data": ", ".join(dict.fromkeys(found.data for found in numbers)),
         "sample": any(found.sample for found in numbers),
         "seeds": sorted({seed for found in numbers for seed in found.seeds}),
-        "date": max(found.date for found in numbers),
-        "command": own if collector.own else experiment.command.shown(profile),
+        "date": max((found.date for found in numbers), default=""),
+        "commands": list(dict.fromkeys(line for config in configs if (line := config.get("command_line")))) or commands,
     }
 
 
@@ -173,7 +176,7 @@ def _compile(folder: Path, sheet: Sheet, target: Literal["pdf", "html"], date: s
         ignore_system_fonts=True,
         sys_inputs={"data": DATA, "target": target},
     )
-    timestamp = calendar.timegm(time.strptime(date, "%Y-%m-%d"))
+    timestamp = calendar.timegm(time.strptime(date or "1970-01-01", "%Y-%m-%d"))
     try:
         document, warnings = compiler.compile_with_warnings(format=target, timestamp=timestamp)
     except typst.TypstError as error:

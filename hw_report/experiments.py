@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hw_cnn.sweep_report import row_name
-from hw_report.collect import Collector
+from hw_report.collect import FIGURE_SUFFIX, Collector
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +33,27 @@ class Experiment:
     command: Command  # makes the run folders
     head: str  # beginning of the names of the run folders, with a place for the profile
     collect: Callable[[Collector], None]  # reads the run folders
+    # The records of these runs, as folders below results/record, by the rest of the run folder's name after `head`, or
+    # by its whole name. A record also holds the training runs of a comparison.
+    records: Mapping[str, str]
 
     def folder(self, results_dir: Path, profile: str) -> Path:
         """The common beginning of the paths of the run folders."""
         return results_dir / self.homework / self.head.format(profile=profile)
 
 
+def _first_seed(comparison: Mapping[str, Any]) -> int:
+    """The first seed of a comparison's summary, which is empty if the comparison was not recorded."""
+    seeds: Sequence[int] = comparison.get("seeds", [0])
+    return seeds[0]
+
+
 def _sweep(collector: Collector, key: str, layers: Mapping[int, str]) -> str:
     """Collects a sweep and its run with the chosen learning rate and first seed; returns the key of that run."""
     sweep = collector.run(key)
     best = f"{key}.best"
-    collector.run(best, f"-{row_name(sweep['choice']['lr'])}-seed{sweep['seeds'][0]}")
+    if sweep:
+        collector.run(best, f"-{row_name(sweep['choice']['lr'])}-seed{sweep['seeds'][0]}")
     collector.figures(key, "curves")
     collector.figures(best, "curves")
     _kernels(collector, best, layers)
@@ -87,7 +97,7 @@ def _numpy(key: str) -> Callable[[Collector], None]:
 
 
 def _transfer(collector: Collector) -> None:
-    seed = collector.run("transfer")["seeds"][0]
+    seed = _first_seed(collector.run("transfer"))
     collector.figures("transfer", "curves")
     for scenario in ("finetune", "freeze"):
         collector.run(f"transfer.{scenario}", f"-{scenario}-seed{seed}")
@@ -98,8 +108,9 @@ def _ocr(collector: Collector) -> None:
     rows: dict[str, int] = {}  # the first seed of each row
     for comparison in ("layers", "sequences"):
         summary = collector.run(f"ocr.{comparison}", f"-{comparison}")
+        seed = _first_seed(summary)
         collector.figures(f"ocr.{comparison}", "comparison")
-        rows |= {row["row"]: summary["seeds"][0] for row in summary["table"]}
+        rows |= {row["row"]: seed for row in summary.get("table", ())}
     for row, seed in rows.items():
         key = f"ocr.{row}"
         collector.run(key, f"-{row}-seed{seed}")
@@ -116,15 +127,17 @@ def _ocr(collector: Collector) -> None:
 
 
 def _caption(collector: Collector) -> None:
-    seed = collector.run("caption")["seeds"][0]
+    seed = _first_seed(collector.run("caption"))
     collector.figures("caption", "curves")
     for decoder in ("vanilla", "attention"):
         collector.run(f"caption.{decoder}", f"-{decoder}-seed{seed}")
         collector.figures(f"caption.{decoder}", "captions")
     key = "caption.attention"
     collector.file("caption.captions", key, "caps_generated_enc_dec_w_attention.json", select=_by_image)
-    for number, path in enumerate(sorted(collector.numbers[key].run.folder.glob("attention-*.pdf")), start=1):
-        collector.figure(f"{key}.weights{number}", key, path.stem)
+    if key in collector.numbers:
+        folder = collector.numbers[key].run.folder
+        for number, path in enumerate(sorted(folder.glob(f"attention-*{FIGURE_SUFFIX}")), start=1):
+            collector.figure(f"{key}.weights{number}", key, path.stem)
 
 
 def _by_image(captions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -144,7 +157,7 @@ def _theory(collector: Collector) -> None:
 
 
 def _asr(collector: Collector) -> None:
-    seed = collector.run("asr")["seeds"][0]
+    seed = _first_seed(collector.run("asr"))
     collector.run("asr.pairs", name="similarities", data="chosen pairs of texts")
     collector.figures("asr", "curves", "similarities")
     for decoder in ("lstm", "transformer"):
@@ -163,19 +176,44 @@ _THEORY = Command(("hw_attention_theory.reproduce",), _TRAINING, {"sample": 1, "
 _CAPTION = Command(("hw_caption.reproduce",), ("data_dir", "weights", "jobs"), {"sample": 1.2, "full": 30})
 _ASR = Command(("hw_asr.reproduce",), _TRAINING, {"sample": 3, "full": 600})
 
-EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({
-    experiment.name: experiment
-    for experiment in (
-        Experiment("theory", "attention, Question 1", "hw_attention_theory", _THEORY, "{profile}", _theory),
-        Experiment("fashion", "image classification, Question 2", "hw_cnn", _FASHION, "{profile}-fashion", _fashion),
-        Experiment("oct", "image classification, Question 2", "hw_cnn", _OCT, "{profile}-oct", _oct),
-        Experiment("cifar", "image classification, Tasks 1 to 3", "hw_cnn", _CIFAR, "{profile}-cifar", _cifar),
-        Experiment("softmax", "two layers, Question 2", "hw_numpy", _NUMPY, "{profile}-softmax", _numpy("softmax")),
-        Experiment("cnn", "convolutions, Question 3", "hw_numpy", _NUMPY, "{profile}-cnn", _numpy("cnn")),
-        Experiment("captions", "captioning, Question 4", "hw_numpy", _NUMPY, "{profile}-captions", _numpy("captions")),
-        Experiment("transfer", "transfer learning, Question 5", "hw_transfer", _TRANSFER, "{profile}", _transfer),
-        Experiment("ocr", "letters and words, Questions 1 and 2", "hw_ocr", _OCR, "{profile}", _ocr),
-        Experiment("asr", "speech recognition, Question 3", "hw_asr", _ASR, "{profile}", _asr),
-        Experiment("caption", "captioning, Question 3", "hw_caption", _CAPTION, "{profile}", _caption),
-    )
-})  # fmt: skip
+_THEORY_RECORDS = {
+    "verify": "hw_attention_theory-verify",
+    "parameter_counts": "hw_attention_theory-parameter_counts",
+    "-attention-times": "hw_attention_theory-scaling",
+    "-softmax": "hw_attention_theory-mnist14-softmax",
+    "-taylor": "hw_attention_theory-mnist14-taylor",
+}
+_OCT_RECORDS = {
+    "": "hw_cnn-pneumonia-pool",
+    "-no_maxpool": "hw_cnn-pneumonia-no-maxpool/runs/lr0.01-seed42",
+}
+_OCR_RECORDS = {
+    "-layers": "hw_ocr-compare-ocr-layers",
+    "-sequences": "hw_ocr-compare-ocr-sequences",
+}
+_ASR_RECORDS = {
+    "": "hw_asr-compare-digits-sheet-plain",
+    "similarities": "hw_asr-similarities",
+}
+_EXPERIMENTS = (
+    Experiment("theory", "attention, Question 1", "hw_attention_theory", _THEORY, "{profile}", _theory,
+               _THEORY_RECORDS),
+    Experiment("fashion", "image classification, Question 2", "hw_cnn", _FASHION, "{profile}-fashion", _fashion,
+               {"": "hw_cnn-sweep-fashion-mnist-fashion-plain"}),
+    Experiment("oct", "image classification, Question 2", "hw_cnn", _OCT, "{profile}-oct", _oct, _OCT_RECORDS),
+    Experiment("cifar", "image classification, Tasks 1 to 3", "hw_cnn", _CIFAR, "{profile}-cifar", _cifar,
+               {"": "hw_cnn-cifar-plain"}),
+    Experiment("softmax", "two layers, Question 2", "hw_numpy", _NUMPY, "{profile}-softmax", _numpy("softmax"),
+               {"": "hw_numpy-mnist-softmax"}),
+    Experiment("cnn", "convolutions, Question 3", "hw_numpy", _NUMPY, "{profile}-cnn", _numpy("cnn"),
+               {"": "hw_numpy-mnist-cnn"}),
+    Experiment("captions", "captioning, Question 4", "hw_numpy", _NUMPY, "{profile}-captions", _numpy("captions"),
+               {"": "hw_numpy-caption-flickr1k-rnn-seed42"}),
+    Experiment("transfer", "transfer learning, Question 5", "hw_transfer", _TRANSFER, "{profile}", _transfer,
+               {"": "hw_transfer-hymenoptera"}),
+    Experiment("ocr", "letters and words, Questions 1 and 2", "hw_ocr", _OCR, "{profile}", _ocr, _OCR_RECORDS),
+    Experiment("asr", "speech recognition, Question 3", "hw_asr", _ASR, "{profile}", _asr, _ASR_RECORDS),
+    Experiment("caption", "captioning, Question 3", "hw_caption", _CAPTION, "{profile}", _caption,
+               {"": "hw_caption-compare-sydney-cifar10"}),
+)  # fmt: skip
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({experiment.name: experiment for experiment in _EXPERIMENTS})

@@ -90,6 +90,11 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
 })  # fmt: skip
 
 
+def records_of(experiment: Experiment) -> dict[str, Path]:
+    """The folders of an experiment's records, by the suffix or name of the run folder that was recorded."""
+    return {suffix: RECORDS / path for suffix, path in experiment.records.items()}
+
+
 def choose(names: Sequence[str]) -> list[Sheet]:
     """The sheets of these names; all sheets if `names` is empty.
 

@@ -29,8 +29,8 @@ def make(results, name, more_arguments=None, **more):
     run = Run.create(results, {**config, **more}, name)
     run.write_metrics([{"epoch": 1, "loss": 0.5}])
     run.write_summary({"accuracy": 0.5})
-    for file, size in (("curves.pdf", 5), ("curves.png", 9), ("photo.pdf", 9), ("photo.png", 5)):
-        (run.folder / file).write_bytes(b"x" * size)
+    for file in ("curves.pdf", "curves.png", "weights.pdf"):
+        (run.folder / file).write_bytes(b"xxxxx")
     files.write_json(run.folder / "grad_cam.json", {"layer": "conv2"})
     files.write_json(run.folder / "vocabulary.json", ["a"])
     run.close()
@@ -54,7 +54,7 @@ def test_a_comparison_is_recorded_with_its_runs_and_the_figures_of_the_first_see
     into = tmp_path / "record"
     main([str(comparison), "--into", str(into)])
     folder = into / "hw_toy-both"
-    whole = sorted([CONFIG, SUMMARY, METRICS, "curves.pdf", "photo.png", "grad_cam.json"])
+    whole = sorted([CONFIG, SUMMARY, METRICS, "curves.pdf", "weights.pdf", "grad_cam.json"])
     numbers = sorted([CONFIG, SUMMARY, METRICS])
     first, second = ([f"runs/a-seed{seed}/{name}" for name in part] for seed, part in ((1, whole), (2, numbers)))
     assert names(folder) == sorted([*whole, *first, *second])

@@ -22,7 +22,7 @@ PAGES = ["index.html", *(f"{name}.html" for name in SHEETS), "code/hw_cnn.models
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     report_runs.unpack(folder)
-    main(["book", "--results_dir", str(folder)])
+    main(["book", "--profile", "sample", "--results_dir", str(folder)])
     return folder
 
 
@@ -89,7 +89,7 @@ def test_pictures_have_alternative_texts_and_tables_heads(trees):
 
 def test_the_same_runs_give_the_same_book_in_place_of_the_earlier_one(results, book):
     before = {path: path.read_bytes() for path in book.rglob("*") if path.is_file()}
-    main(["book", "--results_dir", str(results)])
+    main(["book", "--profile", "sample", "--results_dir", str(results)])
     assert before == {path: path.read_bytes() for path in book.rglob("*") if path.is_file()}
     assert not [path for path in results.iterdir() if path.name.startswith(".book")]
 
@@ -109,13 +109,13 @@ def test_a_folder_that_is_not_an_earlier_book_is_left_alone(tmp_path, taken):
         if taken in lists:
             (book / "book.json").write_text(lists[taken])
     with pytest.raises(UserError, match=f"{book}.* is not a file of an earlier book"):
-        main(["book", "--results_dir", str(tmp_path)])
+        main(["book", "--profile", "sample", "--results_dir", str(tmp_path)])
     assert not mine.exists() or mine.read_text() == "mine"
 
 
 def test_a_missing_run_is_named_with_the_command_that_makes_it(tmp_path):
     with pytest.raises(UserError, match=r"is missing.*make it with: python -m .*or everything that is missing, with: "):
-        main(["book", "--results_dir", str(tmp_path)])
+        main(["book", "--profile", "sample", "--results_dir", str(tmp_path)])
     assert not list(tmp_path.iterdir())
 
 
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_keeps_the_earlier_book(results, book, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(UserError, match="cannot write .*book: No space left on device; free disk space or choose"):
-        main(["book", "--results_dir", str(results)])
+        main(["book", "--profile", "sample", "--results_dir", str(results)])
     assert (book / "index.html").is_file()
     assert not [path for path in results.iterdir() if path.name.startswith(".book")]
 

@@ -19,6 +19,7 @@ from matplotlib import font_manager
 from report_toys import calls, order
 
 from hw_common.commands import cli
+from hw_common.record import record
 from hw_common.runs import files, fonts
 from hw_common.runs.errors import UserError
 from hw_report import notebook, sheets, submission
@@ -35,11 +36,12 @@ def toys(tmp_path, monkeypatch):
 
 
 def build(results, *words):
-    main(["build", *words, "--results_dir", str(results)])
+    profile = [] if "--profile" in words else ["--profile", "sample"]
+    main(["build", *words, *profile, "--results_dir", str(results)])
 
 
 def pdfs(results):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (results / "reports").iterdir()}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (results / "reports").rglob("*.pdf")}
 
 
 # ── list ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,7 +98,7 @@ def test_a_report_says_whether_it_is_of_sample_runs(toys):
     texts = {}
     for profile in ("sample", "full"):
         build(toys, "toy-a", "--profile", profile)
-        path = toys / "reports" / "toy-a.pdf"
+        path = toys / "reports" / profile / "toy-a.pdf"
         texts[profile] = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
     assert "sample 2025-03-01 true" in texts["sample"] and "sample toys, seed 7" in texts["sample"]
     assert "full 2025-03-01 false" in texts["full"] and "0.8750" in texts["full"]
@@ -141,6 +143,29 @@ def test_own_runs_take_the_place_of_an_experiments(toys):
     folder = toy_homework.make_run(toys / "elsewhere", "mine", dataset="letters")
     build(toys, "toy-a", "--use", f"toy={folder}", "--profile", "full")
     assert calls(toys) == [] and len(pdfs(toys)) == 1
+
+
+def test_a_report_from_records_trains_nothing_and_names_its_command(toys, capfd):
+    folder = toy_homework.make_run(toys, "measured", dataset="letters")
+    record(folder, sheets.RECORDS)
+    build(toys, "toy-a", "--profile", "record")
+    assert calls(toys) == [] and capfd.readouterr().out == f"{toys / 'reports' / 'toy-a.pdf'}\n"
+    found = Settings("record", toys).collect(report_toys.EXPERIMENT)
+    assert found.numbers["toy"].as_json()["folder"] == "hw_ocr-measured" and list(found.pictures) == ["toy.curves"]
+    shutil.rmtree(sheets.RECORDS / "hw_ocr-measured")
+    assert not Settings("record", toys).collect(report_toys.EXPERIMENT).numbers
+
+
+def test_training_runs_of_a_recorded_comparison_are_found(toys):
+    folder = toy_homework.make_run(toys, "measured", dataset="letters")
+    record(folder, sheets.RECORDS)
+    (sheets.RECORDS / "hw_ocr-measured" / "runs").mkdir()
+    shutil.copytree(folder, sheets.RECORDS / "hw_ocr-measured" / "runs" / "a-seed7")
+    found = Settings("record", toys).collect(report_toys.EXPERIMENT)
+    assert found.run("toy.a", "-a-seed7")["score"] == 0.875 and found.run("toy.b", "-b-seed7") == {}
+    found.figures("toy.b", "curves")
+    found.figures("toy.a", "curves", "other")
+    assert list(found.pictures) == ["toy.curves", "toy.a.curves"]
 
 
 # ── submission ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,7 +266,7 @@ def test_a_submission_wants_runs(toys):
         (["build", "--use", "cnn=x"], "--use: expected EXPERIMENT=FOLDER with one of toy, got 'cnn=x'"),
         (["build", "--profile", "half"], "--profile: invalid choice: 'half'"),
         (["build", "--jobs", "0"], "--jobs: expected a whole number"),
-        (["build", "--weights", "imagenet"], "--weights needs --profile full; the sample needs no files"),
+        (["build", "--weights", "imagenet"], "--weights needs --profile full; the profile record needs no files"),
         (
             ["build", "toy-a", "--use", "toy=nowhere"],
             "nowhere is missing or was only begun; make it with: python -m toy_homework",
@@ -286,7 +311,7 @@ def test_a_missing_source_is_found_before_anything_runs(toys):
 )
 def test_a_source_that_does_not_compile_gives_one_line_and_no_pdf(toys, broken, message):
     build(toys)
-    (toys / "reports" / "toy-a.pdf").unlink()
+    (toys / "reports" / "sample" / "toy-a.pdf").unlink()
     source = toys.parent / "reports" / "toy-a.typ"
     source.write_text(f"{source.read_text()}\n{broken}\n")
     with pytest.raises(UserError, match=rf"reports/toy-a\.typ does not compile: .*({message})") as caught:

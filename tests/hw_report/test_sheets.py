@@ -27,8 +27,8 @@ def results(tmp_path_factory):
 
 
 def build(results, name):
-    main(["build", name, "--results_dir", str(results)])
-    return results / "reports" / f"{name}.pdf"
+    main(["build", name, "--profile", "sample", "--results_dir", str(results)])
+    return results / "reports" / "sample" / f"{name}.pdf"
 
 
 def test_every_sheet_has_an_index_and_every_experiment_a_sheet():
@@ -45,6 +45,21 @@ def test_a_sheet_compiles_without_warnings_to_the_same_bytes(results, name, capf
     if shutil.which("pdftotext"):  # not every machine has it
         text = subprocess.run(["pdftotext", "-l", "1", path, "-"], capture_output=True, text=True, check=True).stdout
         assert "sample" in text.lower() and SHEETS[name].course.lower() in text.lower()
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["records", "no records"])
+def test_all_sheets_compile_from_records_and_say_what_was_not_recorded(tmp_path, monkeypatch, capfd, there):
+    if not there:
+        monkeypatch.setattr(sheets, "RECORDS", tmp_path)
+    main(["build", "--results_dir", str(tmp_path)])
+    assert capfd.readouterr().out.splitlines() == [str(tmp_path / "reports" / f"{name}.pdf") for name in SHEETS]
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_every_record_of_an_experiment_is_in_its_place_or_not_recorded_yet(name):
+    for experiment in SHEETS[name].its_experiments():
+        for path in sheets.records_of(experiment).values():
+            assert path.relative_to(sheets.RECORDS).parts[0].startswith(f"{experiment.homework}-")
 
 
 @pytest.mark.parametrize("name", SHEETS)

@@ -29,7 +29,7 @@ def collect(collector):
 
 
 COMMAND = Command(("toy_homework",), ("jobs",), {"sample": 0.5, "full": 150})
-EXPERIMENT = Experiment("toy", "toys, Question 1", "hw_ocr", COMMAND, "{profile}-toy", collect)
+EXPERIMENT = Experiment("toy", "toys, Question 1", "hw_ocr", COMMAND, "{profile}-toy", collect, {"": "hw_ocr-measured"})
 SHEETS = {
     name: Sheet(name, f"Toy {number}", "Toys, 2025", ("hw_ocr",), ("toy",))
     for number, name in enumerate(("toy-a", "toy-b"), start=1)
@@ -45,6 +45,7 @@ def set_up(tmp_path, monkeypatch):
     (sources / "data.typ").write_bytes((sheets.REPORT_FILES / "data.typ").read_bytes())
     monkeypatch.setattr(sheets, "REPORT_FILES", sources)
     monkeypatch.setattr(sheets, "RECORDS", tmp_path / "record")
+    (tmp_path / "record").mkdir()
     monkeypatch.setattr(sheets, "SHEETS", SHEETS)
     monkeypatch.setattr(__main__, "SHEETS", SHEETS)
     for module in (sheets, __main__):
@@ -73,4 +74,4 @@ if __name__ == "__main__":  # a build in a process of its own, to be interrupted
         folder = Path(sys.argv[1])
         toys = set_up(folder, patch)
         order(toys, wait=True)
-        cli.run_command(lambda: __main__.main(["build", "--results_dir", str(toys)]))
+        cli.run_command(lambda: __main__.main(["build", "--profile", "sample", "--results_dir", str(toys)]))
