@@ -1,6 +1,7 @@
 """A run of `hw_cnn.train`: its network, batches, loss, test numbers, summary and figures."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     if distributed.is_main():
         print(_describe(settings, images, model))
     batches = training_batches(settings, images.train, device)
+    weights = class_weights(images.train, len(images.classes)).to(device) if settings.balanced else None
     optimizer = make_optimizer(
         settings.optimizer, model.parameters(), settings.lr, settings.l2_decay, settings.momentum
     )
@@ -59,7 +61,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
         batches=batches,
         optimizer=optimizer,
         scheduler=make_schedule(settings.schedule, optimizer, settings.epochs * len(batches)),
-        loss_function=loss_function,
+        loss_function=partial(loss_function, weights=weights),
         evaluate=lambda _: evaluate(model, images.val, network, "validation_"),
         monitor="validation_accuracy",
         hashes=images.hashes,
@@ -91,13 +93,33 @@ def training_batches(settings: Settings, train: Split, device: torch.device) -> 
     )
 
 
-def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:
-    """Returns the loss on a batch, the number of images, and under "accuracy" the number of correct predictions."""
+def class_weights(train: Split, classes: int) -> Tensor:
+    """Returns weights (classes,) that give each class of `train` the same total weight, with mean 1 over the images.
+
+    A class without images gets the weight of a class with one image.
+    """
+    counts = train.labels.bincount(minlength=classes).clamp(min=1)
+    return len(train) / (classes * counts)
+
+
+def loss_function(
+    model: nn.Module, batch: tuple[Tensor, ...], weights: Tensor | None = None
+) -> tuple[Tensor, int, dict[str, Tensor]]:
+    """Returns the loss on a batch, the number of images, and under "accuracy" the number of correct predictions.
+
+    With `weights` (classes,), the loss of each image is multiplied by the weight of its class. The sum is divided
+    by the number of images, so that processes can share a batch.
+    """
     images, labels = batch
     outputs = model(images)
     network: Any = getattr(model, "module", model)  # under torchrun, `model` is a wrapper of the network
+    if weights is None:
+        loss = network.criterion(outputs, labels)
+    else:
+        losses = type(network.criterion)(reduction="none")(outputs, labels)  # (B,)
+        loss = (weights[labels] * losses).mean()
     return (
-        network.criterion(outputs, labels),
+        loss,
         len(labels),
         {"accuracy": torch.count_nonzero(outputs.argmax(1) == labels)},
     )

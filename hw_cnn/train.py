@@ -53,6 +53,8 @@ def parser() -> cli.Parser:
     add_flag(training, "momentum", type=cli.fraction, help="Nesterov momentum of sgd")
     add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine starts with a warm-up")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
+    balanced = "give each class the same total weight in the training loss; for training images of unequal classes"
+    add_flag(training, "balanced", action="store_true", help=balanced)
     cli.add_kernels_flag(training)
     kernels = flags.add_argument_group("kernel figures (ist-2021-22 Q2.3)")
     layers = "; ".join(f"{n.name}: {' '.join(n.convolutions)}" for n in NETWORKS.values())

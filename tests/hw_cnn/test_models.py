@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hw_cnn import train
-from hw_cnn.experiment import build_model
+from hw_cnn.data import Split
+from hw_cnn.experiment import build_model, class_weights, loss_function
 from hw_cnn.layers import MyConv2d, MyLinear
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import NETWORKS, Settings
@@ -105,6 +106,26 @@ def test_loss_of_an_untrained_network_is_that_of_guessing(name):
     labels = torch.tensor([0, 1, 2])
     loss = model.criterion(model(0.1 * random_images(name)), labels)
     assert loss.item() == pytest.approx(torch.tensor(float(CLASSES[name])).log().item(), abs=0.2)
+
+
+@every_model
+@pytest.mark.parametrize("kernels", ["plain", "fast"])
+def test_balanced_loss_gives_every_class_the_same_total_weight(name, kernels):
+    words = ["--network", name.split("-")[0], "--kernels", kernels, "--balanced"]
+    settings = Settings.from_arguments(train.COMMAND.parse(words))
+    model, images = build_model(settings, classes=3).eval(), random_images(name, count=7)
+    labels = torch.tensor([0, 0, 0, 0, 2, 2, 1])
+    split = Split(images, labels)
+    weights = class_weights(split, classes=3)
+    assert [(weights[labels] * (labels == label)).sum().item() for label in range(3)] == pytest.approx([7 / 3] * 3)
+    loss, count, correct = loss_function(model, (images, labels), weights)
+    expected = F.cross_entropy(model.scores(images), labels, weights, reduction="sum") / 7
+    assert (loss.item(), count) == (pytest.approx(expected.item(), rel=1e-5), 7)
+    assert correct["accuracy"] == (model(images).argmax(1) == labels).sum()
+
+
+def test_a_class_without_training_images_gets_a_finite_weight():
+    assert class_weights(Split(torch.zeros(2, 1, 1, 1), torch.tensor([0, 0])), classes=2).tolist() == [0.5, 1]
 
 
 # Names
