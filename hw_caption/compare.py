@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from hw_caption import train
+from hw_caption import paired_test, train
 from hw_caption.presets import PUBLISHED, SOURCE, TITLES, decoder_kind
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
@@ -48,10 +48,19 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     data = arguments.name.removesuffix(f"-{decoder_kind(arguments.use_attention)}-{arguments.recipe}")
     name = own.name or f"compare-{data}-{arguments.recipe}"
     common = comparison.common_arguments(train.COMMAND, arguments, (*_ROW_FLAGS, "show"))
+
+    def report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
+        from hw_caption import data  # imports torch
+
+        source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
+        test = data.load(*source).test if trained.keys() == TITLES.keys() else None
+        pairs = paired_test.paired_test(trained, test.names, test.captions) if test and len(test) > 1 else None
+        return _report(folder, trained, seeds, pairs)
+
     return Comparison(
         command=train.COMMAND,
         rows={decoder: _FLAGS[decoder] for decoder in ([own.only] if own.only else TITLES)},
-        report=_report,
+        report=report,
         seeds=own.seeds,
         jobs=own.jobs,
         name=name,
@@ -67,8 +76,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parse(argv).run()
 
 
-def _report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Writes table, figure and summary into the comparison's folder, prints the table and returns the summary."""
+def _report(
+    folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int], pairs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Writes table, figure and summary into the comparison's folder, prints the table and returns the summary.
+
+    `pairs` is the result of the paired test; None if only one decoder was trained or there is only one test image.
+    """
     from hw_caption import plots  # imports matplotlib
 
     summaries = {decoder: [run.summary() for run in runs] for decoder, runs in trained.items()}
@@ -81,11 +95,14 @@ def _report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[i
     summary = {
         "name": folder.folder.name,
         **{key: first[key] for key in ("homework", "dataset", "data")},
+        "backbone": next(iter(trained.values()))[0].arguments["backbone"],
         "data_hashes": next(iter(trained.values()))[0].config["data"],
         "seeds": list(seeds),
         "table": table,
+        "paired_test": pairs,
     }
-    text = f"{first['data']}, {in_words(len(seeds))}:\n\n{_markdown(table)}"
+    text = f"{first['data']}, encoder {summary['backbone']}, {in_words(len(seeds))}:\n\n{_markdown(table)}"
+    text += f"\n{paired_test.in_words(pairs)}\n" if pairs else ""
     rows = {TITLES[key]: [files.read_csv(run.folder / METRICS) for run in runs] for key, runs in trained.items()}
     plots.training_curves(folder.folder, rows, f"{first['data']}, {SOURCE}, {in_words(len(seeds))}")
     files.write_csv(folder.folder / "table.csv", table)

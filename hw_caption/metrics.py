@@ -40,12 +40,17 @@ def course_bleu(references: References, captions: Sequence[Caption]) -> float:
 
     A caption that shares no 4-gram with its references scores (nearly) 0, however good its words are.
     """
+    scores = image_bleus(references, captions)
+    return float(sum(scores) / len(scores))
+
+
+def image_bleus(references: References, captions: Sequence[Caption]) -> list[float]:
+    """The course's BLEU-4 of each image, see `course_bleu`."""
     from nltk.translate.bleu_score import sentence_bleu  # slow to import
 
     with warnings.catch_warnings():  # NLTK warns about every caption that scores 0
         warnings.filterwarnings("ignore", r"\s*The hypothesis contains 0 counts", UserWarning)
-        scores = [sentence_bleu(refs, list(caption)) for refs, caption in zip(references, captions, strict=True)]
-    return float(sum(scores) / len(scores))
+        return [sentence_bleu(refs, list(caption)) for refs, caption in zip(references, captions, strict=True)]
 
 
 def count_ngrams(caption: Caption, n: int) -> Counter[Ngram]:

@@ -9,7 +9,7 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import METRICS, Run
 
-_METRICS = ("validation_accuracy", "test_accuracy", "test_accuracy_course_subset")
+_METRICS = ("validation_accuracy", "test_accuracy", "test_accuracy_course_subset", "test_auc")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[in
 
 def _row(lr: float, summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Returns a table row: each metric's mean and standard deviation over the seeds, for the last and best epoch."""
-    # Only OCTMNIST has a second test set: the course's subset.
+    # Only OCTMNIST has a second test set, the course's subset; only MedMNIST's sets have an AUC.
     metrics = [metric for metric in _METRICS if metric in summaries[0]["final"]]
     return {"lr": lr, **over_seeds(summaries, metrics)}
 

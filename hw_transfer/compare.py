@@ -111,7 +111,7 @@ def _row(scenario: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any
     """Returns a table row: the accuracy's mean and standard deviation over the seeds, for the best and last epoch."""
     return {
         "scenario": scenario,
-        **{key: summaries[0][key] for key in ("weights", "learning_parameters")},
+        **{key: summaries[0][key] for key in ("backbone", "weights", "learning_parameters")},
         **over_seeds(summaries, ["validation_accuracy"]),
     }
 
@@ -121,13 +121,13 @@ def _markdown(summary: Mapping[str, Any]) -> str:
         f"Validation accuracy on {summary['data']} ({summary['images']['validation']} pictures), {CITATION}, "
         f"seed {', '.join(map(str, summary['seeds']))}:",
         "",
-        "| scenario | starts from | best epoch | last epoch | trained parameters | training seconds |",
-        "|---|---|---|---|---|---|",
+        "| scenario | network | starts from | best epoch | last epoch | trained parameters | training seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in summary["table"]:
         best, last = cell(row, "best_validation_accuracy"), cell(row, "final_validation_accuracy")
         lines.append(
-            f"| {SCENARIOS[row['scenario']].title} | {row['weights']} | {best} | {last} "
+            f"| {SCENARIOS[row['scenario']].title} | {row['backbone']} | {row['weights']} | {best} | {last} "
             f"| {row['learning_parameters']} | {row['training_seconds']:.1f} |"
         )
     return "\n".join(lines) + "\n"

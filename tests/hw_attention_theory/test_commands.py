@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hw_attention_theory import claims, experiment, measure, parameter_counts, reproduce, scaling, train, verify
+from hw_attention_theory import (
+    claims,
+    compare,
+    experiment,
+    measure,
+    parameter_counts,
+    reproduce,
+    scaling,
+    train,
+    verify,
+)
 from hw_attention_theory.presets import Settings
 from hw_common.commands import cli
 from hw_common.runs.errors import Stopped, UserError
@@ -351,3 +361,18 @@ def test_a_stopped_reproduction_says_how_to_go_on(tmp_path, monkeypatch):
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_comparison_gives_the_standard_error_of_the_difference(data_dir, tmp_path, capsys):
+    flags = ["--data_dir", str(data_dir), "--results_dir", str(tmp_path), *TINY, "--jobs", "1"]
+    compare.main([*flags, "--seeds", "1", "2"])
+    folder = tmp_path / FOLDER / "compare-mnist7"
+    summary = json.loads((folder / "summary.json").read_text())
+    softmax, linear = (row["final_test_accuracy_each"] for row in summary["table"])
+    differences = np.mean(softmax) - np.mean(linear)
+    error = np.sqrt((np.var(softmax, ddof=1) + np.var(linear, ddof=1)) / 2)
+    assert summary["difference"] == pytest.approx({"test_accuracy": differences, "standard_error": error})
+    assert f"test accuracy: {differences:+.4f} ± {error:.4f}" in capsys.readouterr().out
+    assert {*figure_files("curves"), "table.csv", "table.md"} <= set(os.listdir(folder))
+    compare.main([*flags, "--seeds", "1", "--name", "one"])
+    assert json.loads((tmp_path / FOLDER / "one" / "summary.json").read_text())["difference"]["standard_error"] is None

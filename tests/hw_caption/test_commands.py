@@ -302,8 +302,14 @@ def test_a_comparison_has_the_means_over_the_seeds(scenes, tmp_path, capsys, und
     folder = tmp_path / "hw_caption" / "both"
     table = {"table.csv", "table.md", "curves.png", "curves.pdf"}
     assert set(os.listdir(folder)) == {".lock", "config.json", "summary.json"} | table
-    assert "without attention | greedy" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "encoder resnet18" in printed and "without attention | greedy" in printed
     summary = files.read_json(folder / "summary.json")
+    assert f"{summary['paired_test']['images']} test images, BLEU-4 with attention minus without" in printed
+    means = {decoder: sum(values) / len(values) for decoder in ("vanilla", "attention")
+             if (values := summary["paired_test"][f"{decoder}_each"])}  # fmt: skip
+    rows = {row["decoder"]: row["best_test_bleu4"] for row in summary["table"] if row["way"] == "greedy"}
+    assert means == pytest.approx(rows)
     assert [(row["decoder"], row["way"], row["seeds"]) for row in summary["table"]] == [
         ("vanilla", "greedy", 2), ("vanilla", "beam", 2), ("attention", "greedy", 2), ("attention", "beam", 2)
     ]  # fmt: skip

@@ -169,7 +169,10 @@ def test_a_comparison_trains_what_is_missing_and_puts_it_side_by_side(tmp_path, 
         abs(accuracies[0] - accuracies[1]) / 2**0.5
     )
     table = (folder / "sample" / "table.md").read_text()
-    assert "sample insects (4 pictures)" in table and "| freeze, cached features | source.safetensors | " in table
+    assert (
+        "sample insects (4 pictures)" in table
+        and "| freeze, cached features | resnet18 | source.safetensors | " in table
+    )
     assert " ± " in table and table in capsys.readouterr().out
 
 

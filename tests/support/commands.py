@@ -174,6 +174,7 @@ FINISHED = {
 }
 # Comparisons: the flags with which they train the fewest runs.
 COMPARISONS = {
+    "hw_attention_theory.compare": "",
     "hw_asr.compare": "",
     "hw_caption.compare": "--only vanilla",
     "hw_cnn.sweep": "--lrs 0.01 0.1",
