@@ -13,7 +13,7 @@ from hw_common.runs import figures
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import ALPHABET, Letters
 
-_MAX_WORDS = 42
+_MAX_WORDS = 27  # more would not fit the page of a report
 _TINT = np.array([0xF6, 0xC1, 0x6B]) / 255  # background of a misread letter
 _MISREAD = "#A33F00"  # text colour of a wrong prediction
 

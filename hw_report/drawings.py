@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hw_asr.models import AudioEncoder, TextDecoderRecurrent, TextDecoderTransformer
 from hw_asr.presets import PRESETS
+from hw_attention_theory import parameter_counts
 from hw_caption.models import Decoder, DecoderWithAttention
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN
 from hw_numpy.cnn import ConvNet
@@ -34,7 +35,7 @@ _KINDS = {
     "SubBlock": "residual sub-block", "EncoderBlock": "encoder block", "BasicBlock": "residual block",
     "BatchNorm2d": "batch norm", "AdaptiveAvgPool2d": "average pooling", "Conv2d": "convolution",
     "Conv1d": "convolution", "BidirectionalLSTM": "bidirectional LSTM", "MultiHeadAttention": "multi-head attention",
-    "_Viterbi": "linear-chain CRF, most probable word",
+    "Flatten": "flatten", "Softmax": "softmax", "_Viterbi": "linear-chain CRF, most probable word",
 }  # fmt: skip
 _NUMPY_KINDS = {
     "fc": "fully connected", "conv": "convolution", "relu": "ReLU", "max_pool": "max-pooling", "rnn": "RNN",
@@ -179,6 +180,8 @@ def _caption() -> tuple[Any, ...]:
 _Drawing = tuple[Callable[[], Any], Callable[[], tuple[Any, ...]], tuple[str, ...]]
 NETWORKS: Mapping[str, Mapping[str, _Drawing]] = MappingProxyType({
     "ist-2021-22-hw2": {
+        "counts.convolutional": (lambda: parameter_counts.build()["Q1.1"], lambda: _images(3, 28, 28), ()),
+        "counts.connected": (lambda: parameter_counts.build()["Q1.2"], lambda: _images(3, 28, 28), ()),
         "fashion": (FashionCNN, lambda: _images(1, 28, 28), ()),
         "vanilla": (lambda: Decoder(_VOCABULARY), _caption_step, ()),
         "attention": (lambda: DecoderWithAttention(_VOCABULARY), _caption_step, ()),
