@@ -9,6 +9,7 @@ import pytest
 import report_runs
 
 from hw_common import record
+from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_report import table
 from hw_report.collect import read_record
@@ -57,6 +58,35 @@ def test_every_mean_in_the_texts_is_in_a_record():
     assert exponents in TEXT
     text = TEXT.replace(exponents, "")
     assert set(re.findall(r"\d\.\d+ ± \d\.\d+", text)) <= recorded | published
+
+
+def numbers(value):
+    """Every number in a JSON value."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+REPORTS = {path.name: path.read_text() for path in (REPOSITORY / "reports").glob("*.typ")}
+RECORDED = [
+    number for path in (REPOSITORY / "results" / "record").rglob("*.json") for number in numbers(files.read_json(path))
+]
+
+
+@pytest.mark.parametrize(("name", "text"), [("README.md", README), *DOCS.items(), *REPORTS.items()])
+def test_every_number_in_the_texts_is_recorded_or_published(name, text):
+    """Numbers with three or more decimals, and durations in tables; a command of its own renews docs/speed.md."""
+    if name == "speed.md":
+        return
+    published = " ".join(PUBLISHED.values())
+    for found in re.findall(r"(?<![\w.])\d+\.\d{3,}(?![\w.])", text):
+        decimals = len(found.partition(".")[2])
+        assert found in published or any(f"{number:.{decimals}f}" == found for number in RECORDED), found
+    for found in re.findall(r"\| (\d+) s \|", text):
+        assert any(f"{number:.0f}" == found for number in RECORDED), f"{found} s"
+    assert not re.findall(r"\d+ of \d+ test images|\d ?(?:minutes|min|hours) a run|\d(?:\.\d+)? times as long", text)
 
 
 def test_the_samples_accuracies_are_those_of_a_build():
