@@ -88,7 +88,7 @@ def _draw_shift(
     rows: list[tuple[str, Tensor, Tensor]] = [("image", grey[0], grey[1])]
     for (layer, first), (_, second) in zip(before, after, strict=True):
         strongest = int(first[0].var(dim=(1, 2)).argmax())
-        rows.append((f"{layer}, channel {strongest}", first[0, strongest], second[0, strongest]))
+        rows.append((f"{layer},\nchannel {strongest}", first[0, strongest], second[0, strongest]))
     cells: list[np.ndarray] = []
     titles: list[str] = []
     for number, (_, one, other) in enumerate(rows):
@@ -108,7 +108,7 @@ def _draw_shift(
         titles=titles,
         row_labels=[label for label, _, _ in rows],
         colours=figures.HEAT,
-        cell=1.6,
+        cell=1.05,
     )
 
 
