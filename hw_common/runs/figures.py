@@ -64,7 +64,7 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
 def to_png(figure: Figure) -> bytes:
     """Draws `figure` as a PNG file."""
     fonts.make_drawable(figure)
-    content = _draw(figure, "png", dpi=150)
+    content = _draw(figure, "png", dpi=200)
     figure.set_layout_engine("none")  # a PDF file reuses the layout, which saves half of the time
     return content
 
