@@ -18,6 +18,7 @@ import numpy as np
 from hw_cnn.images import decode_all
 from hw_cnn.presets import Network
 from hw_common.data import class_folders, download, idx
+from hw_common.data.digits import small_digits
 from hw_common.data.transfer import Download
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -47,13 +48,15 @@ class RawDataset:
 
 
 def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:
-    """Splits `count` images off like the course's code: with scikit-learn and, by default, random_state 42."""
-    from sklearn.model_selection import train_test_split  # slow to import
+    """Splits `count` images off like the course's code, which uses scikit-learn's train_test_split and random_state 42.
 
+    scikit-learn takes the first images of a random permutation for testing and the next ones for training.
+    """
     images, labels = part
     if not 0 < count < len(labels):
         raise UserError(f"{len(labels)} training images are too few to split {count} off for validation")
-    train, val = train_test_split(np.arange(len(labels)), test_size=count, random_state=seed)
+    order = np.random.RandomState(seed).permutation(len(labels))
+    val, train = order[:count], order[count:]
     return (images[train], labels[train]), (images[val], labels[val])
 
 
@@ -152,10 +155,8 @@ def _load_cifar10(data_dir: Path) -> RawDataset:
 
 def _load_sample(data_dir: Path) -> RawDataset:
     """Returns the digits that are part of scikit-learn; `data_dir` is not used."""
-    from sklearn.datasets import load_digits  # slow to import
-
-    digits = load_digits()
-    images, labels = (digits.images * (255 / 16)).round().astype(np.uint8), digits.target.astype(np.int64)
+    images, labels = small_digits()
+    images = (images * (255 / 16)).round().astype(np.uint8)
     rest, test = _split_off((images, labels), count=297)
     train, val = _split_off(rest, count=300)
     hashes = {"digits": _hash_arrays(images, labels)}

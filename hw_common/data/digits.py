@@ -1,6 +1,7 @@
 """Handwritten digits in a fixed split: MNIST, or scikit-learn's small digits as a sample that needs no files."""
 
 import hashlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +55,23 @@ def sample() -> Digits[Arrays]:
 
     1 200 images are for training, 300 for validation, 297 for testing; all parts have the same proportions of digits.
     """
-    from sklearn.datasets import load_digits  # slow to import
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import train_test_split  # slow to import
 
-    digits = load_digits()
-    images, labels = digits.images / digits.images.max(), digits.target.astype(np.int64)
+    images, labels = small_digits()
+    images = images / 16
     rest, test = train_test_split(np.arange(len(labels)), test_size=297, random_state=42, stratify=labels)
     train, val = train_test_split(rest, test_size=300, random_state=42, stratify=labels[rest])
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     train, val, test = ((images[rows], labels[rows]) for rows in (train, val, test))
     return Digits("sample digits", train, val, test, {"digits": sha256})
+
+
+def small_digits() -> Arrays:
+    """Reads the 1 797 digits that come with scikit-learn: images (N, 8, 8) float64 from 0 to 16 for ink, labels (N,).
+
+    The file is read without importing scikit-learn, which takes more than a second.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)

@@ -21,6 +21,7 @@ from hw_common.training import determinism, distributed
 from hw_common.training.loop import Fitted, Row, Training, fit
 from hw_common.training.memory import keep_freed_memory
 from hw_common.training.precision import autocast
+from hw_common.training.startup import skip_compiler
 from hw_common.training.threads import threads_for
 
 Optimizer = torch.optim.Optimizer
@@ -229,6 +230,7 @@ def make_optimizer(
 
     Fused optimizers update all parameters with one kernel.
     """
+    skip_compiler()
     if name == "sgd":
         has_momentum = momentum > 0
         fused = has_momentum or l2_decay > 0  # plain SGD takes less time than the preparation of the fused kernel

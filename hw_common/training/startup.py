@@ -1,0 +1,23 @@
+"""A shorter start of training commands."""
+
+import functools
+import inspect
+from typing import Any
+
+import torch
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+
+@functools.cache
+def skip_compiler() -> None:
+    """Lets torch's optimizers work without torch._dynamo, whose import takes more than a second.
+
+    They import it only to exclude themselves from torch.compile, which our commands do not use: each method below is
+    replaced by what it does outside of torch.compile.
+    """
+    kinds: Any = SGD, Adam, AdamW
+    for method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict):
+        plain: Any = inspect.unwrap(method)
+        plain.__dynamo_disable = plain  # torch calls this attribute of the method instead of the method
+    for kind in kinds:
+        kind.step = torch.no_grad()(inspect.unwrap(kind.step))
