@@ -41,6 +41,10 @@ _NUMPY_KINDS = {
     "fc": "fully connected", "conv": "convolution", "relu": "ReLU", "max_pool": "max-pooling", "rnn": "RNN",
     "lstm": "LSTM", "word_embedding": "word embedding", "temporal_fc": "fully connected, at each step",
 }  # fmt: skip
+_NUMPY_WINDOWS: Mapping[str, Callable[..., tuple[int, ...]]] = MappingProxyType({  # height and width by the arguments
+    "conv": lambda x, w: w.shape[2:],
+    "max_pool": lambda x, pool_param: (pool_param["pool_height"], pool_param["pool_width"]),
+})  # fmt: skip
 
 
 def layers(network: nn.Module, inputs: Sequence[Tensor], whole: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -122,11 +126,11 @@ class _Recorder:
         def recorded(*arguments: Any) -> Any:
             output = function(*arguments)
             own = {key: value for key, value in self._params.items() if any(value is given for given in arguments)}
-            sides = {"conv": own["W1"].shape[2:]} if kind == "conv" else {"max_pool": (2, 2)}
+            window = _NUMPY_WINDOWS[kind](*arguments) if kind in _NUMPY_WINDOWS else ()
             self._found.append(
                 {
                     "name": ", ".join(own) or name,
-                    "kind": _NUMPY_KINDS[kind] + (f" {sides[kind][0]} × {sides[kind][1]}" if kind in sides else ""),
+                    "kind": " ".join([_NUMPY_KINDS[kind], " × ".join(map(str, window))]).strip(),
                     "shape": list(output[0].squeeze().shape),
                     "parameters": sum(value.size for value in own.values()),
                 }
