@@ -14,7 +14,7 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import METRICS, Run
 
-_DRAWN_SIZE = 320  # height and width of an image in a figure, in pixels
+_DRAWN_SIZE = 224  # height and width of an image in a figure, in pixels
 
 ImageWithReferences = tuple[DatasetFile, Sequence[Sequence[str]]]
 

@@ -1,6 +1,7 @@
 """A run of `hw_cnn.train`: its network, batches, loss, test numbers, summary and figures."""
 
 import argparse
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,12 @@ def _summarize(settings: Settings, images: ImageData, model: SheetCNN, fitted: F
 def _draw(title: str, model: SheetCNN, folder: Path, fitted: Fitted, drawn_layers: list[str]) -> None:
     # ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1, convnets-2024-a2 Task 1.2
     figures.save(figures.training_curves(fitted.rows, title), folder, "curves")
-    for name in drawn_layers:  # ist-2021-22-hw2 Q2.3
+    draw_kernels(title, model, folder, drawn_layers)
+
+
+def draw_kernels(title: str, model: SheetCNN, folder: Path, layers: Iterable[str]) -> None:
+    """Draws the kernels of convolutions, given by their names (ist-2021-22-hw2 Q2.3), into a run folder."""
+    for name in layers:
         weights = convolutions(model)[name].weight.detach().float().cpu().numpy()
         figures.kernels(folder, name.replace("[", ".").replace("]", ""), weights, title)
 

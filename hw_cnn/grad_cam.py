@@ -1,5 +1,6 @@
 """Grad-CAM: the image regions that raise the score of the predicted class (convnets-2024-a2, Task 3.4)."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,15 @@ def grad_cam(model: SheetCNN, images: Tensor, classes: Tensor) -> np.ndarray:
 def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10) -> list[Path]:
     """Draws the Grad-CAM maps of the predicted classes for up to `each` right and up to `each` wrong predictions.
 
-    The predictions are chosen at random from `test` with `seed`. Returns the paths of the new files in the run's
-    folder: the figure, and grad_cam.json, which lists the images.
+    The predictions are chosen at random from `test` with `seed`, as many of each true class as possible. Returns the
+    paths of the new files in the run's folder: the figure, and grad_cam.json, which lists the images.
     """
     probabilities = finished.probabilities(test.images)
     predicted = probabilities.argmax(1)
     cells: list[np.ndarray] = []
     titles: list[str] = []
     records: list[dict[str, Any]] = []
-    for kind, indices in _choose(predicted == test.labels, each, seed).items():
+    for kind, indices in _choose(predicted == test.labels, test.labels, each, seed).items():
         maps = grad_cam(finished.model, to_input(test.images[indices], finished.network), predicted[indices])
         for index, heat in zip(indices, maps, strict=True):
             true, guess = finished.classes[int(test.labels[index])], finished.classes[int(predicted[index])]
@@ -66,13 +67,22 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
     return finished.add_figure("grad_cam", figure, {"layer": layer, "images": records})
 
 
-def _choose(is_right: Tensor, each: int, seed: int) -> dict[str, list[int]]:
-    """Returns the positions of up to `each` right and up to `each` wrong predictions, chosen at random."""
+def _choose(is_right: Tensor, labels: Tensor, each: int, seed: int) -> dict[str, list[int]]:
+    """Returns the positions of up to `each` right and up to `each` wrong predictions, chosen at random.
+
+    The true classes occur equally often, as far as there are enough such predictions.
+    """
     generator = torch.Generator().manual_seed(seed)
     chosen: dict[str, list[int]] = {}
     for kind, found in (("right", is_right), ("wrong", ~is_right)):
         candidates = torch.nonzero(found).flatten()
-        chosen[kind] = candidates[torch.randperm(len(candidates), generator=generator)[:each]].tolist()
+        seen: Counter[int] = Counter()  # candidates of each class so far
+        numbered: list[tuple[int, int]] = []  # position of each candidate after its number within its class
+        for position in candidates[torch.randperm(len(candidates), generator=generator)].tolist():
+            label = int(labels[position])
+            numbered.append((seen[label], position))
+            seen[label] += 1
+        chosen[kind] = [position for _, position in sorted(numbered, key=lambda pair: pair[0])[:each]]
         if len(chosen[kind]) < each:
             print(f"only {len(chosen[kind])} of the test images are classified {kind}")
     return chosen

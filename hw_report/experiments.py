@@ -185,7 +185,7 @@ _THEORY_RECORDS = {
 }
 _OCT_RECORDS = {
     "": "hw_cnn-pneumonia-pool",
-    "-no_maxpool": "hw_cnn-pneumonia-no-maxpool/runs/lr0.01-seed42",
+    "-no_maxpool": "hw_cnn-pneumonia-no-maxpool/runs/lr0.1-seed42",
 }
 _OCR_RECORDS = {
     "-layers": "hw_ocr-compare-ocr-layers",

@@ -236,6 +236,9 @@ def test_explanations_of_every_network(runs, network):
     for what in ("feature_maps", "grad_cam", "equivariance"):
         explain.main([what, str(folder)])
         assert Image.open(folder / f"{what}.png").size[0] > 300
+    explain.main(["kernels", str(folder)])
+    names = ("convblock1.0", "convblock2.0") if network == "fashion" else ("conv1", "conv2")
+    assert all((folder / f"kernels-{name}-{colours}.pdf").is_file() for name in names for colours in ("grey", "heat"))
     images = json.loads((folder / "grad_cam.json").read_text())["images"]
     assert [image["kind"] for image in images].count("right") == 10
     assert all((image["true"] == image["predicted"]) == (image["kind"] == "right") for image in images)

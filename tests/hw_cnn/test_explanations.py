@@ -95,3 +95,14 @@ def test_convolutions_shift_along_with_the_image(finished):
     layers = json.loads((finished.run.folder / "equivariance.json").read_text())["layers"]
     assert layers[0]["change_when_shifted_along"] < 1e-5 < 0.1 < layers[0]["change"]
     assert all("change_when_shifted_along" not in layer for layer in layers[1:])
+
+
+def test_grad_cam_shows_as_many_images_of_each_true_class_as_possible():
+    labels = torch.tensor([0] * 50 + [1] * 3 + [2] * 20)
+    right = torch.ones(len(labels), dtype=torch.bool)
+    right[[0, 60]] = False
+    chosen = grad_cam._choose(right, labels, 10, seed=0)
+    assert sorted(labels[chosen["right"]].tolist()).count(1) == 3
+    assert {labels[chosen["right"]].tolist().count(label) for label in (0, 2)} <= {3, 4}
+    assert sorted(chosen["wrong"]) == [0, 60] and grad_cam._choose(right, labels, 10, seed=0) == chosen
+    assert grad_cam._choose(right, labels, 10, seed=1) != chosen
