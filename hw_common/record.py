@@ -122,12 +122,12 @@ def _public_config(run: Run) -> dict[str, Any]:
 
 
 def _remarks(runs: Sequence[Run]) -> Iterator[str]:
-    """Remarks about the code that made the runs, for readers of the record."""
-    head = git_revision()
+    """What a reader must know about the code of the runs."""
     revisions = {str(run.config.get("git")) for run in runs}
     if any(revision.endswith("-dirty") for revision in revisions):
         yield "measured with code that was not committed"
-    if others := sorted(revision for revision in revisions if revision != head):
+    head = str(git_revision()).removesuffix("-dirty")  # records that were just written make the checkout dirty
+    if others := sorted({revision.removesuffix("-dirty") for revision in revisions} - {head}):
         yield f"measured with revision {', '.join(others)}, recorded with {head}"
 
 
