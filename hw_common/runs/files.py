@@ -149,10 +149,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `rows` as CSV with the keys of the first row as header; floats are written with all digits."""
+    """Writes `rows` as CSV with the keys of the first row as header; floats are written with all digits.
+
+    Columns of lists, such as the values of single seeds, are left out.
+    """
     text = io.StringIO()
     if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        names = [name for name, value in rows[0].items() if not isinstance(value, list)]
+        writer = csv.DictWriter(text, fieldnames=names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     write_text(path, text.getvalue())
