@@ -13,7 +13,7 @@ from hw_report.book import code
 from hw_report.index import Answer
 from hw_report.table import measured
 
-_SVG = "data:image/svg+xml;base64,"
+_SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}  # of pictures by their types
 _FOLDED = {"mistakes": "Common mistakes", "grading": "Points (a suggestion)"}  # titles of folded parts by their class
 _LONG_FORMULA = 12  # characters; a longer formula within a line can be scrolled on a narrow screen
 # Pixels on the page for a point of a figure: the labels of most figures are 7 to 9 points high.
@@ -39,7 +39,7 @@ class Page:
 
     sections: Sequence[Section]
     style: str  # the rules that typst gives for MathML
-    figures: dict[str, bytes] = field(default_factory=dict)  # SVG files by their names
+    figures: dict[str, bytes] = field(default_factory=dict)  # files of pictures by their names
 
     def html(self, section: Section) -> str:
         """A section as HTML."""
@@ -111,8 +111,9 @@ def _figures(section: HtmlElement, sheet: str, files: dict[str, bytes]) -> None:
     """Moves pictures into files, with links that enlarge them; the caption is the text alternative of a drawing."""
     for figure in section.iter("figure"):
         for picture in list(figure.iter("img")):
-            name = f"figures/{sheet}-{len(files) + 1}.svg"
-            files[name] = base64.b64decode(picture.get("src").removeprefix(_SVG))
+            kind, _, data = picture.get("src").removeprefix("data:").partition(";base64,")
+            name = f"figures/{sheet}-{len(files) + 1}{_SUFFIXES[kind]}"
+            files[name] = base64.b64decode(data)
             picture.attrib.pop("style", None)
             picture.set("src", name)
             picture.set("loading", "lazy")
@@ -165,6 +166,8 @@ def _question(section: Section, sheet: str, listing: Sequence[Mapping[str, Any]]
     options = {"answer": answer, "section": section}
     element[0].append(_fragment(part("anchor", **options)))
     for place in element.find_class("asked"):
+        if place.getnext().get("class") == "code":
+            continue  # the answer follows the code
         place.addnext(_fragment(part("label", text="Answer", **options)))
     for place in element.find_class("code"):
         _replace(place, part("code", pieces=code.pieces(listing), **options))

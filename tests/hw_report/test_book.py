@@ -11,6 +11,7 @@ import report_runs
 
 from hw_common.runs.errors import UserError
 from hw_report.__main__ import main
+from hw_report.book import pages
 from hw_report.index import INDEX
 from hw_report.sheets import SHEETS
 
@@ -85,6 +86,16 @@ def test_pictures_have_alternative_texts_and_tables_heads(trees):
         for drawing in tree.xpath("//figure//svg"):
             assert drawing.get("role") == "img" and len(drawing.get("aria-label")) > 10, path
         assert all(head.get("scope") for head in tree.xpath("//th")), path
+
+
+def test_pictures_of_every_kind_become_files():
+    picture = '<figure><img width="9" height="9" alt="a dot" src="data:image/{};base64,QUJD"></figure>'
+    html = "<style></style><body><h2 class='section' data-label>Figures</h2>" + "".join(
+        picture.format(kind) for kind in ("png", "jpeg", "svg+xml")
+    )
+    page = pages.read(html.encode(), "toys", {}, [], None)
+    assert page.figures == {f"figures/toys-{name}": b"ABC" for name in ("1.png", "2.jpg", "3.svg")}
+    assert page.sections[0].element.xpath("//a[@class='zoom']/@href") == list(page.figures)
 
 
 def test_the_same_runs_give_the_same_book_in_place_of_the_earlier_one(results, book):
