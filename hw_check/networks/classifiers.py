@@ -256,6 +256,9 @@ def _changed_convolutions(design: Design) -> Iterator[tuple[str, dict[str, Any]]
             yield _has(design, i, "stride", stride, plan.strides), {"strides": _put(plan.strides, i, stride)}
         lacks = "lacks" if plan.pools[i] else "is followed by"
         yield f"the {design.titles[i]} {lacks} max-pooling", {"pools": _put(plan.pools, i, not plan.pools[i])}
+    for strides in itertools.product(_STRIDES, repeat=len(plan.strides)):
+        if strides != plan.strides:
+            yield f"the strides are {strides}, expected {plan.strides}", {"strides": strides}
     for paddings in itertools.product(_PADDINGS[:3], repeat=len(plan.paddings)):
         if paddings != plan.paddings:
             yield f"the paddings are {paddings}, expected {plan.paddings}", {"paddings": paddings}
@@ -275,6 +278,8 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     design, layers = what.arrange(layers_of(answer))
     plan = design.plan
     ending = next((e for e in _ENDINGS if same(evaluated, _safely(_with(plan, ending=e), layers, images))), plan.ending)
+    if answer["dropouts"] and max(answer["dropouts"]) == 0:
+        return Finding("dropout gets 1 - p, where p is the probability of dropping: nothing is dropped for p = 1")
     hard_coded = [p for p in answer["dropouts"] if p != 1.0]
     remark = f"ignores its argument: dropout always has the probability {hard_coded[0]:g}" if hard_coded else ""
 

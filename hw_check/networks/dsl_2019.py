@@ -126,6 +126,10 @@ def _wrong_layers(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer) -> str:
     }
     if expected["LSTM"] in shapes and shapes.count((512, 128)) == 2 and (26, 128) in shapes:
         return "the LSTM reads the word in one direction only: it must be bidirectional"
+    if shapes.count((512, 128)) == 4 and (26, 128) in shapes:
+        return "the output layer has 128 inputs, expected 256: the outputs of both directions must be concatenated"
+    if kind is ConvBiLSTM and (128, 2048) in shapes:
+        return "the linear layer has 2048 inputs, expected 512: the max-pooling after the convolution is missing"
     for name, shape in expected.items():
         if shape not in shapes:
             like = next((other for other in shapes if len(other) == len(shape) and other[0] == shape[0]), None)
@@ -150,7 +154,9 @@ def _judge_word(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer, word: Ten
         for text, equivalent in _equivalent_scores(model, word):
             if explained(value, equivalent, iter(())) == "":
                 return Finding(remark=text)
-        return Finding(explained(value, right, _wrong_scores(model, word)))
+        wrong = list(_wrong_scores(model, word))
+        wrong += [(text, scores.log_softmax(dim=1)) for text, scores in wrong]  # the network may end in a LogSoftmax
+        return Finding(explained(value, right, iter(wrong)))
 
 
 def _scores(model: BiLSTM | ConvBiLSTM, word: Tensor) -> Tensor:
@@ -171,6 +177,7 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
     right = _scores(model, word)
     yield "returns probabilities, expected scores", right.softmax(dim=1)
     yield "a softmax over the letters of the word", right.softmax(dim=0)
+    yield "the log-softmax runs over the letters, expected over the 26 classes", right.log_softmax(dim=0)
     yield "a ReLU is applied to the output", right.relu()
     yield "the letters are read in reverse order", _scores(model, word.flip(0))
     yield "the scores are in reverse order", right.flip(0)
@@ -185,12 +192,30 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield text, _features(model, word, activation=activation)
     twice = (slice(128), slice(128))
     yield "only the direction from left to right is used, twice", _features(model, word, halves=twice)
-    yield "the LSTM's last output is used for all letters", _features(model, word, last=True)
+
+    def last_output(x: Tensor) -> Tensor:
+        return x[-1:].expand_as(x)
+
+    def last_states(x: Tensor) -> Tensor:
+        return torch.cat([x[-1:, :128], x[:1, 128:]], dim=1).expand_as(x)
+
+    def not_turned_back(x: Tensor) -> Tensor:
+        return torch.cat([x[:, :128], x[:, 128:].flip(0)], dim=1)
+
+    yield "the LSTM's last output is used for all letters", _features(model, word, change=last_output)
+    yield (
+        "the LSTM's last states are used for all letters, expected its outputs",
+        _features(model, word, change=last_states),
+    )
+    yield (
+        "the outputs of the direction from right to left are in reverse order",
+        _features(model, word, change=not_turned_back),
+    )
 
 
 def _features(
     model: Any, word: Tensor, *, rectified: bool = True, activation: Any = torch.tanh,
-    halves: tuple[slice, slice] | None = None, last: bool = False,
+    halves: tuple[slice, slice] | None = None, change: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:  # fmt: skip
     """The scores, computed step by step with one step changed."""
     if isinstance(model, ConvBiLSTM):
@@ -203,7 +228,7 @@ def _features(
     x = linear(x)
     x = activation(x) if activation is not None else x
     x = lstm(x[None], torch.ones(1, len(word), dtype=torch.bool))[0]
-    x = x[-1:].expand_as(x) if last else x
+    x = change(x)
     x = torch.cat([x[:, half] for half in halves], dim=1) if halves else x
     scores: Tensor = model.output_layer(x)
     return scores

@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 
 from hw_check.networks.inside_transfer import PROBES as TRANSFER
 
-torch.set_num_threads(1)  # the process may not start threads
 Case = Mapping[str, Any]
 
 
@@ -39,6 +38,7 @@ def prepare() -> None:
 
     Code for GPUs runs on the CPU.
     """
+    torch.set_num_threads(1)  # the process may not start threads
     sys.meta_path.append(_Stubs(os.getcwd()))
     _OnCPU().__enter__()
 

@@ -54,6 +54,8 @@ def _train_model(module: types.ModuleType, job: Mapping[str, Any], case: Case) -
     model = _Watched(case)
     optimizer = torch.optim.SGD(model.parameters(), lr=case["rate"])
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=100)
+    steps = [0]
+    scheduler.step = _counting(scheduler.step, steps)  # type: ignore[method-assign]
     loaders = {
         phase: [tuple(map(torch.from_numpy, batch)) for batch in case[phase]] for phase in ("train", "val")
     }  # fmt: skip
@@ -62,39 +64,52 @@ def _train_model(module: types.ModuleType, job: Mapping[str, Any], case: Case) -
     returned = train(torch.device("cpu"), loaders, sizes, model, nn.CrossEntropyLoss(), optimizer, scheduler,
                      num_epochs=case["epochs"])  # fmt: skip
     network = returned[0] if isinstance(returned, tuple | list) else returned
-    answer = {**model.notes, "returned": network.weights() if isinstance(network, _Watched) else None}
-    return answer
+    returned_weights = network.weights() if isinstance(network, _Watched) else None
+    return {**model.notes, "returned": returned_weights, "scheduler steps": steps[0]}
+
+
+def _counting(step: Any, steps: list[int]) -> Any:
+    def counted(*arguments: Any, **named: Any) -> Any:
+        steps[0] += 1
+        return step(*arguments, **named)
+
+    return counted
 
 
 class _Backbone(nn.Module):
-    """A tiny network with the last layer of a ResNet-18, in place of torchvision's."""
+    """A small network with names and sizes of a ResNet-18, in place of torchvision's."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 4, 3)
-        self.bn1 = nn.BatchNorm2d(4)
-        self.fc = nn.Linear(4, 1000)
+        self.conv1 = nn.Conv2d(3, 64, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        for number in range(1, 5):
+            size = 32 * 2**number
+            convolution = nn.Conv2d(max(64, size // 2), size, 1, bias=False)
+            setattr(self, f"layer{number}", nn.Sequential(convolution, nn.BatchNorm2d(size), nn.ReLU()))
+        self.fc = nn.Linear(512, 1000)
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores."""
-        features: Tensor = self.bn1(self.conv1(x)).relu().mean(dim=(2, 3))
-        scores: Tensor = self.fc(features)
+        x = self.bn1(self.conv1(x)).relu()
+        for number in range(1, 5):
+            x = self.get_submodule(f"layer{number}")(x)
+        scores: Tensor = self.fc(x.mean(dim=(2, 3)))
         return scores
 
 
 def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
     """Calls finetune or freeze with a tiny network in place of ResNet-18 and one step in place of train_model."""
     answer: dict[str, Any] = {"outputs": None, "new layer": False, "pretrained": False}
-    made: list[_Backbone] = []
+    made: list[tuple[_Backbone, nn.Module]] = []  # each network with its first last layer
 
     def resnet18(*arguments: Any, **named: Any) -> nn.Module:
         answer["pretrained"] |= bool(arguments and arguments[0]) or bool(
             named.get("pretrained") or named.get("weights")
         )
-        made.append(_Backbone())
-        return made[-1]
-
-    old_layers: list[nn.Module] = []
+        model = _Backbone()
+        made.append((model, model.fc))
+        return model
 
     def train(*arguments: Any, **named: Any) -> Any:
         given = [*arguments, *named.values()]
@@ -112,20 +127,10 @@ def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
     for name, value in {"resnet18": resnet18, "train_model": train, "visualize_model": lambda *a, **k: None}.items():
         if name != "resnet18" or hasattr(module, name):
             setattr(module, name, value)
-    original = _Backbone.__init__
-
-    def noting(self: Any) -> None:
-        original(self)
-        old_layers.append(self.fc)
-
-    _Backbone.__init__ = noting  # type: ignore[method-assign]
     batch = [(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]))]
-    try:
-        getattr(module, job["needs"][0])(torch.device("cpu"), {"train": batch, "val": batch}, {"train": 4, "val": 4},
-                                         ["ants", "bees"])  # fmt: skip
-    finally:
-        _Backbone.__init__ = original  # type: ignore[method-assign]
-    answer["new layer"] = bool(made) and made[-1].fc not in old_layers
+    getattr(module, job["needs"][0])(torch.device("cpu"), {"train": batch, "val": batch}, {"train": 4, "val": 4},
+                                     ["ants", "bees"])  # fmt: skip
+    answer["new layer"] = bool(made) and made[-1][0].fc is not made[-1][1]
     return answer
 
 
@@ -140,13 +145,16 @@ def _one_step(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     optimizer.step()
     moved = {name for name, p in model.named_parameters() if not torch.equal(before.get(name, p + 1), p)}
     last = [part for part in model.fc.modules() if isinstance(part, nn.Linear)]
+    optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    body = [(name, p) for name, p in model.named_parameters() if not name.startswith("fc")]
     return {
         "outputs": last[-1].out_features if last else 0,
         "fc moves": any(name.startswith("fc") for name in moved),
-        "body moves": any(not name.startswith("fc") for name in moved),
-        "body needs gradients": any(
-            p.requires_grad for name, p in model.named_parameters() if not name.startswith("fc")
-        ),
+        "fc is optimized": all(id(p) in optimized for p in model.fc.parameters()),
+        "body moves": [name for name, _ in body if name in moved],
+        "body stays": [name for name, _ in body if name not in moved],
+        "body needs gradients": any(p.requires_grad for _, p in body),
+        "invented": sorted({name for p in model.parameters() for name in vars(p)}),  # attributes that have no effect
     }
 
 
@@ -161,7 +169,7 @@ def _visualize(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> 
     """Calls visualize_model with a tiny network, and notes its modes and all texts of the figures."""
     texts: list[str] = []
     model = _Backbone()
-    model.fc = nn.Linear(4, 2)
+    model.fc = nn.Linear(512, 2)
     model.train()
     modes: list[bool] = []
     model.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))

@@ -52,6 +52,7 @@ def _cnn(rng: Generator) -> list[Probe]:
 _SIZES = {"vocab_size": 11, "embed_dim": 5, "decoder_dim": 6, "encoder_dim": 7, "attention_dim": 4}
 _OPTIONS = {**_SIZES, "embedding_dim": 5, "hidden_dim": 6, "dropout": 0.5, "dropout_prob": 0.5}
 _STATELESS = "the LSTM does not get the states, so that it starts from zeros at every step"
+_HIDDEN_TWICE = "the LSTM gets the hidden state twice: the cell state is not used"
 _OTHER_LAYERS = "its layers are not those of the course's file"
 
 
@@ -80,6 +81,7 @@ def _decoder(rng: Generator) -> list[Probe]:
                 model(word, *model.init_hidden_state(regions), regions)[0],
             "hidden and cell state are given to the LSTM in the wrong order": model(word, cell, hidden, regions)[0],
             _STATELESS: model.fc(model.decode_step(model.embedding(word))[0]),
+            _HIDDEN_TWICE: model.fc(model.decode_step(model.embedding(word), (hidden, hidden))[0]),
         }  # fmt: skip
 
     values = list(arguments.values())
@@ -117,12 +119,23 @@ def _with_attention(rng: Generator) -> list[Probe]:
             "the scores come from the state before the step, expected the new one": model.fc(hidden),
             "the scores come from the cell state, expected the hidden state": model.fc(step[2]),
             _STATELESS: model.fc(model.decode_step(torch.cat([embedded, context], dim=1))[0]),
+            _HIDDEN_TWICE: model.fc(model.decode_step(torch.cat([embedded, context], dim=1), (hidden, hidden))[0]),
         }
+
+    def query(answer: Answer) -> Finding:
+        """Judges what the attention gets: the hidden state before the step, and not the cell state."""
+        inputs = [np.squeeze(value) for value in answer["attention inputs"]]
+        if not inputs or any(same(value, hidden) for value in inputs):
+            return Finding()
+        if any(same(value, cell) for value in inputs):
+            return Finding("the attention gets the cell state, expected the hidden state")
+        return Finding("the attention does not get the hidden state before the step")
 
     request = observation(
         int(rng.integers(2**31)), [a_run(list(arguments.values()))], options=_OPTIONS, fixed=context.numpy()
     )
-    return _step_probes(request, lambda: DecoderWithAttention(**_SIZES), steps, guesses)
+    probes = _step_probes(request, lambda: DecoderWithAttention(**_SIZES), steps, guesses)
+    return [*probes, Probe("what the attention gets", request, query, 0.25)]
 
 
 def _step_probes(

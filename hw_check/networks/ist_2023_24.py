@@ -52,7 +52,7 @@ def _cnn(no_maxpool: bool) -> Callable[[Generator], list[Probe]]:
     return lambda rng: classifier_probes(what, rng)
 
 
-_WIDTH, _HEADS, _VOCABULARY, _LENGTH, _POSITIONS = 8, 2, 11, 5, 7
+_WIDTH, _HEADS, _VOCABULARY, _LENGTH, _POSITIONS = 8, 2, 11, 5, 9
 _OPTIONS = {
     "freq_dim": _VOCABULARY, "time_dim": _POSITIONS + 1, "hidden_dim": _WIDTH, "n_heads": _HEADS,
     "feed_fwd_dim": 2 * _WIDTH, "n_layers": 2,
@@ -61,15 +61,18 @@ _SHARED = ("embedding", "embedding_norm", "lstm", "positions")
 
 
 class _Variant:
-    """A correct network. Correct networks differ in outer norms, biases of the projections and layers of the LSTM.
+    """A correct network. They differ in outer norms, biases of the projections, layers of the LSTM, and positions.
 
     The sheet has an outer norm in each sub-block and projections without biases; the notebook has no outer norms, and
-    no bias for the keys. A bias for the keys does not change the output, because the softmax cancels it.
+    no bias for the keys. A bias for the keys does not change the output, because the softmax cancels it. The notebook
+    has time_dim - 1 positions; one more is never used.
     """
 
-    def __init__(self, kind: type[TextDecoder], outer_norm: bool, biases: tuple[bool, bool], layers: int) -> None:
+    def __init__(
+        self, kind: type[TextDecoder], outer_norm: bool, biases: tuple[bool, bool], layers: int, positions: int
+    ) -> None:
         sizes = Sizes(
-            width=_WIDTH, heads=_HEADS, vocabulary=_VOCABULARY, text_positions=_POSITIONS, outer_norm=outer_norm
+            width=_WIDTH, heads=_HEADS, vocabulary=_VOCABULARY, text_positions=positions, outer_norm=outer_norm
         )
         self.model: TextDecoder = kind(sizes)
         for part in self.model.modules():
@@ -84,10 +87,11 @@ class _Variant:
 
 
 def _variants(kind: type[TextDecoder]) -> Iterator[_Variant]:
-    layers = (2, 1) if kind is TextDecoderRecurrent else (1,)
+    is_recurrent = kind is TextDecoderRecurrent
+    layers, positions = ((2, 1), (_POSITIONS,)) if is_recurrent else ((1,), (_POSITIONS, _POSITIONS + 1))
     biases = ((False, True), (True, True), (False, False))
-    for outer_norm, kinds_of_bias, count in itertools.product((False, True), biases, layers):
-        yield _Variant(kind, outer_norm, kinds_of_bias, count)
+    for arguments in itertools.product((False, True), biases, layers, positions):
+        yield _Variant(kind, *arguments)
 
 
 def _orders(model: TextDecoder) -> Iterator[tuple[str, ...]]:
@@ -163,6 +167,9 @@ def _mistakes_of_transformer() -> Mapping[str, Decode]:
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t), causal=True) + m.positions[: t.shape[1]], a),
         "all characters get the same position embedding: its first dimension must be cut to the text's length":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t) + m.positions[t.shape[1]], causal=True), a),
+        "all characters get the last position embedding of the text, expected each its own":
+            lambda m, t, a: cross(
+                m, m.self_attention(m.embedding(t) + m.positions[t.shape[1] - 1], causal=True), a),
         "all characters get the first position embedding":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t) + m.positions[0], causal=True), a),
         "the last position embeddings are used, expected the first":
@@ -308,8 +315,10 @@ def _judge_causality(answer: Answer) -> Finding:
         return Finding()  # the outputs cost points in another probe
     if not same(again, torch.from_numpy(before)):
         return Finding("the same input gives other logits the next time: forward keeps a state")
-    if not same(before[:3], torch.from_numpy(after[:3])):
+    if not same(before[:2], torch.from_numpy(after[:2])):
         return Finding("a prediction depends on later characters")
+    if not same(before[2], torch.from_numpy(after[2])):
+        return Finding("a prediction depends on the next character, which it predicts: the mask is shifted by one")
     return Finding()
 
 

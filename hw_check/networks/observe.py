@@ -1,14 +1,15 @@
-"""Builds a student's network in its process, gives it random weights, runs it, and sends all numbers to the checker.
+"""Builds a student's network in its process, gives it random weights, runs it, and sends the outputs to the checker.
 
-The checker copies these weights into networks of its own, whose layers may have other names, and compares the outputs.
+The checker draws the same weights for networks of its own, whose layers may have other names, and compares the outputs.
 Imports the standard library, NumPy, torch and the module of the other probes alone.
 """
 
 import contextlib
 import copy
 import inspect
+import math
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,17 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
     if case["probe"] != "observe":
         return run_other_probes(module, job, case, stage)
     torch.manual_seed(case["seed"])
-    model = built(getattr(module, job["needs"][0]), case.get("arguments", ()), case["options"])
+    if case.get("call"):
+        made, given = eval(case["call"], vars(module)), {}  # a call of the student's own, in the student's module
+    else:
+        made, given = getattr(module, job["needs"][0]), case["options"]
+    model, taken = built(made, case.get("arguments", ()), given)
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         _outputs(model.eval(), case["lazy"] if "lazy" in case else case["runs"][0])
-    draw(model, case["seed"])
+    weights = drawn([tuple(p.shape) for p in model.parameters()], case["seed"])
+    with torch.no_grad():
+        for parameter, numbers in zip(model.parameters(), weights, strict=True):
+            parameter.copy_(torch.from_numpy(numbers))
     parts = [part for part in model.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
     answer: dict[str, Any] = {
         "names": [name for name, _ in model.named_parameters()],
@@ -52,7 +60,9 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
             float("Norm" in type(model.get_submodule(n.rpartition(".")[0])).__name__)
             for n, _ in model.named_parameters()
         ],
-        "weights": [p.detach().numpy().copy() for p in model.parameters()],
+        "shapes": [list(p.shape) for p in model.parameters()],
+        "seed": case["seed"],
+        "taken": sorted(taken),
         "dropouts": [float(part.p) for part in parts],
         "layers": [type(part).__name__ for part in model.modules() if type(part).__module__.startswith("torch.nn.")],
     }
@@ -60,11 +70,11 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
         part.p = case.get("dropout", part.p)
     parameters = list(model.parameters())
     if "fixed" in case:
-        _fix_attention(model, case["fixed"], case["runs"][0])
+        answer["attention inputs"] = _fix_attention(model, case["fixed"], case["runs"][0])
     answer["runs"] = [_outputs(model, one) for one in case["runs"]]
     answer["kept"] = all(
         np.array_equal(before, now.detach().numpy(), equal_nan=True)
-        for before, now in zip(answer["weights"], parameters, strict=True)
+        for before, now in zip(weights, parameters, strict=True)
     )
     return answer
 
@@ -75,34 +85,41 @@ class _Fixed(nn.Module):
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
+        self.inputs: list[np.ndarray] = []
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        """The numbers."""
+        """The numbers; notes the last inputs."""
+        self.inputs = [v.detach().numpy().copy() for v in (*arguments, *named.values()) if isinstance(v, Tensor)]
         return self.value
 
 
-def _fix_attention(model: nn.Module, value: np.ndarray, one: Mapping[str, Any]) -> None:
-    """Replaces the attention, if there is one, by a part that returns `value`, alone or as the first of two results."""
+def _fix_attention(model: nn.Module, value: np.ndarray, one: Mapping[str, Any]) -> list[np.ndarray]:
+    """Replaces the attention, if there is one, by a part that returns `value`, alone or as the first of two results.
+
+    Returns the inputs that the attention gets; none if there is no attention.
+    """
     vector, regions = _tensor(value), one["forms"][0][-1].shape[1]
     weights = torch.full((len(vector), regions), 1 / regions)
     named = [name for name, part in model.named_children() if "att" in name.lower() and list(part.children())]
     for name in named[:1]:
         own = getattr(model, name)
         for result in ((vector, weights), vector, (vector, weights[:, :, None])):
-            setattr(model, name, _Fixed(result))
+            fixed = _Fixed(result)
+            setattr(model, name, fixed)
             with contextlib.suppress(Exception):
                 _outputs(model, one)
-                return
+                return fixed.inputs
         setattr(model, name, own)
+    return []
 
 
-def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> nn.Module:
+def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> tuple[nn.Module, Collection[str]]:
     """A network of the class `made`, with those of `options` that it takes, or else with `arguments`.
 
-    In place of a class, there may be a finished network.
+    In place of a class, there may be a finished network. Also returns the names of the options that the class takes.
     """
     if isinstance(made, nn.Module):
-        return copy.deepcopy(made)
+        return copy.deepcopy(made), ()
     parameters = inspect.signature(made).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     given = {name: _plain(value) for name, value in options.items() if takes_all or name in parameters}
@@ -115,16 +132,14 @@ def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> nn
         model = made(**given)
     if not isinstance(model, nn.Module):
         raise TypeError("the class must inherit from nn.Module")
-    return model
+    return model, given
 
 
-def draw(model: nn.Module, seed: int) -> None:
-    """Draws all parameters, so that no mistake is hidden by weights that are alike, zero or small."""
+def drawn(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
+    """Random numbers for all parameters, so that no mistake is hidden by weights that are alike, zero or small."""
     rng = np.random.default_rng(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            scale = 1.5 * max(parameter[0].numel(), 1) ** -0.5 if parameter.ndim > 1 else 0.4
-            parameter.copy_(torch.from_numpy(rng.normal(scale=scale, size=tuple(parameter.shape)).astype(np.float32)))
+    scales = [1.5 * max(math.prod(shape[1:]), 1) ** -0.5 if len(shape) > 1 else 0.4 for shape in shapes]
+    return [rng.normal(scale=scale, size=shape).astype(np.float32) for shape, scale in zip(shapes, scales, strict=True)]
 
 
 def _outputs(model: nn.Module, one: Mapping[str, Any]) -> dict[str, Any]:

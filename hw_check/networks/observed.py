@@ -1,6 +1,7 @@
 """Interprets what was observed of a network: its layers, and networks of ours with the same weights."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from hw_check.networks.checks import Finding
+from hw_check.networks.observe import drawn
 
 Answer = Mapping[str, Any]
+_MOST_NUMBERS = 2**25  # parameters; the sheets' networks have at most a million
 _TOLERANCE = 1e-4  # relative to the largest number; the outputs are in single precision
 
 
@@ -66,8 +69,11 @@ def weights_of(answer: Answer) -> list[Weight]:
     The projections of nn.MultiheadAttention, which are one matrix, become three.
     """
     weights: list[Weight] = []
-    for name, numbers, of_norm in zip(answer["names"], answer["weights"], answer["norms"], strict=True):
-        tensor = torch.from_numpy(np.asarray(numbers, np.float32))
+    shapes = [tuple(map(int, shape)) for shape in answer["shapes"]]
+    if sum(math.prod(shape) for shape in shapes) > _MOST_NUMBERS:
+        raise ValueError("too many parameters")
+    for name, numbers, of_norm in zip(answer["names"], drawn(shapes, answer["seed"]), answer["norms"], strict=True):
+        tensor = torch.from_numpy(numbers)
         parts = tensor.chunk(3) if "in_proj_" in str(name) else (tensor,)
         weights += [Weight(part, bool(of_norm)) for part in parts]
     return weights

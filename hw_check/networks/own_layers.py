@@ -162,7 +162,7 @@ def _state_of_convolution(answer: Answer) -> str:
 
 def _state(answer: Answer, rights: Mapping[str, tuple[int, ...]]) -> str:
     """The reason why load_state_dict cannot copy the parameters of torch's layer; empty if it can."""
-    found = {str(name): value.shape for name, value in zip(answer["names"], answer["weights"], strict=True)}
+    found = {str(name): tuple(shape) for name, shape in zip(answer["names"], answer["shapes"], strict=True)}
     for name, shape in rights.items():
         if name not in found:
             return f"has no parameter called {name}, so load_state_dict cannot copy those of torch's layer"

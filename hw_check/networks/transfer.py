@@ -1,8 +1,7 @@
 """Question 5 of eecs545-w20-hw4, transfer learning: the four functions of transfer_learning.py."""
 
-import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,52 +15,56 @@ from torch import nn
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
 from hw_check.rows import Sheet
 
-_RATE, _EPOCHS = 0.5, 3
+_RATE, _EPOCHS = 0.5, 4
 Snapshots = list[dict[str, ndarray]]  # the weights at every validation
 
 
 def _data(rng: Generator) -> tuple[dict[str, ndarray], list[Any], list[Any]]:
-    """Weights that classify the validation batch well, and training batches with which they get worse."""
+    """Weights that classify the validation batches well, and training batches of which half the labels are wrong."""
     weights = {"weight": rng.normal(size=(2, 6)).astype(np.float32), "bias": np.zeros(2, np.float32)}
 
-    def batch(size: int, is_right: bool) -> list[ndarray]:
+    def batch(size: int, share: float) -> list[ndarray]:
         x = rng.normal(size=(size, 6)).astype(np.float32)
         best = (x @ weights["weight"].T).argmax(axis=1)
-        return [x, best if is_right else 1 - best]
+        return [x, np.where(rng.random(size) < share, best, 1 - best)]
 
-    return weights, [batch(8, False) for _ in range(3)], [batch(40, True), batch(24, True)]
+    return weights, [batch(8, 0.5) for _ in range(3)], [batch(40, 1), batch(24, 1)]
 
 
 def _trained(
     weights: Mapping[str, ndarray], train: list[Any], *, zero: bool = True, step: bool = True, softmax: bool = False
-) -> Snapshots:
-    """The weights after each epoch of a right training, or of one with a mistake."""
+) -> tuple[Snapshots, list[float]]:
+    """The weights after each epoch of a right training, or of one with a mistake, and the training accuracies."""
     model = nn.Linear(6, 2)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    optimizer, snapshots = torch.optim.SGD(model.parameters(), lr=_RATE), []
+    optimizer, snapshots, accuracies = torch.optim.SGD(model.parameters(), lr=_RATE), [], []
     for _ in range(_EPOCHS):
+        hits = 0
         for x, y in train:
             if zero:
                 optimizer.zero_grad()
             scores = model(torch.from_numpy(x))
+            hits += int((scores.argmax(dim=1).numpy() == y).sum())
             F.cross_entropy(scores.softmax(dim=1) if softmax else scores, torch.from_numpy(y)).backward()
             if step:
                 optimizer.step()
         snapshots.append({name: p.detach().numpy().copy() for name, p in model.named_parameters()})
-    return copy.deepcopy(snapshots)
+        accuracies.append(hits / sum(len(y) for _, y in train))
+    return snapshots, accuracies
 
 
 def _train_model(rng: Generator) -> list[Probe]:
     while True:
         weights, train, val = _data(rng)
-        right = _trained(weights, train)
-        accuracies = [_accuracy(weights, val) for weights in right]
-        if accuracies[0] > max(accuracies[1:]):  # the first epoch is the best one, and the last one is not
+        right, training_accuracies = _trained(weights, train)
+        by_training = _best(training_accuracies)
+        chosen = [*_best([_accuracy(one, val) for one in right]), *by_training, _EPOCHS - 1]
+        if len(chosen) == len(set(chosen)) == 3:  # no ties, and each way of choosing an epoch chooses another one
             break
     guesses = {
-        "the gradients of the previous batch are not set to zero": _trained(weights, train, zero=False),
-        "the parameters do not change: there is no step of the optimizer": _trained(weights, train, step=False),
-        "a softmax stands before the criterion, which applies one itself": _trained(weights, train, softmax=True),
+        "the gradients of the previous batch are not set to zero": _trained(weights, train, zero=False)[0],
+        "the parameters do not change: there is no step of the optimizer": _trained(weights, train, step=False)[0],
+        "a softmax stands before the criterion, which applies one itself": _trained(weights, train, softmax=True)[0],
     }
 
     def trains(answer: Mapping[str, Any]) -> Finding:
@@ -73,13 +76,30 @@ def _train_model(rng: Generator) -> list[Probe]:
         mistake = next((text for text, guess in guesses.items() if _same(found, guess)), "")
         return Finding(mistake or "the weights after an epoch are others than expected")
 
+    def best_weights(answer: Mapping[str, Any]) -> Finding:
+        return _judge_best_weights(answer, weights, val, right[by_training[0]])
+
     request = {"probe": "train_model", "weights": weights, "train": train, "val": val, "epochs": _EPOCHS, "rate": _RATE}
     return [
-        Probe("three epochs", request, trains, 0.5),
+        Probe(f"{_EPOCHS} epochs", request, trains, 0.4),
+        Probe("steps of the scheduler", request, _judge_scheduler, 0.1),
         Probe("validation", request, _judge_validation, 0.2),
         Probe("modes", request, _judge_modes, 0.1),
-        Probe("best weights", request, lambda answer: _judge_best_weights(weights, answer), 0.2),
+        Probe("best weights", request, best_weights, 0.2),
     ]
+
+
+def _best(accuracies: Sequence[float]) -> list[int]:
+    """The epochs with the highest accuracy."""
+    return [epoch for epoch, accuracy in enumerate(accuracies) if accuracy == max(accuracies)]
+
+
+def _judge_scheduler(answer: Mapping[str, Any]) -> Finding:
+    steps = answer["scheduler steps"]
+    if steps == 0:
+        return Finding("the scheduler makes no step: the learning rate never decreases")
+    text = f"the scheduler makes {steps} steps in {_EPOCHS} epochs; it counts epochs, not batches or phases"
+    return Finding(text if steps > _EPOCHS else "")
 
 
 def _judge_validation(answer: Mapping[str, Any]) -> Finding:
@@ -96,19 +116,25 @@ def _judge_modes(answer: Mapping[str, Any]) -> Finding:
     return Finding("" if answer["validated in eval mode"] else "validates in training mode")
 
 
-def _judge_best_weights(weights: Mapping[str, ndarray], answer: Mapping[str, Any]) -> Finding:
+def _judge_best_weights(
+    answer: Mapping[str, Any], weights: Mapping[str, ndarray], val: list[Any], by_training: Mapping[str, ndarray]
+) -> Finding:
+    """Judges the returned weights; `by_training` are those of the epoch with the best training accuracy."""
     found, snapshots = answer["returned"], answer["snapshots"]
     if not isinstance(found, dict):
         return Finding("does not return the network")
     if len(snapshots) != _EPOCHS or _same(snapshots[:1], snapshots[-1:]):
         return Finding()  # it does not train, which costs points elsewhere
-    if _same([found], snapshots[:1]):
+    if any(_same([found], [snapshots[epoch]]) for epoch in _best([_accuracy(one, val) for one in snapshots])):
         return Finding()
+    expected = "expected those of the epoch with the best validation accuracy"
     if _same([found], snapshots[-1:]):
-        return Finding("returns the weights of the last epoch, expected those of the best validation accuracy")
+        return Finding(f"returns the weights of the last epoch, {expected}: are they copied, and loaded again?")
+    if _same([found], [dict(by_training)]):
+        return Finding(f"returns the weights of the epoch with the best training accuracy, {expected}")
     if _same([found], [dict(weights)]):
         return Finding("returns the weights from before the training: are preds the indices of the largest scores?")
-    return Finding("does not return the weights of the epoch with the best validation accuracy")
+    return Finding(f"returns other weights, {expected}")
 
 
 def _accuracy(weights: Mapping[str, ndarray], batches: list[Any]) -> float:
@@ -137,9 +163,7 @@ def _finetune(rng: Generator) -> list[Probe]:
 def _freeze(rng: Generator) -> list[Probe]:
     def moves(answer: Mapping[str, Any]) -> Finding:
         finding = _judge_training(answer)
-        if not finding.mistake and answer["body moves"]:
-            return Finding("the other layers move in a training step: requires_grad = False freezes them")
-        return finding
+        return finding if finding.mistake else Finding(_explain_moving_body(answer))
 
     def frozen(answer: Mapping[str, Any]) -> Finding:
         # Layers that move cost points in `moves`.
@@ -151,6 +175,21 @@ def _freeze(rng: Generator) -> list[Probe]:
     what_moves, last_layer, criterion = _transfer_probes(rng, moves)
     frozen_probe = Probe("requires_grad", what_moves.request, frozen, 0.1)
     return [dataclasses.replace(what_moves, cost=0.4), frozen_probe, last_layer, criterion]
+
+
+def _explain_moving_body(answer: Mapping[str, Any]) -> str:
+    """The reason why more than the last layer moves in a training step of `freeze`; empty if it does not."""
+    moves, stays = ([str(name) for name in answer[key]] for key in ("body moves", "body stays"))
+    if not moves:
+        return ""
+    if answer["invented"]:
+        invented = ", ".join(map(str, answer["invented"]))
+        return f"nothing is frozen: the attribute {invented} has no effect, expected requires_grad"
+    if not stays:
+        return "nothing is frozen: all layers move in a training step; requires_grad = False freezes a parameter"
+    if all("conv" in name or name.endswith(".0.weight") for name in stays):
+        return "the batch normalization moves in a training step, too: only the last layer may move"
+    return f"other layers move in a training step ({', '.join(moves[:3])}): only the last layer may move"
 
 
 def _transfer_probes(rng: Generator, moves: Callable[[Mapping[str, Any]], Finding]) -> list[Probe]:
@@ -218,7 +257,11 @@ def _judge_last_layer(answer: Mapping[str, Any]) -> Finding:
 def _judge_training(answer: Mapping[str, Any]) -> Finding:
     if answer["outputs"] is None:
         return Finding("does not train a network with train_model")
-    return Finding("" if answer["fc moves"] else "the last layer does not move in a training step")
+    if answer["fc moves"]:
+        return Finding()
+    if not answer["fc is optimized"]:
+        return Finding("the optimizer does not get the new last layer, which is never trained: make the layer first")
+    return Finding("the last layer does not move in a training step")
 
 
 CHECKS = (

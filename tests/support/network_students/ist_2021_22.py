@@ -242,6 +242,10 @@ MISTAKES = (
     ("Attention", WITH_ATTENTION, "att1 + att2.unsqueeze(1)", "att1", "gets no gradient"),
     ("Decoder", DECODER, "(decoder_hidden_state, decoder_cell_state))", "(decoder_cell_state, decoder_hidden_state))",
      "given to the LSTM in the wrong order"),
+    ("Decoder", DECODER, "(decoder_hidden_state, decoder_cell_state))", "(decoder_hidden_state, decoder_hidden_state))",
+     "the LSTM gets the hidden state twice"),
+    ("DecoderWithAttention", WITH_ATTENTION, "self.attention(encoder_out, decoder_hidden_state)",
+     "self.attention(encoder_out, decoder_cell_state)", "the attention gets the cell state"),
     ("Decoder", DECODER, "self.embedding(word)", "self.dropout(self.embedding(word))",
      "dropout changes the returned hidden state"),
 )  # fmt: skip
