@@ -256,7 +256,7 @@ MISTAKES = (
     (_T, TRANSFORMER, "self._pos_embed[: x.shape[1]]", "self._pos_embed[x.shape[1]]", "the same position embedding"),
     (_T, TRANSFORMER, "self._pos_embed[: x.shape[1]]", "self._pos_embed", "raises RuntimeError"),
     (_T, TRANSFORMER, "-math.inf).triu(1)", "-math.inf).triu(2)", "depends on the next character"),
-    (_T, TRANSFORMER, "self._pos_embed[: x.shape[1]]", "self._pos_embed[x.shape[1] - 1]", "the last position embedding"),
+    (_T, TRANSFORMER, "self._pos_embed[: x.shape[1]]", "self._pos_embed[x.shape[1] - 1]", "last position embedding"),
     (_C, CNN, "nn.Dropout(p=dropout_prob)", "nn.Dropout(p=1 - dropout_prob)", "dropout gets 1 - p"),
     (_T, TRANSFORMER, "self._cross_att(x, latent)", "self._cross_att(x)", "does not get the encoder's output"),
     (_T, TRANSFORMER, "        x = self._att(x, self._mask)\n", "", "the self-attention is missing"),
