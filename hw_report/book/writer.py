@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_report import document
 from hw_report.book import code, pages
@@ -34,7 +35,7 @@ def write(settings: Settings) -> Path:
     folder = settings.results_dir / "book"
     _check_ours(folder)
     content = _Book(settings).content()
-    _replace(folder, content)
+    replace(folder, content)
     return folder / "index.html"
 
 
@@ -129,7 +130,7 @@ def _check_ours(folder: Path) -> None:
             )
 
 
-def _replace(folder: Path, content: Mapping[str, bytes]) -> None:
+def replace(folder: Path, content: Mapping[str, bytes]) -> None:
     """Writes a whole book beside `folder` and then puts it in its place.
 
     Raises:
@@ -137,19 +138,19 @@ def _replace(folder: Path, content: Mapping[str, bytes]) -> None:
     """
     suffix = secrets.token_hex(4)
     new, old = (folder.with_name(f".{folder.name}.{word}-{suffix}") for word in ("new", "old"))
-    try:
-        for name, data in {**content, _OURS: json.dumps({"files": sorted(content)}, indent=1).encode()}.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            (new / name).write_bytes(data)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-    except OSError as error:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        raise UserError(
-            f"cannot write {folder}: {error.strerror}; free disk space or choose another --results_dir"
-        ) from error
-    finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+    with files.disk_errors(folder, "choose another --results_dir, or free disk space"):
+        try:
+            for name, data in {**content, _OURS: json.dumps({"files": sorted(content)}, indent=1).encode()}.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_bytes(data)
+            if folder.exists():
+                os.replace(folder, old)
+            try:
+                os.replace(new, folder)
+            except OSError:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The book: its files, and its pages in a browser."""
 
 import json
+import os
 import re
 import urllib.parse
 
@@ -11,7 +12,7 @@ import report_runs
 
 from hw_common.runs.errors import UserError
 from hw_report.__main__ import main
-from hw_report.book import pages
+from hw_report.book import pages, writer
 from hw_report.index import INDEX
 from hw_report.sheets import SHEETS
 
@@ -130,15 +131,24 @@ def test_a_missing_run_is_named_with_the_command_that_makes_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_is_full_keeps_the_earlier_book(results, book, monkeypatch):
+@pytest.mark.parametrize("step", ["write", "swap"])
+def test_a_full_disk_keeps_the_earlier_book(tmp_path, monkeypatch, step):
+    book = tmp_path / "book"
+    writer.replace(book, {"index.html": b"earlier", "static/book.css": b""})
+
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
-    with pytest.raises(UserError, match="cannot write .*book: No space left on device; free disk space or choose"):
-        main(["book", "--profile", "sample", "--results_dir", str(results)])
-    assert (book / "index.html").is_file()
-    assert not [path for path in results.iterdir() if path.name.startswith(".book")]
+    def swap(source, target, real=os.replace):
+        fail() if ".new-" in source.name else real(source, target)
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail) if step == "write" else monkeypatch.setattr(
+        "os.replace", swap
+    )
+    with pytest.raises(UserError, match="cannot write .*book: No space left on device; choose another --results_dir"):
+        writer.replace(book, {"index.html": b"later"})
+    assert (book / "index.html").read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [book]
 
 
 @pytest.fixture(scope="module")
