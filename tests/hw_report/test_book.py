@@ -185,6 +185,14 @@ def test_a_page_fits_a_phone_and_a_desktop_and_shows_its_formulas(book, page, na
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
+def test_the_line_that_a_link_names_is_marked_and_the_next_one_stays_below_it(book, page):
+    place = "[...document.querySelectorAll('#L-9, #L-10, #L-11')].map(line => line.getBoundingClientRect())"
+    page.goto((book / "code/hw_cnn.models.html").as_uri() + "#L-9")
+    lines = page.evaluate(f"{place}.map(line => [line.left, line.top])")
+    assert len({left for left, _ in lines}) == 1 and len({top for _, top in lines}) == 3
+    assert page.evaluate("getComputedStyle(document.getElementById('L-9')).backgroundColor") != "rgba(0, 0, 0, 0)"
+
+
 def test_the_contents_follow_the_reader(book, page):
     page.goto((book / "ist-2021-22-hw2.html").as_uri() + "#3.1b")
     assert page.locator(".toc a[aria-current]").text_content().startswith("3.1 (b)")

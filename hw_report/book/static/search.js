@@ -41,13 +41,15 @@
     });
   }
 
-  // The piece of an entry around the first word, from its answer, question or code.
+  // The piece of an entry around the words, or around the first one, from its answer, question or code.
   function snippet(entry, words) {
-    for (const key of ["text", "asked", "code"]) {
-      const at = entry[key].toLowerCase().indexOf(words[0]);
-      if (at < 0) continue;
-      const start = Math.max(0, at - 70);
-      return (start ? "… " : "") + entry[key].slice(start, at + 110) + " …";
+    for (const phrase of [words.join(" "), words[0]]) {
+      for (const key of ["text", "asked", "code"]) {
+        const at = entry[key].toLowerCase().indexOf(phrase);
+        if (at < 0) continue;
+        const start = Math.max(0, at - 70);
+        return (start ? "… " : "") + entry[key].slice(start, at + 110) + " …";
+      }
     }
     return entry.asked;
   }
