@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 _HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions a definition may call
@@ -15,7 +15,8 @@ def write_definitions(folder: Path) -> None:
     for notebook, cells in _notebooks(folder):
         target = notebook.with_suffix(".py")
         if not target.exists():
-            target.write_text("\n\n".join(text for cell in cells for text in _definitions(cell)), encoding="utf-8")
+            nodes = [node for cell in cells for node in statements(cell)]
+            target.write_text("\n\n".join(_definitions(nodes)), encoding="utf-8")
 
 
 def code_of(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -38,7 +39,7 @@ def _notebooks(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def reduce_to_definitions(script: Path) -> bool:
     """Removes everything but the definitions from a script; returns whether there are any."""
-    kept = list(_definitions(script.read_text(encoding="utf-8", errors="replace")))
+    kept = list(_definitions(statements(script.read_text(encoding="utf-8", errors="replace"))))
     if kept:
         script.write_text("\n\n".join(kept), encoding="utf-8")
     return bool(kept)
@@ -55,23 +56,29 @@ def statements(text: str) -> list[ast.stmt]:
     return []
 
 
-def _definitions(text: str) -> Iterator[str]:
-    """The text of every definition in a script or a notebook's cell."""
-    for node in statements(text):
+def _definitions(nodes: Sequence[ast.stmt]) -> Iterator[str]:
+    """The text of every definition among the statements of a script or a notebook."""
+    classes = {node.name for node in nodes if isinstance(node, ast.ClassDef) and "Module" in ast.unparse(node)}
+    for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
             yield ast.unparse(node)
-        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and _is_simple(node.value):
+        elif (
+            isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and _is_simple(node.value, classes)
+        ):
             # Such as: device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             yield f"try:\n    {ast.unparse(node)}\nexcept Exception:\n    pass"
 
 
-def _is_simple(value: ast.expr) -> bool:
-    """Whether a value is made without functions that may train, draw, read or download something."""
-    return all(_is_harmless(node.func) for node in ast.walk(value) if isinstance(node, ast.Call))
+def _is_simple(value: ast.expr, classes: Collection[str]) -> bool:
+    """Whether a value is made without functions that may train, draw, read or download something.
+
+    `classes` are the student's own networks and layers, which may be made.
+    """
+    return all(_is_harmless(node.func, classes) for node in ast.walk(value) if isinstance(node, ast.Call))
 
 
-def _is_harmless(function: ast.expr) -> bool:
+def _is_harmless(function: ast.expr, classes: Collection[str]) -> bool:
     names = ast.unparse(function).split(".")
     if len(names) == 1:
-        return names[0] in _BUILTINS
+        return names[0] in _BUILTINS or names[0] in classes
     return names[0] in _HARMLESS and not _NOT_HARMLESS.intersection(names)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,17 +114,23 @@ Definition = tuple[Path, str, ast.stmt]
 
 
 def definitions(folder: Path) -> list[Definition]:
-    """File, name and code of the classes, functions and nn.Sequential networks at the top of all Python files."""
-    found: list[Definition] = []
+    """File, name and code of the classes, functions and nn.Sequential networks at the top of all Python files.
+
+    If a file defines a name twice, the last definition counts, as in Python.
+    """
+    found: dict[tuple[Path, str], ast.stmt] = {}
     for path in sorted(folder.rglob("*.py")):
         for node in statements(path.read_text(encoding="utf-8", errors="replace")):
             if isinstance(node, ast.Try) and len(node.body) == 1:  # written by write_definitions
                 [node] = node.body
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
-                found.append((path, node.name, node))
-            elif isinstance(node, ast.Assign) and ast.unparse(node.value).startswith(("nn.Sequential", "torch.nn.Seq")):
-                found += [(path, target.id, node) for target in node.targets if isinstance(target, ast.Name)]
-    return found
+                found[path, node.name] = node
+            elif isinstance(node, ast.Assign) and _SEQUENTIAL.match(ast.unparse(node.value)):
+                found |= {(path, target.id): node for target in node.targets if isinstance(target, ast.Name)}
+    return [(path, name, node) for (path, name), node in found.items()]
+
+
+_SEQUENTIAL = re.compile(r"(lambda.*?: )?(torch\.)?nn\.Sequential\(")
 
 
 def _place(
@@ -144,7 +151,10 @@ def _place(
 
 
 def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:
-    return Job(check.name, {"needs": [name], "cases": [dict(request) for request in _requests(probes)]})
+    """The job of a check; `name` may also be a call, such as Net(own=True)."""
+    more = {"call": name} if "(" in name else {}
+    cases = [{**request, **more} for request in _requests(probes)]
+    return Job(check.name, {"needs": [name.partition("(")[0]], "cases": cases})
 
 
 def _requests(probes: Sequence[Probe]) -> list[Mapping[str, Any]]:

@@ -101,6 +101,7 @@ class Classifier:
     arguments: tuple[Any, ...] = ()  # arguments by position, for a class that names them otherwise
     # Whether log-probabilities are as good as scores, because the loss applies the softmax once more without effect.
     or_log_probabilities: bool = False
+    is_slow: bool = False  # whether one run has to do for everything, because the layers are loops over pixels
     # Texts of mistakes in the order of the pixels, and functions that make the same mistake with the images.
     wrong_images: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
@@ -131,6 +132,7 @@ def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
         seed, [plain, {**plain, "seed": 1}], options=dict(what.options), arguments=list(what.arguments)
     )
     gradient = {**request, "runs": [a_run(*forms, gradient=True)]}
+    request = gradient if what.is_slow else request
     layers = {**request, "runs": [], "lazy": plain}  # alone, so that they are judged even if forward raises an error
     train = {**request, "options": with_dropout, "dropout": 1.0, "runs": [plain, once, {**once, "seed": 3}]}
 
@@ -173,13 +175,13 @@ def _wrong_layers(what: Classifier, layers: Sequence[Layer], answer: Answer) -> 
 
 
 def _judge_outputs(what: Classifier, answer: Answer, images: Tensor) -> Finding:
-    first, second = output(answer, 0), output(answer, 1)
+    first, second = output(answer, 0), output(answer, -1)
     if not answer["kept"]:
         return Finding("forward changes the parameters")
     design, layers = what.arrange(layers_of(answer))
     model = design.ours().eval()
     with torch.no_grad():
-        right = model(images) if fitted(model, weights_of(answer)) else None
+        right = model(images) if fitted(model, weights_of(answer, flat_biases=True)) else None
         if right is not None and same(first, right):
             return Finding(remark=design.remark)
         unusual = dict(_right_outputs(what, design, layers, images, is_fitted=right is not None))

@@ -1,10 +1,13 @@
-"""Remarks on how Task 3.2 of convnets-2024-a2 measures the time of inference, from the text of the code alone."""
+"""How Task 3.2 of convnets-2024-a2 measures the time of inference and its ratio, judged from the text of the code."""
 
 import ast
+import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hw_check.definitions import code_of, statements
+from hw_check.rows import Row
 
 _GOOD_CLOCKS = {"perf_counter", "perf_counter_ns", "default_timer", "monotonic", "monotonic_ns", "elapsed_time"}
 _WHOLE_TOOLS = {
@@ -14,25 +17,69 @@ _WHOLE_TOOLS = {
     "blocked_autorange",
     "adaptive_autorange",
 }  # these repeat the runs themselves
+_WAITING = {"synchronize", "item", "cpu", "numpy", "tolist"}  # functions that wait for the GPU
+_OWN = re.compile(r"(^|_)(own|my|mine|custom|propri[a-z]*|manual|naive)(_|$)|^my|Own|My|Custom")
 _POOR_CLOCKS = {"time": "time.time()", "time_ns": "time.time_ns()", "now": "datetime.now()", "clock": "time.clock()"}
 
 
-def measuring_remarks(folder: Path) -> tuple[str, list[str]]:
-    """Name of the file that measures, "" if none does, and what is unwise about the measurement."""
-    for path, text in code_of(folder):
-        called = {name for node in ast.walk(ast.Module(statements(text), [])) for name in _called(node)}
-        has_magic = "%timeit" in text
-        if called & (_GOOD_CLOCKS | _WHOLE_TOOLS) or has_magic:
-            tools = has_magic or called & _WHOLE_TOOLS
-            return path.name, [] if tools or _warms_up(text) else [_NO_WARM_UP]
-        poor = next((name for name in _POOR_CLOCKS if name in called and _is_clock(name, text)), "")
-        if poor:
-            clock = f"measures with {_POOR_CLOCKS[poor]}, which jumps when the clock is set: use time.perf_counter()"
-            return path.name, [clock] if _warms_up(text) else [clock, _NO_WARM_UP]
-    return "", []
-
-
 _NO_WARM_UP = "the networks are not run before the first clock: the first run includes the time for starting up"
+_NO_SYNCHRONIZATION = "the GPU is not waited for before the clock is read: call torch.cuda.synchronize()"
+_INVERTED = "the ratio is default / own; the sheet asks for own / default"
+_COSTS = {_INVERTED: 0.05, _NO_WARM_UP: 0.03, _NO_SYNCHRONIZATION: 0.03}
+_OF = 0.1
+
+
+def measured_ratio(folder: Path) -> Row:
+    """The row of the measurement; a poor clock is a remark, the other mistakes cost points."""
+    row = Row(
+        "measured ratio", "assignment2.py", "3.2", 0, _OF, "missing", hint="no file measures the time of inference"
+    )
+    for path, text in code_of(folder):
+        nodes = list(ast.walk(ast.Module(statements(text), [])))
+        called = {name for node in nodes for name in _called(node)}
+        poor = next((name for name in _POOR_CLOCKS if name in called and _is_clock(name, text)), "")
+        tools = "%timeit" in text or called & _WHOLE_TOOLS
+        if not (tools or called & _GOOD_CLOCKS or poor):
+            continue
+        mistakes = [] if tools or _warms_up(text) else [_NO_WARM_UP]
+        if "cuda" in text and not tools and not called & _WAITING:
+            mistakes.append(_NO_SYNCHRONIZATION)
+        if _is_inverted(nodes):
+            mistakes.append(_INVERTED)
+        points = round(max(0.0, _OF - sum(_COSTS[text] for text in mistakes)), 2)
+        clock = f"measures with {_POOR_CLOCKS[poor]}, which jumps when the clock is set" if poor else ""
+        remarks = (f"{clock}: use time.perf_counter()",) if clock and not called & _GOOD_CLOCKS and not tools else ()
+        status = "partly" if mistakes else "passed"
+        return dataclasses.replace(
+            row, file=path.name, points=points, status=status, hint="; ".join(mistakes), remarks=remarks
+        )
+    return row
+
+
+def _is_inverted(nodes: Sequence[ast.AST]) -> bool:
+    """Whether a time of the default network is divided by one of the own network, and never the other way round."""
+    assigned: dict[str, ast.expr] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                assigned[ast.unparse(target)] = node.value
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = zip(target.elts, node.value.elts, strict=False)
+                    assigned |= {ast.unparse(name): value for name, value in pairs}
+
+    def is_own(value: ast.expr, depth: int = 2) -> bool:
+        names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+        values = [assigned[name] for name in names if depth and name in assigned]
+        return any(_OWN.search(name) for name in names) or any(is_own(one, depth - 1) for one in values)
+
+    sides = [
+        (is_own(node.left), is_own(node.right), ast.unparse(node.left).lower())
+        for node in nodes
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+    ]
+    is_time = re.compile("default|time|net|dur|tim|torch|std|orig")
+    right_way = any(left and not right for left, right, _ in sides)
+    return not right_way and any(right and not left and is_time.search(text) for left, right, text in sides)
 
 
 def _is_clock(name: str, text: str) -> bool:
@@ -66,5 +113,9 @@ def _runs_before_the_clock(block: Sequence[ast.stmt], clocks: set[str]) -> bool:
     places = [i for i, names in enumerate(calls) if names & clocks]
     if len(places) < 2:
         return False
-    timed = set().union(*calls[places[0] + 1 : places[-1]]) - clocks - {"print", "range", "append", "no_grad", "len"}
+    timed = (
+        set().union(*calls[places[0] + 1 : places[-1]])
+        - clocks
+        - {"print", "range", "append", "no_grad", "len", "synchronize"}
+    )
     return any(names & timed for names in calls[: places[0]])

@@ -143,7 +143,7 @@ def drawn(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
 
 
 def _outputs(model: nn.Module, one: Mapping[str, Any]) -> dict[str, Any]:
-    """One run: calls a method with the first form of the inputs that it takes; notes what it used."""
+    """One run: calls a method with the first form of the inputs that it takes; with "trace", notes what it used."""
     if not hasattr(model, one.get("method", "forward")):
         return {"outputs": ["missing"]}
     model.train(one["mode"] == "train")
@@ -152,7 +152,10 @@ def _outputs(model: nn.Module, one: Mapping[str, Any]) -> dict[str, Any]:
     trace = _Trace()
     _TORCH_LAYERS.clear()
     try:
-        with torch.set_grad_enabled("gradient" in one), trace, trace.operators:
+        with torch.set_grad_enabled("gradient" in one), contextlib.ExitStack() as traced:
+            if one.get("trace"):
+                traced.enter_context(trace)
+                traced.enter_context(trace.operators)
             result, form = _first_form(method, one["forms"])
     except Exception as error:
         if not one.get("optional"):

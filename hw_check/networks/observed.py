@@ -63,10 +63,11 @@ class Weight:
         return self.of_norm, tuple(self.numbers.shape)
 
 
-def weights_of(answer: Answer) -> list[Weight]:
+def weights_of(answer: Answer, flat_biases: bool = False) -> list[Weight]:
     """All parameters of the student's network in their order.
 
-    The projections of nn.MultiheadAttention, which are one matrix, become three.
+    The projections of nn.MultiheadAttention, which are one matrix, become three. With `flat_biases`, parameters with
+    a single axis longer than 1 become vectors: they are biases.
     """
     weights: list[Weight] = []
     shapes = [tuple(map(int, shape)) for shape in answer["shapes"]]
@@ -74,6 +75,7 @@ def weights_of(answer: Answer) -> list[Weight]:
         raise ValueError("too many parameters")
     for name, numbers, of_norm in zip(answer["names"], drawn(shapes, answer["seed"]), answer["norms"], strict=True):
         tensor = torch.from_numpy(numbers)
+        tensor = tensor.flatten() if flat_biases and max(tensor.shape, default=0) == tensor.numel() else tensor
         parts = tensor.chunk(3) if "in_proj_" in str(name) else (tensor,)
         weights += [Weight(part, bool(of_norm)) for part in parts]
     return weights
@@ -82,7 +84,7 @@ def weights_of(answer: Answer) -> list[Weight]:
 def layers_of(answer: Answer) -> list[Layer]:
     """The layers with weights, convolutions first; a vector after a weight is its bias if the sizes fit."""
     layers: list[Layer] = []
-    weights = [weight.numbers for weight in weights_of(answer)]
+    weights = [weight.numbers for weight in weights_of(answer, flat_biases=True)]
     for weight, following in itertools.zip_longest(weights, weights[1:]):
         if weight.ndim in (2, 4):
             has_bias = following is not None and following.shape == weight.shape[:1]

@@ -30,7 +30,7 @@ def linear_probes(rng: Generator) -> list[Probe]:
 def _linear(rng: Generator, title: str, batch: int, cost: float) -> Probe:
     x = rng.normal(size=(batch, _FEATURES)).astype(np.float32)
     options = {"in_features": _FEATURES, "out_features": _OUTPUTS}
-    run = a_run([x], [x[:, :, None]])  # Equation 2 has columns, (B, c_in, 1)
+    run = a_run([x], [x[:, :, None]], trace=True)  # Equation 2 has columns, (B, c_in, 1)
     request = observation(int(rng.integers(2**31)), [run], options=options, arguments=[_FEATURES, _OUTPUTS])
 
     def judge(answer: Answer) -> Finding:
@@ -78,7 +78,7 @@ def _convolution(
     x = rng.normal(size=shape).astype(np.float32)
     options = {"in_channels": shape[1], "out_channels": outputs, "kernel_size": kernel, **more}
     request = observation(
-        int(rng.integers(2**31)), [a_run([x], optional=bool(more))], options=options,
+        int(rng.integers(2**31)), [a_run([x], optional=bool(more), trace=True)], options=options,
         arguments=[shape[1], outputs, kernel],
     )  # fmt: skip
 
@@ -86,14 +86,14 @@ def _convolution(
         weight, bias = _parameters(answer, 4)
         if weight is None:
             return Finding("has no parameter of shape (c_out, c_in, k, k): register it as nn.Parameter")
+        if not set(more) <= {str(name) for name in answer["taken"]}:
+            return Finding()  # the class has no such argument
         images, value = torch.from_numpy(x), output(answer)
         bias = torch.zeros(outputs) if bias is None else bias
         rights = list(_readings(images, weight, bias, kernel, **more))
         for remark, right in rights:
             if same(value, right):
                 return Finding(remark="" if more else remark)
-        if more and same(value, F.conv2d(images, weight, bias)):
-            return Finding()  # the class has no such argument
         guesses = (guess for _, right in rights for guess in _guesses(images, weight, bias, right, kernel, **more))
         mistake = explained(value, rights[0][1], guesses)
         return Finding(remark=f"with {title}: {mistake}") if not cost else Finding(mistake)
@@ -111,6 +111,7 @@ def _readings(
         before, after = kernel // 2, (kernel - 1) // 2
         yield remark, F.conv2d(F.pad(images, (before, after, before, after)), weight, bias, stride)
         yield remark, F.conv2d(images, weight, bias, stride, kernel // 2)
+        yield remark, F.conv2d(images, weight, bias, stride, 2)  # for kernels of the sheet's size, 5, whatever the size
 
 
 def _guesses(
@@ -139,6 +140,7 @@ def _guesses(
     yield "the images are flipped", convolved(weight, bias, images.flip(2, 3))
     yield "rows and columns of the images are swapped", convolved(weight, bias, images.transpose(2, 3))
     yield "the last row and column of the output are missing", right[:, :, :-1, :-1]
+    yield "the last row and column of the output are zero", F.pad(right[:, :, :-1, :-1], (0, 1, 0, 1))
 
 
 def _parameters(answer: Answer, axes: int) -> tuple[Tensor | None, Tensor | None]:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from hw_check import __main__ as check
+from hw_check.networks.measuring import measured_ratio
 from hw_check.sandbox import Sandbox
 from hw_check.sheets import NAMES, sheet
 from hw_check.submission import copied
@@ -78,20 +79,27 @@ def test_class_may_have_another_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "remarks"),
+    ("old", "new", "points", "says"),
     [
-        ("", "", []),
-        ("    net(x)\n    start", "    start", ["the networks are not run before the first clock"]),
-        ("perf_counter", "time", ["measures with time.time()"]),
-        ("time.perf_counter()", "timeit.timeit(lambda: net(x))", []),
+        ("", "", 0.1, ""),
+        ("        net(x)  # warm-up\n", "", 0.07, "the networks are not run before the first clock"),
+        ("perf_counter", "time", 0.1, "measures with time.time()"),
+        ("time.perf_counter()", "timeit.timeit(lambda: net(x))", 0.1, ""),
+        ("        torch.cuda.synchronize()\n", "", 0.07, "the GPU is not waited for"),
+        ("t_own / t_default", "t_default / t_own", 0.05, "the ratio is default / own"),
     ],
-    ids=["good", "no warm-up", "poor clock", "timeit"],
+    ids=["good", "no warm-up", "poor clock", "timeit", "no synchronization", "inverted"],
 )
-def test_measurement_of_time_is_remarked_upon(tmp_path, old, new, remarks):
-    text = STUDENTS["convnets-2024-a2"].OWN.replace(old, new)
-    row = graded("convnets-2024-a2", tmp_path, {"own.py": text})["measured ratio"]
-    assert (row.of, len(row.remarks)) == (0, len(remarks))
-    assert all(begin in remark for begin, remark in zip(remarks, row.remarks, strict=True))
+def test_measurement_of_time_is_judged(tmp_path, old, new, points, says):
+    (tmp_path / "own.py").write_text(STUDENTS["convnets-2024-a2"].LAYERS_AS_ARGUMENTS.replace(old, new))
+    row = measured_ratio(tmp_path)
+    assert (row.of, row.points) == (0.1, points) and says in " ".join((row.hint, *row.remarks))
+
+
+def test_of_two_classes_with_one_name_the_last_counts(tmp_path):
+    net = STUDENTS["convnets-2024-a2"].NET
+    broken = net.replace("128, 64)", "128, 84)")
+    assert graded("convnets-2024-a2", tmp_path, {"a.py": broken + net})["network"].status == "passed"
 
 
 NOTEBOOK = [

@@ -157,11 +157,45 @@ def measure(net, x):
 """
 
 OWN = LINEAR + CONV + OWN_NETWORK
+OWN_OF_COLUMNS = "import torch.nn.functional as F\n" + (
+    OWN_NETWORK.replace("myConv2d", "ConvLayer")
+    .replace("myLinear", "FullyConnectedLayer")
+    .replace(".flatten(1)", ".flatten(1)[:, :, None]")
+    .replace("F.relu(self.fc1(x)))))", "F.relu(self.fc1(x))))).flatten(1)")
+)
+CENTRED_OWN = "import time\nfrom conv import *\nfrom linear import *\n" + (
+    OWN_NETWORK.replace("myConv2d", "MyConv2d").replace("myLinear", "MyLinear").replace("400", "1024")
+)
+LAYERS_AS_ARGUMENTS = """
+class ConvNet(nn.Module):
+    def __init__(self, Conv=nn.Conv2d, Linear=nn.Linear):
+        super().__init__()
+        self.layers = nn.Sequential(Conv(3, 8, 5), nn.ReLU(), nn.MaxPool2d(2), Conv(8, 16, 5), nn.ReLU(),
+                                    nn.MaxPool2d(2), nn.Flatten(), Linear(400, 128), nn.ReLU(), Linear(128, 64),
+                                    nn.ReLU(), Linear(64, 10))
+
+    def forward(self, x):
+        return self.layers(x)
+
+def main():
+    net, own = ConvNet().cuda(), ConvNet(myConv2d, myLinear).cuda()
+    def seconds(net, runs=9):
+        net(x)  # warm-up
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(runs):
+            net(x)
+        torch.cuda.synchronize()
+        return (time.perf_counter() - start) / runs
+    t_default, t_own = seconds(net), seconds(own)
+    print(t_own / t_default)
+"""
 
 GOOD = (
     {"assignment2.py": NET + OWN},
-    {"exported.py": WITHOUT_CLASS + "for image in download('cifar'): train(net, image)"},
-    {"net.py": SEQUENTIAL, "linear.py": OTHER_LINEAR, "conv.py": CENTRED},
+    {"exported.py": WITHOUT_CLASS + OWN_OF_COLUMNS + "for image in download('cifar'): train(net, image)"},
+    {"net.py": SEQUENTIAL, "linear.py": OTHER_LINEAR, "conv.py": CENTRED, "own.py": CENTRED_OWN},
+    {"one class.py": LINEAR + CONV + LAYERS_AS_ARGUMENTS},
 )
 
 # Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
