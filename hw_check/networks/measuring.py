@@ -25,6 +25,7 @@ _POOR_CLOCKS = {"time": "time.time()", "time_ns": "time.time_ns()", "now": "date
 _NO_WARM_UP = "the networks are not run before the first clock: the first run includes the time for starting up"
 _NO_SYNCHRONIZATION = "the GPU is not waited for before the clock is read: call torch.cuda.synchronize()"
 _INVERTED = "the ratio is default / own; the sheet asks for own / default"
+_OTHER_CALLS = {"print", "range", "append", "no_grad", "len", "synchronize"}  # calls that do not run a network
 _COSTS = {_INVERTED: 0.05, _NO_WARM_UP: 0.03, _NO_SYNCHRONIZATION: 0.03}
 _OF = 0.1
 
