@@ -34,7 +34,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 # Renews the lock from pyproject.toml (needs uv).
 lock:
-	uv pip compile pyproject.toml --extra dev --extra tensorboard --extra postgres --extra mysql --universal \
+	uv pip compile pyproject.toml --extra dev --extra serve --extra tensorboard --extra postgres --extra mysql --universal \
 	  --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 
 clean-venv:

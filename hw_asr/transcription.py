@@ -73,19 +73,23 @@ class Transcriber:
     """A finished run with its best weights."""
 
     model: SpeechToText
-    spectrogram: audio.SpectrogramSettings
+    settings: Settings
     inference: InferenceSettings
     max_seconds: float  # longest segment
 
     @property
     def rate(self) -> int:
         """Samples per second of the recordings that `transcribe` takes."""
-        return self.spectrogram.sample_rate
+        return self._spectrogram.sample_rate
+
+    @property
+    def _spectrogram(self) -> audio.SpectrogramSettings:
+        return audio.SPECTROGRAMS[self.settings.preset]
 
     def transcribe(self, samples: np.ndarray) -> tuple[dict[str, Any], list[Segment]]:
         """Transcribes a recording (n,): its result as the function `transcribe` returns it, and its segments."""
         parts = segments.split(samples, self.rate, self.max_seconds)
-        spectrograms = [audio.log_mel(part, self.spectrogram) for _, part in parts]
+        spectrograms = [audio.log_mel(part, self._spectrogram) for _, part in parts]
         found = [
             Segment(begin / self.rate, (begin + len(part)) / self.rate, spectrogram, hypothesis)
             for (begin, part), spectrogram, hypothesis in zip(
@@ -144,7 +148,7 @@ def open_transcriber(folder: Path, beam: int | None = None, kernels: str = "fast
         raise UserError(f"{folder} is damaged: its summary has no valid longest_seconds")
     return Transcriber(
         trained.load(build_network(settings), weights_metadata(settings)),
-        audio.SPECTROGRAMS[settings.preset],
+        settings,
         InferenceSettings.of(settings, beam),
         min(_MAX_SECONDS, _MAX_RATIO * max_clip),
     )

@@ -10,6 +10,7 @@ from hw_common.runs.errors import UserError
 from hw_report import document, table
 from hw_report.build import Settings, build, duration
 from hw_report.experiments import EXPERIMENTS
+from hw_report.serve.server import serve
 from hw_report.sheets import SHEETS, choose
 from hw_report.submission import submit
 
@@ -24,6 +25,7 @@ The answers to the five homework sheets.
   python -m hw_report build dsl-2019-hw3 --profile full --data_dir data   one PDF, on the sheet's own data
   python -m hw_report book                                        all answers as pages for a browser
   python -m hw_report submission dsl-2019-hw3 --group NAME        the zip to turn in: PDF and code
+  python -m hw_report serve RUN…                                  the book in a browser, to try trained runs in
   python -m hw_report table                                       the index, and our numbers beside the published ones
 """
 _BUILD = """\
@@ -48,6 +50,14 @@ group, the notebook with its outputs if the sheet asks for one, and the code, wh
 
   python -m hw_report submission dsl-2019-hw3 --group group12 --profile full
 """
+_SERVE = """\
+Serves the book to browsers on this machine. Questions to which one of the finished runs RUN… belongs get a box in which
+to try it: draw a garment, digit or word; drop an image; record speech. The page /try shows all of them. Runs of hw_cnn,
+hw_ocr, hw_caption and hw_asr can be tried. Uploads are not stored.
+
+  python -m hw_report serve results/hw_cnn/* results/hw_ocr/ocr-bilstm-plain
+  python -m hw_report serve RUN --host 0.0.0.0    for other machines too; they need the address with the printed token
+"""
 _TABLE = """\
 The tables of README.md and docs/measured.md: every question with its code and command, and our numbers beside the
 published ones. Our numbers come from the records in results/record, which python -m hw_common.record writes.
@@ -60,7 +70,7 @@ published ones. Our numbers come from the records in results/record, which pytho
 
 def parser() -> cli.Parser:
     """All subcommands and their flags."""
-    flags = cli.Parser(_PROG, _DESCRIPTION, usage="%(prog)s {list,build,book,submission,table} …")
+    flags = cli.Parser(_PROG, _DESCRIPTION, usage="%(prog)s {list,build,book,submission,serve,table} …")
     commands = flags.add_subparsers(dest="what", required=True, metavar="WHAT", prog=_PROG)
     shown = commands.add_parser("list", description="Lists the sheets.", usage="%(prog)s [flags]", help="the sheets")
     builds = commands.add_parser("build", description=_BUILD, usage="%(prog)s [SHEET …] [flags]", help="the PDFs")
@@ -68,13 +78,18 @@ def parser() -> cli.Parser:
     submits = commands.add_parser(
         "submission", description=_SUBMISSION, usage="%(prog)s SHEET --group NAME [flags]", help="the zip to turn in"
     )
+    serves = commands.add_parser("serve", description=_SERVE, usage="%(prog)s [RUN …] [flags]", help="the book, served")
     tables = commands.add_parser("table", description=_TABLE, usage="%(prog)s [flags]", help="the tables of the docs")
     builds.add_argument("sheets", nargs="*", metavar="SHEET", help="default: all sheets")
     submits.add_argument("sheet", metavar="SHEET", help="the sheet to turn in")
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
     data_dir = "folder with the data for the notebook (default: the folder that the training used)"
     cli.add_place(submits, "data_dir", type=str, help=data_dir)
-    for command in (shown, builds, books, submits):
+    serves.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of finished runs")
+    cli.add_place(serves, "book", help="folder of the book (default: RESULTS_DIR/book)")
+    add_flag(serves, "host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, only this machine)")
+    add_flag(serves, "port", type=cli.port, default=8000, help="port (default: 8000); 0 takes a free one")
+    for command in (shown, builds, books, submits, serves):
         cli.add_results_dir_flag(command)
     for command in (builds, books, submits):
         profiles = _PROFILES[1:] if command is submits else _PROFILES
@@ -113,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _list(flags.results_dir)
     elif flags.what == "table":
         _table(flags.write)
+    elif flags.what == "serve":
+        _serve(flags.runs, flags.book, flags.results_dir, flags.host, flags.port)
     elif flags.what == "build":
         options = {name: getattr(flags, name) for name in ("data_dir", "captions_dir", "weights", "jobs")}
         given = {name: str(value) for name, value in options.items() if value is not None}
@@ -150,6 +167,16 @@ def _submission(name: str, group: str, settings: Settings) -> None:
     print(submit(sheet, group, settings))
     if any(numbers.sample for found in settings.collect_all(sheet).values() for numbers in found.numbers.values()):
         print("its PDF describes runs on built-in samples; with --profile full it describes runs on the sheet's data")
+
+
+def _serve(runs: Sequence[Path], book: Path | None, results_dir: Path, host: str, port: int) -> None:
+    folder: Path | None = book or results_dir / "book"
+    if folder is not None and not (folder / "index.html").is_file():
+        if book is not None:
+            raise UserError(f"--book {book}: expected the folder of a book, with index.html")
+        print(f"there is no book in {folder} yet; only /try is served")
+        folder = None
+    serve(runs, folder, host, port)
 
 
 def _table(paths: Sequence[Path] | None) -> None:

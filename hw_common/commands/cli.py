@@ -170,6 +170,7 @@ def int_up_to(largest: int) -> Callable[[str], Any]:
 
 
 positive_int = int_up_to(2**31 - 1)
+port = _number(int, lambda value: 0 <= value <= 65_535, "a whole number from 0 to 65535")
 non_negative_int = _number(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
 positive_float = _number(float, lambda value: value > 0, "a number above 0")
 non_negative_float = _number(float, lambda value: value >= 0, "a number of 0 or more")
