@@ -73,9 +73,9 @@ def _listen(host: str, port: int) -> socket.socket:
     except PermissionError:
         raise UserError(f"--port {port} needs the administrator's rights; use 1024 or more") from None
     except OSError as error:
-        raise UserError(
-            f"cannot listen at {host}, port {port}: {os.strerror(error.errno or 0)}; use another --port, or 0 for a free one"
-        ) from error
+        reason = os.strerror(error.errno or 0)  # the error's own text repeats the address
+        message = f"cannot listen at {host}, port {port}: {reason}; use another --port, or 0 for a free one"
+        raise UserError(message) from error
 
 
 def _shown(host: str) -> str:
