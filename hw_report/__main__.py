@@ -174,7 +174,7 @@ def _serve(runs: Sequence[Path], book: Path | None, results_dir: Path, host: str
     if folder is not None and not (folder / "index.html").is_file():
         if book is not None:
             raise UserError(f"--book {book}: expected the folder of a book, with index.html")
-        print(f"there is no book in {folder} yet; only /try is served")
+        print(f"there is no book in {folder} yet, so only /try is served; {_PROG} book writes it")
         folder = None
     serve(runs, folder, host, port)
 
