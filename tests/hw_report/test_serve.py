@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
 import asr_files
@@ -210,24 +211,32 @@ def test_an_upload_that_does_not_arrive_ends(limits):
         assert b"408 " in running.raw(POST + b"Content-Length: 10\r\n\r\nx")
 
 
-def test_the_number_of_uploads_and_the_time_of_an_answer_are_limited(limits):
+@pytest.fixture
+def blocked():
+    """A try-it that answers after `go_on.set()`: (event, try-it)."""
     go_on = threading.Event()
-    with serving([toy(lambda content: (go_on.wait(30), Result(""))[1])]) as running:
-        replies = [running.upload(0, b"x") for _ in range(2)]  # the second one waited for the first and was dropped
-        assert {reply.status for reply in replies} == {503}
-        assert "longer than 0.3 s" in replies[0].refusal
-        waiting = [threading.Thread(target=running.upload, args=(0, b"x")) for _ in range(app.MAX_UPLOADS - 1)]
-        for thread in waiting:
-            thread.start()
-        while (reply := running.upload(0, b"x")).status == 503 and "busy" not in reply.refusal:
-            pass
-        assert reply.headers["retry-after"] == "5"
+    yield go_on, toy(lambda content: (go_on.wait(60), Result("fine"))[1])
+    go_on.set()
+
+
+def test_the_time_of_an_answer_is_limited(limits, blocked):
+    with serving([blocked[1]]) as running:
+        for _ in range(2):  # the first one goes on, so the second one is never begun
+            reply = running.upload(0, b"x")
+            assert reply.status == 503 and "this took longer than 0.3 s" in reply.refusal
+        blocked[0].set()
+
+
+def test_the_number_of_uploads_is_limited(blocked):
+    go_on, try_it = blocked
+    with serving([try_it]) as running, ThreadPoolExecutor(app.MAX_UPLOADS + 1) as visitors:
+        pending = {visitors.submit(running.upload, 0, b"x") for _ in range(app.MAX_UPLOADS + 1)}
+        done, pending = wait(pending, timeout=60, return_when=FIRST_COMPLETED)
+        [reply] = (visitor.result() for visitor in done)
+        assert "the server is busy" in reply.refusal and reply.headers["retry-after"] == "5"
         go_on.set()
-        for thread in waiting:
-            thread.join()
-        while (reply := running.upload(0, b"x")).status == 503:
-            pass
-        assert reply.status == 200
+        assert all(visitor.result().json["text"] == "fine" for visitor in pending)
+        assert running.upload(0, b"x").status == 200
 
 
 def test_a_mistake_of_ours_gives_one_line_and_the_server_goes_on(capfd):
