@@ -22,7 +22,7 @@ def flags_of(scenes, results_dir, *flags):
 
 
 @pytest.mark.parametrize("decoder", [[], ["-use_attention"]], ids=["vanilla", "attention"])
-def test_trainings_with_either_kernels_end_with_the_same_metrics(scenes, tmp_path, capsys, decoder):
+def test_trainings_with_either_kernels_end_with_the_same_metrics(scenes, tmp_path, capsys, undrawn, decoder):
     metrics, captions = [], []
     for kernels in ("plain", "fast"):
         train.main(flags_of(scenes, tmp_path, *decoder, "--kernels", kernels, "--name", kernels))

@@ -72,7 +72,7 @@ def runs(tmp_path_factory):
     return folders
 
 
-def test_a_set_of_medmnist_gets_accuracy_and_auc(tmp_path, capsys):
+def test_a_set_of_medmnist_gets_accuracy_and_auc(tmp_path, capsys, undrawn):
     arrays = {f"{split}_images": cnn_files.pixels(8, 28, 28, seed=len(split)) for split in ("train", "val", "test")}
     labels = {name.replace("images", "labels"): cnn_files.cycle(8, 2)[:, None] for name in arrays}
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays, **labels)
@@ -128,7 +128,7 @@ def test_kernel_figures_are_drawn_for_the_named_layers(runs):
     assert drawn == {f"kernels-convblock{n}.0-{kind}.png" for n in (1, 2) for kind in ("grey", "heat")}
 
 
-def test_tensorboard_events_are_written(tmp_path):
+def test_tensorboard_events_are_written(tmp_path, undrawn):
     pytest.importorskip("tensorboard")
     train_tiny(tmp_path, "--tensorboard", "--epochs", "1")
     assert list((run_folder(tmp_path) / "tensorboard").glob("events.*"))
@@ -150,7 +150,7 @@ def test_a_signal_stops_the_real_process_which_saves(tmp_path, number):
     assert not (folder / "summary.json").exists() and (folder / "last.pt").exists()
 
 
-def test_resuming_on_other_data_is_refused(tmp_path):
+def test_resuming_on_other_data_is_refused(tmp_path, undrawn):
     for split in ("train", "val", "test"):
         for c, name in enumerate(("dark", "bright")):
             (tmp_path / "data" / split / name).mkdir(parents=True)
@@ -193,7 +193,7 @@ def test_a_sweep_chooses_the_best_learning_rate(tmp_path):
     assert summary["choice"]["lr"] == best["lr"]
 
 
-def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path):
+def test_a_diverging_trial_does_not_stop_the_sweep(tmp_path, undrawn):
     with pytest.raises(UserError, match=r"1 of 2 training runs failed: tiny-lr1e\+30-seed42: .* not finite"):
         tiny_sweep(tmp_path, "--lrs", "0.1", "1e30").run()
     summary = json.loads((tmp_path / "hw_cnn" / "tiny" / "summary.json").read_text())
@@ -265,7 +265,7 @@ def test_predictions(runs, tmp_path, capsys):
     assert result["probability"] == max(result["probabilities"].values())
 
 
-def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkeypatch, capsys):
+def test_reproduce_draws_everything_and_the_second_time_nothing(tmp_path, monkeypatch, capsys, undrawn):
     quick = {network: [*flags, "--epochs", "1", "--batch_size", "64"] for network, flags in reproduce._SAMPLE.items()}
     monkeypatch.setattr(reproduce, "_SAMPLE", quick)
     monkeypatch.setattr(reproduce, "_LEARNING_RATES", dict.fromkeys(reproduce._LEARNING_RATES, ["0.01"]))

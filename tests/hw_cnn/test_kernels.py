@@ -42,7 +42,7 @@ def test_scores_and_gradients_have_the_same_bits(flags, dtype):
     assert results[0][1].abs().sum() > 0
 
 
-def test_training_ends_with_the_same_bits_and_explanations_use_the_sheets_network(tmp_path):
+def test_training_ends_with_the_same_bits_and_explanations_use_the_sheets_network(tmp_path, undrawn):
     weights = []
     for kernels in ("plain", "fast"):
         train.main(["--dataset", "sample", "--network", "fashion", "--epochs", "1", "--batch_size", "32", "--threads",

@@ -76,7 +76,7 @@ def test_cores_processes_and_environment_limit_the_number(monkeypatch, variables
     assert launch.most_threads() == expected
 
 
-def test_the_chosen_number_is_recorded_and_kept_on_resume(monkeypatch, tmp_path):
+def test_the_chosen_number_is_recorded_and_kept_on_resume(monkeypatch, tmp_path, undrawn):
     monkeypatch.setattr(launch, "most_threads", lambda: 2)
     for work, expected in ((1e6, 2), (1e12, 1)):
         monkeypatch.setattr(threads, "WORK_PER_THREAD", work)

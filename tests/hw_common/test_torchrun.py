@@ -13,10 +13,10 @@ import asr_files
 import caption_files
 import pytest
 import tiny
-from commands import interrupted
+from commands import interrupted, save_nothing
 from two_machines import ADDRESSES, two_machines
 
-from hw_common.runs import checkpoints
+from hw_common.runs import checkpoints, figures
 from hw_common.runs.errors import Stopped
 from hw_common.runs.run_folder import CONFIG, LAST, METRICS, SUMMARY
 
@@ -67,9 +67,11 @@ def two_processes(lines, tmp_path_factory):
 def one_process(lines, tmp_path_factory):
     """The results of one process."""
     results = tmp_path_factory.mktemp("one")
-    for line in lines.values():
-        module, *flags = shlex.split(line)
-        importlib.import_module(module).main([*flags, "--results_dir", str(results)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", save_nothing)
+        for line in lines.values():
+            module, *flags = shlex.split(line)
+            importlib.import_module(module).main([*flags, "--results_dir", str(results)])
     return results
 
 
