@@ -199,7 +199,10 @@ def _asr(run: Run) -> TryIt:
             figure = plots.draw_alignment([clip], "spectrogram and cross-attention")
             alt = f"spectrogram of {name}, and the attention weights before each character of «{segment.text}»"
             pictures.append(Picture(name, alt, _data_url(figures.to_png(figure))))
-        pairs = [(piece["text"], piece["probability"]) for piece in found["pieces"]]
+        pairs = [
+            (f"a character from {piece['begin']:.1f} s to {piece['end']:.1f} s, on average", piece["probability"])
+            for piece in found["pieces"]
+        ]
         return Result(found["text"], notes, pairs, {"Where the attention is before each character": pictures})
 
     question = "3.1" if transcriber.settings.decoder == "lstm" else "3.2"
