@@ -6,21 +6,26 @@
     python -m benchmarks --no_run --write     renews docs/speed.md from benchmarks/measured.json without measuring
     python -m benchmarks --gpu results/gpu/gpu.json --write     adds what benchmarks/gpu.sh measured
 
+A run of all takes about 20 minutes on two cores. `kills.py` and `fuzz.py` then try fewer cases than by default.
 The rows are stored in benchmarks/measured.json. The machine should run nothing else meanwhile.
 """
 
+import contextlib
 import datetime
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu_rows
+from benchmarks.rows import Row
 from hw_common.commands import cli
 from hw_common.runs import files
 from hw_common.runs.config import available_cores
@@ -35,19 +40,22 @@ RUNS: dict[str, list[list[str]]] = {
     "busy": [ALL],
     "threads": [ALL],
     "checkpoints": [ONE],
-    "sweep": [[]],
+    "sweep": [["--epochs", "3"]],
     "layers": [ONE, ALL],
     "numpy_layers": [ALL],
     "transfer": [ALL],
     "ocr": [ONE],
     "caption": [ONE, ALL],
-    "caption_features": [[]],
+    "caption_features": [["--kills", "1"]],
     "attention": [ONE],
     "asr": [[*ALL, "--preset", "sheet"]],
     "memory": [[]],
-    "kills": [[]],
-    "fuzz": [[]],
+    "kills": [["--kills", "200", "--random", "20"]],
+    "fuzz": [["--mutations", "100"]],
 }
+# The benchmarks that read real data, and where they find it in HW_DATA_DIR; others use samples or random numbers.
+NEEDS = {"ocr": "ocr", "caption_features": "sydney_captions*", "memory": "FashionMNIST"}
+LIMIT = 240  # seconds for a benchmark with one set of flags
 GPU = "gpu"  # the rows of benchmarks/gpu.sh, which is not run here
 _PLACE = re.compile(r"(<!-- benchmarks -->\n).*(<!-- end of the table -->)", re.DOTALL)
 
@@ -73,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = [] if arguments.no_run or arguments.gpu else arguments.names or list(RUNS)
     if arguments.gpu:
         _store({GPU: gpu_rows.rows_of(files.read_json(arguments.gpu))}, measured)
-    failed = [name for name in wanted if not _measure(name, measured)]
+    failed = [name for name in wanted if _has_data(name) and not _measure(name, measured)]
     if not measured:
         raise UserError(f"there is no {MEASURED} yet; run python -m benchmarks without --no_run")
     print(f"\n{table(measured)}")
@@ -81,30 +89,55 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.write_bytes(DOCS, filled(DOCS.read_text(), measured).encode())
         print(f"renewed {DOCS}")
     for name in failed:
-        print(f"benchmarks/{name}.py failed; its old rows are kept", file=sys.stderr)
+        print(
+            f"benchmarks/{name}.py failed; the table has the rows that it measured before, if any, or its old rows",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
+def _has_data(name: str) -> bool:
+    """Whether the data that a benchmark reads is there; prints a line if it is not."""
+    folder = Path(os.environ.get("HW_DATA_DIR", "data"))
+    if name not in NEEDS or any(folder.glob(NEEDS[name])):
+        return True
+    print(f"benchmarks/{name}.py is left out: there is no {folder / NEEDS[name]}; set HW_DATA_DIR", file=sys.stderr)
+    return False
+
+
 def _measure(name: str, measured: Measured) -> bool:
-    """Runs one benchmark with all its flags and stores its rows; returns whether it succeeded."""
+    """Runs one benchmark with all its flags and stores its rows; returns whether it succeeded.
+
+    If it fails, the rows that it printed before are stored; without any, its old rows are kept.
+    """
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "rows")
-        environment = {**os.environ, "HW_BENCHMARK_ROWS": str(path)}
-        environment.pop("OMP_NUM_THREADS", None)
-        for flags in RUNS[name]:
-            words = [f"benchmarks/{name}.py", *flags]
-            print(f"\n== python {' '.join(words)}", flush=True)
-            path.write_text("", encoding="utf-8")
-            command = [sys.executable, str(HERE / f"{name}.py"), *flags]
-            if subprocess.run(command, env=environment).returncode != 0:
-                return False
-            rows += [
-                {"command": " ".join(words), **json.loads(line)}
-                for line in path.read_text(encoding="utf-8").splitlines()
-            ]
-    _store({name: {"machine": machine(), "date": datetime.date.today().isoformat(), "rows": rows}}, measured)
-    return True
+    succeeded, started = True, time.monotonic()
+    for flags in RUNS[name]:
+        print(f"\n== python benchmarks/{name}.py {' '.join(flags)}", flush=True)
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
+            succeeded = _run([sys.executable, str(HERE / f"{name}.py"), *flags], file.name) and succeeded
+            command = " ".join([f"benchmarks/{name}.py", *flags])
+            rows += [{**json.loads(line), "command": command} for line in file]
+    print(f"benchmarks/{name}.py took {time.monotonic() - started:.0f} s", file=sys.stderr)
+    if rows:
+        _store({name: {"machine": machine(), "date": datetime.date.today().isoformat(), "rows": rows}}, measured)
+    return succeeded
+
+
+def _run(command: Sequence[str], rows: str) -> bool:
+    """Runs a benchmark, which appends its rows to the file `rows`; ends it and its processes after LIMIT seconds."""
+    environment = {**os.environ, "HW_BENCHMARK_ROWS": rows}
+    environment.pop("OMP_NUM_THREADS", None)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        return process.wait(LIMIT) == 0
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {LIMIT} s", file=sys.stderr)
+        return False
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # also its own processes, if it was stopped
+        process.wait()
 
 
 def _store(new: Mapping[str, Any], measured: Measured) -> None:
@@ -127,23 +160,9 @@ def table(measured: Mapping[str, Any], links: bool = False) -> str:
     """
     lines = ["| what | threads | median | least–greatest | rounds | goal | |", "|---|---|---|---|---|---|---|"]
     for name in (*RUNS, GPU):
-        lines += [_cells(row, links) for row in measured.get(name, {"rows": []})["rows"]]
+        lines += [Row(**row).cells(links) for row in measured.get(name, {"rows": []})["rows"]]
     places = sorted({(entry["date"], entry["machine"]) for entry in measured.values()})
     return "\n".join([*lines, "", f"Measured on {'; '.join(f'{date} ({where})' for date, where in places)}."])
-
-
-def _cells(row: Mapping[str, Any], links: bool) -> str:
-    median, low, high = (number(row[key]) for key in ("value", "low", "high"))
-    spread = f"{low}–{high}" if row["rounds"] > 1 else ""
-    verdict = ("reached" if row["reached"] else "**missed**") if row["goal"] else ""
-    what = f"[{row['what']}](../{row['command'].split()[0]})" if links else row["what"]
-    cells = (what, row["threads"], f"{median} {row['unit']}".strip(), spread, row["rounds"], row["goal"], verdict)
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def number(value: float) -> str:
-    """Three digits of `value`, and all digits before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def filled(text: str, measured: Mapping[str, Any]) -> str:

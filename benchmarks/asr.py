@@ -46,7 +46,6 @@ from hw_asr.text import EMPTY, START, STOP, UNKNOWN
 from hw_common.training.batches import SequenceBatches, Tensors, batches_of_similar_length, generator_for
 from hw_common.training.experiment import make_optimizer
 from hw_common.training.memory import keep_freed_memory
-from hw_common.training.timing import time_interleaved
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import asr_notebook  # noqa: E402
@@ -190,7 +189,7 @@ def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int
         model.decoder.classifier.bias[STOP] = -1e4  # no text then ends early
     spectrograms, _ = course_batch(clips, 4)
     course, ours = partial(course_generation, model, spectrograms), partial(our_generation, model, batches)
-    seconds = time_interleaved({"baseline": course, "ours": ours}, rounds, warm_up=1)
+    seconds = harness.time_interleaved({"baseline": course, "ours": ours}, rounds, warm_up=1)
     title, counts = f"transcribing a clip, {preset} network, {decoder}", (len(spectrograms), BATCH * len(batches))
     harness.print_ratio(title, seconds, "baseline", "ours", counts, at_least=GOALS[decoder])
 

@@ -21,7 +21,6 @@ from hw_attention_theory.presets import Settings
 from hw_attention_theory.scaling_report import FIT_FROM, exponent
 from hw_common.commands import cli
 from hw_common.training.memory import keep_freed_memory
-from hw_common.training.timing import time_interleaved
 
 D, K = 16, 3
 LONGEST = 65536
@@ -51,7 +50,7 @@ def compare_attention(rounds: int) -> None:
         Q, K_, V = (torch.randn(L, D) for _ in range(3))
         with torch.inference_mode():
             calls = {name: partial(attention, Q, K_, V) for name, attention in attentions.items()}
-            seconds = time_interleaved(calls, rounds)
+            seconds = harness.time_interleaved(calls, rounds)
         harness.print_ratio(f"attention without training, D = {D}, L = {L}", seconds, "softmax", "linear")
 
 
@@ -69,7 +68,7 @@ def training_step(attention: str, side: int) -> Callable[[], None]:
 def compare_training(rounds: int) -> None:
     for side in (14, 28):
         calls = {name: training_step(attention, side) for name, attention in KINDS.items()}
-        seconds = time_interleaved(calls, rounds, warm_up=1)
+        seconds = harness.time_interleaved(calls, rounds, warm_up=1)
         harness.print_ratio(f"training step of the pixel classifier, L = {side**2}", seconds, "softmax", "linear")
 
 

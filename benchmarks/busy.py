@@ -2,8 +2,8 @@
 
     python benchmarks/busy.py [--threads 2] [--rounds 5] [--batch_size 8 64]
 
-FashionCNN trains on 2 048 images, as in `cnn.py`, with the default number of threads and with --threads threads. Rounds
-with and without the busy processes alternate. With a fair share of two cores beside two busy
+FashionCNN trains for a fixed number of steps, as in `cnn.py`, with the default number of threads and with --threads
+threads. The rounds with and without the busy processes alternate. With a fair share of two cores beside two busy
 processes, training takes 1.5 times as long on one thread and twice as long on two. Goal for the default: at most 2.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -21,30 +22,52 @@ from cnn import our_trainer, repeated_sample
 from hw_cnn import experiment, train
 from hw_cnn.presets import Settings
 from hw_common.training import threads
-from hw_common.training.timing import Worker, time_interleaved
+from hw_common.training.timing import Worker
 
-IMAGES, BUSY = 2048, 2
+STEPS = {8: 256, 64: 48}  # steps in a round, by batch size: they take about a second
+BUSY = 2
+# A busy process says that it has begun, and ends by itself if the benchmark has ended.
+PROGRAM = """
+import os, sys
+parent = os.getppid()
+print(flush=True)
+while os.getppid() == parent:
+    for _ in range(10**6):
+        pass
+"""
 
 
 @contextlib.contextmanager
 def busy_processes() -> Iterator[None]:
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(BUSY)]
+    """Runs BUSY processes that compute without a pause; the block begins when all of them do."""
+    command = [sys.executable, "-S", "-c", PROGRAM]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(BUSY)]
     try:
+        for process in processes:
+            process.stdout.readline()
         yield
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
-def beside_busy_processes(call: Callable[[], None]) -> None:
-    with busy_processes():
-        call()
+def measure_by_turns(train: Callable[[], None], rounds: int) -> dict[str, list[float]]:
+    """The seconds of `train` in each round, quiet and beside the busy processes, without their start and end."""
+    seconds: dict[str, list[float]] = {"quiet": [], "busy": []}
+    train()
+    for _ in range(rounds):
+        for name, around in (("quiet", contextlib.nullcontext), ("busy", busy_processes)):
+            with around():
+                started = time.perf_counter()
+                train()
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 def default_threads(batch_size: int, most: int) -> int:
     settings = Settings.from_arguments(train.COMMAND.parse(["--dataset", "sample", "--batch_size", str(batch_size)]))
-    batches = experiment.training_batches(settings, repeated_sample(IMAGES).train, torch.device("cpu"))
+    batches = experiment.training_batches(settings, repeated_sample(batch_size).train, torch.device("cpu"))
     model = experiment.build_model(settings, 10)
     work = threads.count_multiply_adds(model, experiment.loss_function, next(iter(batches.epoch(0))))
     return threads.worth(work, most)
@@ -52,10 +75,8 @@ def default_threads(batch_size: int, most: int) -> int:
 
 def measure(batch_size: int, count: int, title: str, rounds: int, **goal: float) -> None:
     torch.set_num_threads(count)
-    with Worker(our_trainer, batch_size, IMAGES) as worker:
-        train_once = partial(worker, "fp32")
-        calls = {"busy": partial(beside_busy_processes, train_once), "quiet": train_once}
-        seconds = time_interleaved(calls, rounds, warm_up=1)
+    with Worker(our_trainer, batch_size, batch_size * STEPS[batch_size]) as worker:
+        seconds = measure_by_turns(partial(worker, "fp32"), rounds)
     title = f"training FashionCNN, batch {batch_size}, {title}"
     harness.print_ratio(title, seconds, "busy", "quiet", **goal)
 
@@ -65,21 +86,21 @@ def compare_spinning(count: int, rounds: int) -> None:
     torch.set_num_threads(count)
     limit = os.environ["GOMP_SPINCOUNT"]
     with contextlib.ExitStack() as stack:
-        workers = {"limited": stack.enter_context(Worker(our_trainer, 64, IMAGES))}
+        workers = {"limited": stack.enter_context(Worker(our_trainer, 64, 64 * STEPS[64]))}
         workers["limited"]("fp32")  # starts the process
         del os.environ["GOMP_SPINCOUNT"]
-        workers["unlimited"] = stack.enter_context(Worker(our_trainer, 64, IMAGES))
+        workers["unlimited"] = stack.enter_context(Worker(our_trainer, 64, 64 * STEPS[64]))
         workers["unlimited"]("fp32")
         os.environ["GOMP_SPINCOUNT"] = limit
         calls = {name: partial(worker, "fp32") for name, worker in workers.items()}
-        seconds = time_interleaved(calls, rounds, warm_up=1)
+        seconds = harness.time_interleaved(calls, rounds, warm_up=1)
     title = "training FashionCNN, batch 64, quiet, spinning of waiting threads"
     harness.print_ratio(title, seconds, "limited", "unlimited", at_most=1.05)
 
 
 def main() -> None:
     flags = harness.parser(__doc__, rounds=5)
-    flags.add_argument("--batch_size", nargs="+", type=int, default=[8, 64])
+    flags.add_argument("--batch_size", nargs="+", type=int, choices=tuple(STEPS), default=tuple(STEPS))
     arguments = harness.parse(flags)
     compare_spinning(arguments.threads, arguments.rounds)
     for batch_size in arguments.batch_size:

@@ -16,7 +16,6 @@ from threads import prepare, steps_on
 from hw_common.training.determinism import generator_states
 from hw_common.training.experiment import Experiment
 from hw_common.training.saving import StateWriter
-from hw_common.training.timing import time_interleaved
 
 STEPS, MINUTES = 4, 10
 
@@ -42,7 +41,7 @@ def main() -> None:
         experiment = prepare("hw_asr", "--batch_size 8", folder)
         path = Path(folder, "last.pt")
         calls = {save: partial(steps, experiment, arguments.threads, path, save) for save in (True, False)}
-        seconds = time_interleaved(calls, arguments.rounds, warm_up=1)
+        seconds = harness.time_interleaved(calls, arguments.rounds, warm_up=1)
         extra = [100 * (a - b) / (60 * MINUTES) for a, b in zip(seconds[True], seconds[False], strict=True)]
         size = path.stat().st_size / 1e6
     title = f"saving {size:.0f} MB every {MINUTES} minutes, speech recognition: part of the training time"

@@ -151,7 +151,10 @@ def measure_speed(device: torch.device, rounds: int, most_images: int) -> Iterat
     clips = asr.BATCH, 3 * asr.BATCH  # numbers of clips in a call of each loop
     cases: list[tuple[str, tuple[Any, ...], tuple[int, int]]] = [
         *((f"images, batch {size}", ("images", size, n), (n, n)) for size, n in sizes.items()),
-        *((f"captions, {kind}, batch 64", ("captions", kind, 64), (caption.CAPTIONS,) * 2) for kind in caption.FAST),
+        *(
+            (f"captions, {kind}, batch 64", ("captions", kind, 64), (caption.CAPTIONS[64],) * 2)
+            for kind in caption.FAST
+        ),
         *((f"speech of LJSpeech's lengths, {kind}", ("speech", kind), clips) for kind in ("lstm", "transformer")),
     ]
     with Worker(workload, straightforward, device) as slow, Worker(workload, ours, device) as fast:

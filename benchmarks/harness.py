@@ -7,9 +7,8 @@ import io
 import json
 import os
 import resource
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from hw_common.commands import environment
@@ -17,14 +16,17 @@ from hw_common.commands import environment
 environment.set_up()  # every command calls this before torch is imported
 
 import torch  # noqa: E402
+from rows import Row  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from hw_common.runs import launch  # noqa: E402
+from hw_common.training import timing  # noqa: E402
 from hw_common.training.batches import EpochBatches  # noqa: E402
 from hw_common.training.loop import LossFunction, Training, fit  # noqa: E402
-from hw_common.training.timing import Worker, time_interleaved  # noqa: E402
 
 LABELS = {"baseline": "straightforward code", "fp32": "ours in fp32", "bf16": "ours in bf16"}
+MAX_SECONDS = 12.0  # after this time, no further rounds are timed if there are LEAST_ROUNDS
+LEAST_ROUNDS = 5
 Seconds = Mapping[str, list[float]]  # for each name: the seconds of each round
 
 
@@ -83,6 +85,11 @@ def plain_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
     return loss.item()
 
 
+def time_interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Like `timing.time_interleaved`, but with fewer rounds, at least LEAST_ROUNDS, if these last over MAX_SECONDS."""
+    return timing.time_interleaved(calls, rounds, warm_up, LEAST_ROUNDS, MAX_SECONDS)
+
+
 def time_trainings(
     baseline: Callable[[], Callable[[], Any]],
     ours: Callable[[], Callable[[str], Any]],
@@ -93,34 +100,9 @@ def time_trainings(
 
     Each runs in its own process. `baseline` and `ours` return the function to time there; ours takes a precision.
     """
-    with Worker(baseline) as slow, Worker(ours) as fast:
+    with timing.Worker(baseline) as slow, timing.Worker(ours) as fast:
         calls = {"baseline": slow, **{precision: functools.partial(fast, precision) for precision in precisions}}
         return time_interleaved(calls, rounds, warm_up=1)
-
-
-@dataclass
-class Row:
-    """A row of the table of `python -m benchmarks`."""
-
-    what: str  # what was measured
-    value: float  # median over the rounds
-    low: float  # least value
-    high: float  # greatest value
-    rounds: int  # number of values
-    unit: str  # "" for ratios
-    goal: str  # "at least 2", "at most 2", or "" if there is no goal
-    reached: bool  # whether the median reaches the goal; True if there is none
-    threads: int  # threads of torch
-
-    def __str__(self) -> str:
-        spread = f" ({number(self.low)}–{number(self.high)} in {self.rounds} rounds)" if self.rounds > 1 else ""
-        verdict = f"  goal {self.goal}: {'reached' if self.reached else 'MISSED'}" if self.goal else ""
-        return f"{self.what}: {number(self.value)}{self.unit and ' '}{self.unit}{spread}{verdict}"
-
-
-def number(value: float) -> str:
-    """Three digits of `value`, and all digits before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def print_ratio(
@@ -145,13 +127,10 @@ def print_values(
 ) -> None:
     """Prints the median of `values` and whether it reaches the goal.
 
-    `python -m benchmarks` sets HW_BENCHMARK_ROWS to a file; the row is appended to it.
+    A goal is `at_least` or `at_most` a number. `python -m benchmarks` sets HW_BENCHMARK_ROWS to a file, to which the
+    row is appended.
     """
-    value = statistics.median(values)
-    goals = {"at least": at_least, "at most": at_most}
-    goal = " ".join(f"{words} {limit:g}" for words, limit in goals.items() if limit is not None)
-    reached = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-    row = Row(what, value, min(values), max(values), len(values), unit, goal, reached, torch.get_num_threads())
+    row = Row.of(what, values, unit, at_least, at_most, torch.get_num_threads())
     print(row, flush=True)
     if "HW_BENCHMARK_ROWS" in os.environ:
         with open(os.environ["HW_BENCHMARK_ROWS"], "a", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
 """Time of CifarCNN with MyLinear and MyConv2d compared with torch's layers, as ratios within one run.
 
-    python benchmarks/layers.py [--rounds 100] [--threads 2]
+    python benchmarks/layers.py [--rounds 30] [--threads 2]
 
 Goals: inference on 20 images at most 1.5 times torch's time, training at batch 64 at most 3 times.
 """
@@ -12,11 +12,10 @@ from torch import nn
 
 from hw_cnn.layers import MyConv2d, MyLinear
 from hw_cnn.models import CifarCNN
-from hw_common.training.timing import time_interleaved
 
 
 def main() -> None:
-    rounds = harness.parse(harness.parser(__doc__, rounds=100)).rounds
+    rounds = harness.parse(harness.parser(__doc__, rounds=30)).rounds
     networks = {"torch": CifarCNN(), "own": CifarCNN(convolution=MyConv2d, linear=MyLinear)}
     networks["own"].load_state_dict(networks["torch"].state_dict())
     images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
@@ -32,7 +31,7 @@ def main() -> None:
     for what, step, goal in (("inference on 20 images", infer, 1.5), ("training at batch 64", train, 3.0)):
         calls = {name: lambda model=model, step=step: step(model) for name, model in networks.items()}
         harness.print_ratio(
-            f"CifarCNN, {what}", time_interleaved(calls, rounds, warm_up=10), "own", "torch", at_most=goal
+            f"CifarCNN, {what}", harness.time_interleaved(calls, rounds, warm_up=3), "own", "torch", at_most=goal
         )
 
 

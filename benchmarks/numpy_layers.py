@@ -1,6 +1,6 @@
 """Compares the speed of hw_numpy's ConvNet with PyTorch's and with loops over every output pixel, in one run.
 
-    python benchmarks/numpy_layers.py [--rounds 100] [--threads 2]
+    python benchmarks/numpy_layers.py [--rounds 60] [--threads 2]
 
 It times a training step of the sheet's network: batch 100, 32 filters of 7×7, 100 hidden units, single precision, SGD.
 As in hw_numpy.train, the solver cuts a batch into slices, one for each of PyTorch's threads.
@@ -21,7 +21,6 @@ from numpy import ndarray
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from hw_common.training.timing import time_interleaved
 from hw_numpy import layers
 from hw_numpy.cnn import ConvNet
 from hw_numpy.solver import Solver, keep_freed_memory
@@ -108,10 +107,10 @@ def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
     loop_step(loops, few)
     assert abs(ours.loss_history[0] - torch_step()) < 1e-5  # both compute the same loss
     assert abs(ours_with_few.loss_history[0] - loops.loss_history[0]) < 1e-5
-    seconds = time_interleaved({"numpy": lambda: ours.step((X, y)), "torch": torch_step}, rounds, warm_up=10)
+    seconds = harness.time_interleaved({"numpy": lambda: ours.step((X, y)), "torch": torch_step}, rounds, warm_up=10)
     harness.print_ratio("a training step of the NumPy CNN", seconds, "numpy", "torch", at_most=2)
     calls = {"loops": lambda: loop_step(loops, few), "numpy": lambda: ours.step((X, y))}
-    seconds = time_interleaved(calls, max(3, rounds // 20), warm_up=1)
+    seconds = harness.time_interleaved(calls, 5, warm_up=1)
     harness.print_ratio(
         "training the NumPy CNN on an image", seconds, "loops", "numpy", (LOOP_IMAGES, len(X)), at_least=100
     )
@@ -131,7 +130,7 @@ def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
 
 
 def main() -> None:
-    arguments = harness.parse(harness.parser(__doc__, rounds=100))
+    arguments = harness.parse(harness.parser(__doc__, rounds=60))
     threadpool_limits(1)  # one thread for each matrix product, as in hw_numpy.train
     keep_freed_memory()  # hw_numpy.train calls this, too; PyTorch also profits
     generator = np.random.default_rng(0)

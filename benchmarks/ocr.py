@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from hw_common.commands import cli
 from hw_common.training.experiment import make_optimizer
-from hw_common.training.timing import time_interleaved
 from hw_ocr import data, experiment, train
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.fast_crf import FastLinearChainCRF
@@ -29,7 +28,7 @@ from hw_ocr.presets import Settings
 
 CPU = torch.device("cpu")
 ACCURACY = 0.970
-WORDS_PER_ROUND = 1024
+WORDS_PER_ROUND = 512
 QUICKEST = ["--batch_size", "32", "--lr", "0.006"]  # the settings that reach ACCURACY soonest
 
 
@@ -151,7 +150,7 @@ def compare_crfs(ocr: OcrData, rounds: int) -> None:
         "pytorch-crf's Viterbi": lambda: other.decode(emissions, mask),
     }
     repeated = {name: lambda call=call: [call() for _ in range(20)] for name, call in calls.items()}
-    seconds = time_interleaved(repeated, rounds)
+    seconds = harness.time_interleaved(repeated, rounds)
     harness.print_ratio(
         "CRF log-likelihood with gradient, 64 words", seconds, "pytorch-crf", "ours", (20, 20), at_least=1.5
     )
@@ -167,7 +166,7 @@ def compare_epochs(ocr: OcrData, rounds: int) -> None:
         for precision in ("fp32", "bf16"):
             flags = ["--epochs", "1", "--batch_size", str(size), "--precision", precision]
             calls[f"batch {size}, {precision}"] = lambda flags=flags: train_ours(letters, flags)
-    seconds = time_interleaved(calls, rounds, warm_up=1)
+    seconds = harness.time_interleaved(calls, rounds, warm_up=1)
     for name in list(calls)[1:]:
         harness.print_ratio(
             "training the BiLSTM on a word", seconds, "report", name, (len(words), len(words)), at_least=20

@@ -11,7 +11,6 @@ import tempfile
 import harness
 
 from hw_cnn import sweep
-from hw_common.training.timing import time_interleaved
 
 
 def main() -> None:
@@ -24,7 +23,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, harness.quiet():
             sweep.parse([*rest, "--jobs", str(jobs), "--results_dir", folder]).run()
 
-    seconds = time_interleaved({"--jobs 1": lambda: run(1), "--jobs 2": lambda: run(2)}, arguments.rounds, warm_up=0)
+    seconds = harness.time_interleaved(
+        {"--jobs 1": lambda: run(1), "--jobs 2": lambda: run(2)}, arguments.rounds, warm_up=0
+    )
     harness.print_ratio("a sweep of six training runs on the sample", seconds, "--jobs 2", "--jobs 1", at_most=0.75)
 
 

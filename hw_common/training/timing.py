@@ -1,5 +1,6 @@
 """Comparisons of running times on a machine that also runs other programs."""
 
+import math
 import multiprocessing
 import statistics
 import time
@@ -8,7 +9,13 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Self
 
 
-def time_interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
+def time_interleaved(
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warm_up: int = 3,
+    least_rounds: int = 1,
+    max_seconds: float = math.inf,
+) -> dict[str, list[float]]:
     """Measures the seconds of each call in each round.
 
     Every round runs each call once. Another program that slows the machine down for a while therefore slows all calls,
@@ -18,9 +25,14 @@ def time_interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_u
         calls: functions to time, by name.
         rounds: number of timed rounds.
         warm_up: number of untimed rounds before them, which fill caches and start thread pools.
+        least_rounds: number of rounds that are timed even if they take longer than `max_seconds`.
+        max_seconds: no further round begins after this time.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
+    began = time.perf_counter()
     for number in range(warm_up + rounds):
+        if number >= warm_up + least_rounds and time.perf_counter() - began > max_seconds:
+            break
         for name, call in calls.items():
             started = time.perf_counter()
             call()
