@@ -89,10 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.write_bytes(DOCS, filled(DOCS.read_text(), measured).encode())
         print(f"renewed {DOCS}")
     for name in failed:
-        print(
-            f"benchmarks/{name}.py failed; the table has the rows that it measured before, if any, or its old rows",
-            file=sys.stderr,
-        )
+        print(f"benchmarks/{name}.py failed; if it measured nothing, its old rows are kept", file=sys.stderr)
     return 1 if failed else 0
 
 
