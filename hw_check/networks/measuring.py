@@ -109,14 +109,14 @@ def _warms_up(text: str) -> bool:
 
 
 def _runs_before_the_clock(block: Sequence[ast.stmt], clocks: set[str]) -> bool:
-    """Whether a block calls, before its first clock, what it calls between its first and last clock."""
+    """Whether a block calls, before its first clock, what it calls between its first and last clock.
+
+    If a loop of the block holds all clocks, everything in the loop counts as timed.
+    """
     calls = [{name for part in ast.walk(node) for name in _called(part)} for node in block]
     places = [i for i, names in enumerate(calls) if names & clocks]
-    if len(places) < 2:
+    if not places or len(places) == 1 and not isinstance(block[places[0]], ast.For | ast.While):
         return False
-    timed = (
-        set().union(*calls[places[0] + 1 : places[-1]])
-        - clocks
-        - {"print", "range", "append", "no_grad", "len", "synchronize"}
-    )
+    between = calls[places[0] + 1 : places[-1]] if len(places) > 1 else [calls[places[0]]]
+    timed = set().union(*between) - clocks - _OTHER_CALLS
     return any(names & timed for names in calls[: places[0]])

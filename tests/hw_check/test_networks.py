@@ -96,6 +96,24 @@ def test_measurement_of_time_is_judged(tmp_path, old, new, points, says):
     assert (row.of, row.points) == (0.1, points) and says in " ".join((row.hint, *row.remarks))
 
 
+def test_loop_that_runs_the_network_before_a_loop_with_clocks_is_a_warm_up(tmp_path):
+    text = """
+def seconds(net, x):
+    for _ in range(5):
+        net(x)
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        net(x)
+        times.append(time.perf_counter() - start)
+    return sum(times) / len(times)
+"""
+    (tmp_path / "own.py").write_text(text)
+    assert measured_ratio(tmp_path).status == "passed"
+    (tmp_path / "own.py").write_text(text.replace("    for _ in range(5):\n        net(x)\n", ""))
+    assert "are not run before the first clock" in measured_ratio(tmp_path).hint
+
+
 def test_of_two_classes_with_one_name_the_last_counts(tmp_path):
     net = STUDENTS["convnets-2024-a2"].NET
     broken = net.replace("128, 64)", "128, 84)")
