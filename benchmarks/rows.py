@@ -32,6 +32,7 @@ class Row:
         threads: int | str = 1,
     ) -> Self:
         """The row of the values of all rounds."""
+        values = list(map(float, values))  # NumPy's numbers cannot be written as JSON
         value = statistics.median(values)
         goals = {"at least": at_least, "at most": at_most}
         goal = " ".join(f"{words} {limit:g}" for words, limit in goals.items() if limit is not None)
