@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import secrets
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,45 +58,28 @@ def record(folder: Path, into: Path, *, overwrite: bool = False) -> Path:
     Raises:
         UserError: `folder` is not a finished run, its record exists, or the record is too large.
     """
-    run = _open(folder)
+    run = Run.open(folder)
     path = into / f"{run.config['homework']}-{folder.resolve().name}"
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; replace it with --overwrite")
-    temporary = into / f".{path.name}.{secrets.token_hex(4)}{files.TEMPORARY_SUFFIX}"
-    temporary.mkdir()
-    try:
-        _write(run, temporary)
-        _check_total(temporary, [entry for entry in into.iterdir() if entry != path and entry.name[0] != "."])
-        if path.exists():
-            path.rename(temporary / "replaced")
-        (temporary / "new").rename(path)
-    finally:
-        shutil.rmtree(temporary)
+    with files.new_folder(path, "free disk space or choose another place with --into") as new:
+        _write(run, new)
+        _check_total(new, [entry for entry in into.iterdir() if entry != path and entry.name[0] != "."])
     return path
 
 
-def _open(folder: Path) -> Run:
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
-    config = files.read_json(folder / CONFIG)
-    homework = config.get("homework") if isinstance(config, dict) else None
-    if not isinstance(homework, str) or not homework.isidentifier():
-        raise UserError(f"{folder / CONFIG} is damaged: it names no homework")
-    return Run.open(folder, homework)
-
-
-def _write(run: Run, temporary: Path) -> None:
-    """Writes the record of `run` into the subfolder `new` of `temporary`."""
+def _write(run: Run, into: Path) -> None:
+    """Writes the record of `run` into the folder `into`."""
     trained = {name: Run.open(run.folder.with_name(folder), run.config["homework"])
                for name, folder in _trained(run).items()}  # fmt: skip
     config = {
         **_public_config(run), "command_line": command_line(run), "remarks": list(_remarks([run, *trained.values()])),
     }  # fmt: skip
-    _write_run(run, config, temporary / "new", with_figures=True)
+    _write_run(run, config, into, with_figures=True)
     first = min((one.arguments["seed"] for one in trained.values()), default=None)
     for name, one in trained.items():
         with_figures = one.arguments["seed"] == first
-        _write_run(one, _public_config(one), temporary / "new" / RUNS / name, with_figures=with_figures)
+        _write_run(one, _public_config(one), into / RUNS / name, with_figures=with_figures)
 
 
 def _trained(run: Run) -> Mapping[str, str]:
@@ -132,9 +114,9 @@ def _remarks(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def command_line(run: Run) -> str:
-    """The command line that started the run; paths of folders are replaced by the flag's name, others by the last part.
+    """The command line that started the run, without paths of this machine and without the flag --results_dir.
 
-    The flag --results_dir is left out.
+    The name of a flag for a folder, in capitals, replaces the path; of another path, the last part is kept.
     """
     words, name = [], ""
     for word in map(str, run.config.get("argv", ())):
@@ -152,7 +134,7 @@ def command_line(run: Run) -> str:
 
 
 def _write_run(run: Run, config: Mapping[str, Any], into: Path, *, with_figures: bool) -> None:
-    into.mkdir(parents=True)
+    into.mkdir(parents=True, exist_ok=True)
     files.write_json(into / SUMMARY, run.summary())
     files.write_json(into / CONFIG, config)
     if (run.folder / METRICS).is_file():

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,33 @@ def disk_errors(path: Path, advice: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; {advice}") from error
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, advice: str) -> Iterator[Path]:
+    """Yields an empty folder beside `folder`, which takes its place, as a whole, when the block has written into it.
+
+    Raises:
+        UserError: the disk is full, or a folder is not writable; the message ends with `advice`. After this and any
+            other error of the block, the earlier `folder` is unchanged.
+    """
+    suffix = secrets.token_hex(4)
+    new, old = (folder.with_name(f".{folder.name}.{word}-{suffix}") for word in ("new", "old"))
+    with disk_errors(folder, advice):
+        try:
+            new.mkdir(parents=True)
+            yield new
+            if folder.exists():
+                os.replace(folder, old)
+            try:
+                os.replace(new, folder)
+            except OSError:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: "ReadableBuffer") -> None:

@@ -103,6 +103,9 @@ class Run:
         if not (folder / CONFIG).is_file():
             raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
         config = files.read_json(folder / CONFIG)
+        own = config.get("homework") if isinstance(config, dict) else None
+        if homework is None and not (isinstance(own, str) and own.isidentifier()):  # it becomes a part of paths
+            raise UserError(f"{folder / CONFIG} is damaged: it names no homework")
         if not isinstance(config, dict) or not isinstance(config.get("arguments"), dict):
             raise UserError(f"{folder / CONFIG} is damaged: it holds no arguments")
         if config.get("schema") != SCHEMA:
@@ -110,10 +113,8 @@ class Run:
         for key in ("data", "host", "roles"):
             if not isinstance(config.get(key, {}), dict):
                 raise UserError(f"{folder / CONFIG} is damaged: its {key} is not an object")
-        if homework is None and not isinstance(config.get("homework"), str):
-            raise UserError(f"{folder / CONFIG} is damaged: it names no homework")
-        if homework is not None and config.get("homework") != homework:
-            raise UserError(f"{folder} is a run of {config.get('homework')!r}, expected one of {homework!r}")
+        if homework is not None and own != homework:
+            raise UserError(f"{folder} is a run of {own!r}, expected one of {homework!r}")
         return cls(folder, config)
 
     @classmethod

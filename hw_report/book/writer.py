@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +50,7 @@ class _Book:
         self.templates.globals["page_of"] = code.page_of
         self.templates.globals["anchor"] = code.anchor
         self.files: dict[str, bytes] = {}
-        self.found: list[dict[str, str]] = []  # what the search looks through
+        self.found: list[dict[str, str]] = []  # entries of the search's index
 
     def content(self) -> dict[str, bytes]:
         """All files of the book."""
@@ -114,7 +112,7 @@ def _check_ours(folder: Path) -> None:
     """Checks that nothing is lost if `folder` is replaced.
 
     Raises:
-        UserError: it has files that are not of an earlier book.
+        UserError: the folder has files that are not of an earlier book.
     """
     if not os.path.lexists(folder):
         return
@@ -136,21 +134,7 @@ def replace(folder: Path, content: Mapping[str, bytes]) -> None:
     Raises:
         UserError: the disk is full, or the folder is not writable; the earlier book is unchanged.
     """
-    suffix = secrets.token_hex(4)
-    new, old = (folder.with_name(f".{folder.name}.{word}-{suffix}") for word in ("new", "old"))
-    with files.disk_errors(folder, "choose another --results_dir, or free disk space"):
-        try:
-            for name, data in {**content, _OURS: json.dumps({"files": sorted(content)}, indent=1).encode()}.items():
-                (new / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).write_bytes(data)
-            if folder.exists():
-                os.replace(folder, old)
-            try:
-                os.replace(new, folder)
-            except OSError:
-                if old.exists():
-                    os.replace(old, folder)
-                raise
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    with files.new_folder(folder, "choose another --results_dir, or free disk space") as new:
+        for name, data in {**content, _OURS: json.dumps({"files": sorted(content)}, indent=1).encode()}.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(data)

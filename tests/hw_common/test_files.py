@@ -22,6 +22,34 @@ def test_write_bytes_makes_and_replaces_a_file_and_leaves_nothing_else(tmp_path)
         assert names(tmp_path) == ["a"]
 
 
+def test_new_folder_replaces_a_folder_as_a_whole(tmp_path):
+    for name in ("first", "second"):
+        with files.new_folder(tmp_path / "into" / "a", "try again") as new:
+            (new / name).touch()
+        assert (names(tmp_path / "into"), names(tmp_path / "into" / "a")) == (["a"], [name])
+
+
+@pytest.mark.parametrize("failing", ["block", "new", "old"])
+def test_new_folder_keeps_the_earlier_folder_after_an_error(tmp_path, monkeypatch, failing):
+    with files.new_folder(tmp_path / "a", "try again") as new:
+        (new / "earlier").touch()
+
+    def swap(source, target, real=os.replace):
+        if failing == ("new" if ".new-" in source.name else "old" if ".old-" in target.name else ""):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", swap)
+    with (
+        pytest.raises(UserError, match="cannot write .*a: No space left on device; try again"),
+        files.new_folder(tmp_path / "a", "try again") as new,
+    ):
+        (new / "later").touch()
+        if failing == "block":
+            raise OSError(28, "No space left on device")
+    assert (names(tmp_path), names(tmp_path / "a")) == (["a"], ["earlier"])
+
+
 def test_write_bytes_puts_the_data_on_disk_before_the_name(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):

@@ -134,3 +134,17 @@ def test_an_unfinished_run_is_refused(tmp_path):
         record(folder, tmp_path)
     with pytest.raises(UserError, match="is not a run folder"):
         record(tmp_path, tmp_path)
+
+
+def test_a_full_disk_keeps_the_earlier_record(tmp_path, monkeypatch):
+    folder = make(tmp_path, "run")
+    path = record(folder, tmp_path)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    before = names(path)
+    with pytest.raises(UserError, match="No space left on device; free disk space or choose another place with --into"):
+        record(folder, tmp_path, overwrite=True)
+    assert names(path) == before and sorted(entry.name for entry in tmp_path.iterdir()) == ["hw_toy", "hw_toy-run"]

@@ -208,7 +208,7 @@ def test_a_config_whose_parts_are_no_objects_is_damaged(folder, key, value):
 
 def test_a_record_of_a_config_that_names_other_places_is_refused(tmp_path, folder):
     (folder / SUMMARY).write_text("{}")
-    for homework in ("../../escaped", "", 7, None):
+    for homework in ("../../escaped", "", 7, True, None):
         files.write_json(folder / CONFIG, {**tiny.CONFIG, "homework": homework})
         with pytest.raises(UserError, match="damaged: it names no homework"):
             record(folder, tmp_path)
