@@ -53,18 +53,9 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     arguments = train.COMMAND.parse(flags)
     name = own.name or f"compare-{arguments.name.replace(f'-{arguments.decoder}-', '-', 1)}"
     decoders = [own.only] if own.only else list(TITLES)
-    return Comparison(
-        command=train.COMMAND,
-        rows={decoder: ["--decoder", decoder] for decoder in decoders},
-        report=_report,
-        seeds=own.seeds,
-        jobs=own.jobs,
-        name=name,
-        trainings=name,
-        flags=flags,
-        common={**comparison.common_arguments(train.COMMAND, arguments, _VARIED), "decoders": decoders},
-        results_dir=arguments.results_dir,
-    )
+    rows = {decoder: ["--decoder", decoder] for decoder in decoders}
+    return Comparison.of(train.COMMAND, own, flags, arguments, _VARIED, name=name, rows=rows, report=_report,
+                         common={"decoders": decoders})  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,9 +83,7 @@ def _report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]
     statistic = in_words(len(seeds))
     text = f"{first['data']}, test clips, last epoch, {statistic}:\n\n{_markdown(table)}"
     _draw(run, trained, first["padding_counted_in_training"], f"{first['data']}, {SOURCE}, {statistic}")
-    files.write_csv(run.folder / "table.csv", table)
-    files.write_bytes(run.folder / "table.md", text.encode())
-    run.write_summary(summary)
+    comparison.write_results(run, text, summary)
     print(f"\n{text}\nall results are in {run.folder}")
     return summary
 

@@ -41,18 +41,8 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     own, flags, _ = comparison.parse(parser(), train.COMMAND, argv, _VARIED)
     arguments = train.COMMAND.parse(flags)
     name = own.name or f"compare-{arguments.dataset}{arguments.side}"
-    return Comparison(
-        command=train.COMMAND,
-        rows={attention: ["--attention", attention] for attention in TITLES},
-        report=_report,
-        seeds=own.seeds,
-        jobs=own.jobs,
-        name=name,
-        trainings=name,
-        flags=flags,
-        common=comparison.common_arguments(train.COMMAND, arguments, _VARIED),
-        results_dir=arguments.results_dir,
-    )
+    rows = {attention: ["--attention", attention] for attention in TITLES}
+    return Comparison.of(train.COMMAND, own, flags, arguments, _VARIED, name=name, rows=rows, report=_report)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -81,9 +71,7 @@ def _report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]
     panels = {name.replace("_", " "): name for name in ("training_loss", "validation_accuracy")}
     title = f"{first['data']}, {first['length']} pixels: {in_words(len(seeds))}"
     figures.save(figures.curves_over_seeds(rows, panels, title), run.folder, "curves")
-    files.write_csv(run.folder / "table.csv", table)
-    files.write_bytes(run.folder / "table.md", text.encode())
-    run.write_summary(summary)
+    comparison.write_results(run, text, summary)
     print(f"\n{text}\ntable, curves and summary are in {run.folder}")
     return summary
 

@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     arguments = train.COMMAND.parse(flags)
     data = arguments.name.removesuffix(f"-{decoder_kind(arguments.use_attention)}-{arguments.recipe}")
     name = own.name or f"compare-{data}-{arguments.recipe}"
-    common = comparison.common_arguments(train.COMMAND, arguments, (*_ROW_FLAGS, "show"))
+    rows = {decoder: _FLAGS[decoder] for decoder in ([own.only] if own.only else TITLES)}
 
     def report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
         from hw_caption import data  # imports torch
@@ -57,18 +57,8 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
         pairs = paired_test.paired_test(trained, test.names, test.captions) if test and len(test) > 1 else None
         return _report(folder, trained, seeds, pairs)
 
-    return Comparison(
-        command=train.COMMAND,
-        rows={decoder: _FLAGS[decoder] for decoder in ([own.only] if own.only else TITLES)},
-        report=report,
-        seeds=own.seeds,
-        jobs=own.jobs,
-        name=name,
-        trainings=name,
-        flags=flags,
-        common={**common, "only": own.only},
-        results_dir=arguments.results_dir,
-    )
+    return Comparison.of(train.COMMAND, own, flags, arguments, (*_ROW_FLAGS, "show"), name=name, rows=rows,
+                         report=report, common={"only": own.only})  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -105,9 +95,7 @@ def _report(
     text += f"\n{paired_test.in_words(pairs)}\n" if pairs else ""
     rows = {TITLES[key]: [files.read_csv(run.folder / METRICS) for run in runs] for key, runs in trained.items()}
     plots.training_curves(folder.folder, rows, f"{first['data']}, {SOURCE}, {in_words(len(seeds))}")
-    files.write_csv(folder.folder / "table.csv", table)
-    files.write_bytes(folder.folder / "table.md", text.encode())
-    folder.write_summary(summary)
+    comparison.write_results(folder, text, summary)
     print(f"\n{text}\ntable and figures are in {folder.folder}")
     return summary
 

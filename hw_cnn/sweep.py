@@ -59,17 +59,15 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
         trials = {lr: [trial_of(run) for run in runs[row_name(lr)]] for lr in lrs}
         return report(folder, trials, seeds, own.choose_by)
 
-    sweep = Comparison(
-        command=train.COMMAND,
+    sweep = Comparison.of(
+        train.COMMAND,
+        own,
+        flags,
+        arguments,
+        ("lr",),
+        name=name,
         rows={row_name(lr): ["--lr", repr(lr)] for lr in lrs},
         report=report_runs,
-        seeds=own.seeds,
-        jobs=own.jobs,
-        name=name,
-        trainings=name,
-        flags=flags,
-        common=comparison.common_arguments(train.COMMAND, arguments, ("lr",)),
-        results_dir=arguments.results_dir,
         may_change={"lrs": lrs, "choose_by": own.choose_by, "storage": own.storage},
         kind="sweep",
         module="sweep",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hw_common.commands import comparison
 from hw_common.commands.over_seeds import cell, over_seeds
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -57,10 +58,9 @@ def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[in
         "choice": _choose(table, choose_by),
     }
     _draw(run, summary, found)
-    files.write_csv(run.folder / "table.csv", table)
-    files.write_bytes(run.folder / "table.md", _markdown(table).encode())
-    run.write_summary(summary)
-    print(f"\n{_markdown(table)}\n{summary['choice']['reason']}")
+    text = _markdown(table)
+    comparison.write_results(run, text, summary)
+    print(f"\n{text}\n{summary['choice']['reason']}")
     if missing := len(trials) * len(seeds) - sum(map(len, found.values())):
         print(f"{missing} training runs are not finished: they failed, or another machine is running them")
     print(f"table, curves and summary are in {run.folder}")

@@ -8,7 +8,6 @@ from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
 from hw_common.commands.over_seeds import cell, in_words, over_seeds
-from hw_common.runs import files
 from hw_common.runs.run_folder import Run
 from hw_ocr import train
 from hw_ocr.presets import CONV_LAYERS, PUBLISHED
@@ -60,20 +59,12 @@ def parse(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
     own, flags, arguments = comparison.parse(parser(), train.COMMAND, argv, _ROW_FLAGS)
     name = own.name or f"compare-{arguments.dataset}"
     return {
-        what: Comparison(
-            command=train.COMMAND,
-            rows=_rows(what, arguments.dataset),
-            report=report,
-            seeds=own.seeds,
-            jobs=own.jobs,
-            name=f"{name}-{what}",
-            trainings=name,
-            flags=flags,
-            common={**comparison.common_arguments(train.COMMAND, arguments, _ROW_FLAGS), "only": what},
-            results_dir=arguments.results_dir,
+        what: Comparison.of(
+            train.COMMAND, own, flags, arguments, _ROW_FLAGS, name=f"{name}-{what}", trainings=name,
+            rows=_rows(what, arguments.dataset), report=report, common={"only": what},
         )
         for what in ([own.only] if own.only else ROWS)
-    }
+    }  # fmt: skip
 
 
 def _rows(what: str, dataset: str) -> dict[str, list[str]]:
@@ -112,9 +103,7 @@ def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int])
     from hw_ocr import plots  # imports torch and matplotlib
 
     plots.comparison(run.folder, table, f"{first['data']}, last epoch: {in_words(len(seeds))}")
-    files.write_csv(run.folder / "table.csv", table)
-    files.write_bytes(run.folder / "table.md", text.encode())
-    run.write_summary(summary)
+    comparison.write_results(run, text, summary)
     print(f"\n{text}\n{summary['choice']['reason']}\ntables and figures are in {run.folder}")
     return summary
 

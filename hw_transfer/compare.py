@@ -64,19 +64,9 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     arguments = train.COMMAND.parse(flags)
     name = own.name or arguments.dataset
     scenarios = list(dict.fromkeys(own.scenarios))
-    return Comparison(
-        command=train.COMMAND,
-        rows={scenario: SCENARIOS[scenario].flags for scenario in scenarios},
-        report=_report,
-        seeds=own.seeds,
-        jobs=own.jobs,
-        name=name,
-        trainings=name,
-        flags=flags,
-        common=comparison.common_arguments(train.COMMAND, arguments, _SCENARIO_ARGUMENTS),
-        results_dir=arguments.results_dir,
-        may_change={"scenarios": scenarios},
-    )
+    rows = {scenario: SCENARIOS[scenario].flags for scenario in scenarios}
+    return Comparison.of(train.COMMAND, own, flags, arguments, _SCENARIO_ARGUMENTS, name=name, rows=rows,
+                         report=_report, may_change={"scenarios": scenarios})  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:

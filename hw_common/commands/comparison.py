@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 from hw_common.commands import cli
 from hw_common.commands.train_all import TrainingsFailed, default_jobs, train_all
@@ -42,6 +43,35 @@ class Comparison:
     module: str = "compare"  # python -m <homework>.<module> runs the comparison
     reports_partly: bool = False  # whether the finished runs are reported if others have failed
     own_roles: Mapping[str, Role] = field(default_factory=dict)  # roles of its own arguments; see `Role`
+
+    @classmethod
+    def of(
+        cls,
+        command: ResumableCommand,
+        own: argparse.Namespace,
+        flags: Sequence[str],
+        arguments: argparse.Namespace,
+        of_a_row: Iterable[str],
+        *,
+        name: str,
+        common: Mapping[str, Any] = MappingProxyType({}),
+        **others: Any,
+    ) -> Self:
+        """A comparison on the command line.
+
+        Args:
+            command: the command that trains.
+            own: the comparison's own arguments, see `parse`.
+            flags: the flags of all training runs, see `parse`.
+            arguments: the arguments of the training runs.
+            of_a_row: arguments in which the rows differ.
+            name: name of the comparison's folder and, unless `others` has `trainings`, first part of the run folders'.
+            common: arguments of the comparison that must not differ when it is continued.
+            others: the other attributes.
+        """
+        shared = {**common_arguments(command, arguments, of_a_row), **common}
+        places = {"name": name, "trainings": name, "results_dir": arguments.results_dir}
+        return cls(command=command, seeds=own.seeds, jobs=own.jobs, flags=flags, common=shared, **places | others)
 
     @property
     def folder(self) -> Path:
@@ -109,6 +139,13 @@ class Comparison:
         names = {row: [self.run_name(row, seed) for seed in self.seeds] for row in self.rows}
         by_row = {row: [trained[name] for name in names[row] if name in trained] for row in self.rows}
         return self.report(folder, by_row, self.seeds)
+
+
+def write_results(folder: Run, text: str, summary: Mapping[str, Any]) -> None:
+    """Writes a comparison's `summary` into its folder, and its table as CSV and as the Markdown `text`."""
+    files.write_csv(folder.folder / "table.csv", summary["table"])
+    files.write_bytes(folder.folder / "table.md", text.encode())
+    folder.write_summary(summary)
 
 
 def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
