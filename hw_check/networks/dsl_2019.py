@@ -165,8 +165,8 @@ def _scores(model: BiLSTM | ConvBiLSTM, word: Tensor) -> Tensor:
 
 def _equivalent_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yields scores of networks that can learn the same as ours, because only the order of some weights differs."""
-    swapped = (slice(128, None), slice(128))
-    yield "the direction from right to left comes first", _features(model, word, halves=swapped)
+    swapped = _features(model, word, change=lambda x: x.roll(128, dims=1))
+    yield "the direction from right to left comes first", swapped
     yield "the letters are read in reverse order, which exchanges the directions", _scores(model, word.flip(0)).flip(0)
     if isinstance(model, ConvBiLSTM):
         yield "reads the images with rows and columns swapped", _features(model, word.transpose(1, 2))
@@ -190,8 +190,9 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
     for name, activation in {"missing": None, "a ReLU": torch.relu, "a sigmoid": torch.sigmoid}.items():
         text = f"the tanh after the linear layer is {name}"
         yield text, _features(model, word, activation=activation)
-    twice = (slice(128), slice(128))
-    yield "only the direction from left to right is used, twice", _features(model, word, halves=twice)
+
+    def first_half_twice(x: Tensor) -> Tensor:
+        return x[:, :128].repeat(1, 2)
 
     def last_output(x: Tensor) -> Tensor:
         return x[-1:].expand_as(x)
@@ -202,6 +203,7 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
     def not_turned_back(x: Tensor) -> Tensor:
         return torch.cat([x[:, :128], x[:, 128:].flip(0)], dim=1)
 
+    yield "only the direction from left to right is used, twice", _features(model, word, change=first_half_twice)
     yield "the LSTM's last output is used for all letters", _features(model, word, change=last_output)
     yield (
         "the LSTM's last states are used for all letters, expected its outputs",
@@ -215,7 +217,7 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 def _features(
     model: Any, word: Tensor, *, rectified: bool = True, activation: Any = torch.tanh,
-    halves: tuple[slice, slice] | None = None, change: Callable[[Tensor], Tensor] = lambda x: x,
+    change: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:  # fmt: skip
     """The scores, computed step by step with one step changed."""
     if isinstance(model, ConvBiLSTM):
@@ -228,9 +230,7 @@ def _features(
     x = linear(x)
     x = activation(x) if activation is not None else x
     x = lstm(x[None], torch.ones(1, len(word), dtype=torch.bool))[0]
-    x = change(x)
-    x = torch.cat([x[:, half] for half in halves], dim=1) if halves else x
-    scores: Tensor = model.output_layer(x)
+    scores: Tensor = model.output_layer(change(x))
     return scores
 
 
