@@ -13,10 +13,10 @@ from hw_report.book import code
 from hw_report.index import Answer
 from hw_report.table import measured
 
-_SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}  # of pictures by their types
+_SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}  # endings of files by their types
 _FOLDED = {"mistakes": "Common mistakes", "grading": "Points (a suggestion)"}  # titles of folded parts by their class
 _LONG_FORMULA = 12  # characters; a longer formula within a line can be scrolled on a narrow screen
-# Pixels on the page for a point of a figure: the labels of most figures are 7 to 9 points high.
+# Pixels on the page for each point of a figure. The labels of most figures have 7 to 9 points, and so 11 to 14 pixels.
 _SCALE = 1.6
 
 
@@ -53,7 +53,7 @@ def read(
 
     Args:
         html: the sheet, compiled to HTML.
-        sheet: its name.
+        sheet: name of the sheet.
         facts: the content of data.json.
         answers: the sheet's rows of the index.
         part: renders a part of a question, given the name of a template's macro and its arguments.
@@ -89,7 +89,7 @@ def _section(element: HtmlElement, level: int, number: int, answers: Mapping[str
     heading = element[0]
     label = heading.attrib.pop("data-label", "")
     answer = answers.get(label)
-    anchor = label.removeprefix("q") if answer else f"part-{number}"
+    anchor = code.anchor(answer.question) if answer else f"part-{number}"
     element.set("id", anchor)
     element.set("class", "question" if answer else "part")
     element.set("data-label", label)
@@ -157,7 +157,7 @@ def _wrap(element: HtmlElement, tag: str, name: str) -> HtmlElement:
 
 
 def _question(section: Section, sheet: str, listing: Sequence[Mapping[str, Any]], part: Callable[..., str]) -> None:
-    """Adds to a question what its source leaves to the book: address, code, numbers, command and folded mistakes."""
+    """Adds the parts of a question that its source lacks: link, code, numbers, command. Folds mistakes and points."""
     element, answer = section.element, section.answer
     assert answer is not None
     element.attrib.pop("data-label")
