@@ -28,7 +28,7 @@ from hw_common.training.memory import keep_freed_memory
 
 GOALS = {(8, "fp32"): 1.2, (64, "fp32"): 1.2, (64, "bf16"): 1.7, (256, "bf16"): 2.0}
 PRECISIONS = ("fp32", "bf16")
-EPOCHS = 15  # of the trainings whose accuracies are compared
+EPOCHS = 15  # number of epochs after which accuracies are compared
 FASHION = NETWORKS["fashion"]
 
 

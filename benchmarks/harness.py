@@ -86,7 +86,7 @@ def plain_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
 
 
 def time_interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Like `timing.time_interleaved`, but with fewer rounds, at least LEAST_ROUNDS, if these last over MAX_SECONDS."""
+    """Like `timing.time_interleaved`, but stops after MAX_SECONDS once LEAST_ROUNDS rounds are timed."""
     return timing.time_interleaved(calls, rounds, warm_up, LEAST_ROUNDS, MAX_SECONDS)
 
 

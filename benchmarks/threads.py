@@ -3,9 +3,9 @@
     python benchmarks/threads.py [--threads 2] [--rounds 5] [--homework hw_cnn hw_ocr]
 
 Each workload is a training command on its sample data; the data and the network are prepared as for that command. The
-steps on one thread and on --threads threads alternate. The last lines say what each WORK_PER_THREAD of
-`hw_common.training.threads` would cost: how much slower the default number of threads would be than the better number,
-for the workload that suffers most and on average. The default should be at most 5 % slower.
+steps on one thread and on --threads threads alternate. The last lines compare values of WORK_PER_THREAD in
+`hw_common.training.threads`: how much slower a step would be with the resulting number of threads than with the better
+number, for the worst workload and on average. The goal is at most 5 %.
 """
 
 import importlib
@@ -33,7 +33,7 @@ WORKLOADS: dict[str, list[str]] = {
     "hw_transfer": ["--batch_size 4"],
     "hw_asr": ["--batch_size 8", "--batch_size 64"],
 }
-SECONDS = 0.25  # each timed call takes about this long
+SECONDS = 0.25  # rough duration of a timed call
 CPU = torch.device("cpu")
 
 

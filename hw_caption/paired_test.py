@@ -10,7 +10,7 @@ from hw_caption.presets import CAPTION_FILES
 from hw_common.runs import files
 from hw_common.runs.run_folder import Run
 
-_DRAWS, _SEED = 9999, 0  # of the random signs and of the bootstrap samples
+_DRAWS, _SEED = 9999, 0  # number of draws, and their seed, both for the random signs and for the bootstrap samples
 
 
 def paired_test(trained: Mapping[str, Sequence[Run]], names: Sequence[str], references: References) -> dict[str, Any]:

@@ -70,9 +70,9 @@ def _definitions(nodes: Sequence[ast.stmt]) -> Iterator[str]:
 
 
 def _is_simple(value: ast.expr, classes: Collection[str]) -> bool:
-    """Whether a value is made without functions that may train, draw, read or download something.
+    """Whether an expression calls only functions that cannot train, draw, read or download anything.
 
-    `classes` are the student's own networks and layers, which may be made.
+    `classes` are the student's own networks and layers; making one counts as harmless.
     """
     return all(_is_harmless(node.func, classes) for node in ast.walk(value) if isinstance(node, ast.Call))
 

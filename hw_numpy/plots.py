@@ -94,9 +94,8 @@ def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], titl
     figure = figures.image_grid(pictures, _COLUMNS, title=title, titles=parts, cell=_IMAGE_SIZE)
     for axes, text in zip(figure.axes, texts, strict=False):
         axes.set_anchor("N")  # aligns the upper edges of the images in a row
-        axes.set_xlabel(
-            text, fontsize=figures.SMALLEST, loc="left", parse_math=False
-        )  # a caption may contain a dollar sign
+        # A caption may contain a dollar sign.
+        axes.set_xlabel(text, fontsize=figures.SMALLEST, loc="left", parse_math=False)
     rows = range(0, len(texts), _COLUMNS)
     lines = sum(1 + max(text.count("\n") for text in texts[row : row + _COLUMNS]) for row in rows)
     width, height = figure.get_size_inches()

@@ -33,8 +33,8 @@ class Experiment:
     command: Command  # makes the run folders
     head: str  # beginning of the names of the run folders, with a place for the profile
     collect: Callable[[Collector], None]  # reads the run folders
-    # The records of these runs, as folders below results/record, by the rest of the run folder's name after `head`, or
-    # by its whole name. A record also holds the training runs of a comparison.
+    # The records of these runs, as folders below results/record. The keys are the ends of the run folders' names, after
+    # `head`, or the whole names. A record also holds the training runs of a comparison.
     records: Mapping[str, str]
 
     def folder(self, results_dir: Path, profile: str) -> Path:

@@ -1,4 +1,4 @@
-"""Calls a student's layers and methods of networks, in the process of the student's file (see ../child.py).
+"""Calls a student's layer functions and network methods in the process of the student's file (see ../child.py).
 
 Imports the standard library and NumPy alone.
 """

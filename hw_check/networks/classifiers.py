@@ -101,7 +101,7 @@ class Classifier:
     arguments: tuple[Any, ...] = ()  # arguments by position, for a class that names them otherwise
     # Whether log-probabilities are as good as scores, because the loss applies the softmax once more without effect.
     or_log_probabilities: bool = False
-    is_slow: bool = False  # whether one run has to do for everything, because the layers are loops over pixels
+    is_slow: bool = False  # whether all checks share one run, because the layers are slow loops over pixels
     # Texts of mistakes in the order of the pixels, and functions that make the same mistake with the images.
     wrong_images: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 

@@ -91,7 +91,7 @@ CHECKS = (
 def _networks(folder: Path) -> dict[str, str]:
     """The places of the network of Task 1.1 and of that of Task 3.2, as "file.py:name" or "file.py:call".
 
-    Both may be the same class or function, which gets the layers or a flag: ConvNet(myConv2d, myLinear), Net(own=True).
+    Both may be one class or function, called with the layers or a flag: ConvNet(myConv2d, myLinear), Net(own=True).
     """
     write_definitions(folder)
     defined = definitions(folder)
@@ -99,7 +99,7 @@ def _networks(folder: Path) -> dict[str, str]:
     found = [(path, name, node) for path, name, node in defined if name not in layers and _builds_a_network(node)]
     own = [(path, name) for path, name, node in found if _names(node) & layers and "nn.Conv2d" not in ast.unparse(node)]
     default = [(path, name, node) for path, name, node in found if (path, name) not in own]
-    calls: list[tuple[Path, str, set[str]]] = []  # with the names of its arguments, or "" for a constant
+    calls: list[tuple[Path, str, set[str]]] = []  # file, call, and the names in its arguments
     for path, text in code_of(folder):
         for node in ast.walk(ast.Module(statements(text), [])):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {name for _, name, _ in default}:

@@ -101,7 +101,7 @@ class _Backbone(nn.Module):
 def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
     """Calls finetune or freeze with a tiny network in place of ResNet-18 and one step in place of train_model."""
     answer: dict[str, Any] = {"outputs": None, "new layer": False, "pretrained": False}
-    made: list[tuple[_Backbone, nn.Module]] = []  # each network with its first last layer
+    made: list[tuple[_Backbone, nn.Module]] = []  # each network with its original last layer
 
     def resnet18(*arguments: Any, **named: Any) -> nn.Module:
         answer["pretrained"] |= bool(arguments and arguments[0]) or bool(

@@ -61,7 +61,7 @@ _SHARED = ("embedding", "embedding_norm", "lstm", "positions")
 
 
 class _Variant:
-    """A correct network. They differ in outer norms, biases of the projections, layers of the LSTM, and positions.
+    """One of the correct networks, which differ in outer norms, biases of the projections, LSTM layers and positions.
 
     The sheet has an outer norm in each sub-block and projections without biases; the notebook has no outer norms, and
     no bias for the keys. A bias for the keys does not change the output, because the softmax cancels it. The notebook

@@ -111,7 +111,7 @@ def _readings(
         before, after = kernel // 2, (kernel - 1) // 2
         yield remark, F.conv2d(F.pad(images, (before, after, before, after)), weight, bias, stride)
         yield remark, F.conv2d(images, weight, bias, stride, kernel // 2)
-        yield remark, F.conv2d(images, weight, bias, stride, 2)  # for kernels of the sheet's size, 5, whatever the size
+        yield remark, F.conv2d(images, weight, bias, stride, 2)  # the padding that fits the sheet's kernels
 
 
 def _guesses(

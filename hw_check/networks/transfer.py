@@ -59,7 +59,7 @@ def _train_model(rng: Generator) -> list[Probe]:
         right, training_accuracies = _trained(weights, train)
         by_training = _best(training_accuracies)
         chosen = [*_best([_accuracy(one, val) for one in right]), *by_training, _EPOCHS - 1]
-        if len(chosen) == len(set(chosen)) == 3:  # no ties, and each way of choosing an epoch chooses another one
+        if len(chosen) == len(set(chosen)) == 3:  # no ties, and the three rules choose three epochs
             break
     guesses = {
         "the gradients of the previous batch are not set to zero": _trained(weights, train, zero=False)[0],

@@ -139,7 +139,7 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
 
 
 def _add_legends(figure: Figure) -> None:
-    """Adds legends to the panels: below them for more than 3 lines, and one for all if the lines are the same."""
+    """Adds a legend to each panel. For more than 3 lines it is below, and panels with equal lines share one legend."""
     legends = [axes.get_legend_handles_labels() for axes in figure.axes]
     labels = [names for _, names in legends]
     crowded = max(map(len, labels)) > 3

@@ -1,4 +1,4 @@
-"""Who may ask this server for what: every request passes through `Access` before anything else sees it."""
+"""Access control: `Access` checks every request before the application gets it."""
 
 import ipaddress
 import re
@@ -76,7 +76,8 @@ class Access:
     @staticmethod
     def _check_token(request: Request, token: str) -> Response | None:
         [given, *_] = parse_qs(request.url.query).get("token", [""])
-        if given and _equal(given, token):  # the cookie replaces the token, which would stay in the browser's history
+        if given and _equal(given, token):
+            # The redirect removes the token from the address, which stays in the browser's history; a cookie holds it.
             answer = RedirectResponse("/" + request.url.path.lstrip("/"), 303)
             answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
             return answer
@@ -91,7 +92,8 @@ def make_token() -> str:
 
 
 def _equal(given: str, token: str) -> bool:
-    return secrets.compare_digest(given.encode(errors="replace"), token.encode())  # takes as long for any wrong token
+    # The time of this comparison does not depend on the number of equal characters, so it reveals none of them.
+    return secrets.compare_digest(given.encode(errors="replace"), token.encode())
 
 
 def _is_address(name: str) -> bool:

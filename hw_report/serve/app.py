@@ -19,10 +19,10 @@ from starlette.types import Scope
 from hw_common.runs.errors import UserError
 from hw_report.serve.try_its import TryIt
 
-MAX_BYTES = 10_000_000  # of an upload
-MAX_UPLOADS = 4  # received or answered at the same time
-_READ_SECONDS = 30  # for an upload to arrive
-_ANSWER_SECONDS = 60
+MAX_BYTES = 10_000_000  # largest size of an upload
+MAX_UPLOADS = 4  # largest number of uploads that are received or answered at the same time
+_READ_SECONDS = 30  # longest time in which an upload must arrive
+_ANSWER_SECONDS = 60  # longest time of an answer
 _STATIC = Path(__file__).with_name("static")
 _HEAD = '<link rel="stylesheet" href="/try/static/try.css"><script src="/try/static/try.js" defer></script></head>'
 
@@ -73,7 +73,7 @@ class Uploads:
         except BaseException:
             self._open -= 1
             raise
-        # If the time is up, a running job goes on, because a thread cannot be stopped, and counts until it ends.
+        # A thread cannot be stopped, so a job that takes too long goes on. It counts as an upload until it ends.
         loop = asyncio.get_running_loop()
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._close))
         try:

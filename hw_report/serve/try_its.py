@@ -1,6 +1,6 @@
-"""What a finished run can do with an upload: one function for each homework opens its runs.
+"""Answers uploads with finished runs.
 
-Each of them calls what the homework's own commands call.
+For each homework, one function opens a run. It calls the same functions as the homework's own commands.
 """
 
 import base64
@@ -44,8 +44,8 @@ class Result:
 
     text: str  # the answer in one line
     notes: Sequence[str] = ()  # further lines
-    probabilities: Sequence[tuple[str, float]] = ()  # what was predicted, and with which probability
-    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)  # by the title of their row
+    probabilities: Sequence[tuple[str, float]] = ()  # predictions with their probabilities
+    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)  # rows of pictures by their titles
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Canvas:
     height: int
     ink: str  # colour of the strokes
     paper: str
-    # The share of the network's square image that stays empty on each side of the drawing, as in the data set. The page
-    # crops and centres the drawing accordingly; None leaves it as it is.
+    # The empty border on each side of the drawing, as a fraction of the network's square image; the data set has the
+    # same border. The page crops and centres the drawing to fit. If None, the page sends the drawing unchanged.
     margin: float | None = None
 
 
@@ -67,7 +67,7 @@ class TryIt:
 
     title: str  # the run and its data
     questions: Sequence[tuple[str, str]]  # the sheets' questions that it belongs to: name of the sheet and question
-    task: str  # what the visitor does
+    task: str  # instruction for the visitor
     kind: str  # "image" or "sound"
     answer: Callable[[bytes], Result]  # raises UserError if the upload is not such a file
     canvas: Canvas | None = None
