@@ -72,7 +72,16 @@ def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
 
 
 class TextDecoder(nn.Module):
-    """The layers that both decoders share: embedding, cross-attention block, normalization, classifier (Figure 2)."""
+    """The layers that both decoders share: embedding, cross-attention block, normalization, classifier (Figure 2).
+
+    The decoders differ in `hidden` (Question 3.3): an LSTM or self-attention turns the preceding text into the queries
+    with which the cross-attention finds the sound of the next character. The test loss is computed with the true
+    preceding text; for LJSpeech it is published as 1.18 with the LSTM and 1.16 with attention, almost equal. For the
+    similarities, a decoder continues its own text, errors included, and has to keep its position in the sound. In
+    Damerau-Levenshtein similarity the decoders are far apart: 0.51 with the LSTM, 0.63 with attention. The classes
+    below say how each mechanism can lead to this; these explanations are hypotheses. With little training the order is
+    different: on our recordings of spoken digits, the LSTM makes fewer errors.
+    """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -100,7 +109,8 @@ class TextDecoder(nn.Module):
     def alignment(self, tokens: Tensor, audio: Tensor, mask: Tensor | None) -> Tensor:
         """The cross-attention weights (B, L, T), averaged over the heads, for the arguments of `forward`.
 
-        Row i holds the weights that predict the character after token i, and column t stands for encoder position t.
+        They show which sound the decoder uses for which character: row i holds the weights that predict the character
+        after token i, and column t stands for encoder position t. The figure `alignment` draws them.
         """
         return self.cross_attention.weights(self.hidden(tokens), audio, mask)
 
@@ -109,7 +119,9 @@ class TextDecoderRecurrent(TextDecoder):
     """Question 3.1 (Figure 2a): an LSTM processes the text.
 
     It processes one character after another. Information about the earlier ones reaches it only through its state of
-    2 D units, which each character changes; so the result depends on the order of the characters (Question 3.3).
+    2 D units, which each character changes; so the result depends on the order of the characters. A wrong character
+    therefore changes every later query, and the decoder can lose its position in the sound (Question 3.3). The order is
+    built in and need not be learned, which helps if there are few training clips.
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -125,9 +137,10 @@ class TextDecoderRecurrent(TextDecoder):
 class TextDecoderTransformer(TextDecoder):
     """Question 3.2 (Figure 2b): a residual attention layer with a causal mask processes the text.
 
-    The output for a character is a weighted sum over all characters up to it, near or far. Attention ignores their
-    order, so position embeddings are learned, for at most `text_positions` characters (Question 3.3). Cross-attention
-    and classifier are those of `TextDecoder.forward`.
+    The output for a character is computed from a weighted sum over all characters up to it, near or far. Attention
+    ignores their order, so position embeddings are learned, for at most `text_positions` characters. Each query
+    contains its own position and depends on each character directly, so after a wrong character the decoder can still
+    find its position in the sound (Question 3.3). Learning the position embeddings takes many training steps.
     """
 
     def __init__(self, sizes: Sizes) -> None:

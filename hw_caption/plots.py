@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import regex
-from matplotlib.figure import Figure
 from PIL import Image
 
 from hw_common.runs import figures
@@ -61,26 +60,22 @@ def training_curves(
 def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> None:
     """Draws each image beside its generated caption and its references (ist-2021-22-hw2 Q3.1c)."""
     with figures.style():
-        figures.save(_captions(pictures, title), folder, "captions")
-
-
-def _captions(pictures: Sequence[CaptionedPicture], title: str) -> Figure:
-    figure = figures.new_figure(figures.PAGE_WIDTH, 1.65 * len(pictures) + 0.1, title)
-    grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.1))
-    for (left, right), picture in zip(grid, pictures, strict=True):
-        left.imshow(picture.pixels)
-        left.set_xlabel(picture.name)
-        left.set_xticks([])
-        left.set_yticks([])
-        right.axis("off")
-        generated = textwrap.fill(" ".join(picture.caption) or "(no words)", _LINE - 10)
-        right.text(0, 1, generated, fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
-        below = 1 - 0.11 * (generated.count("\n") + 1)
-        lines = [f"BLEU-4 against the references: {picture.bleu:.3f}"]
-        for reference in picture.references:
-            lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
-        right.text(0, below, "\n".join(lines), va="top", linespacing=1.4, transform=right.transAxes)
-    return figure
+        figure = figures.new_figure(figures.PAGE_WIDTH, 1.65 * len(pictures) + 0.1, title)
+        grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.1))
+        for (left, right), picture in zip(grid, pictures, strict=True):
+            left.imshow(picture.pixels)
+            left.set_xlabel(picture.name)
+            left.set_xticks([])
+            left.set_yticks([])
+            right.axis("off")
+            generated = textwrap.fill(" ".join(picture.caption) or "(no words)", _LINE - 10)
+            right.text(0, 1, generated, fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
+            below = 1 - 0.11 * (generated.count("\n") + 1)
+            lines = [f"BLEU-4 against the references: {picture.bleu:.3f}"]
+            for reference in picture.references:
+                lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
+            right.text(0, below, "\n".join(lines), va="top", linespacing=1.4, transform=right.transAxes)
+    figures.save(figure, folder, "captions")
 
 
 def stems(names: Sequence[str]) -> list[str]:

@@ -24,7 +24,8 @@ def images_to_show(found: CaptionData, names: Sequence[str] | None) -> list[Imag
 
     Args:
         found: the data set.
-        names: names of the images; None for the images of Q3.1(c), or for the first test images of other data sets.
+        names: names of the images; None for the three images of Q3.1(c), which `hw_caption.presets.SHOWN` lists, or
+            for the first test images of a data set that does not have them.
 
     Raises:
         UserError: the data set has no image with one of the names.
@@ -62,8 +63,8 @@ def draw_images(
 
     Args:
         folder: the run folder.
-        images: the images to draw, see `images_to_show`.
-        generator: the model's caption generator.
+        images: the images to draw, chosen by `images_to_show`.
+        generator: generates the captions with the trained model.
         inputs: the images' features or pixels.
         decoding: "greedy", "beam" or "consensus".
         title: title of the figures.

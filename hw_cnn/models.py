@@ -48,10 +48,11 @@ class OctCNN(nn.Module):
     """ist-2023-24-hw2, Question 2.1; with `no_maxpool`, Question 2.2.
 
     With and without `no_maxpool`, it has 224 892 parameters for four classes (Question 2.3): pooling has no parameters,
-    and fc1 gets 16 × 6 × 6 inputs in either case. The variants differ elsewhere: max-pooling keeps the largest of four
-    neighbours, which is one more non-linearity, while a stride of 2 skips three of four positions. The strided
-    convolutions need a quarter of the multiplications, and an input of fc1 depends on 7×7 pixels, not on 10×10. Each of
-    these can favour max-pooling; they were not measured one by one.
+    and fc1 gets 16 × 6 × 6 inputs in either case. The published test accuracy is 0.830 with max-pooling and 0.022 lower
+    without it. Capacity is not the reason, because the numbers of parameters are equal. The variants differ elsewhere:
+    max-pooling keeps the largest of four neighbours, which is one more non-linearity, while a stride of 2 skips three
+    of four positions. The strided convolutions need a quarter of the multiplications, and an input of fc1 depends on
+    7×7 pixels, not on 10×10. Each of these can favour max-pooling; they were not measured one by one.
 
     Args:
         dropout: probability of the dropout layer.

@@ -97,10 +97,7 @@ class BaseSolver:
         """Runs after every epoch; a subclass can evaluate the model here."""
 
     def train(self, after_epoch: Callable[[], None] = lambda: None) -> None:
-        """Trains until `num_epochs` epochs are finished.
-
-        Args:
-            after_epoch: function that is called after each epoch, for example to save `state()`.
+        """Trains until `num_epochs` epochs are finished; calls `after_epoch` after each, for example to save `state`.
 
         Raises:
             FloatingPointError: the loss is not finite; the parameters are those before this step.

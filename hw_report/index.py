@@ -72,15 +72,22 @@ def mean(row: Mapping[str, Any], metric: str) -> str:
 
 _COUNTS, _VERIFY = "hw_attention_theory.parameter_counts", "hw_attention_theory.verify"
 _SEEDS = "--seeds 42 43 44"
+_OCT_SWEEP = f"hw_cnn.sweep --dataset octmnist {_SEEDS}"
+_OCT_STRIDES = "hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01"
 _CAPTION = f"hw_caption.compare --weights WEIGHTS {_SEEDS}"
 _TRANSFER = f"hw_transfer.compare --weights WEIGHTS --precision bf16 {_SEEDS}"
-_DIGITS = f"hw_asr.compare --dataset digits --recipe best {_SEEDS}"
 _ASR_FIGURES = ("curves", "similarities", "predictions", "alignment")
 
 
 def _parameters(question: str) -> Number:
     record = "hw_attention_theory-parameter_counts"
     return Number("parameters", record, "parameters", {"question": f"Q{question}"}, "networks")
+
+
+_OCT = tuple(
+    Number(f"OCTMNIST, test accuracy on the course's 529 images, {kind} max-pooling", published=key, command=command)
+    for kind, key, command in (("with", "oct.maxpool", _OCT_SWEEP), ("without", "oct.no-maxpool", _OCT_STRIDES))
+)
 
 
 def _fashion(lr: float) -> Number:
@@ -99,13 +106,19 @@ def _captions(decoder: str) -> Number:
     )  # fmt: skip
 
 
-def _speech(decoder: str) -> tuple[Number, ...]:
-    record, row = "hw_asr-compare-digits-sheet-best" + ("-lstm" if decoder == "lstm" else ""), {"decoder": decoder}
-    digits = f"spoken digits, character error rate, {decoder} decoder, recommended recipe"
+def _speech(decoder: str, recipe: str = "best", main: bool = False) -> tuple[Number, ...]:
+    """The published numbers of a decoder, and its error rate on spoken digits with `recipe`, "plain" or "best"."""
+    row, published = {"decoder": decoder}, f"LJSpeech, {decoder} decoder, network of the course's notebook"
+    record = f"hw_asr-compare-digits-sheet-{recipe}" + ("-lstm" if (decoder, recipe) == ("lstm", "best") else "")
+    digits = f"spoken digits, {decoder} decoder, {'recommended' if recipe == 'best' else 'plain'} recipe"
+    command = f"hw_asr.train --preset notebook --decoder {decoder}"
     return (
-        Number("LJSpeech, test loss, padding counted", published=f"asr.{decoder}.loss"),
-        Number(digits, record, "final_test_cer", row, command=_DIGITS, main=decoder == "lstm"),
-    )
+        Number(f"{published}, test loss, padding counted", published=f"asr.{decoder}.loss", command=command),
+        Number(f"{published}, test Damerau-Levenshtein similarity", command=command,
+               published=f"asr.{decoder}.damerau-levenshtein"),
+        Number(f"{digits}, character error rate", record, "final_test_cer", row, main=main,
+               command=f"hw_asr.compare --dataset digits --recipe {recipe} --batch_size 16 {_SEEDS}"),
+    )  # fmt: skip
 
 
 def _cifar(recipe: str, lr: float, flags: str) -> Number:
@@ -153,7 +166,7 @@ _IST_2021_22 = (
            "hw_caption/models.py:Attention.forward DecoderWithAttention", _CAPTION, ("curves", "attention-*"),
            (_captions("attention"),)),
     Answer("3.1(c)", "captions of three images",
-           "hw_caption/decoding.py:greedy hw_common/training/decoding.py:greedy hw_caption/results.py:images_to_show",
+           "hw_caption/results.py:draw_images hw_common/training/decoding.py:greedy",
            "hw_caption.train --use_attention", ("captions",)),
 )  # fmt: skip
 
@@ -168,22 +181,22 @@ _IST_2023_24 = (
            (Number("MNIST read as 196 pixels, test accuracy, linear attention", "hw_attention_theory-mnist14-taylor",
                    "final.test_accuracy", command="hw_attention_theory.train --attention taylor", main=True),)),
     Answer("2.1", "a CNN for OCTMNIST, its learning rate", "hw_cnn/models.py:OctCNN",
-           f"hw_cnn.sweep --dataset octmnist {_SEEDS}", ("curves",),
-           (Number("OCTMNIST, test accuracy on the course's 529 images", published="oct.maxpool"),)),
+           _OCT_SWEEP, ("curves",), _OCT[:1]),
     Answer("2.2", "strides instead of max-pooling", "hw_cnn/models.py:OctCNN",
-           "hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01", ("curves",),
-           (Number("OCTMNIST, test accuracy on the course's 529 images", published="oct.no-maxpool"),)),
+           _OCT_STRIDES, ("curves",), _OCT[1:]),
     Answer("2.3", "number of trainable parameters", "hw_cnn/models.py:get_number_trainable_params OctCNN",
-           "hw_cnn.train --dataset octmnist --dry_run"),
+           "hw_cnn.train --dataset octmnist --dry_run", (), _OCT),
     Answer("3.1", "speech recognition with an LSTM decoder",
            "hw_asr/models.py:TextDecoderRecurrent TextDecoder.forward",
-           "hw_asr.train --preset notebook --decoder lstm", _ASR_FIGURES, _speech("lstm")),
+           "hw_asr.train --decoder lstm", _ASR_FIGURES, _speech("lstm", main=True)),
     Answer("3.2", "speech recognition with a Transformer decoder",
-           "hw_asr/models.py:TextDecoderTransformer hw_asr/attention.py:MultiHeadAttention.forward",
-           "hw_asr.train --preset notebook --decoder transformer", _ASR_FIGURES, _speech("transformer")),
+           "hw_asr/models.py:TextDecoderTransformer TextDecoder.forward "
+           "hw_asr/attention.py:SubBlock.forward MultiHeadAttention.forward attention_weights",
+           "hw_asr.train --decoder transformer", _ASR_FIGURES, _speech("transformer")),
     Answer("3.3", "how the two decoders differ",
-           "hw_asr/models.py:TextDecoderRecurrent.hidden TextDecoderTransformer.hidden TextDecoder.alignment",
-           f"hw_asr.compare {_SEEDS}", ("curves", "similarities")),
+           "hw_asr/models.py:TextDecoder TextDecoderRecurrent TextDecoderTransformer",
+           f"hw_asr.compare {_SEEDS}", ("curves", "similarities"),
+           (*_speech("lstm", "plain"), *_speech("transformer", "plain"))),
     Answer("3.4", "what the string similarities measure",
            "hw_asr/similarity.py:jaccard cosine damerau_levenshtein", "hw_asr.compare_similarities"),
 )  # fmt: skip
@@ -213,17 +226,21 @@ _EECS545 = (
     Answer("2(a)", "softmax loss", "hw_numpy/layers.py:softmax_loss", "hw_check"),
     Answer("2(b)", "a two-layer network", "hw_numpy/softmax.py:SoftmaxClassifier.loss", "hw_check"),
     Answer("2(c)", "hidden units of two-layer networks",
-           "hw_numpy/solver.py:BaseSolver.train BaseSolver.step hw_numpy/experiment.py:run",
+           "hw_numpy/solver.py:BaseSolver.train BaseSolver.step Solver.finish_epoch hw_numpy/experiment.py:run",
            "hw_numpy.train --model softmax", ("curves", "selection"),
-           (Number("MNIST in NumPy, test accuracy, two layers", "hw_numpy-mnist-softmax", "best.test_accuracy",
-                   published="softmax"),)),
+           (Number("MNIST in NumPy, two layers, best number of hidden units", "hw_numpy-mnist-softmax",
+                   "best.hidden_dim", published="softmax.hidden-units"),
+            Number("MNIST in NumPy, two layers, test accuracy", "hw_numpy-mnist-softmax", "best.test_accuracy",
+                   published="softmax"))),
     Answer("3(a)", "max-pooling", "hw_numpy/layers.py:max_pool_forward max_pool_backward", "hw_check"),
     Answer("3(b)", "a CNN", "hw_numpy/cnn.py:ConvNet.loss", "hw_check"),
     Answer("3(c)", "filter size and hidden units of the CNN",
            "hw_numpy/experiment.py:make_candidates run hw_numpy/solver.py:Solver.finish_epoch",
            "hw_numpy.train --model cnn", ("curves", "selection"),
-           (Number("MNIST in NumPy, test accuracy, CNN", "hw_numpy-mnist-cnn", "best.test_accuracy", published="cnn",
-                   main=True),)),
+           (Number("MNIST in NumPy, CNN, best filter size", "hw_numpy-mnist-cnn", "best.filter_size"),
+            Number("MNIST in NumPy, CNN, best number of hidden units", "hw_numpy-mnist-cnn", "best.hidden_dim"),
+            Number("MNIST in NumPy, CNN, test accuracy", "hw_numpy-mnist-cnn", "best.test_accuracy", published="cnn",
+                   main=True))),
     Answer("4(a)", "fully connected layer at every step",
            "hw_numpy/rnn_layers.py:temporal_fc_forward temporal_fc_backward", "hw_check"),
     Answer("4(b)", "softmax loss at every step", "hw_numpy/rnn_layers.py:temporal_softmax_loss", "hw_check"),
