@@ -1,4 +1,4 @@
-"""`python -m hw_report`: the PDF of every sheet, the zip to turn in, and the tables of README.md and docs/."""
+"""`python -m hw_report`: the PDF of every sheet, the zip to turn in, and the tables and figures of the docs."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs.errors import UserError
-from hw_report import document, table
+from hw_report import document, front_page, table
 from hw_report.build import Settings, build, duration
 from hw_report.experiments import EXPERIMENTS
 from hw_report.serve.server import serve
@@ -27,6 +27,7 @@ The answers to the five homework sheets.
   python -m hw_report submission dsl-2019-hw3 --group NAME        the zip to turn in: PDF and code
   python -m hw_report serve RUN…                                  the book in a browser, to try trained runs in
   python -m hw_report table                                       the index, and our numbers beside the published ones
+  python -m hw_report figures                                     the figures of README.md
 """
 _BUILD = """\
 Writes the PDFs into RESULTS_DIR/reports: by default from the records of measured runs in results/record, in seconds.
@@ -66,11 +67,18 @@ published ones. Our numbers come from the records in results/record, which pytho
   python -m hw_report table --write             renews them in README.md and docs/measured.md
   python -m hw_report table --write README.md   renews them only in this file
 """
+_FIGURES = """\
+Writes the figures of README.md into reports/figures: learning curves on Fashion-MNIST beside the published one, where
+the caption decoder attends to an aerial image, and where the speech decoder attends to recordings. They come from the
+records in results/record, which python -m hw_common.record writes.
+
+  python -m hw_report figures
+"""
 
 
 def parser() -> cli.Parser:
     """All subcommands and their flags."""
-    flags = cli.Parser(_PROG, _DESCRIPTION, usage="%(prog)s {list,build,book,submission,serve,table} …")
+    flags = cli.Parser(_PROG, _DESCRIPTION, usage="%(prog)s {list,build,book,submission,serve,table,figures} …")
     commands = flags.add_subparsers(dest="what", required=True, metavar="WHAT", prog=_PROG)
     shown = commands.add_parser("list", description="Lists the sheets.", usage="%(prog)s [flags]", help="the sheets")
     builds = commands.add_parser("build", description=_BUILD, usage="%(prog)s [SHEET …] [flags]", help="the PDFs")
@@ -80,6 +88,7 @@ def parser() -> cli.Parser:
     )
     serves = commands.add_parser("serve", description=_SERVE, usage="%(prog)s [RUN …] [flags]", help="the book, served")
     tables = commands.add_parser("table", description=_TABLE, usage="%(prog)s [flags]", help="the tables of the docs")
+    commands.add_parser("figures", description=_FIGURES, usage="%(prog)s", help="the figures of README.md")
     builds.add_argument("sheets", nargs="*", metavar="SHEET", help="default: all sheets")
     submits.add_argument("sheet", metavar="SHEET", help="the sheet to turn in")
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
@@ -128,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _list(flags.results_dir)
     elif flags.what == "table":
         _table(flags.write)
+    elif flags.what == "figures":
+        print("\n".join(map(str, front_page.write())))
     elif flags.what == "serve":
         _serve(flags.runs, flags.book, flags.results_dir, flags.host, flags.port)
     elif flags.what == "build":

@@ -34,3 +34,8 @@ PUBLISHED: Mapping[str, str] = MappingProxyType({
        for name, value in numbers.items()},
     "asr.transformer.loss": "1.1604 ± 0.0003",  # test loss, twelve reports
 })  # fmt: skip
+# Validation accuracy of the Fashion-MNIST network after each epoch, with learning rate 0.01 and dropout 0.3.
+FASHION_BY_EPOCH = (
+    0.8120, 0.8514, 0.8660, 0.8738, 0.8830, 0.8848, 0.8943, 0.8929,
+    0.9040, 0.9011, 0.9049, 0.9038, 0.9086, 0.9138, 0.9111,
+)  # fmt: skip
