@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from hw_common.runs.run_folder import BEST, Run
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
 from hw_numpy.command import OpenRun, limit_threads
-from hw_numpy.presets import HOMEWORK, DigitSettings
+from hw_numpy.presets import HOMEWORK, LARGEST_FILTER, TITLES, DigitSettings
 from hw_numpy.softmax import SoftmaxClassifier
 from hw_numpy.solver import Solver
 
@@ -67,10 +67,14 @@ def run(settings: DigitSettings, open_run: OpenRun) -> None:
     with open_run(digits.hashes, {"threads": threads}) as run_folder:
         for candidate in candidates:
             _train(run_folder, candidate, candidates, settings.model)
+        for _ in range(settings.grow):
+            if (sizes := next(beyond_the_edge(candidates), None)) is None:
+                break
+            candidates.append(_make_candidate(settings, sizes, digits, threads))
+            _train(run_folder, candidates[-1], candidates, settings.model)
         # An interrupted call of this command may have saved a state and not yet written its metrics.
         run_folder.write_metrics([row for candidate in candidates for row in candidate.rows])
-        chosen = max(candidates, key=lambda candidate: candidate.solver.best_val_acc)  # the first, if several are best
-        _conclude(settings, digits, run_folder, candidates, chosen)
+        _conclude(settings, digits, run_folder, candidates)
 
 
 def dry_run(settings: DigitSettings) -> None:
@@ -103,17 +107,38 @@ def _prepare(settings: DigitSettings, threads: int) -> tuple[Digits[Arrays], lis
 
 
 def make_candidates(settings: DigitSettings, digits: Digits[Arrays], threads: int) -> list[Candidate]:
-    """The untrained networks of all sizes to choose from, each with a solver that uses `threads` threads."""
-    (X_train, y_train), (X_val, y_val) = digits.train, digits.val
-    images = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
+    """The untrained networks of all sizes on the grid, each with a solver that uses `threads` threads."""
     grid = {"hidden_dim": settings.hidden_dims, "filter_size": settings.filter_sizes or ()}
     grid = {name: list(dict.fromkeys(sizes)) for name, sizes in grid.items() if sizes}
-    candidates = []
-    for combination in itertools.product(*grid.values()):
-        sizes = dict(zip(grid, combination, strict=True))
-        solver = Solver(_make_network(settings, sizes), images, threads=threads, **settings.solver)
-        candidates.append(Candidate(sizes, solver))
-    return candidates
+    combinations = (dict(zip(grid, sizes, strict=True)) for sizes in itertools.product(*grid.values()))
+    return [_make_candidate(settings, sizes, digits, threads) for sizes in combinations]
+
+
+def _make_candidate(settings: DigitSettings, sizes: dict[str, int], digits: Digits[Arrays], threads: int) -> Candidate:
+    (X_train, y_train), (X_val, y_val) = digits.train, digits.val
+    images = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
+    return Candidate(sizes, Solver(_make_network(settings, sizes), images, threads=threads, **settings.solver))
+
+
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate with the best validation accuracy; the first, if several are best."""
+    return max(candidates, key=lambda candidate: candidate.solver.best_val_acc)
+
+
+def beyond_the_edge(candidates: Sequence[Candidate]) -> Iterator[dict[str, int]]:
+    """Yields the sizes to try next if the best candidate lies at an edge of the grid.
+
+    The number of hidden units is doubled or halved; height and width of the filters change by 2.
+    """
+    best = best_of(candidates)
+    for name, size in best.sizes.items():
+        smaller, larger = (size // 2, 2 * size) if name == "hidden_dim" else (size - 2, size + 2)
+        largest = LARGEST_FILTER if name == "filter_size" else larger
+        tried = [candidate.sizes[name] for candidate in candidates]
+        if size == max(tried) and larger <= largest:
+            yield {**best.sizes, name: larger}
+        if size == min(tried) and smaller >= 1:
+            yield {**best.sizes, name: smaller}
 
 
 def _make_network(settings: DigitSettings, sizes: Mapping[str, int]) -> SoftmaxClassifier | ConvNet:
@@ -160,24 +185,36 @@ def _report_epoch(candidate: Candidate) -> None:
     )
 
 
-def _conclude(
-    settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: Sequence[Candidate], chosen: Candidate
-) -> None:
-    """Tests the chosen candidate, draws the figures, and writes the results."""
+def _conclude(settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: Sequence[Candidate]) -> None:
+    """Chooses a candidate and tests it, draws the figures, and writes the results."""
+    chosen = best_of(candidates)
     arrays.save(run.folder / BEST, chosen.solver.model.params, _metadata(settings.model))
     title = f"{digits.name}, {_SOURCES[settings.model]}"
     plots.learning_curves(run.folder, chosen.solver.loss_history, chosen.rows, f"{title}, {chosen.title}")
     summary = _summarize(settings, digits, candidates, chosen)
-    plots.selection(run.folder, summary["candidates"], title)
+    plots.selection(run.folder, {TITLES[settings.model]: summary["candidates"]}, title)
     run.write_summary({"name": run.folder.name, **summary})  # last, because it marks the run as finished
     for row in summary["candidates"]:
         sizes = ", ".join(f"{name} {row[name]}" for name in chosen.sizes)
         print(f"{sizes}: best validation accuracy {row['validation_accuracy']:.4f} in epoch {row['epoch']}")
     speed = summary["speed"]
     print(
-        f"chosen: {chosen.title}; test accuracy {summary['best']['test_accuracy']:.4f}\n"
+        f"chosen: {chosen.title}; test accuracy {summary['best']['test_accuracy']:.4f}{_edge(settings, candidates)}\n"
         f"{speed['training_seconds']:.1f} s of training, {speed['images_per_second']:.0f} images a second\n"
         f"all results are in {run.folder}"
+    )
+
+
+def _edge(settings: DigitSettings, candidates: Sequence[Candidate]) -> str:
+    """A line that says so if the grid ends at the chosen candidate, otherwise nothing."""
+    next_sizes = next(beyond_the_edge(candidates), None)
+    if next_sizes is None:
+        return ""
+    chosen = best_of(candidates)
+    name = next(name for name, size in next_sizes.items() if size != chosen.sizes[name])
+    return (
+        f"\nthe chosen {name} {chosen.sizes[name]} is at the edge of the grid; with a --grow of more than "
+        f"{settings.grow}, {name} {next_sizes[name]} is tried as well"
     )
 
 

@@ -39,21 +39,45 @@ def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, tit
     figures.save(figure, folder, "curves")
 
 
-def selection(folder: Path, candidates: Rows, title: str) -> None:
+def curves_over_seeds(folder: Path, runs: Mapping[str, Sequence[Rows]], title: str) -> None:
+    """Draws loss and accuracies of the chosen networks (Q2c, Q3c), as curves.png and curves.pdf.
+
+    Args:
+        folder: folder for the figure.
+        runs: metrics of every epoch for each seed, by the network's title.
+        title: title of the figure.
+    """
+    panels = {"training loss": "training_loss", "validation accuracy": "validation_accuracy"}
+    figure = figures.curves_over_seeds(runs, panels, title)
+    figures.log_scale(figure.axes[0], "y")
+    figures.save(figure, folder, "curves")
+
+
+def selection(folder: Path, candidates: Mapping[str, Rows], title: str) -> None:
     """Draws validation accuracy against hidden units, a line per filter size, as selection.png and selection.pdf.
 
     Args:
         folder: folder for the figure.
-        candidates: metrics of each candidate's best epoch, with hidden_dim and, for the CNN, filter_size.
-        title: beginning of the figure's title: data set and question of the sheet.
+        candidates: for each network, by its title, the metrics of each candidate's best epoch, with hidden_dim and, for
+            the CNN, filter_size. If they have a standard deviation, it is drawn as a band.
+        title: beginning of the figure's title.
     """
-    lines: dict[str, tuple[list[float], list[float]]] = {}
-    for row in sorted(candidates, key=lambda row: row["hidden_dim"]):
-        size = row.get("filter_size")
-        x, y = lines.setdefault(f"filters of {size}×{size}" if size else "two-layer network", ([], []))
-        x.append(row["hidden_dim"])
-        y.append(row["validation_accuracy"])
-    figure = figures.curves({"best validation accuracy": lines}, "hidden units", f"{title}, validation results")
+    means: dict[str, Series] = {}
+    spread: dict[str, Series] = {}
+    for network, rows in candidates.items():
+        means[network], spread[network] = {}, {}
+        for size in sorted({row.get("filter_size", 0) for row in rows}):
+            line = sorted((row for row in rows if row.get("filter_size", 0) == size), key=lambda row: row["hidden_dim"])
+            label, units = f"filters of {size}×{size}" if size else network, [row["hidden_dim"] for row in line]
+            means[network][label] = (units, [row["validation_accuracy"] for row in line])
+            spread[network][label] = (units, [row.get("validation_accuracy_std", 0) for row in line])
+    figure = figures.curves(means, "hidden units", f"{title}, best epoch of each candidate", spread)
+    with figures.style():
+        for axes, (network, rows) in zip(figure.axes, candidates.items(), strict=True):
+            axes.set(title=network, ylabel="validation accuracy")
+            figures.log_scale(axes, "x")
+            axes.set_xticks(sorted({row["hidden_dim"] for row in rows}))
+            axes.minorticks_off()
     figures.save(figure, folder, "selection")
 
 

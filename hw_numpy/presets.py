@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import Any, Self
 
 HOMEWORK = "hw_numpy"
+TITLES: Mapping[str, str] = MappingProxyType({"softmax": "two-layer network", "cnn": "convolutional network"})
+LARGEST_FILTER = 27  # the convolution of a 28×28 image then has 2×2 pixels, which is one window to pool
 UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
 # The sheet leaves epochs and update rule open. Published results use sgd; the CNN validates better with momentum.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
@@ -62,6 +64,7 @@ class DigitSettings(Settings):
     model: str  # "softmax" or "cnn"
     hidden_dims: Sequence[int]  # numbers of hidden units to choose from
     filter_sizes: Sequence[int] | None  # heights and widths of the CNN's filters to choose from; None for softmax
+    grow: int  # largest number of candidates to add while the best one is at the edge of the grid
     weight_scale: float  # standard deviation of the initial weights
 
 

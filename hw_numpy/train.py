@@ -8,7 +8,7 @@ from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import fill_in
 from hw_common.runs.errors import UserError
 from hw_numpy.command import NumpyCommand, open_run, refuse_torch_flags
-from hw_numpy.presets import DEFAULTS, HOMEWORK, UPDATE_RULES, DigitSettings
+from hw_numpy.presets import DEFAULTS, HOMEWORK, LARGEST_FILTER, UPDATE_RULES, DigitSettings
 
 _DESCRIPTION = """\
 Trains the NumPy networks of eecs545-w20-hw4 Q2 and Q3 on handwritten digits, chooses the number of hidden units (and
@@ -21,7 +21,6 @@ the filter size) on the validation images, and measures the chosen network on th
 Writes a run folder: configuration, metrics of each epoch, curves, best weights, final numbers.
 Every epoch is saved; --resume continues after the last one.
 """
-_LARGEST_FILTER = 27  # the convolution of a 28×28 image then has 2×2 pixels, which is one window to pool
 
 
 def parser() -> cli.Parser:
@@ -46,6 +45,13 @@ def parser() -> cli.Parser:
         type=cli.positive_int,
         nargs="+",
         help="heights and widths of the CNN's filters to choose from (default: 5 7)",
+    )
+    add_flag(
+        group,
+        "grow",
+        type=cli.non_negative_int,
+        default=0,
+        help="add up to this many sizes, one at a time, while the best one is at the edge of the grid (default: 0)",
     )
     training = flags.add_argument_group("training")
     add_flag(training, "epochs", type=cli.positive_int, help="passes over the images (default: softmax 40, cnn 10)")
@@ -79,7 +85,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         raise UserError(f"--threads {arguments.threads} needs --model cnn: a step of softmax is too short to be split")
     fill_in(arguments, DEFAULTS[arguments.model])
     for size in arguments.filter_sizes or ():
-        if size > _LARGEST_FILTER:
+        if size > LARGEST_FILTER:
             raise UserError(f"--filter_sizes {size}: filters of more than 27×27 leave nothing to pool in 28×28 images")
     if arguments.name is None:
         arguments.name = f"{arguments.dataset}-{arguments.model}"

@@ -10,23 +10,26 @@ def deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def over_seeds(summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -> dict[str, Any]:
+def over_seeds(
+    summaries: Sequence[Mapping[str, Any]], metrics: Iterable[str], epochs: Iterable[str] = ("final", "best")
+) -> dict[str, Any]:
     """Makes a row of a table: number of runs, training time, and mean and standard deviation of metrics.
 
     Args:
         summaries: contents of summary.json of the runs of one row, one per seed.
-        metrics: keys in "final" and "best" of each summary.
+        metrics: keys in the numbers of each epoch.
+        epochs: keys of these numbers in each summary: the final and the best epoch.
 
     Returns:
         "seeds", "training_seconds", and <epoch>_<metric>, <epoch>_<metric>_std and <epoch>_<metric>_each (the values of
-        the single seeds) for the final and the best epoch.
+        the single seeds).
     """
     row: dict[str, Any] = {
         "seeds": len(summaries),
         "training_seconds": statistics.mean(summary["speed"]["training_seconds"] for summary in summaries),
     }
     metrics = list(metrics)
-    for epoch in ("final", "best"):
+    for epoch in epochs:
         for metric in metrics:
             values = [summary[epoch][metric] for summary in summaries]
             row[f"{epoch}_{metric}"] = statistics.mean(values)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import Image
 from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import Stopped, UserError
 from hw_common.runs.run_folder import Run
-from hw_numpy import arrays, experiment, reproduce, train
+from hw_numpy import arrays, compare, experiment, reproduce, train
+from hw_numpy.experiment import Candidate
 from hw_numpy.presets import DigitSettings
+from hw_numpy.solver import Solver
 
 FIGURES = {f"{stem}.{suffix}" for stem in ("curves", "selection") for suffix in ("png", "pdf")}
 RUN_FILES = {".lock", "config.json", "metrics.csv", "summary.json", "best.safetensors"} | FIGURES
@@ -93,6 +96,48 @@ def test_the_best_candidate_on_validation_is_the_one_that_is_tested(finished, mn
     chosen.solver.model.params = {name: tensor.numpy() for name, tensor in weights.items()}
     assert summary["best"]["test_accuracy"] == chosen.solver.check_accuracy(*digits.test)
     assert summary["best"]["parameters"] == sum(tensor.numel() for tensor in weights.values())
+
+
+def candidate(accuracy, hidden_dim, filter_size=None):
+    sizes = {"hidden_dim": hidden_dim} | ({"filter_size": filter_size} if filter_size else {})
+    return Candidate(sizes, SimpleNamespace(best_val_acc=accuracy))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "tried_next"),
+    [
+        ([candidate(0.8, 50), candidate(0.9, 100), candidate(0.7, 150)], []),
+        ([candidate(0.8, 50), candidate(0.9, 100), candidate(0.9, 150)], []),  # the first of equals is chosen
+        ([candidate(0.8, 50), candidate(0.9, 150)], [{"hidden_dim": 300}]),
+        ([candidate(0.9, 51), candidate(0.8, 150)], [{"hidden_dim": 25}]),
+        ([candidate(0.9, 1), candidate(0.8, 2)], []),
+        (
+            [candidate(0.7, 50, 5), candidate(0.9, 50, 7), candidate(0.8, 100, 5)],
+            [{"hidden_dim": 25, "filter_size": 7}, {"hidden_dim": 50, "filter_size": 9}],
+        ),
+        ([candidate(0.7, 9, 1), candidate(0.9, 10, 2), candidate(0.7, 11, 3)], []),
+        ([candidate(0.7, 9, 1), candidate(0.9, 10, 26), candidate(0.7, 11, 3)], []),
+        ([candidate(0.7, 9, 25), candidate(0.9, 10, 1), candidate(0.7, 11, 3)], []),
+    ],
+)
+def test_the_grid_grows_where_the_best_candidate_lies_at_its_edge(candidates, tried_next):
+    assert list(experiment.beyond_the_edge(candidates)) == tried_next
+
+
+def test_a_grown_grid_ends_around_its_winner_or_says_that_it_does_not(mnist, tmp_path, monkeypatch, capsys):
+    """The validation accuracy is set to a function of the hidden units that is largest at 12."""
+    monkeypatch.setattr(Solver, "check_accuracy", lambda solver, *_: 1 / (1 + abs(12 - len(solver.model.params["b1"]))))
+    expected = {0: [2, 3], 1: [2, 3, 6], 9: [2, 3, 6, 12, 24]}
+    for grow, tried in expected.items():
+        train_tiny(mnist, tmp_path, "--grow", str(grow), "--name", f"grow{grow}", model="softmax")
+        folder = tmp_path / "hw_numpy" / f"grow{grow}"
+        summary = json.loads((folder / "summary.json").read_text())
+        assert [row["hidden_dim"] for row in summary["candidates"]] == tried
+        assert [row["hidden_dim"] for row in files.read_csv(folder / "metrics.csv")[::2]] == tried
+        at_edge = f"the chosen hidden_dim {tried[-1]} is at the edge of the grid; with a --grow of more than {grow}, "
+        printed = capsys.readouterr().out
+        assert (at_edge + f"hidden_dim {2 * tried[-1]} is tried as well" in printed) == (grow < 9)
+        assert ("edge" in printed) == (grow < 9)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -219,6 +264,54 @@ def test_wrong_flags_are_one_clear_line(flags, message):
     with pytest.raises(UserError) as caught:
         train.main(flags)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+# ── compare ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_comparison_tabulates_what_the_seeds_chose(mnist, tmp_path, capsys):
+    flags = ["--data_dir", str(mnist), "--results_dir", str(tmp_path), "--seeds", "5", "7", "--epochs", "1"]
+    flags += ["--batch_size", "8", "--hidden_dims", "2", "3", "--jobs", "1", "--threads", "1"]
+    compare.main(flags)
+    folder = tmp_path / "hw_numpy" / "compare-mnist"
+    assert {path.name for path in folder.iterdir()} == RUN_FILES - {"metrics.csv", "best.safetensors"} | {
+        "table.csv", "table.md",
+    }  # fmt: skip
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [row["model"] for row in summary["table"]] == ["softmax", "cnn"] and summary["seeds"] == [5, 7]
+    runs = {
+        model: [json.loads((folder.with_name(f"compare-mnist-{model}-seed{seed}") / "summary.json").read_text())
+                for seed in (5, 7)]
+        for model in ("softmax", "cnn")
+    }  # fmt: skip
+    for row in summary["table"]:
+        best = [run["best"] for run in runs[row["model"]]]
+        assert row["best_test_accuracy_each"] == [one["test_accuracy"] for one in best]
+        assert row["best_test_accuracy"] == pytest.approx(np.mean(row["best_test_accuracy_each"]))
+        assert row["best_test_accuracy_std"] == pytest.approx(np.std(row["best_test_accuracy_each"], ddof=1))
+        assert [sizes["hidden_dim"] for sizes in row["chosen_each"]] == [one["hidden_dim"] for one in best]
+        assert row["tried_each"] == [4, 4] if row["model"] == "cnn" else [2, 2]
+    for model, rows in summary["candidates"].items():
+        for i, row in enumerate(rows):
+            each = [run["candidates"][i]["validation_accuracy"] for run in runs[model]]
+            assert (row["seeds"], row["validation_accuracy_each"]) == (2, each)
+            assert row["validation_accuracy"] == pytest.approx(np.mean(each))
+    table = (folder / "table.md").read_text()
+    assert table in capsys.readouterr().out and "| convolutional network | " in table
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "cnn"], "--model is a flag of single training runs"),
+        (["--filter_sizes", "5"], "--filter_sizes needs --model cnn"),
+        (["--models", "rnn"], "--models: .*choose from"),
+    ],
+)
+def test_a_comparison_refuses_flags_before_it_writes(flags, message, tmp_path):
+    with pytest.raises(UserError, match=message) as caught:
+        compare.main([*flags, "--results_dir", str(tmp_path)])
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
 # ── reproduce ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -141,7 +141,7 @@ TINY = {
     "hw_numpy.train": Tiny(
         in_data_dir(numpy_files.write_mnist),
         "--batch_size 8 --hidden_dims 2 3",
-        {"cnn": "--model cnn --filter_sizes 25 27", "softmax": "--model softmax"},
+        {"cnn": "--model cnn --filter_sizes 25 27", "softmax": "--model softmax --grow 1"},
     ),
     "hw_ocr.train": Tiny(
         in_data_dir(ocr_files.write),
@@ -178,6 +178,7 @@ COMPARISONS = {
     "hw_asr.compare": "",
     "hw_caption.compare": "--only vanilla",
     "hw_cnn.sweep": "--lrs 0.01 0.1",
+    "hw_numpy.compare": "",
     "hw_ocr.compare": "--only layers",
     "hw_transfer.compare": "--scenarios freeze cached",
 }
