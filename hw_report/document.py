@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
-from hw_report.collect import FIGURE_SUFFIX, Collector, Numbers, read_record
+from hw_report.collect import FIGURE_SUFFIX, Collector, Numbers, RecordCollector, read_record
 from hw_report.experiments import Experiment
 from hw_report.index import INDEX
 from hw_report.listing import listings
 from hw_report.published import PUBLISHED
-from hw_report.sheets import REPOSITORY, Sheet
+from hw_report.sheets import REPOSITORY, Sheet, records_of
 
 DATA = "data.json"
 _FIGURES, _FONTS = "figures", "fonts"
@@ -103,6 +103,7 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
             key: {"file": f"{_FIGURES}/{key}{FIGURE_SUFFIX}", "from": picture.of} for key, picture in pictures.items()
         },
         "records": {path.name: read_record(path) for path in sheet.records()},
+        "record-of": _names_of_records(sheet),
         "index": {
             answer.section: {"code": code[answer.section], "command": f"python -m {answer.command}"}
             for answer in answers
@@ -110,6 +111,19 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
         "published": dict(PUBLISHED),
         "networks": networks(sheet.name),
     }
+
+
+def _names_of_records(sheet: Sheet) -> dict[str, str]:
+    """The names of the records that the profile "record" reads, by the keys of their numbers."""
+    names = {}
+    for experiment in sheet.its_experiments():
+        records = records_of(experiment)
+        collector = RecordCollector(experiment.homework, Path(experiment.homework), "", records=records)
+        experiment.collect(collector)
+        for key, numbers in collector.numbers.items():
+            if numbers.run.folder in records.values():
+                names[key] = numbers.run.folder.name
+    return names
 
 
 def _versions(numbers: Iterable[Numbers]) -> dict[str, str]:
