@@ -103,7 +103,7 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
             key: {"file": f"{_FIGURES}/{key}{FIGURE_SUFFIX}", "from": picture.of} for key, picture in pictures.items()
         },
         "records": {path.name: read_record(path) for path in sheet.records()},
-        "record-of": _names_of_records(sheet),
+        "from-records": _from_records(sheet),
         "index": {
             answer.section: {"code": code[answer.section], "command": f"python -m {answer.command}"}
             for answer in answers
@@ -113,17 +113,15 @@ def describe(sheet: Sheet, profile: str, collected: Mapping[str, Collector]) -> 
     }
 
 
-def _names_of_records(sheet: Sheet) -> dict[str, str]:
-    """The names of the records that the profile "record" reads, by the keys of their numbers."""
-    names = {}
+def _from_records(sheet: Sheet) -> dict[str, Any]:
+    """The numbers that the profile "record" shows, by key; the other profiles show some of them beside their own."""
+    found: dict[str, Any] = {}
     for experiment in sheet.its_experiments():
-        records = records_of(experiment)
-        collector = RecordCollector(experiment.homework, Path(experiment.homework), "", records=records)
+        head = Path(experiment.homework)  # not a run folder: what was not recorded is left out
+        collector = RecordCollector(experiment.homework, head, "", records=records_of(experiment))
         experiment.collect(collector)
-        for key, numbers in collector.numbers.items():
-            if numbers.run.folder in records.values():
-                names[key] = numbers.run.folder.name
-    return names
+        found |= {key: numbers.as_json() for key, numbers in collector.numbers.items()}
+    return found
 
 
 def _versions(numbers: Iterable[Numbers]) -> dict[str, str]:
