@@ -193,14 +193,18 @@ def _summarize(settings: Settings, images: ImageData, model: SheetCNN, fitted: F
 def _draw(title: str, model: SheetCNN, folder: Path, fitted: Fitted, drawn_layers: list[str]) -> None:
     # ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1, convnets-2024-a2 Task 1.2
     figures.save(figures.training_curves(fitted.rows, title), folder, "curves")
+    model.load_state_dict(fitted.best_weights)
     draw_kernels(title, model, folder, drawn_layers)
 
 
 def draw_kernels(title: str, model: SheetCNN, folder: Path, layers: Iterable[str]) -> None:
-    """Draws the kernels of convolutions, given by their names (ist-2021-22-hw2 Q2.3), into a run folder."""
+    """Draws the kernels of convolutions, given by their names (ist-2021-22-hw2 Q2.3), into a run folder.
+
+    `model` has the weights of the best epoch; so does `hw_cnn.explain kernels`, which draws the same files.
+    """
     for name in layers:
         weights = convolutions(model)[name].weight.detach().float().cpu().numpy()
-        figures.kernels(folder, name.replace("[", ".").replace("]", ""), weights, title)
+        figures.kernels(folder, name.replace("[", ".").replace("]", ""), weights, f"best epoch, {title}")
 
 
 def _report(summary: dict[str, Any]) -> list[str]:

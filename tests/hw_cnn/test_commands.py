@@ -247,6 +247,17 @@ def test_explanations_of_every_network(runs, network):
     assert len(layers) == 4
 
 
+def test_explain_draws_the_kernels_that_the_training_drew(tmp_path, monkeypatch, undrawn):
+    drawn = []
+    monkeypatch.setattr("hw_cnn.experiment.figures.kernels", lambda *arguments: drawn.append(arguments))
+    train_tiny(tmp_path, "--lr", "1e-5", "-conv_2_name", "conv2")  # with tiny steps the first epoch is the best one
+    folder = run_folder(tmp_path)
+    assert json.loads((folder / "summary.json").read_text())["best"]["epoch"] == 1
+    explain.main(["kernels", str(folder)])
+    assert [name for _, name, *_ in drawn] == ["conv2", "conv1", "conv2"]
+    assert np.array_equal(drawn[0][2], drawn[2][2]) and drawn[0][3] == drawn[2][3]
+
+
 def test_a_second_explanation_replaces_nothing(runs):
     explain.main(["feature_maps", str(runs["cifar"])])
     before = (runs["cifar"] / "feature_maps.png").read_bytes()
