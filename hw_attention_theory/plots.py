@@ -33,9 +33,8 @@ def approximation(folder: Path, rows: Sequence[Mapping[str, Any]], title: str) -
         x, y = series.setdefault(f"{row['terms']} terms", ([], []))
         x.append(row["r"])
         y.append(row["error"])
-    figure = figures.curves(
-        {"largest error of Z / largest |V|": series}, "‖q‖‖k‖", f"linear against softmax attention\n{title}"
-    )
+    title = f"linear against softmax attention\n{title}"
+    figure = figures.curves({"largest error of Z / largest |V|": series}, "‖q‖‖k‖", title, legends=False)
     [axes] = figure.axes
     for line, (label, (x, _)) in zip(list(axes.lines), series.items(), strict=True):
         bounds = [row["bound"] for row in rows if f"{row['terms']} terms" == label]
@@ -73,22 +72,20 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
                 x.append(point["L"])
                 y.append(point["plain_bytes"] / 1e6)
     panels["L from which linear is faster"] = _crossovers(summary["crossovers"])
-    figure = figures.curves(panels, f"L (D = {shown})", f"softmax and linear attention: {title}")
+    figure = figures.curves(panels, f"L (D = {shown})", f"softmax and linear attention: {title}", legends=False)
     for axes in figure.axes:
         figures.log_scale(axes, "x", base=2)
         figures.log_scale(axes, "y", base=2 if axes is figure.axes[-1] else 10)
-    for legend in filter(None, (axes.get_legend() for axes in figure.axes[:-1])):
-        legend.remove()
-    figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
-                  fontsize=figures.SMALLEST)  # fmt: skip
     axes = figure.axes[-1]
     axes.set_xlabel("D")
     axes.set_xticks(dimensions, [str(D) for D in dimensions])
     axes.minorticks_off()
     for length, features in zip(axes.lines[::2], axes.lines[1::2], strict=True):
         features.set(color=length.get_color(), linestyle=":", linewidth=0.8, markerfacecolor="none")
-    if axes.lines:
-        axes.legend(fontsize=figures.SMALLEST, frameon=False)
+    figure.set_figheight(figure.get_figheight() + 0.8)
+    with figures.style():
+        figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right")
     figures.save(figure, folder, "scaling")
 
 

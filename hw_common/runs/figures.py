@@ -100,7 +100,13 @@ def new_figure(width: float, height: float, title: str) -> Figure:
         return figure
 
 
-def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mapping[str, Series] | None = None) -> Figure:
+def curves(
+    panels: Mapping[str, Series],
+    xlabel: str,
+    title: str,
+    spread: Mapping[str, Series] | None = None,
+    legends: bool = True,
+) -> Figure:
     """Draws line plots, one panel beside the other.
 
     Args:
@@ -108,6 +114,7 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
         xlabel: label of all x axes.
         title: title of the whole figure; names the data.
         spread: standard deviations of lines, with the same keys; drawn as bands.
+        legends: whether each panel with several lines gets a legend; False if the caller adds the legends.
     """
     with style():
         figure = new_figure(4.2 if len(panels) == 1 else PAGE_WIDTH, 2.4, title)
@@ -134,7 +141,8 @@ def curves(panels: Mapping[str, Series], xlabel: str, title: str, spread: Mappin
             axes.set_xlabel(xlabel)
             axes.set_ylabel(ylabel)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        _add_legends(figure)
+        if legends:
+            _add_legends(figure)
         return figure
 
 
