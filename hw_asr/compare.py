@@ -38,7 +38,7 @@ _CSV_METRICS = ("loss", "loss_without_padding", "jaccard", "cosine", "damerau_le
 def parser() -> cli.Parser:
     """The comparison's own flags; all others are passed on to `hw_asr.train`."""
     flags = cli.Parser("python -m hw_asr.compare", _DESCRIPTION)
-    add_flag(flags, "only", choices=tuple(TITLES), help="one of the decoders (default: both)")
+    add_flag(flags, "only", choices=tuple(TITLES), help="train only this decoder (default: both)")
     comparison.add_flags(flags, "name of the comparison's folder (default: compare-<data>-<preset>-<recipe>)")
     return flags
 

@@ -55,7 +55,7 @@ def checked(content: bytes, where: str) -> bytes:
     begin = _first(content, _MAX_JUNK)
     if begin is None:
         if re.match(rb"\xff[\xe0-\xff]", content):
-            raise UserError(f"{where} is damaged or not an MP3 file with stated bit rates; convert it to WAV or FLAC")
+            raise UserError(f"{where} is damaged, or its MP3 frames state no bit rate; convert it to WAV or FLAC")
         return content
     frames = _walk(content, begin, where)
     offset, first = frames[0]
@@ -106,7 +106,7 @@ def _walk(content: bytes, offset: int, where: str) -> list[tuple[int, _Frame]]:
     if rest < 0 or (0 < rest < 4 and content[offset] == 0xFF):
         raise UserError(f"{where} is cut short: the last of its {len(frames)} frames is incomplete")
     if rest > _MAX_PADDING or _first(content[offset:], rest) is not None:
-        raise UserError(f"{where} is damaged: no frame of MP3 begins at byte {offset}")
+        raise UserError(f"{where} is damaged: no MP3 frame begins at byte {offset}")
     return frames
 
 

@@ -88,8 +88,9 @@ def _digits(data_dir: Path) -> Path:
         if (data_dir / name).exists():
             return data_dir / name
     raise UserError(
-        f"{data_dir / _DIGITS[-1]} is missing, and so is the folder {_DIGITS[0]}: it was made by joining recordings of "
-        "https://github.com/Jakobovski/free-spoken-digit-dataset (licence CC BY-SA 4.0) and has no address of its own; "
+        f"{data_dir} contains neither {_DIGITS[-1]} nor the folder {_DIGITS[0]}; this data set cannot be downloaded, "
+        "because it was made here by joining recordings of https://github.com/Jakobovski/free-spoken-digit-dataset "
+        "(licence CC BY-SA 4.0); "
         f"put it into {data_dir}, give the folder that contains it with --data_dir, give its path with --dataset_dir, "
         "or use --dataset sample"
     )

@@ -69,9 +69,9 @@ def parser() -> cli.Parser:
              help="terms of the exponential series, odd (default: 3 5)")  # fmt: skip
     add_flag(group, "rounds", type=cli.positive_int, default=50, help="largest number of timed rounds (default: 50)")
     add_flag(group, "max_seconds", type=cli.positive_float, default=10.0,
-             help="skip cases whose calls are expected to exceed this (default: 10)")  # fmt: skip
+             help="skip cases in which one call would take longer (default: 10)")  # fmt: skip
     add_flag(group, "max_gigabytes", type=cli.positive_float, default=4.0,
-             help="skip cases whose L×L matrices exceed this (default: 4)")  # fmt: skip
+             help="skip cases whose L×L matrices would be larger (default: 4)")  # fmt: skip
     group = flags.add_argument_group("run")
     add_flag(group, "threads", type=cli.positive_int, help="CPU threads (default: 1)")
     cli.add_results_dir_flag(group)

@@ -40,12 +40,12 @@ def parser() -> cli.Parser:
         ("n", 1024, "features of each position"),
         ("d", 64, "features per query, key and value"),
         ("heads", 16, "attention heads"),
-        ("blocks", 24, "blocks of attention and two linear layers"),
+        ("blocks", 24, "number of blocks, each with attention and two linear layers"),
     ):
         default = DEFAULTS[name]
         add_flag(group, name, type=cli.int_up_to(largest), default=default, help=f"{meaning} (default: {default})")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate over time; cosine ends at 0")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine falls to 0")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags

@@ -30,7 +30,7 @@ def parser() -> cli.Parser:
     """All flags."""
     flags = cli.Parser(f"python -m {COMMAND}", _DESCRIPTION)
     add_flag(flags, "seed", type=cli.non_negative_int, default=42, help="seed of sizes and inputs (default: 42)")
-    add_flag(flags, "draws", type=cli.positive_int, help="cases per claim (default: 12 to 1000, by claim)")
+    add_flag(flags, "draws", type=cli.positive_int, help="cases per claim (default: depends on it, 12 to 1000)")
     cli.add_results_dir_flag(flags)
     add_flag(flags, "name", type=cli.run_name, default="verify", help="name of the run folder (default: verify)")
     return flags

@@ -23,8 +23,8 @@ The encoder turns an image of 224×224 pixels into 7×7 regions of 512 features;
   python -m hw_caption.features --dataset sample --weights none  the built-in sample, no download
 
 Writes RESULTS_DIR/hw_caption/features/<data set>-<weights>-<size>/{rows.bin,index.json}; the folder's name
-also contains the backbone unless it is ResNet-18. Features that are up to date are kept, so the same command continues
-an interrupted one.
+also contains the backbone unless it is ResNet-18. Features that are up to date are kept, so the same command resumes
+after an interruption.
 """
 _MIN_SIZE, _MAX_SIZE = 32, 1024  # pixels
 _SIZE, _SAMPLE_SIZE = 224, 128
@@ -35,7 +35,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_caption.features", _DESCRIPTION)
     group = flags.add_argument_group("features")
     add_data_flags(group)
-    add_flag(group, "views", type=int, choices=(1, 8), default=1, help="8 adds all flips and rotations (default: 1)")
+    add_flag(group, "views", type=int, choices=(1, 8), default=1, help="8: also all flips and rotations (default: 1)")
     add_flag(group, "seed", type=cli.non_negative_int, default=42, help="seed of --weights none (default: 42)")
     group = flags.add_argument_group("run")
     cli.add_machine_flags(group, threads="all cores")

@@ -46,7 +46,7 @@ def parser() -> cli.Parser:
     add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help=recipe)
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "dropout", type=cli.fraction, help="dropout before the last layer (default: 0.5)")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine rises, then falls to 0")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine falls to 0")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
     add_flag(
         training,
@@ -64,7 +64,8 @@ def parser() -> cli.Parser:
         choices=("greedy", "beam", "consensus"),
         help="how test captions are generated; consensus picks the one closest to captions of similar training images",
     )
-    add_flag(captioning, "beam", type=cli.int_up_to(MAX_BEAM), help="width of the beam search (default: 5; best: 20)")
+    beam = "width of the beam search (default: 5; with --recipe best: 20)"
+    add_flag(captioning, "beam", type=cli.int_up_to(MAX_BEAM), help=beam)
     add_flag(captioning, "show", nargs="+", metavar="IMAGE", help="names of images to draw (default: those of Q3.1c)")
     cli.add_run_flags(flags)
     return flags

@@ -126,7 +126,7 @@ def _check_size(member: IO[bytes], entry: zipfile.ZipInfo) -> None:
     """Compares the shape in an array's header with its bytes; NumPy would allocate the array before it reads them."""
     version = np.lib.format.read_magic(member)
     if version not in ((1, 0), (2, 0)):  # NumPy writes version 3 only for arrays with named fields
-        raise ValueError(f"{entry.filename} has version {version[0]}.{version[1]} of the format")
+        raise ValueError(f"{entry.filename} has version {version[0]}.{version[1]} of NumPy's format, expected 1 or 2")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(member)
     found = entry.file_size - member.tell()

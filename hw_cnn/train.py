@@ -41,19 +41,19 @@ def parser() -> cli.Parser:
         default="fashion-mnist",
         help="default: fashion-mnist; folder reads DATA_DIR/{train,val,test}/<class>/*; sample needs no files",
     )
-    medmnist = "which set for --dataset medmnist: 2D images with one label each, for example pneumoniamnist"
+    medmnist = "name of a set of 2D images with one label each, for --dataset medmnist; for example pneumoniamnist"
     add_flag(group, "medmnist_flag", metavar="FLAG", help=medmnist)
     add_flag(group, "network", choices=tuple(NETWORKS), help="default: the network of the sheet that uses the data set")
-    recipe = "settings of the sheet (plain, default) or better ones (best)"
+    recipe = "settings of the sheet (plain, default) or our better ones (best)"
     add_flag(group, "recipe", choices=("plain", "best"), default="plain", help=recipe)
     add_flag(group, "dropout", type=cli.fraction, help="probability of the dropout layer (fashion 0.3, oct 0.7)")
     add_flag(group, "no_maxpool", action="store_true", help="oct: strides instead of pooling (ist-2023-24 Q2.2)")
     add_flag(group, "padding", type=int, choices=(0, 2), help="cifar: 0 as in Task 1.1 (default), 2 as in Equation 4")
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
     add_flag(training, "momentum", type=cli.fraction, help="Nesterov momentum of sgd")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="learning rate; cosine starts with a warm-up")
+    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine has a warm-up")
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
-    balanced = "give each class the same total weight in the training loss; for training images of unequal classes"
+    balanced = "give each class the same total weight in the training loss, however many images it has"
     add_flag(training, "balanced", action="store_true", help=balanced)
     cli.add_kernels_flag(training)
     kernels = flags.add_argument_group("kernel figures (ist-2021-22 Q2.3)")

@@ -19,11 +19,11 @@ from hw_common.runs.run_folder import CONFIG, METRICS, SUMMARY, Run
 _DESCRIPTION = """\
 Writes results/record/<homework>-<name>/ for each finished run, comparison or sweep:
 
-  summary.json      the results; for a comparison, the values of every seed beside mean and deviation
+  summary.json      the results; for a comparison, mean, standard deviation and the value of each seed
   config.json       arguments, the command line, data hashes, versions and git revision, without paths of this machine
   metrics.csv       metrics of every epoch
   *.pdf, *.json     the figures, and JSON files that commands added to the run
-  runs/<row>-seed<seed>/   the same for each training run of a comparison; figures only with the first seed
+  runs/<row>-seed<seed>/   the same files for each training run of a comparison; only the first seed has figures
 
   python -m hw_common.record results/hw_cnn/fashion results/hw_cnn/cifar-best
 """
@@ -87,13 +87,13 @@ def _trained(run: Run) -> Mapping[str, str]:
     trained = run.config.get("trained", {})
     if "seeds" in run.arguments and not trained:
         raise UserError(
-            f"{run.folder} does not list its training runs; give its command again: it writes the list without training"
+            f"{run.folder} does not list its training runs; run its command again, which adds the list without training"
         )
     try:
         for name in (name for names in trained.items() for name in names):
             cli.run_name(name)
     except (AttributeError, TypeError, argparse.ArgumentTypeError) as error:
-        raise UserError(f"{run.folder / CONFIG} is damaged: its list of training runs ({error})") from error
+        raise UserError(f"{run.folder / CONFIG} is damaged: its list of training runs is invalid ({error})") from error
     return trained
 
 
@@ -161,8 +161,9 @@ def _check_total(new: Path, others: Sequence[Path]) -> None:
     if sum(size.values()) > _LARGEST_TOTAL:
         largest = max(others, key=lambda folder: size[folder], default=new)
         raise UserError(
-            f"with this record of {size[new] / 1e6:.1f} MB, all records would have {sum(size.values()) / 1e6:.1f} MB, "
-            f"more than {_LARGEST_TOTAL / 1e6:.0f} MB; the largest of the others is {largest}"
+            f"with this record of {size[new] / 1e6:.1f} MB, all records together would have "
+            f"{sum(size.values()) / 1e6:.1f} MB, over the limit of {_LARGEST_TOTAL / 1e6:.0f} MB; the largest other "
+            f"record is {largest}"
         )
 
 

@@ -45,7 +45,7 @@ _METRICS = tuple(f"{part}_{unit}" for part in ("validation", "test") for unit in
 def parser() -> cli.Parser:
     """The comparison's own flags; all other flags are passed on to `hw_ocr.train`."""
     flags = cli.Parser("python -m hw_ocr.compare", _DESCRIPTION)
-    add_flag(flags, "only", choices=tuple(ROWS), help="one of the two comparisons (default: both)")
+    add_flag(flags, "only", choices=tuple(ROWS), help="make only this comparison (default: both)")
     comparison.add_flags(flags, "beginning of the names of all run folders (default: compare-<dataset>)")
     return flags
 

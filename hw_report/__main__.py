@@ -52,9 +52,9 @@ group, the notebook with its outputs if the sheet asks for one, and the code, wh
   python -m hw_report submission dsl-2019-hw3 --group group12 --profile full
 """
 _SERVE = """\
-Serves the book to browsers on this machine. Questions to which one of the finished runs RUN… belongs get a box in which
-to try it: draw a garment, digit or word; drop an image; record speech. The page /try shows all of them. Runs of hw_cnn,
-hw_ocr, hw_caption and hw_asr can be tried. Uploads are not stored.
+Shows the book in a browser on this machine. RUN is a finished run of hw_cnn, hw_ocr, hw_caption or hw_asr. The question
+that the run answers gets a box for trying the trained network: draw a garment, a digit or a word, choose an image, or
+record speech. The page /try shows all boxes. Uploads are not stored.
 
   python -m hw_report serve results/hw_cnn/* results/hw_ocr/ocr-bilstm-plain
   python -m hw_report serve RUN --host 0.0.0.0    for other machines too; they need the address with the printed token
@@ -94,7 +94,7 @@ def parser() -> cli.Parser:
     add_flag(submits, "group", type=cli.run_name, required=True, help="name of the zip and of the folder in it")
     data_dir = "folder with the data for the notebook (default: the folder that the training used)"
     cli.add_place(submits, "data_dir", type=str, help=data_dir)
-    serves.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of finished runs")
+    serves.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of finished runs to try")
     cli.add_place(serves, "book", help="folder of the book (default: RESULTS_DIR/book)")
     add_flag(serves, "host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, only this machine)")
     add_flag(serves, "port", type=cli.port, default=8000, help="port (default: 8000); 0 takes a free one")
@@ -105,7 +105,7 @@ def parser() -> cli.Parser:
         add_flag(command, "profile", choices=profiles, default=profiles[0], help=f"default: {profiles[0]}")
         add_flag(
             command, "use", type=_use, nargs="+", default=[], metavar="EXPERIMENT=FOLDER",
-            help="use your own run folders: FOLDER, and the folders beside it whose names begin with its name "
+            help="take an experiment from your own runs: from FOLDER and the folders beside it whose names begin alike "
             f"(experiments: {', '.join(EXPERIMENTS)})",
         )  # fmt: skip
     full = "with --profile full:"

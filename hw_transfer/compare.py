@@ -47,7 +47,7 @@ _SCENARIO_ARGUMENTS = ("mode", "cache_features")  # arguments in which scenarios
 def parser() -> cli.Parser:
     """Declares the comparison's own flags; all others are passed on to `hw_transfer.train`."""
     flags = cli.Parser("python -m hw_transfer.compare", _DESCRIPTION)
-    scenarios = "cached: freeze with --cache_features; scratch: finetune from random weights (default: finetune freeze)"
+    scenarios = "default: finetune freeze; cached: freeze with --cache_features; scratch: finetune from random weights"
     default = ["finetune", "freeze"]
     add_flag(flags, "scenarios", nargs="+", choices=tuple(SCENARIOS), default=default, help=scenarios)
     comparison.add_flags(flags, "name of the comparison's folder (default: the data set's)")

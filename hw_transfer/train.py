@@ -57,13 +57,13 @@ def parser() -> cli.Parser:
         help="weights to start from: ImageNet's (default), a safetensors file or state dict of the backbone, "
         "or random ones (default for the sample)",
     )
-    cache = "freeze: compute the input of the last layer once, from the middle of each picture (no augmentation)"
+    cache = "with --mode freeze: compute the input of the last layer only once, without augmentation"
     add_flag(group, "cache_features", action="store_true", help=cache)
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
     add_flag(training, "momentum", type=cli.fraction, help="momentum of sgd (default: 0.9)")
-    step_size = "number of epochs between multiplications of lr by gamma (default: 7)"
+    step_size = "multiply the learning rate by --gamma whenever this many epochs are finished (default: 7)"
     add_flag(training, "step_size", type=cli.positive_int, help=step_size)
-    add_flag(training, "gamma", type=cli.positive_float, help="factor for the learning rate (default: 0.1)")
+    add_flag(training, "gamma", type=cli.positive_float, help="see --step_size (default: 0.1)")
     cli.add_run_flags(flags)
     return flags
 

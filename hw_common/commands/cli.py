@@ -202,9 +202,9 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     add_flag(group, "lr", "learning_rate", type=positive_float, help="learning rate")
     add_flag(group, "optimizer", choices=optimizers, help="optimizer")
     add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
-    precision = "bf16 is about twice as fast at large batches, at equal accuracy"
+    precision = "number format of the computation; bf16 is about twice as fast for large batches and as accurate"
     add_flag(group, "precision", choices=("fp32", "bf16"), help=precision)
-    text = "largest time between two checkpoints within an epoch (default: 10); another one is saved after each epoch"
+    text = "minutes between two checkpoints within an epoch (default: 10); each epoch ends with one as well"
     add_output(group, "save_minutes", type=positive_float, default=10.0, help=text)
     return group
 
@@ -215,13 +215,13 @@ def add_kernels_flag(group: argparse._ActionsContainer) -> None:
     add_flag(group, "kernels", choices=("plain", "fast"), default="fast", help=text)
 
 
-def add_run_flags(parser: argparse.ArgumentParser, threads: str = "as many as the work in a step keeps busy") -> None:
+def add_run_flags(parser: argparse.ArgumentParser, threads: str = "as many as a training step can keep busy") -> None:
     """Adds the flags of a run that all homeworks share; `threads` describes the default number of threads."""
     group = parser.add_argument_group("run")
-    add_flag(group, "seed", type=non_negative_int, default=42, help="fixes every random choice (default: 42)")
+    add_flag(group, "seed", type=non_negative_int, default=42, help="seed of all random choices (default: 42)")
     add_machine_flags(group, threads)
     add_running(group, "name", type=run_name, help="name of the run folder; a taken name gets -2, -3, …")
-    text = "resume this interrupted run with its own arguments; it ends with the same bits as without the interruption"
+    text = "resume this interrupted run with its own arguments; the results are the same, bit for bit"
     add_place(group, "resume", metavar="RUN", help=text)
     add_call(group, "overwrite", action="store_true", help="replace the run folder of that name")
     text = "also write TensorBoard events into the run folder"
@@ -251,7 +251,7 @@ def add_finished_run_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of commands that use a finished run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     add_place(parser, "data_dir", help="folder of the data sets (default: the folder that the training used)")
-    add_flag(parser, "seed", type=non_negative_int, default=0, help="seed of the choice of images (default: 0)")
+    add_flag(parser, "seed", type=non_negative_int, default=0, help="seed for choosing images at random (default: 0)")
 
 
 def run_command(main: Callable[[], int | None], under_torchrun: bool = False) -> NoReturn:
@@ -298,7 +298,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror is not None:
         return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
     if isinstance(error, ImportError) and _is_out_of_memory(error):
-        return 2, "error: out of memory: the libraries do not fit; free memory, or raise the limit (ulimit -v)"
+        return 2, "error: out of memory: the libraries cannot be loaded; free memory, or raise the limit (ulimit -v)"
     if _is_out_of_memory(error):
         return 2, "error: out of memory; try a smaller --batch_size"
     if not launch.is_first_here():  # most likely, the main process failed and prints the reason

@@ -154,7 +154,7 @@ def _scaled(image: Image.Image, levels: np.ndarray, is_signed: bool, name: str) 
     if image.mode == "F" or bits > 16 or image.format not in ("TIFF", *_SCALED_TO_16_BITS):
         kind = "floating-point numbers" if image.mode == "F" else f"whole numbers of {bits} bits"
         raise UserError(
-            f"{name} has {kind} as pixels and does not declare which of them is white; convert it to an 8-bit PNG"
+            f"{name} has {kind} as pixels and does not say which value is white; convert it to an 8-bit PNG"
         )
     if is_signed:
         levels = levels.astype(np.int32) + 2 ** (bits - 1)

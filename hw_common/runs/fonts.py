@@ -29,7 +29,7 @@ def make_drawable(figure: Figure) -> None:
     _search(set().union(*missing.values()))
     lost = sorted(filter(_is_lost, _found))
     if lost and not said:
-        line = f"no installed font has some characters of names in the figures; they are written as {_escape(lost[0])}"
+        line = f"some characters in the figures are in no installed font; they are written as {_escape(lost[0])}"
         print(line, file=sys.stderr)
     for text, characters in missing.items():
         families = dict.fromkeys(entry.name for c in sorted(characters) if (entry := _found[c]) is not None)

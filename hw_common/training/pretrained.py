@@ -74,7 +74,7 @@ def _without_prefix(tensors: Mapping[str, Tensor], path: Path, backbone: str) ->
     [prefix] = prefixes
     if distributed.is_main():
         others = next((f"; other weights are not used: {n!r}, …" for n in tensors if not n.startswith(prefix)), "")
-        print(f"{path}: the prefix {prefix!r} of the weights' names is taken off{others}", file=sys.stderr)
+        print(f"{path}: the prefix {prefix!r} is removed from the names of the weights{others}", file=sys.stderr)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

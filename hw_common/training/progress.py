@@ -65,4 +65,4 @@ def tensorboard_writer(run: Run) -> "SummaryWriter":
     try:
         return SummaryWriter(str(run.folder / "tensorboard"))
     except UnicodeEncodeError as error:
-        raise UserError(f"--tensorboard: TensorBoard cannot write to {run.folder}, which is not UTF-8") from error
+        raise UserError(f"--tensorboard: TensorBoard cannot write to {run.folder}, whose path is not UTF-8") from error

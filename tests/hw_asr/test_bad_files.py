@@ -195,7 +195,7 @@ def test_missing_datasets(tmp_path):
     assert "does not exist; expected a folder or a tar archive" in refused_dataset(tmp_path / "gone")
     assert "contains no metadata.csv: expected LJSpeech's layout" in refused_dataset(tmp_path)
     message = refusal(tmp_path, load, tmp_path, "digits")
-    assert "spoken_digits.tar.gz is missing, and so is the folder spoken_digits: it was made" in message
+    assert "contains neither spoken_digits.tar.gz nor the folder spoken_digits; this data set cannot be" in message
 
 
 def test_bad_clips_of_a_dataset_are_named(folder):

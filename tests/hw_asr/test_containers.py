@@ -125,8 +125,8 @@ def test_files_that_were_cut_short(name):
         (WAV * 2, "holds several recordings one after another"),
         (FILES["vorbis"] * 2, "holds several recordings one after another"),
         (encoded(CLIP, RATE, "VOC", "PCM_16"), "has the format VOC, which is not supported; convert it"),
-        (b"\xff\xfd" + bytes(range(256)) * 9, "is damaged or not an MP3 file with stated bit rates"),
-        (b"\xff\xfb\x00\x00" * 999, "is damaged or not an MP3 file with stated bit rates"),  # free format
+        (b"\xff\xfd" + bytes(range(256)) * 9, "is damaged, or its MP3 frames state no bit rate"),
+        (b"\xff\xfb\x00\x00" * 999, "is damaged, or its MP3 frames state no bit rate"),  # free format
     ],
 )
 def test_files_that_are_refused(content, message):
@@ -171,9 +171,9 @@ def test_joined_mp3_files_are_read_to_the_end(content, times):
         (MP3[: FRAMES[9][0]], "is cut short: its header says"),
         (SOUND[: len(SOUND) // 2 + 1], "is cut short: the last of its"),
         (SOUND + b"\xff\xe3", "is cut short: the last of its"),
-        (SOUND[:3000] + bytes(500) + SOUND[3000:], "is damaged: no frame of MP3 begins at byte"),
+        (SOUND[:3000] + bytes(500) + SOUND[3000:], "is damaged: no MP3 frame begins at byte"),
         (SOUND * 3000, "has more than 50000 frames; shorten the file"),
-        (SOUND + bytes(5000), "is damaged: no frame of MP3 begins at byte"),
+        (SOUND + bytes(5000), "is damaged: no MP3 frame begins at byte"),
         (SOUND + encoded(CLIP, 16_000, "MP3"), "changes its sample rate or number of channels"),
     ],
 )

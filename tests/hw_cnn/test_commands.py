@@ -132,7 +132,7 @@ def test_tensorboard_events_are_written(tmp_path, undrawn):
     pytest.importorskip("tensorboard")
     train_tiny(tmp_path, "--tensorboard", "--epochs", "1")
     assert list((run_folder(tmp_path) / "tensorboard").glob("events.*"))
-    with pytest.raises(UserError, match="^--tensorboard: TensorBoard cannot write to .*, which is not UTF-8$"):
+    with pytest.raises(UserError, match="^--tensorboard: TensorBoard cannot write to .*, whose path is not UTF-8$"):
         train_tiny(tmp_path / "caf\udce9", "--tensorboard", "--epochs", "1")
 
 

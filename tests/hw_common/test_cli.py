@@ -164,7 +164,7 @@ def raising(error):
         (
             raising(ImportError("libtorch_cpu.so: failed to map segment from shared object")),
             2,
-            "error: out of memory: the libraries do not fit; free memory, or raise the limit (ulimit -v)\n",
+            "error: out of memory: the libraries cannot be loaded; free memory, or raise the limit (ulimit -v)\n",
         ),
         (
             raising(RuntimeError("could not create a primitive")),  # oneDNN

@@ -55,7 +55,7 @@ def test_what_no_font_has_is_escaped(tmp_path, name, shown, weight):
 def test_one_line_says_that_names_are_escaped(tmp_path, capsys):
     for text in ("猫", "犬", f"{GLYPH}鳥", "caf\udce9"):
         saved(tmp_path, text)
-    line = r"no installed font has some characters of names in the figures; they are written as \u732b"
+    line = r"some characters in the figures are in no installed font; they are written as \u732b"
     assert capsys.readouterr().err == f"{line}\n"
 
 

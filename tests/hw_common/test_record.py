@@ -95,7 +95,7 @@ def test_a_record_is_replaced_only_with_overwrite(tmp_path):
     ("limit", "message"),
     [
         ("_LARGEST_FIGURE", r"curves\.pdf has 0 kB, but a record holds figures of at most 0 kB; draw it with fewer"),
-        ("_LARGEST_TOTAL", r"with this record of 0\.0 MB, all records would have 0\.0 MB, more than 0 MB"),
+        ("_LARGEST_TOTAL", r"with this record of 0\.0 MB, all records together would have 0\.0 MB, over the limit"),
     ],
 )
 def test_a_record_that_is_too_large_leaves_the_old_one(tmp_path, monkeypatch, limit, message):
@@ -112,11 +112,11 @@ def test_a_record_that_is_too_large_leaves_the_old_one(tmp_path, monkeypatch, li
 @pytest.mark.parametrize(
     ("trained", "message"),
     [
-        ({}, "does not list its training runs; give its command again"),
-        ({"a": "../../escaped"}, "is damaged: its list of training runs"),
-        ({"../a": "b"}, "is damaged: its list of training runs"),
-        ({"a": 7}, "is damaged: its list of training runs"),
-        ([1], "is damaged: its list of training runs"),
+        ({}, "does not list its training runs; run its command again"),
+        ({"a": "../../escaped"}, "is damaged: its list of training runs is invalid"),
+        ({"../a": "b"}, "is damaged: its list of training runs is invalid"),
+        ({"a": 7}, "is damaged: its list of training runs is invalid"),
+        ([1], "is damaged: its list of training runs is invalid"),
         ({"a": "gone"}, "gone is not a run folder"),
     ],
 )

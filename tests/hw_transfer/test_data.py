@@ -258,7 +258,7 @@ def test_weights_of_a_file_reach_every_layer_but_the_last(tmp_path, weights, nam
 def test_a_prefix_of_all_names_is_taken_off_with_a_line(tmp_path, capsys, weights, prefix, name):
     path = transfer_files.write_weights(tmp_path / name, {f"{prefix}{key}": value for key, value in weights.items()})
     assert torch.equal(load(path).layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
-    assert capsys.readouterr().err == f"{path}: the prefix {prefix!r} of the weights' names is taken off\n"
+    assert capsys.readouterr().err == f"{path}: the prefix {prefix!r} is removed from the names of the weights\n"
 
 
 def test_weights_in_a_checkpoint_are_found(tmp_path, capsys, weights):
@@ -266,7 +266,9 @@ def test_weights_in_a_checkpoint_are_found(tmp_path, capsys, weights):
     for part in ("state_dict", "model_state_dict", "model", "net"):
         torch.save({"epoch": 3, part: state, "optimizer": {"lr": 0.1}}, tmp_path / "checkpoint.pth")
         assert torch.equal(load(tmp_path / "checkpoint.pth").conv1.weight, weights["conv1.weight"])
-        assert capsys.readouterr().err.endswith("is taken off; other weights are not used: 'head.bias', …\n")
+        assert capsys.readouterr().err.endswith(
+            "is removed from the names of the weights; other weights are not used: 'head.bias', …\n"
+        )
 
 
 def test_none_means_random_weights():
