@@ -7,7 +7,7 @@ from typing import Any
 
 from hw_attention_theory.presets import CITATIONS
 from hw_common.runs import files
-from hw_common.runs.run_folder import Run
+from hw_common.runs.run_folder import TABLE, Run
 
 Points = Sequence[Mapping[str, Any]]
 LogRatios = Sequence[tuple[int, float]]  # length and log(linear / softmax), in order of length
@@ -30,7 +30,7 @@ def report(run: Run, points: Points, threads: int) -> dict[str, Any]:
     text = markdown(summary)
     title = f"{CITATIONS['2023-24']}.1 and Q1.4, {threads} thread{'s' * (threads > 1)}, fp32"
     plots.scaling(run.folder, summary, title)
-    files.write_bytes(run.folder / "table.md", text.encode())
+    files.write_bytes(run.folder / TABLE, text.encode())
     run.write_summary(summary)
     print(f"\n{text}\ntable and figure are in {run.folder}")
     return summary

@@ -14,7 +14,7 @@ from hw_common.runs import files
 from hw_common.runs.config import git_revision
 from hw_common.runs.errors import UserError
 from hw_common.runs.roles import Role
-from hw_common.runs.run_folder import CONFIG, METRICS, SUMMARY, Run
+from hw_common.runs.run_folder import CONFIG, METRICS, SUMMARY, TABLE, Run
 
 _DESCRIPTION = """\
 Writes results/record/<homework>-<name>/ for each finished run, comparison or sweep:
@@ -23,6 +23,7 @@ Writes results/record/<homework>-<name>/ for each finished run, comparison or sw
   config.json       arguments, the command line, data hashes, versions and git revision, without paths of this machine
   metrics.csv       metrics of every epoch
   *.pdf, *.json     the figures, and JSON files that commands added to the run
+  table.md          the table of a comparison
   runs/<row>-seed<seed>/   the same files for each training run of a comparison; only the first seed has figures
 
   python -m hw_common.record results/hw_cnn/fashion results/hw_cnn/cifar-best
@@ -144,8 +145,8 @@ def _write_run(run: Run, config: Mapping[str, Any], into: Path, *, with_figures:
 
 
 def _figures_and_files(folder: Path) -> Iterator[Path]:
-    """The figures of a run, and the JSON files that commands added to it."""
-    for path in sorted([*folder.glob("*.pdf"), *folder.glob("*.json")]):
+    """The figures of a run, the table of a comparison, and the JSON files that commands added."""
+    for path in sorted([*folder.glob("*.pdf"), *folder.glob("*.json"), *folder.glob(TABLE)]):
         if path.suffix == ".pdf" and (size := path.stat().st_size) > _LARGEST_FIGURE:
             raise UserError(
                 f"{path} has {size / 1000:.0f} kB, but a record holds figures of at most "

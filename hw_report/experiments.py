@@ -214,6 +214,6 @@ _EXPERIMENTS = (
     Experiment("ocr", "letters and words, Questions 1 and 2", "hw_ocr", _OCR, "{profile}", _ocr, _OCR_RECORDS),
     Experiment("asr", "speech recognition, Question 3", "hw_asr", _ASR, "{profile}", _asr, _ASR_RECORDS),
     Experiment("caption", "captioning, Question 3", "hw_caption", _CAPTION, "{profile}", _caption,
-               {"": "hw_caption-compare-sydney-cifar10"}),
+               {"": "hw_caption-sydney-mobilenet"}),
 )  # fmt: skip
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({experiment.name: experiment for experiment in _EXPERIMENTS})

@@ -74,7 +74,7 @@ _COUNTS, _VERIFY = "hw_attention_theory.parameter_counts", "hw_attention_theory.
 _SEEDS = "--seeds 42 43 44"
 _OCT_SWEEP = f"hw_cnn.sweep --dataset octmnist {_SEEDS}"
 _OCT_STRIDES = "hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01"
-_CAPTION = f"hw_caption.compare --weights WEIGHTS {_SEEDS}"
+_CAPTION = f"hw_caption.compare --backbone mobilenet_v2 --weights WEIGHTS {_SEEDS}"
 _TRANSFER = f"hw_transfer.compare --weights WEIGHTS --precision bf16 {_SEEDS}"
 _ASR_FIGURES = ("curves", "similarities", "predictions", "alignment")
 
@@ -100,8 +100,8 @@ def _fashion(lr: float) -> Number:
 def _captions(decoder: str) -> Number:
     kind = "with" if decoder == "attention" else "without"
     return Number(
-        f"Sydney captions, test BLEU-4, decoder {kind} attention, encoder pretrained on CIFAR-10",
-        "hw_caption-compare-sydney-cifar10", "final_test_bleu4", {"decoder": decoder, "way": "greedy"},
+        f"Sydney captions, test BLEU-4, decoder {kind} attention, MobileNetV2 pretrained on ImageNet",
+        "hw_caption-sydney-mobilenet", "final_test_bleu4", {"decoder": decoder, "way": "greedy"},
         published=f"caption.{decoder}",
     )  # fmt: skip
 

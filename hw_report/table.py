@@ -7,7 +7,7 @@ from pathlib import Path
 from hw_attention_theory import scaling_report
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import SUMMARY
+from hw_common.runs.run_folder import SUMMARY, TABLE
 from hw_report.collect import NotThere, read_record
 from hw_report.index import INDEX, Answer, Number
 from hw_report.published import PUBLISHED
@@ -16,7 +16,7 @@ from hw_report.sheets import RECORDS, REPOSITORY
 Index = Mapping[str, Sequence[Answer]]
 FILES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "measured.md")
 _END = "<!-- end of the table -->"
-_PLACE = re.compile(rf"(<!-- table: (index|main|every|scaling) -->\n).*?({_END})", re.DOTALL)
+_PLACE = re.compile(rf"(<!-- table: (\S+) -->\n).*?({_END})", re.DOTALL)
 
 
 def index_table(index: Index = INDEX, records: Path = RECORDS) -> str:
@@ -45,6 +45,21 @@ def every_table(index: Index = INDEX, records: Path = RECORDS) -> str:
     return _markdown(("sheet and question", "command", "figures", "number", "ours", "published"), rows)
 
 
+def record_table(name: str, records: Path = RECORDS) -> str:
+    """The table of the comparison in the record `name`, as its command wrote it.
+
+    Raises:
+        UserError: there is no such record, or it has no table.
+    """
+    try:
+        return f"\n{(records / name / TABLE).read_text(encoding='utf-8').strip()}\n\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"no table «{name}»: expected one of {', '.join(TABLES)}, or a record that has a {TABLE}; "
+            f"python -m hw_common.record COMPARISON writes one ({error})"
+        ) from error
+
+
 def scaling_table(records: Path = RECORDS) -> str:
     """How time and memory of attention with 16 features grow with the length, and where linear attention is faster.
 
@@ -71,6 +86,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "every": every_table,
     "scaling": scaling_table,
 }
+
+
+def _content(name: str) -> str:
+    return TABLES[name]() if name in TABLES else record_table(name)
 
 
 def _numbers(index: Index) -> Iterator[tuple[str, Answer, Number]]:
@@ -124,7 +143,7 @@ def write(path: Path) -> bool:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    new, count = _PLACE.subn(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+    new, count = _PLACE.subn(lambda found: found[1] + _content(found[2]) + found[3], text)
     if not count:
         places = " or ".join(f"«<!-- table: {name} -->»" for name in TABLES)
         raise UserError(f"{path} has no place for a table: put a line {places} and, below it, a line «{_END}» there")

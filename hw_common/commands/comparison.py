@@ -15,7 +15,7 @@ from hw_common.runs import files
 from hw_common.runs.config import check_same_arguments, describe
 from hw_common.runs.errors import Stopped, UserError, signal_of
 from hw_common.runs.roles import Role
-from hw_common.runs.run_folder import CONFIG, Run
+from hw_common.runs.run_folder import CONFIG, TABLE, Run
 
 # A comparison sets these arguments of its training runs by itself.
 _SET_FOR_EACH_TRAINING = ("seed", "resume", "name", "threads")
@@ -144,7 +144,7 @@ class Comparison:
 def write_results(folder: Run, text: str, summary: Mapping[str, Any]) -> None:
     """Writes a comparison's `summary` into its folder, and its table as CSV and as the Markdown `text`."""
     files.write_csv(folder.folder / "table.csv", summary["table"])
-    files.write_bytes(folder.folder / "table.md", text.encode())
+    files.write_bytes(folder.folder / TABLE, text.encode())
     folder.write_summary(summary)
 
 

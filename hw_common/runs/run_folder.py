@@ -26,6 +26,7 @@ from hw_common.runs.roles import Role
 
 SCHEMA = 1
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.csv", "summary.json"
+TABLE = "table.md"  # a comparison's results as a Markdown table
 BEST, LAST = "best.safetensors", "last.pt"
 _LOCK = ".lock"  # held while a process trains the run
 _FIGURES_LOCK = ".figures.lock"  # held while a process adds figures to a finished run

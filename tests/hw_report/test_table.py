@@ -62,9 +62,21 @@ def test_the_tables_are_put_between_their_markers(tmp_path, capsys, monkeypatch)
     assert capsys.readouterr().out == "\n".join(make() for make in table.TABLES.values())
 
 
-@pytest.mark.parametrize(
-    "text", ["", "no markers", "<!-- table: index -->", "<!-- table: other -->\n<!-- end of the table -->"]
-)
+def test_the_table_of_a_comparison_is_that_of_its_record(tmp_path, monkeypatch):
+    (tmp_path / "hw_toy-both").mkdir()
+    (tmp_path / "hw_toy-both" / "table.md").write_text("| a |\n|---|\n| 1 ± 2 |\n", encoding="utf-8")
+    monkeypatch.setattr(table.record_table, "__defaults__", (tmp_path,))
+    path = tmp_path / "page.md"
+    path.write_text("<!-- table: hw_toy-both -->\n<!-- end of the table -->\n", encoding="utf-8")
+    assert table.write(path)
+    shown = "<!-- table: hw_toy-both -->\n\n| a |\n|---|\n| 1 ± 2 |\n\n<!-- end of the table -->\n"
+    assert path.read_text(encoding="utf-8") == shown
+    path.write_text(shown.replace("both", "other"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"no table «hw_toy-other»: expected one of index, .*or a record that has"):
+        table.write(path)
+
+
+@pytest.mark.parametrize("text", ["", "no markers", "<!-- table: index -->"])
 def test_a_readme_without_markers_is_left_alone(tmp_path, text):
     path = tmp_path / "README.md"
     path.write_text(text)
