@@ -83,7 +83,7 @@ def test_every_number_in_the_texts_is_recorded_or_published(name, text):
     published = " ".join(PUBLISHED.values())
     for found in re.findall(r"(?<![\w.])\d+\.\d{3,}(?![\w.])", text):
         decimals = len(found.partition(".")[2])
-        assert found in published or any(f"{number:.{decimals}f}" == found for number in RECORDED), found
+        assert found in published or any(f"{abs(number):.{decimals}f}" == found for number in RECORDED), found
     for found in re.findall(r"\| (\d+) s \|", text):
         assert any(f"{number:.0f}" == found for number in RECORDED), f"{found} s"
     assert not re.findall(r"\d+ of \d+ test images|\d ?(?:minutes|min|hours) a run|\d(?:\.\d+)? times as long", text)
