@@ -117,7 +117,7 @@ def make_candidates(settings: DigitSettings, digits: Digits[Arrays], threads: in
 def _make_candidate(settings: DigitSettings, sizes: dict[str, int], digits: Digits[Arrays], threads: int) -> Candidate:
     (X_train, y_train), (X_val, y_val) = digits.train, digits.val
     images = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
-    return Candidate(sizes, Solver(_make_network(settings, sizes), images, threads=threads, **settings.solver))
+    return Candidate(sizes, Solver(make_network(settings, sizes), images, threads=threads, **settings.solver))
 
 
 def best_of(candidates: Sequence[Candidate]) -> Candidate:
@@ -141,7 +141,8 @@ def beyond_the_edge(candidates: Sequence[Candidate]) -> Iterator[dict[str, int]]
             yield {**best.sizes, name: smaller}
 
 
-def _make_network(settings: DigitSettings, sizes: Mapping[str, int]) -> SoftmaxClassifier | ConvNet:
+def make_network(settings: DigitSettings, sizes: Mapping[str, int]) -> SoftmaxClassifier | ConvNet:
+    """The untrained network with the number of hidden units and, for a CNN, the filter size in `sizes`."""
     hidden_dim, scale, seed = sizes["hidden_dim"], settings.weight_scale, settings.seed
     if settings.model == "softmax":
         return SoftmaxClassifier(hidden_dim=hidden_dim, weight_scale=scale, dtype=np.float32, seed=seed)
@@ -154,7 +155,7 @@ def _train(run: Run, candidate: Candidate, candidates: Sequence[Candidate], mode
     solver = candidate.solver
     stem = "-".join(f"{name}{size}" for name, size in candidate.sizes.items())
     path = run.folder / f"last-{stem}.safetensors"
-    metadata = {**_metadata(model), "candidate": stem}
+    metadata = {**weights_metadata(model), "candidate": stem}
     if path.is_file():
         candidate.seconds = arrays.restore_solver(path, metadata, solver)
     started = time.perf_counter()
@@ -170,7 +171,7 @@ def _train(run: Run, candidate: Candidate, candidates: Sequence[Candidate], mode
     solver.train(after_epoch)
 
 
-def _metadata(model: str) -> dict[str, str]:
+def weights_metadata(model: str) -> dict[str, str]:
     """Metadata stored in a weights file, checked when the file is loaded."""
     return {"homework": HOMEWORK, "network": model}
 
@@ -188,7 +189,7 @@ def _report_epoch(candidate: Candidate) -> None:
 def _conclude(settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: Sequence[Candidate]) -> None:
     """Chooses a candidate and tests it, draws the figures, and writes the results."""
     chosen = best_of(candidates)
-    arrays.save(run.folder / BEST, chosen.solver.model.params, _metadata(settings.model))
+    arrays.save(run.folder / BEST, chosen.solver.model.params, weights_metadata(settings.model))
     title = f"{digits.name}, {_SOURCES[settings.model]}"
     plots.learning_curves(run.folder, chosen.solver.loss_history, chosen.rows, f"{title}, {chosen.title}")
     summary = _summarize(settings, digits, candidates, chosen)

@@ -52,9 +52,9 @@ group, the notebook with its outputs if the sheet asks for one, and the code, wh
   python -m hw_report submission dsl-2019-hw3 --group group12 --profile full
 """
 _SERVE = """\
-Shows the book in a browser on this machine. RUN is a finished run of hw_cnn, hw_ocr, hw_caption or hw_asr. The question
-that the run answers gets a box for trying the trained network: draw a garment, a digit or a word, choose an image, or
-record speech. The page /try shows all boxes. Uploads are not stored.
+Shows the book in a browser on this machine. RUN is a finished run of hw_cnn, hw_ocr, hw_caption, hw_asr, hw_transfer or
+hw_numpy.train. The question that the run answers gets a box for trying the trained network: draw a garment, a digit or
+a word, choose an image, or record speech. The page /try shows all boxes. Uploads are not stored.
 
   python -m hw_report serve results/hw_cnn/* results/hw_ocr/ocr-bilstm-plain
   python -m hw_report serve RUN --host 0.0.0.0    for other machines too; they need the address with the printed token

@@ -51,6 +51,11 @@ def _check_processes(settings: Settings) -> None:
         )
 
 
+def weights_metadata(settings: Settings) -> dict[str, str]:
+    """Metadata stored in a weights file, checked when the file is loaded."""
+    return {"homework": HOMEWORK, "network": settings.backbone}
+
+
 class _Training:
     """One training run: its data, network, batches, summary and figures.
 
@@ -73,7 +78,7 @@ class _Training:
         self.learner: nn.Module = model.head if settings.cache_features else model
         self.val_pictures = data.evaluation_batches(pictures.val, pictures.size)
         self.train, self.val = self._batches()
-        self.metadata = {"homework": HOMEWORK, "network": settings.backbone}
+        self.metadata = weights_metadata(settings)
         self.title = f"{pictures.name}, {settings.mode}{' on cached features' if settings.cache_features else ''}"
         self.probabilities = torch.empty(0)  # predictions for `val` with the best weights; set by _summarize
 

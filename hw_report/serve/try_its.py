@@ -113,8 +113,7 @@ def _cnn(run: Run) -> TryIt:
                 Picture(f"{channel}", f"feature map {channel} of {layer}", _png(_heat(scale_to_unit(values))))
                 for channel, values in enumerate(maps[0, :_SHOWN_CHANNELS])
             ]
-        order = probabilities.argsort(descending=True)[:_SHOWN_CLASSES].tolist()
-        return Result(name, (), [(finished.classes[i], float(probabilities[i])) for i in order], pictures)
+        return Result(name, (), _ranked(finished.classes, probabilities.tolist()), pictures)
 
     network, dataset = finished.settings.network, finished.settings.dataset
     questions = {
@@ -125,8 +124,44 @@ def _cnn(run: Run) -> TryIt:
     thing = {"fashion-mnist": "a garment", "mnist": "a digit", "sample": "a digit"}.get(dataset)
     if thing is None:
         return TryIt(_title(run), questions, "Choose an image.", "image", answer)
-    canvas = Canvas(280, 280, "white", "black", margin=4 / 28 if dataset == "mnist" else 0.0)
-    return TryIt(_title(run), questions, f"Draw {thing}, or choose an image.", "image", answer, canvas)
+    task = f"Draw {thing}, or choose an image."
+    return TryIt(_title(run), questions, task, "image", answer, _square_canvas(dataset))
+
+
+def _numpy(run: Run) -> TryIt:
+    from hw_numpy.finished import open_finished
+
+    finished = open_finished(run.folder)
+
+    def answer(content: bytes) -> Result:
+        pixels, probabilities = finished.classify(ImageFile(UPLOAD, content))
+        ranked = _ranked([str(digit) for digit in range(len(probabilities))], probabilities.tolist())
+        picture = Picture(
+            "input", "the upload at the network's input size", _png(np.repeat(pixels[:, :, None], 3, axis=2))
+        )
+        return Result(ranked[0][0], (), ranked, {"The network's input": [picture]})
+
+    question = {"softmax": "2(c)", "cnn": "3(c)"}[finished.settings.model]
+    canvas = _square_canvas(finished.settings.dataset)
+    task = "Draw a digit, or choose an image."
+    return TryIt(_title(run), [("eecs545-w20-hw4", question)], task, "image", answer, canvas)
+
+
+def _transfer(run: Run) -> TryIt:
+    from hw_transfer.finished import open_finished
+
+    finished = open_finished(run.folder)
+
+    def answer(content: bytes) -> Result:
+        pixels, probabilities = finished.classify(ImageFile(UPLOAD, content))
+        ranked = _ranked(finished.classes, probabilities.tolist())
+        picture = Picture("input", "the middle of the upload", _png(pixels.permute(1, 2, 0).numpy()))
+        return Result(ranked[0][0], (), ranked, {"The network's input": [picture]})
+
+    question = {"finetune": "5(c)", "freeze": "5(d)"}[finished.settings.mode]
+    questions = [("eecs545-w20-hw4", question), ("eecs545-w20-hw4", "5(b)")]
+    task = f"Choose a picture of one of these: {', '.join(finished.classes)}."
+    return TryIt(_title(run), questions, task, "image", answer)
 
 
 def _ocr(run: Run) -> TryIt:
@@ -212,12 +247,23 @@ def _asr(run: Run) -> TryIt:
 
 
 _OPEN: Mapping[str, Callable[[Run], TryIt]] = MappingProxyType({
-    "hw_cnn": _cnn, "hw_ocr": _ocr, "hw_caption": _caption, "hw_asr": _asr,
+    "hw_cnn": _cnn, "hw_ocr": _ocr, "hw_caption": _caption, "hw_asr": _asr, "hw_numpy": _numpy,
+    "hw_transfer": _transfer,
 })  # fmt: skip
 
 
 def _title(run: Run) -> str:
     return f"{run.config['homework']}/{run.folder.resolve().name}, trained on {run.summary().get('data')}"
+
+
+def _square_canvas(dataset: str) -> Canvas:
+    """A canvas for a drawing that looks like the images of `dataset`."""
+    return Canvas(280, 280, "white", "black", margin=4 / 28 if dataset == "mnist" else 0.0)
+
+
+def _ranked(classes: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
+    """The most probable classes with their probabilities, the most probable first."""
+    return sorted(zip(classes, probabilities, strict=True), key=lambda pair: -pair[1])[:_SHOWN_CLASSES]
 
 
 def _heat(values: torch.Tensor) -> np.ndarray:

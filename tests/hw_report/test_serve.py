@@ -3,6 +3,7 @@
 import io
 import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import asr_files
 import browser
@@ -14,11 +15,14 @@ from finished_runs import contents_of
 from PIL import Image
 from served import TITLE, serving, toy
 
+import hw_numpy.data
+import hw_transfer.data
 from hw_asr import audio
 from hw_asr.transcription import transcribe
 from hw_caption.caption import caption
 from hw_cnn.predict import predict
 from hw_common.runs.errors import UserError
+from hw_common.runs.run_folder import Run
 from hw_ocr.read import read
 from hw_report.index import INDEX
 from hw_report.serve import app
@@ -30,8 +34,11 @@ RUNS = (
     ("hw_caption.train", "attention"),
     ("hw_asr.train", "transformer"),
     ("hw_caption.train", "vanilla"),
+    ("hw_numpy.train", "softmax"),
+    ("hw_numpy.train", "cnn"),
+    ("hw_transfer.train", "cached"),
 )
-CNN, OCR, CAPTION, ASR, VANILLA = range(len(RUNS))
+CNN, OCR, CAPTION, ASR, VANILLA, SOFTMAX, CONV, TRANSFER = range(len(RUNS))
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +120,26 @@ def test_a_sound_is_transcribed_as_by_the_command(runs, served, tmp_path, monkey
         assert found["text"] == "no speech found" and expected["pieces"][0]["text"] in found["notes"][0]
 
 
+@pytest.mark.parametrize("number", (SOFTMAX, CONV))
+def test_digits_are_classified_as_in_the_training(runs, served, number):
+    run = Run.open(runs[0][number])
+    images, labels = hw_numpy.data.load("mnist", Path(run.arguments["data_dir"])).test
+    found = [served.upload(number, png(image[0])).json for image in images]
+    assert all(sum(dict(each["probabilities"]).values()) == pytest.approx(1) for each in found)
+    right = [each["text"] == str(label) for each, label in zip(found, labels, strict=True)]
+    assert np.mean(right) == pytest.approx(run.summary()["best"]["test_accuracy"])
+
+
+def test_pictures_are_classified_as_in_the_training(runs, served):
+    summary = Run.open(runs[0][TRANSFER]).summary()
+    val = hw_transfer.data.load("sample", Path()).val
+    counts = np.zeros((2, 2), int)
+    for picture, label in zip(val.pictures, val.labels.tolist(), strict=True):
+        found = served.upload(TRANSFER, png(picture)).json
+        counts[label, summary["classes"].index(found["text"])] += 1
+    assert counts.tolist() == summary["confusion_best"]
+
+
 def test_uploads_leave_nothing_behind(runs, served, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -123,9 +150,11 @@ def test_uploads_leave_nothing_behind(runs, served, tmp_path, monkeypatch):
 
 
 def test_a_run_that_cannot_answer_is_refused(trained, tmp_path):
-    folder = trained("hw_numpy.train").folder
-    with pytest.raises(UserError, match="is a run of hw_numpy, which cannot answer uploads; expected a run of hw_cnn"):
+    folder = trained("hw_attention_theory.train").folder
+    with pytest.raises(UserError, match="is a run of hw_attention_theory, which cannot answer uploads; expected a run"):
         open_try_it(folder)
+    with pytest.raises(UserError, match=r"was made by hw_numpy\.caption, expected a run of hw_numpy\.train"):
+        open_try_it(trained("hw_numpy.caption").folder)
     (tmp_path / "config.json").write_text('{"schema": 1, "arguments": {}}')
     with pytest.raises(UserError, match="it names no homework"):
         open_try_it(tmp_path)
@@ -155,7 +184,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_uploads_are_refused_in_one_line(served, content, capfd):
-    for number in (CNN, OCR, CAPTION, ASR):
+    for number in (CNN, OCR, CAPTION, ASR, SOFTMAX, TRANSFER):
         reply = served.upload(number, content)
         assert reply.status == 422 and reply.refusal.startswith("the upload ")
     assert capfd.readouterr() == ("", "")
@@ -262,7 +291,8 @@ def page(served):
 
 def test_try_its_in_a_browser(page):
     boxes = page.locator(".try-run")
-    for number, content, pictures in ((CNN, png(NOISE), 2), (OCR, LETTER, 1), (CAPTION, png(NOISE), 0)):
+    images = ((CNN, png(NOISE), 2), (OCR, LETTER, 1), (CAPTION, png(NOISE), 0), (TRANSFER, png(NOISE), 1))
+    for number, content, pictures in images:
         boxes.nth(number).locator("input").set_input_files({"name": "a", "mimeType": "image/png", "buffer": content})
         boxes.nth(number).locator(".try-answer").wait_for()
         shown = boxes.nth(number).locator("img")
@@ -270,14 +300,15 @@ def test_try_its_in_a_browser(page):
     boxes.nth(ASR).locator("input").set_input_files({"name": "a", "mimeType": "audio/wav", "buffer": SOUND})
     boxes.nth(ASR).locator(".try-answer").wait_for()
 
-    canvas = boxes.nth(OCR).locator("canvas")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    page.mouse.move(box["x"] + 100, box["y"] + 10)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 100, box["y"] + 60)
-    page.mouse.up()
-    page.wait_for_function("document.querySelectorAll('.try-run')[1].querySelectorAll('img.thin').length == 1")
+    for number, kind in ((OCR, "thin"), (SOFTMAX, "small")):
+        canvas = boxes.nth(number).locator("canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 10)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 100, box["y"] + 60)
+        page.mouse.up()
+        boxes.nth(number).locator(f"img.{kind}").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
