@@ -117,7 +117,7 @@ def test_the_readme_is_a_front_page():
 @pytest.mark.parametrize("path", ["README.md", *(f"docs/{name}" for name in DOCS)])
 def test_links_lead_to_files(path):
     text = (REPOSITORY / path).read_text()
-    for link in re.findall(r"\]\(([^)#]+)\)", text):
+    for link in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text):
         assert ((REPOSITORY / path).parent / link).exists(), link
 
 
