@@ -27,6 +27,7 @@ Writes results/record/<homework>-<name>/ for each finished run, comparison or sw
   runs/<row>-seed<seed>/   the same files for each training run of a comparison; only the first seed has figures
 
   python -m hw_common.record results/hw_cnn/fashion results/hw_cnn/cifar-best
+  python -m hw_common.record results/hw_cnn/cifar-best --remark "the best of 12 settings on the validation data"
 """
 RUNS = "runs"  # subfolder of a comparison's record with its training runs
 _LEFT_OUT = {CONFIG, SUMMARY, "vocabulary.json"}  # JSON files that are not copied as they are
@@ -40,6 +41,8 @@ def parser() -> cli.Parser:
     flags.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs or comparisons")
     text = "folder of the records (default: results/record)"
     cli.add_place(flags, "into", default=Path("results/record"), help=text)
+    text = "what a reader must know, such as how many settings were compared; config.json keeps it among its remarks"
+    add_flag(flags, "remark", help=text)
     add_flag(flags, "overwrite", action="store_true", role=Role.CALL, help="replace records of the same name")
     return flags
 
@@ -49,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     arguments.into.mkdir(parents=True, exist_ok=True)
     for folder in arguments.runs:
-        path = record(folder, arguments.into, overwrite=arguments.overwrite)
+        path = record(folder, arguments.into, arguments.remark, overwrite=arguments.overwrite)
         print("\n  ".join([str(path), *files.read_json(path / CONFIG)["remarks"]]))
 
 
-def record(folder: Path, into: Path, *, overwrite: bool = False) -> Path:
+def record(folder: Path, into: Path, remark: str | None = None, *, overwrite: bool = False) -> Path:
     """Writes the record of the run or comparison in `folder`, whole or not at all, and returns its path.
+
+    `remark` is kept in the record's config.json, beside the remarks on the measured code.
 
     Raises:
         UserError: `folder` is not a finished run, its record exists, or the record is too large.
@@ -64,18 +69,17 @@ def record(folder: Path, into: Path, *, overwrite: bool = False) -> Path:
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; replace it with --overwrite")
     with files.new_folder(path, "free disk space or choose another place with --into") as new:
-        _write(run, new)
+        _write(run, new, remark)
         _check_total(new, [entry for entry in into.iterdir() if entry != path and entry.name[0] != "."])
     return path
 
 
-def _write(run: Run, into: Path) -> None:
+def _write(run: Run, into: Path, remark: str | None) -> None:
     """Writes the record of `run` into the folder `into`."""
     trained = {name: Run.open(run.folder.with_name(folder), run.config["homework"])
                for name, folder in _trained(run).items()}  # fmt: skip
-    config = {
-        **_public_config(run), "command_line": command_line(run), "remarks": list(_remarks([run, *trained.values()])),
-    }  # fmt: skip
+    remarks = [*_remarks([run, *trained.values()]), *([remark] if remark else [])]
+    config = {**_public_config(run), "command_line": command_line(run), "remarks": remarks}
     _write_run(run, config, into, with_figures=True)
     first = min((one.arguments["seed"] for one in trained.values()), default=None)
     for name, one in trained.items():

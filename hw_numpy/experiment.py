@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hw_common.data.digits import CLASSES, Arrays, Digits
-from hw_common.runs.config import available_cores
+from hw_common.runs.launch import most_threads
 from hw_common.runs.run_folder import BEST, Run
 from hw_numpy import arrays, data, plots
 from hw_numpy.cnn import ConvNet
@@ -67,14 +67,19 @@ def run(settings: DigitSettings, open_run: OpenRun) -> None:
     with open_run(digits.hashes, {"threads": threads}) as run_folder:
         for candidate in candidates:
             _train(run_folder, candidate, candidates, settings.model)
-        for _ in range(settings.grow):
-            if (sizes := next(beyond_the_edge(candidates), None)) is None:
-                break
-            candidates.append(_make_candidate(settings, sizes, digits, threads))
-            _train(run_folder, candidates[-1], candidates, settings.model)
+        _grow(settings, digits, run_folder, candidates, threads)
         # An interrupted call of this command may have saved a state and not yet written its metrics.
         run_folder.write_metrics([row for candidate in candidates for row in candidate.rows])
         _conclude(settings, digits, run_folder, candidates)
+
+
+def _grow(settings: DigitSettings, digits: Digits[Arrays], run: Run, candidates: list[Candidate], threads: int) -> None:
+    """Trains and appends up to `settings.grow` candidates while the best one lies at an edge of the grid."""
+    for _ in range(settings.grow):
+        if (sizes := next(beyond_the_edge(candidates), None)) is None:
+            break
+        candidates.append(_make_candidate(settings, sizes, digits, threads))
+        _train(run, candidates[-1], candidates, settings.model)
 
 
 def dry_run(settings: DigitSettings) -> None:
@@ -90,7 +95,7 @@ def dry_run(settings: DigitSettings) -> None:
 def _threads(settings: DigitSettings) -> int:
     """Number of slices of a batch that are computed in parallel."""
     # A step of the two-layer network takes less than a millisecond, too short to be split over threads.
-    return 1 if settings.model == "softmax" else settings.threads or available_cores()
+    return 1 if settings.model == "softmax" else settings.threads or most_threads()
 
 
 def _prepare(settings: DigitSettings, threads: int) -> tuple[Digits[Arrays], list[Candidate]]:

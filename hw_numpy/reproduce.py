@@ -4,35 +4,20 @@ Finished training runs are kept, and interrupted ones are resumed.
 
   python -m hw_numpy.reproduce                     on the built-in samples, a minute
   python -m hw_numpy.reproduce --profile full \
-    --data_dir data --captions_dir data/flickr1k   on MNIST and caption files of hw_numpy.coco_build, 15 minutes
+    --data_dir data --captions_dir data/flickr1k   on MNIST and caption files of hw_numpy.coco_build, an hour
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from hw_common.commands import cli, reproduce
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import Run
-from hw_numpy import caption, train
+from hw_numpy import caption, compare
 from hw_numpy.presets import HOMEWORK
 
 # The sample has a fiftieth of MNIST's images and needs more epochs.
-_DIGITS: Mapping[str, Mapping[str, list[str]]] = {
-    "sample": {
-        "softmax": ["--dataset", "sample"],
-        "cnn": ["--dataset", "sample", "--hidden_dims", "50", "100", "--epochs", "20"],
-    },
-    "full": {"softmax": [], "cnn": []},
-}
-_QUESTIONS = {"softmax": "Q2c, two-layer network", "cnn": "Q3c, convolutional network"}
-_DIGITS_COLUMNS = {
-    "question": "{question}",
-    "data": "{data}",
-    "hidden units": "{hidden_dim}",
-    "filter size": "{filter_size}",
-    "parameters": "{parameters}",
-    "validation accuracy": "{validation_accuracy:.4f}",
-    "test accuracy": "{test_accuracy}",
+_DIGITS: Mapping[str, list[str]] = {
+    "sample": ["--dataset", "sample", "--hidden_dims", "50", "100", "--epochs", "20"],
+    "full": ["--seeds", "42", "43", "44", "--grow", "4"],
 }
 _CAPTIONS_COLUMNS = {
     "question": "Q4d, captioning network",
@@ -46,7 +31,7 @@ _CAPTIONS_COLUMNS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains the networks that are not trained yet, then lists tables and figures."""
-    flags = reproduce.parser(HOMEWORK, __doc__, jobs=False)
+    flags = reproduce.parser(HOMEWORK, __doc__)
     captions_help = "caption files for --profile full: the course's coco_captioning, or a folder made by coco_build"
     cli.add_place(flags, "captions_dir", help=captions_help)
     arguments = flags.parse_args(argv)
@@ -57,29 +42,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             "coco_captioning, or one made by python -m hw_numpy.coco_build"
         )
     with reproduce.start(HOMEWORK, arguments) as made:
-        digits: dict[str, Run] = {}
-        for model, chosen in _DIGITS[made.profile].items():
-            title = f"{_QUESTIONS[model]}: choice by validation accuracy"
-            digits[model] = made.train(title, train.COMMAND, ["--model", model, *chosen, *made.given], model)
+        digits = compare.parse([*_DIGITS[made.profile], *made.given, *made.where, "--name", made.profile])
+        made.compare(digits, ("table.md", "*.png"), ["*.png"])
         chosen = ["--data_dir", str(captions_dir)] if full else ["--dataset", "sample"]
         captions = made.train("Q4d, captions", caption.COMMAND, chosen, "captions")
         summary = captions.summary()
         row = {**summary, "share": 100 * summary["training"]["word_for_word"]}
-        digits_table = reproduce.markdown_table(_DIGITS_COLUMNS, _candidates(digits))
-        made.write_numbers([digits_table, reproduce.markdown_table(_CAPTIONS_COLUMNS, [row])])
-        made.results.extend(run.folder / "*.png" for run in [*digits.values(), captions])
-
-
-def _candidates(digits: Mapping[str, Run]) -> Iterator[dict[str, Any]]:
-    """The candidates' rows of the table; the networks that validation did not choose have no test accuracy."""
-    for model, run in digits.items():
-        summary = run.summary()
-        best = summary["best"]
-        for row in summary["candidates"]:
-            chosen = all(row[name] == best[name] for name in ("hidden_dim", "filter_size") if name in row)
-            test = format(best["test_accuracy"], ".4f") if chosen else ""
-            added = {"question": _QUESTIONS[model], "data": summary["data"], "test_accuracy": test}
-            yield {"filter_size": "", **row, **added}
+        made.write_numbers([reproduce.markdown_table(_CAPTIONS_COLUMNS, [row])])
+        made.results.append(captions.folder / "*.png")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from hw_ocr.presets import CONV_LAYERS, PUBLISHED
 
 _DESCRIPTION = """\
 Trains the networks of dsl-2019-hw3 with every seed, and tabulates the mean and standard deviation of their accuracies.
-There are two comparisons. `layers` is Table 1 of the published report: CNNs with 2 to 5 convolutions. `sequences` has
-the CNN of single letters, all networks of words with and without CRF (Question 2), and the recommended network (left
-out with --dataset sample, which is too small for it). The best network is chosen on the validation fold; the published
-report chose it on the test fold. All other flags are those of `python -m hw_ocr.train`.
+There are three comparisons. `pairs` is the linear classifier of pixel pairs beside the CNN (Question 1.1). `layers` is
+Table 1 of the published report: CNNs with 2 to 5 convolutions. `sequences` has the CNN of single letters, all networks
+of words with and without CRF (Question 2), and the recommended network (left out with --dataset sample, which is too
+small for it). The best network is chosen on the validation fold; the published report chose it on the test fold. All
+other flags are those of `python -m hw_ocr.train`.
 
   python -m hw_ocr.compare --seeds 42 43 44 --jobs 2
   python -m hw_ocr.compare --dataset sample --only layers
@@ -27,6 +28,7 @@ Each training run has an ordinary run folder. The same command resumes an interr
 # For each comparison, the flags of each row's training runs. The row's key becomes part of the names of its runs.
 _CNN = {f"cnn{layers}": ["--model", "cnn", "--conv_layers", str(layers)] for layers in CONV_LAYERS}
 ROWS: Mapping[str, Mapping[str, list[str]]] = MappingProxyType({
+    "pairs": {"cnn2": _CNN["cnn2"], "pairwise": ["--model", "pairwise"]},
     "layers": _CNN,
     "sequences": {
         "cnn2": _CNN["cnn2"],
@@ -45,7 +47,7 @@ _METRICS = tuple(f"{part}_{unit}" for part in ("validation", "test") for unit in
 def parser() -> cli.Parser:
     """The comparison's own flags; all other flags are passed on to `hw_ocr.train`."""
     flags = cli.Parser("python -m hw_ocr.compare", _DESCRIPTION)
-    add_flag(flags, "only", choices=tuple(ROWS), help="make only this comparison (default: both)")
+    add_flag(flags, "only", choices=tuple(ROWS), help="make only this comparison (default: all)")
     comparison.add_flags(flags, "beginning of the names of all run folders (default: compare-<dataset>)")
     return flags
 

@@ -19,15 +19,17 @@ from hw_ocr import data, plots
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.fast_crf import FastLinearChainCRF
-from hw_ocr.models import CLASSES, BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
+from hw_ocr.models import CLASSES, BiLSTM, ConvBiLSTM, OcrCNN, PairwiseClassifier, PerLetter, WithCRF
 from hw_ocr.presets import CITATION, HOMEWORK, Settings
 
-_NETWORKS: dict[str, type[nn.Module]] = {"cnn": OcrCNN, "bilstm": BiLSTM, "conv-bilstm": ConvBiLSTM}
+_NETWORKS: dict[str, type[nn.Module]] = {
+    "cnn": OcrCNN, "pairwise": PairwiseClassifier, "bilstm": BiLSTM, "conv-bilstm": ConvBiLSTM
+}  # fmt: skip
 _WORDS_AT_ONCE = 256
 
 
 def build_model(settings: Settings) -> nn.Module:
-    """Builds the network in `settings`. A CNN without a CRF takes single letters; all other networks take words."""
+    """Builds the network in `settings`. Networks of letters without a CRF take single letters, others words."""
     network = _NETWORKS[settings.model](**settings.sizes)
     if not settings.crf:
         return network
@@ -37,7 +39,7 @@ def build_model(settings: Settings) -> nn.Module:
 
 def as_word_network(network: nn.Module) -> nn.Module:
     """A network from images (B, T, 16, 8) and a mask (B, T) to scores (B, T, 26), made from any network."""
-    return PerLetter(network) if isinstance(network, OcrCNN) else network
+    return PerLetter(network) if isinstance(network, OcrCNN | PairwiseClassifier) else network
 
 
 def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:

@@ -37,6 +37,24 @@ class OcrCNN(nn.Module):
         return self.output_layer(x.flatten(1))  # (B, 32, 4, 2) to (B, 256)
 
 
+class PairwiseClassifier(nn.Module):
+    """The linear classifier of pixel pairs with which dsl-2019-hw3 Q1.1 compares the CNN; it has 214 682 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output_layer = nn.Linear(128 * 129 // 2, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, 1, 16, 8) float; returns scores (B, 26)."""
+        return self.output_layer(pairwise_products(images.flatten(1)))
+
+
+def pairwise_products(pixels: Tensor) -> Tensor:
+    """The products of every two pixels and the square of every pixel, (B, n (n + 1) / 2), from pixels (B, n)."""
+    first, second = torch.triu_indices(pixels.shape[1], pixels.shape[1])
+    return pixels[:, first] * pixels[:, second]
+
+
 class PerLetter(nn.Module):
     """Applies a network of single letters to each letter of a word, so that a CRF can be put on the CNN.
 

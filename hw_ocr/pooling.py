@@ -6,6 +6,7 @@ value of a window often stays in the window, and a maximum over channels stays t
 the rotated pattern. Here both effects are measured on a trained network.
 """
 
+import dataclasses
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from hw_common.runs import figures
 from hw_common.runs.errors import UserError
+from hw_ocr.data import Letters
+from hw_ocr.experiment import evaluate
 
 # Pixels of blank paper around each letter, so that no ink is shifted over an edge. It is a multiple of 4, because two
 # poolings reduce the size by a factor of 4.
@@ -57,6 +60,12 @@ CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({
     "shifted by 2 pixels": lambda images: shift(images, 2),
     "rotated by 10°": lambda images: rotate(images, 10),
     "rotated by 20°": lambda images: rotate(images, 20),
+})  # fmt: skip
+
+# The changes of the figure of accuracies: title of the x axis, and the changes by their x value.
+_AXES: Mapping[str, Mapping[float, str]] = MappingProxyType({
+    "shift in pixels": {0: ORIGINAL, 1: "shifted by 1 pixel", 2: "shifted by 2 pixels"},
+    "rotation in degrees": {0: ORIGINAL, 10: "rotated by 10°", 20: "rotated by 20°"},
 })  # fmt: skip
 
 
@@ -128,6 +137,53 @@ def _compare(before: Tensor, after: Tensor) -> dict[str, float]:
     shares = changed.sum(1) / influenced.sum(1).clamp(min=1)
     relative = (after - before).norm(dim=1) / before.norm(dim=1).clamp(min=1e-12)
     return {"values_changed": shares.double().mean().item(), "relative_change": relative.double().mean().item()}
+
+
+def measure_products(letters: Tensor) -> dict[str, float]:
+    """The relative change of the products of all pixel pairs, for each change of `letters`; a mean over the letters.
+
+    With x·y as the dot product of two images' pixels, the dot product of their pair products (squares included) is
+    ((x·y)² + x²·y²) / 2, so the products themselves are not needed.
+    """
+
+    def dot(x: Tensor, y: Tensor) -> Tensor:
+        products = (x * y).flatten(1).double()
+        return (products.sum(1) ** 2 + (products**2).sum(1)) / 2
+
+    before = dot(letters, letters)
+    changed = {name: change(letters) for name, change in CHANGES.items() if name != ORIGINAL}
+    squares = {name: before + dot(after, after) - 2 * dot(letters, after) for name, after in changed.items()}
+    return {
+        name: (square.clamp(min=0) / before.clamp(min=1e-12)).sqrt().mean().item() for name, square in squares.items()
+    }
+
+
+@torch.inference_mode()
+def accuracies(network: nn.Module, letters: Letters) -> dict[str, float]:
+    """The accuracy of a network on `letters` after each of CHANGES; the letters have no margin and can lose ink."""
+    changed = {
+        name: dataclasses.replace(letters, images=change(letters.images[:, None].float())[:, 0])
+        for name, change in CHANGES.items()
+    }
+    return {name: evaluate(network, changed[name], "test")["test_accuracy"] for name in changed}
+
+
+def draw_accuracies(accuracies: Mapping[str, Mapping[str, float]], folder: Path, stem: str, title: str) -> list[Path]:
+    """Draws the accuracy against shift and rotation, a line for each network; `accuracies` has them by its title.
+
+    Returns:
+        The paths of the figures.
+    """
+    panels = {
+        axis: {
+            network: (list(names), [found[name] for name in names.values()]) for network, found in accuracies.items()
+        }
+        for axis, names in _AXES.items()
+    }
+    figure = figures.curves(panels, "", title)
+    for axes, axis in zip(figure.axes, _AXES, strict=True):
+        axes.set(xlabel=axis, ylabel="test accuracy", xticks=list(_AXES[axis]))
+    return figures.save(figure, folder, stem)
 
 
 def draw(

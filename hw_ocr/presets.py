@@ -9,7 +9,10 @@ from typing import Any
 HOMEWORK = "hw_ocr"
 CITATION = "dsl-2019-hw3"
 DATASETS = ("ocr", "sample")
-TITLES: Mapping[str, str] = MappingProxyType({"cnn": "CNN", "bilstm": "BiLSTM", "conv-bilstm": "conv-BiLSTM"})
+TITLES: Mapping[str, str] = MappingProxyType({
+    "cnn": "CNN", "pairwise": "linear classifier of pixel pairs", "bilstm": "BiLSTM", "conv-bilstm": "conv-BiLSTM"
+})  # fmt: skip
+OF_LETTERS = ("cnn", "pairwise")  # networks that read single letters; the others read words
 CONV_LAYERS = (2, 3, 4, 5)  # the rows of Table 1 in the published report (dsl-2019-hw3)
 # Test accuracies of the published report (Table 1, Questions 2.1 and 2.3), by rows of `hw_ocr.compare`. That report has
 # no accuracies by word; the ones below were computed with its code.
@@ -49,7 +52,7 @@ class Settings:
     crf: bool  # whether a linear-chain CRF scores whole words
     kernels: str  # "plain" for the CRF of `crf.py`, "fast" for the same numbers faster
     epochs: int  # number of passes over the training data
-    batch_size: int  # words per step, or letters per step for a CNN without CRF
+    batch_size: int  # words per step, or letters per step for a network of letters
     lr: float  # learning rate
     optimizer: str  # "adam", "adamw" or "sgd"
     l2_decay: float  # weight decay
@@ -74,7 +77,7 @@ class Settings:
     @property
     def trains_on_words(self) -> bool:
         """Whether a training example is a word; otherwise it is a single letter."""
-        return self.crf or self.model != "cnn"
+        return self.crf or self.model not in OF_LETTERS
 
 
 def defaults(model: str, crf: bool, recipe: str) -> dict[str, Any]:
@@ -88,8 +91,9 @@ def defaults(model: str, crf: bool, recipe: str) -> dict[str, Any]:
     Returns:
         Values by the name of the flag; None where the network has no such setting.
     """
-    words, no_lstm = crf or model != "cnn", dict.fromkeys(_PLAIN_LSTM)
-    settings = {**_PLAIN, **(_PLAIN_WORDS if words else {}), **(no_lstm if model == "cnn" else _PLAIN_LSTM)}
+    of_letters = model in OF_LETTERS
+    words, no_lstm = crf or not of_letters, dict.fromkeys(_PLAIN_LSTM)
+    settings = {**_PLAIN, **(_PLAIN_WORDS if words else {}), **(no_lstm if of_letters else _PLAIN_LSTM)}
     if recipe == "best":
-        settings |= {**_BEST, **(_BEST_WORDS if words else {}), **(no_lstm if model == "cnn" else _BEST_LSTM)}
+        settings |= {**_BEST, **(_BEST_WORDS if words else {}), **(no_lstm if of_letters else _BEST_LSTM)}
     return {**settings, "conv_layers": CONV_LAYERS[0] if model == "cnn" else None}

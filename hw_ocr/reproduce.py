@@ -16,7 +16,6 @@ _FLAGS = {
     "sample": ["--dataset", "sample", "--epochs", "15", "--seeds", "42"],
     "full": ["--dataset", "ocr", "--seeds", "42", "43", "44"],
 }
-_WITH_INVARIANCE = ("cnn2", "conv-bilstm")  # rows whose feature maps `invariance` measures
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,10 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         comparisons = compare.parse([*_FLAGS[made.profile], *made.given, *made.where, "--name", made.profile])
         for comparison in comparisons.values():
             made.compare(comparison, ("table.md", "table.csv", "comparison.png"), ["*.png"])
-        words = comparisons["sequences"]
-        for folder in (made.folder / words.run_name(row, words.seeds[0]) for row in _WITH_INVARIANCE):
-            if not (folder / "invariance.json").is_file():
-                invariance.main([str(folder), *made.data])
+        pairs = comparisons["pairs"]
+        network, pairwise = (made.folder / pairs.run_name(row, pairs.seeds[0]) for row in ("cnn2", "pairwise"))
+        if not (network / "invariance.json").is_file():
+            invariance.main([str(network), "--pairwise", str(pairwise), *made.data])
 
 
 if __name__ == "__main__":

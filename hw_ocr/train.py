@@ -67,7 +67,7 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
         elif value is None:  # the network has no such setting
-            owner = "the LSTMs" if arguments.model == "cnn" else "the network cnn"
+            owner = "the network cnn" if name == "conv_layers" else "the LSTMs"
             raise UserError(f"--{name} is a setting of {owner}, not of the network {arguments.model}")
     if arguments.name is None:
         layers = arguments.conv_layers or ""

@@ -88,12 +88,17 @@ def _cifar(collector: Collector) -> None:
         collector.figures(best, figure, command=f"python -m hw_cnn.explain {figure}")
 
 
-def _numpy(key: str) -> Callable[[Collector], None]:
-    def collect(collector: Collector) -> None:
-        collector.run(key)
-        collector.figures(key, "curves", "captions" if key == "captions" else "selection")
+def _digits(collector: Collector) -> None:
+    comparison = collector.run("digits")
+    seed = comparison.get("seeds", [42])[0]
+    for model in ("softmax", "cnn"):
+        collector.run(model, f"-{model}-seed{seed}")
+        collector.figures(model, "curves", "selection")
 
-    return collect
+
+def _captions(collector: Collector) -> None:
+    collector.run("captions")
+    collector.figures("captions", "curves", "captions")
 
 
 def _transfer(collector: Collector) -> None:
@@ -106,7 +111,7 @@ def _transfer(collector: Collector) -> None:
 
 def _ocr(collector: Collector) -> None:
     rows: dict[str, int] = {}  # the first seed of each row
-    for comparison in ("layers", "sequences"):
+    for comparison in ("pairs", "layers", "sequences"):
         summary = collector.run(f"ocr.{comparison}", f"-{comparison}")
         seed = _first_seed(summary)
         collector.figures(f"ocr.{comparison}", "comparison")
@@ -120,10 +125,9 @@ def _ocr(collector: Collector) -> None:
         if row.startswith("cnn"):
             last = row.removeprefix("cnn").removesuffix("-crf")
             _kernels(collector, key, {number: f"layer{number}" for number in (1, int(last))})
-    for key in ("ocr.cnn2", "ocr.conv-bilstm"):
-        command = "python -m hw_ocr.invariance"
-        collector.file(f"{key}.invariance", key, "invariance.json", command)
-        collector.figures(key, "invariance", command=command)
+    command = "python -m hw_ocr.invariance"
+    collector.file("ocr.cnn2.invariance", "ocr.cnn2", "invariance.json", command)
+    collector.figures("ocr.cnn2", "invariance", "invariance-accuracy", command=command)
 
 
 def _caption(collector: Collector) -> None:
@@ -166,7 +170,7 @@ def _asr(collector: Collector) -> None:
 
 
 _TRAINING = ("data_dir", "jobs")
-_NUMPY = Command(("hw_numpy.reproduce",), ("data_dir", "captions_dir"), {"sample": 0.8, "full": 15})
+_NUMPY = Command(("hw_numpy.reproduce",), ("data_dir", "captions_dir", "jobs"), {"sample": 0.8, "full": 60})
 _FASHION = Command(("hw_cnn.reproduce", "--only", "fashion"), _TRAINING, {"sample": 0.4, "full": 25})
 _OCT = Command(("hw_cnn.reproduce", "--only", "oct"), _TRAINING, {"sample": 0.4, "full": 60})
 _CIFAR = Command(("hw_cnn.reproduce", "--only", "cifar"), _TRAINING, {"sample": 0.6, "full": 40})
@@ -188,6 +192,7 @@ _OCT_RECORDS = {
     "-no_maxpool": "hw_cnn-pneumonia-no-maxpool/runs/lr0.1-seed42",
 }
 _OCR_RECORDS = {
+    "-pairs": "hw_ocr-compare-ocr-pairs",
     "-layers": "hw_ocr-compare-ocr-layers",
     "-sequences": "hw_ocr-compare-ocr-sequences",
 }
@@ -203,11 +208,10 @@ _EXPERIMENTS = (
     Experiment("oct", "image classification, Question 2", "hw_cnn", _OCT, "{profile}-oct", _oct, _OCT_RECORDS),
     Experiment("cifar", "image classification, Tasks 1 to 3", "hw_cnn", _CIFAR, "{profile}-cifar", _cifar,
                {"": "hw_cnn-cifar-plain"}),
-    Experiment("softmax", "two layers, Question 2", "hw_numpy", _NUMPY, "{profile}-softmax", _numpy("softmax"),
-               {"": "hw_numpy-mnist-softmax"}),
-    Experiment("cnn", "convolutions, Question 3", "hw_numpy", _NUMPY, "{profile}-cnn", _numpy("cnn"),
-               {"": "hw_numpy-mnist-cnn"}),
-    Experiment("captions", "captioning, Question 4", "hw_numpy", _NUMPY, "{profile}-captions", _numpy("captions"),
+    Experiment("digits", "digits, Questions 2 and 3", "hw_numpy", _NUMPY, "{profile}", _digits,
+               {"": "hw_numpy-compare-mnist", "-softmax-seed42": "hw_numpy-mnist-softmax",
+                "-cnn-seed42": "hw_numpy-mnist-cnn"}),
+    Experiment("captions", "captioning, Question 4", "hw_numpy", _NUMPY, "{profile}-captions", _captions,
                {"": "hw_numpy-caption-flickr1k-rnn-seed42"}),
     Experiment("transfer", "transfer learning, Question 5", "hw_transfer", _TRANSFER, "{profile}", _transfer,
                {"": "hw_transfer-hymenoptera"}),

@@ -266,8 +266,9 @@ _EECS545 = (
 )  # fmt: skip
 
 _DSL = (
-    Answer("1.1", "invariance to shifts and rotations", "hw_ocr/pooling.py:measure", "hw_ocr.invariance RUN",
-           ("invariance",)),
+    Answer("1.1", "invariance to shifts and rotations",
+           "hw_ocr/models.py:PairwiseClassifier hw_ocr/pooling.py:measure accuracies",
+           "hw_ocr.invariance RUN --pairwise RUN", ("invariance", "invariance-accuracy")),
     Answer("1.2", "a CNN for letters", "hw_ocr/models.py:OcrCNN", "hw_ocr.train --model cnn",
            ("curves", "confusion")),
     Answer("1.3", "filters of both convolutions", "hw_common/runs/figures.py:kernels", "hw_ocr.train --model cnn",

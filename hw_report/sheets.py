@@ -61,7 +61,7 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType({
             "Homework 4",
             "EECS 545 Machine Learning, Winter 2020",
             ("hw_numpy", "hw_transfer"),
-            ("softmax", "cnn", "captions", "transfer"),
+            ("digits", "captions", "transfer"),
             scripts=(
                 ("autograder.py", "hw_check"),
                 ("digit_classification.py", "hw_numpy.train"),

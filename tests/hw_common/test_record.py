@@ -76,6 +76,13 @@ def test_a_record_says_that_its_code_was_another(tmp_path, capsys):
         assert words in " ".join(files.read_json(into / f"hw_toy-{name}" / CONFIG)["remarks"])
 
 
+def test_a_remark_is_kept_beside_those_on_the_code(tmp_path, capsys):
+    into = tmp_path / "record"
+    main([str(make(tmp_path, "run", git="abc")), "--into", str(into), "--remark", "the best of 12 settings"])
+    remarks = files.read_json(into / "hw_toy-run" / CONFIG)["remarks"]
+    assert len(remarks) == 2 and remarks[1] == "the best of 12 settings" in capsys.readouterr().out
+
+
 def test_the_command_line_names_the_program_that_was_started(tmp_path):
     folder = make(tmp_path, "run", program="hw_toy.reproduce", argv=["--only", "a"])
     assert command_line(Run.open(folder, "hw_toy")) == "python -m hw_toy.reproduce --only a"

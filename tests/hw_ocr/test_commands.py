@@ -22,6 +22,7 @@ KERNELS = {
 }
 MODELS = {
     "cnn": ["--model", "cnn"],
+    "pairwise": ["--model", "pairwise"],
     "bilstm": ["--model", "bilstm", "--hidden", "4"],
     "conv-bilstm-crf": ["--model", "conv_bilstm", "--hidden", "4", "--crf"],
 }
@@ -57,15 +58,15 @@ def runs(data_dir, tmp_path_factory):
     ("name", "more"),
     [
         ("cnn", KERNELS["layer1"] | KERNELS["layer2"]),
+        ("pairwise", set()),
         ("bilstm", set()),
         ("conv-bilstm-crf", KERNELS["layer1"] | {"transitions.png", "transitions.pdf"}),
     ],
 )
 def test_a_run_folder_holds_what_was_promised(runs, name, more):
     folder = runs[name]
-    assert {path.name for path in folder.iterdir()} - {"invariance.png", "invariance.pdf", "invariance.json"} == (
-        RUN_FILES | FIGURES | more
-    )
+    written = {path.name for path in folder.iterdir() if not path.stem.startswith("invariance")}
+    assert written == RUN_FILES | FIGURES | more
     for path in folder.glob("*.png"):
         assert Image.open(path).size[0] > 500
     for path in folder.glob("*.pdf"):
@@ -129,15 +130,21 @@ def test_a_comparison_of_layers(data_dir, tmp_path, undrawn):
 
 @pytest.mark.parametrize(("name", "layers"), [("cnn", ["layer1", "layer2"]), ("conv-bilstm-crf", ["layer1"])])
 def test_invariance(runs, name, layers, capsys):
-    invariance.main([str(runs[name]), "--letters", "2"])
+    invariance.main([str(runs[name]), "--letters", "2", "--pairwise", str(runs["pairwise"])])
     result = json.loads((runs[name] / "invariance.json").read_text())
     assert result["letters"] == 2
     assert [row["layer"] for row in result["maps"]] == [layer for layer in layers for _ in range(3)]
     for row in result["maps"]:
         assert len(row["changes"]) == 4
         assert all(0 <= change["values_changed"] <= 1 for change in row["changes"].values())
-    assert Image.open(runs[name] / "invariance.png").size[0] > 500
-    assert "invariance.json" in capsys.readouterr().out
+    summaries = [json.loads((runs[run] / "summary.json").read_text()) for run in (name, "pairwise")]
+    unchanged = {network: found["as it is"] for network, found in result["accuracies"].items()}
+    assert unchanged == {summary["network"]: summary["best"]["test_accuracy"] for summary in summaries}
+    assert list(result["products"]) == list(row["changes"]) and all(0 < value for value in result["products"].values())
+    for figure in ("invariance.png", "invariance-accuracy.png"):
+        assert Image.open(runs[name] / figure).size[0] > 500
+    printed = capsys.readouterr().out
+    assert "invariance.json" in printed and "test accuracy, linear classifier of pixel pairs: as it is " in printed
 
 
 def test_a_second_invariance_replaces_nothing(runs, monkeypatch):
@@ -148,6 +155,11 @@ def test_a_second_invariance_replaces_nothing(runs, monkeypatch):
     assert (runs["cnn"] / "invariance.json").read_bytes() == before
     assert json.loads((runs["cnn"] / "invariance-2.json").read_text())["letters"] == 1
     (runs["cnn"] / "invariance-2.json").unlink()
+
+
+def test_invariance_refuses_another_network_in_place_of_the_pairwise_classifier(runs):
+    with pytest.raises(UserError, match="--pairwise .*bilstm: it is a BiLSTM for OCR letters, expected a run of"):
+        invariance.main([str(runs["cnn"]), "--pairwise", str(runs["bilstm"])])
 
 
 def test_invariance_wants_convolutions(runs):
@@ -204,15 +216,14 @@ def test_a_word_image_reads_as_its_letters(runs, tmp_path, capsys):
 def test_reproduce_does_everything_and_the_second_time_nothing(data_dir, tmp_path, monkeypatch, undrawn, capsys):
     quick = ["--dataset", "ocr", "--epochs", "1", "--batch_size", "4", "--seeds", "1", "--threads", "1"]
     monkeypatch.setattr(reproduce, "_FLAGS", {"sample": quick})
-    monkeypatch.setattr(reproduce, "_WITH_INVARIANCE", ("cnn2",))
     monkeypatch.setattr(figures, "save", lambda figure, folder, stem: [])
     flags = ["--results_dir", str(tmp_path), "--data_dir", str(data_dir), "--jobs", "1"]
     reproduce.main(flags)
     printed = [Path(line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith(f"  {tmp_path}")]
     written = [path for path in printed if path.suffix != ".png"]  # no figures here
-    assert len(written) == 4 and all(path.is_file() for path in written)
+    assert len(written) == 6 and all(path.is_file() for path in written)
     before = times_of_writing(tmp_path)
-    assert len(before) == 10  # CNNs with 2 to 5 layers, CNN-CRF, two LSTMs with and without CRF, the recommended
+    assert len(before) == 11  # pixel pairs, CNNs with 2 to 5 layers, CNN-CRF, 2 LSTMs with and without CRF, the best
     reproduce.main(flags)
     assert times_of_writing(tmp_path) == before
 

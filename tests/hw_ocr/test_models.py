@@ -1,5 +1,7 @@
 """The networks of dsl-2019-hw3: sizes, order of operations, and padding that has no influence on a word."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hw_ocr.crf import LinearChainCRF
-from hw_ocr.models import BidirectionalLSTM, BiLSTM, ConvBiLSTM, OcrCNN, PerLetter, WithCRF
+from hw_ocr.models import BidirectionalLSTM, BiLSTM, ConvBiLSTM, OcrCNN, PairwiseClassifier, PerLetter, WithCRF
 
 WORD_MODELS = {
     "cnn": lambda: PerLetter(OcrCNN()),
@@ -88,6 +90,17 @@ def test_cnn_computes_what_the_report_lists(layers):
     assert torch.allclose(scores, F.linear(x.reshape(3, -1), w["output_layer.weight"], w["output_layer.bias"]))
     kernels = [tuple(w[f"layer{number}.0.weight"].shape[1:]) for number in range(1, layers + 1)]
     assert kernels == [(1, 5, 5), *[(16, 5, 5)] * (layers - 2), (16, 7, 7)]
+
+
+def test_the_pairwise_classifier_is_a_quadratic_form_of_the_pixels_for_each_class():
+    model, images = PairwiseClassifier(), torch.rand(2, 1, 16, 8)
+    assert parameters(model) == 8256 * 26 + 26
+    weights = torch.zeros(26, 128, 128)
+    for number, (i, j) in enumerate(itertools.combinations_with_replacement(range(128), 2)):
+        weights[:, i, j] = model.output_layer.weight[:, number].detach()
+    pixels = images.view(2, 128)
+    expected = torch.einsum("ni,cij,nj->nc", pixels, weights, pixels) + model.output_layer.bias
+    torch.testing.assert_close(model(images), expected)
 
 
 def torch_lstm(ours: BidirectionalLSTM) -> nn.LSTM:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from hw_ocr import pooling
-from hw_ocr.models import ConvBiLSTM, OcrCNN, PerLetter
+from hw_ocr.data import Letters
+from hw_ocr.models import ConvBiLSTM, OcrCNN, PerLetter, pairwise_products
 
 
 def test_maps_of_a_shifted_letter_are_the_shifted_maps():
@@ -53,6 +54,33 @@ def test_a_small_turn_keeps_the_shape_of_a_tall_image():
     assert rows.max() - rows.min() + 1 == pytest.approx(16 * np.cos(np.deg2rad(20)), abs=1.5)
     lean = columns[rows == rows.max()].float().mean() - columns[rows == rows.min()].float().mean()
     assert lean == pytest.approx(16 * np.sin(np.deg2rad(20)), abs=1.5)
+
+
+def test_the_change_of_the_products_is_that_of_the_written_out_products():
+    letters = F.pad((torch.rand(3, 1, 4, 2) > 0.5).float(), (2, 2, 2, 2))
+    for name, found in pooling.measure_products(letters).items():
+        before, after = (pairwise_products(x.flatten(1)) for x in (letters, pooling.CHANGES[name](letters)))
+        assert found == pytest.approx(((after - before).norm(dim=1) / before.norm(dim=1)).mean().item(), rel=1e-5)
+
+
+def test_accuracies_are_those_on_the_changed_letters():
+    """The network reads a letter as the number of its leftmost column with ink, which a shift increases."""
+
+    class LeftmostColumn(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor([1.0]))
+
+        def forward(self, images, mask):
+            return F.one_hot(images.amax(2).argmax(2), 26).float() * self.weight
+
+    images = torch.zeros(3, 16, 8, dtype=torch.uint8)
+    images[torch.arange(3), :, torch.tensor([0, 1, 7])] = 1
+    letters = Letters(images, labels=torch.tensor([0, 2, 7]), lengths=torch.tensor([1, 2]))
+    found = pooling.accuracies(LeftmostColumn(), letters)
+    assert list(found) == list(pooling.CHANGES)
+    # Shifted by one pixel, the leftmost columns are 1, 2 and, for the letter without ink, 0.
+    assert [found[name] for name in list(found)[:3]] == pytest.approx([2 / 3, 1 / 3, 0])
 
 
 def test_changes_are_measured_against_what_the_letter_causes():
