@@ -8,7 +8,7 @@ library and NumPy alone.
 """
 
 import contextlib
-import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from hw_check.limits import confine, enclose
+from hw_check.stubs import Stubs
 from hw_check.wire import receive, send
 
 _SEED = 918273645  # unlike the seeds that people choose
@@ -87,7 +88,8 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
     os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), folder))
     confine(folder, packages, request["seconds"], request["memory"])
     sys.path.insert(0, folder)
-    sys.argv[:] = [f"{request['module']}.py"]
+    sys.argv[:] = [request["file"]]
+    sys.meta_path.append(Stubs(folder))
 
     def call(name: str, arguments: list[Any]) -> Any:
         send(connection, {"call": name, "arguments": arguments})
@@ -100,7 +102,7 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
             other = importlib.import_module(name) if request["keeps_helpers"] else types.ModuleType(name)
             sys.modules[name] = other
             runner.put_remote(other, functions, call)
-        module = importlib.import_module(request["module"])
+        module = _load(Path(folder, request["file"]))
     except BaseException as error:  # the student's code may raise anything, even SystemExit
         send(connection, _explain(error, Path(folder), "import"))
         os._exit(0)
@@ -111,6 +113,16 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
         if out_of_memory:
             break  # the objects that filled the memory may still exist
     os._exit(0)  # skips the exit handlers of the student's code
+
+
+def _load(path: Path) -> types.ModuleType:
+    """Loads the student's file, whose name may have dots in it, or be the name of a module of Python."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # the file's suffix is .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _run(runner: Any, module: Any, job: Mapping[str, Any], folder: Path) -> tuple[Any, bool]:
@@ -140,5 +152,15 @@ def _explain(error: BaseException, folder: Path, stage: str) -> dict[str, Any]:
     except Exception:  # the student's own exception class may fail, too
         message = ""
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder]
-    where = f"{Path(lines[-1].filename).name}, line {lines[-1].lineno}" if lines else ""
+    where = _place(Path(lines[-1].filename), lines[-1].lineno or 0) if lines else ""
     return {"raised": type(error).__name__, "message": message, "where": where, "stage": stage}
+
+
+def _place(path: Path, line: int) -> str:
+    """The file and the line; for the definitions of a notebook (see definitions.py), the notebook, cell and line."""
+    with contextlib.suppress(OSError):
+        before = path.read_text(encoding="utf-8", errors="replace").split("\n")[:line]
+        cell = next((i for i in reversed(range(len(before))) if before[i].startswith("# code cell ")), None)
+        if cell is not None:
+            return f"{path.stem}.ipynb, {before[cell][2:]}, line {line - cell - 1}"
+    return f"{path.name}, line {line}"

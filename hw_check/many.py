@@ -1,20 +1,26 @@
 """Grades a folder of many students, side by side. A stopped run continues where it stopped."""
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from hw_check import report
+from hw_check.rows import printable
 from hw_check.sandbox import Sandbox
 from hw_check.sheets import sheet
-from hw_check.submission import SUFFIXES, copied, find
+from hw_check.submission import SUFFIXES, copied, find, unpack_advice
 from hw_common.data.file_names import is_junk
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
@@ -38,14 +44,16 @@ def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, job
     students = sorted(path for path in found if path.is_dir() or path.suffix in suffixes)
     students = [path for path in students if not is_junk(path.name) and path.resolve() != out.resolve()]
     if not students:
-        raise UserError(f"{folder} holds no folders; expected a folder for each student")
+        raise UserError(f"{folder} holds no folders; expected a folder for each student{unpack_advice(folder)}")
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Mapping[str, Any]] = {}
     for number, (student, result, is_new) in enumerate(_results(name, students, out, seed, seconds, jobs), 1):
         results[student] = result
         _write_table(out / "grades.csv", results)
-        reached = f"{result['points']:g} of {result['of']:g} points" if "points" in result else result["note"]
-        print(f"{number}/{len(students)} {student}: {reached}{'' if is_new else ' (graded before)'}", flush=True)
+        reached = f"{result['points']:g} of {result['of']:g} points" if result.get("functions") else result["note"]
+        print(
+            f"{number}/{len(students)} {_shown(student)}: {reached}{'' if is_new else ' (graded before)'}", flush=True
+        )
     print(f"{out / 'grades.csv'} holds the points of {len(results)} students")
     return 1 if any("points" not in result for result in results.values()) else 0
 
@@ -63,23 +71,41 @@ def _results(
             yield student.name, before, False
     if not left:
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_set_signals) as pool:
-        futures = {pool.submit(_grade, name, student, out, seed, seconds): student for student in left}
-        try:
-            for future in as_completed(futures):
-                student = futures[future]
-                try:
-                    yield student.name, future.result(), True
-                except BrokenProcessPool:
-                    raise
-                except Exception as error:  # a fault of the checker must not stop the other students' grading
-                    yield student.name, {"note": f"the check failed: {type(error).__name__}: {error}"}, True
-        except BaseException:  # after Ctrl-C, for example, the grading in progress is abandoned
-            pool.shutdown(wait=False, cancel_futures=True)
+    done: queue.SimpleQueue[tuple[str, Mapping[str, Any]]] = queue.SimpleQueue()
+    waiting = deque((name, student, out, seed, seconds) for student in left)
+    threads = [threading.Thread(target=_grade_from, args=(waiting, done)) for _ in range(min(jobs, len(left)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in left:
+            yield *done.get(), True
+    except BaseException:  # after Ctrl-C, for example, the grading in progress is abandoned
+        waiting.clear()
+        while any(thread.is_alive() for thread in threads):
             for process in multiprocessing.active_children():
                 process.terminate()
-            raise
+            time.sleep(0.05)
+        raise
+
+
+def _grade_from(waiting: deque[Any], done: "queue.SimpleQueue[tuple[str, Mapping[str, Any]]]") -> None:
+    """Grades the students who are left, one after another, in a process, and in a new one after it was killed."""
+    pool = None
+    with contextlib.suppress(IndexError):  # nobody is left
+        while True:
+            arguments = waiting.popleft()
+            context = multiprocessing.get_context("spawn")
+            pool = pool or ProcessPoolExecutor(1, context, initializer=_prepare_process)
+            try:
+                result = pool.submit(_grade, *arguments).result()
+            except Exception as error:  # a fault of the checker must not stop the other students' grading
+                result = {"note": f"the check failed: {type(error).__name__}: {error}"}
+                if isinstance(error, BrokenProcessPool):
+                    result = {"note": "the check failed: its process was killed, perhaps because memory ran out"}
+                    pool = None
+            done.put((arguments[1].name, result))
+    if pool:
+        pool.shutdown()
 
 
 def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Mapping[str, Any]:
@@ -93,19 +119,27 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
         with copied(find(student, graded.files, graded.anywhere)) as copy:
             rows = list(graded.grade(copy, seed, seconds, _sandbox, {}))
     except UserError as error:
-        rows, note = [], str(error)
+        rows, note = [], _shown(str(error))
     else:
         note = ""
     result = {**report.as_json(rows, graded, seed, _sandbox.limits), "note": note, "fingerprint": fingerprint}
-    files.write_text(out / f"{student.name}.html", report.page(rows, graded, student.name, seed))
+    files.write_text(out / f"{student.name}.html", report.page(rows, graded, _shown(student.name), seed))
     files.write_json(out / f"{student.name}.json", result)
     return result
 
 
-def _set_signals() -> None:
-    """Leaves Ctrl-C to the parent, which then ends this process in a way that deletes the copy of a student's files."""
+def _prepare_process() -> None:
+    """Leaves Ctrl-C to the parent, and ends this process with the parent in a way that deletes the student's copy."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:
@@ -131,17 +165,22 @@ def _write_table(path: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
     columns: dict[str, None] = {}
     for result in results.values():
         columns |= dict.fromkeys(row["function"] for row in result.get("functions", []) if row["of"])
-    rows = []
+    rows, most = [], max(result.get("of", 0) for result in results.values())
     for student, result in sorted(results.items()):
         points = {row["function"]: f"{row['points']:g}" for row in result.get("functions", [])}
+        formula = student[0] in "=+-@"  # a spreadsheet would run it
         rows.append(
             {
-                "student": f"'{student}"
-                if student[0] in "=+-@"
-                else student,  # a spreadsheet would run it as a formula
-                **{key: f"{result[key]:g}" if key in result else "" for key in ("points", "of")},
+                "student": f"'{student}" if formula else _shown(student),
+                "points": f"{result['points']:g}" if "points" in result else "",
+                "of": f"{most:g}",
                 **{name: points.get(name, "") for name in columns},
                 "note": result.get("note", ""),
             }
         )
     files.write_csv(path, rows)
+
+
+def _shown(name: str) -> str:
+    """A name for people; bytes in it that are not UTF-8, and control characters, are replaced."""
+    return printable(os.fsencode(name).decode(errors="replace"))

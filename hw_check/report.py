@@ -96,7 +96,7 @@ def page(rows: Sequence[Row], sheet: Sheet, student: str, seed: int) -> str:
         tried = f"<br><small>Tried: {html.escape(', '.join(row.tried))}</small>" if row.tried else ""
         found = f'<span class="{row.status}">{row.status}</span> {html.escape(row.hint)}{notes}{tried}'
         lines.append(
-            f"<tr><td>{row.question}<td><code>{html.escape(row.function)}</code><br><small>{row.file}</small>"
+            f"<tr><td>{row.question}<td><code>{html.escape(row.function)}</code><br><small>{html.escape(row.file)}</small>"
             f"<td>{_points(row)}<td>{found}"
         )
     return _PAGE.format(

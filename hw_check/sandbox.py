@@ -6,25 +6,23 @@ imports NumPy once and forks a process for every file; elsewhere, each file gets
 """
 
 import contextlib
-import json
-import os
+import dataclasses
+import select
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hw_check import start
+from hw_check.definitions import reduce_to_definitions
+from hw_check.processes import Process, fork, start
 from hw_check.wire import LARGEST_MESSAGE, receive, send
 from hw_common.runs.errors import UserError
 
 MEMORY = 2**31  # bytes in addition to what Python and the packages take
-_SECONDS_TO_START = 60  # to start Python and import the packages, before the student's code begins
+_PATIENCE = 5  # times the limit that a process may take while it does not get its CPU time, on a busy machine
 NOT_LOADED = "importing the file "  # how the failure begins if a student's file cannot be loaded
 _FORKS = sys.platform.startswith("linux")
 
@@ -46,6 +44,7 @@ class Outcome:
     failure: str = ""  # the reason why there are no answers, for the report; empty if there are answers
     missing: str = ""  # name of the tested or needed function that the file does not define; else empty
     untested: bool = False  # whether the function was not run because the function that it needs failed
+    remark: str = ""  # that only the file's definitions were run, and why
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Sandbox:
     runner: str
     preload: tuple[str, ...] = ("numpy",)
     limits: tuple[str, ...] = ()  # the limits in force, once a process has started
-    _server: "_Process | None" = field(default=None, repr=False)
+    _server: "Process | None" = field(default=None, repr=False)
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -89,128 +88,66 @@ class Sandbox:
     ) -> dict[str, Outcome]:  # fmt: skip
         """Runs all `jobs` on the student's file at `path`.
 
+        If the file cannot be loaded, because it trains or needs data, its definitions alone replace it.
+
         Args:
             path: the student's file, in a folder that the process may read and write (see `submission.py`).
             jobs: the jobs, in the order in which they run.
-            seconds: wall-clock limit for loading the file, and for each function.
+            seconds: limit for loading the file, and for each function: of CPU time on Linux, else by the clock.
             ours: our functions that replace those of the student's other files.
 
         Returns:
             The outcome of every job by its name.
         """
         outcomes: dict[str, Outcome] = {}
-        pending = list(jobs)
+        pending, remark = list(jobs), ""
         while pending:
             with self._started(path, pending, seconds, ours) as child:
                 try:
                     child.load(seconds)
                 except _ProcessFailed as reason:
-                    return outcomes | {job.name: Outcome(failure=str(reason)) for job in pending}
-                pending = _run_jobs(child, pending, seconds, outcomes)
-        return outcomes
+                    if not reduce_to_definitions(path):
+                        outcomes |= {job.name: Outcome(failure=str(reason)) for job in pending}
+                        break
+                    remark = f"tested without the code outside of classes and functions: {reason}"
+                else:
+                    pending = _run_jobs(child, pending, seconds, outcomes)
+        return {name: dataclasses.replace(outcome, remark=remark) for name, outcome in outcomes.items()}
 
     @contextlib.contextmanager
     def _started(self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None) -> Iterator["_Child"]:
         """Starts a process that loads `path`; kills it and all its descendants at the end."""
         request = {
             "folder": str(path.parent.resolve()),
-            "module": path.stem,
+            "file": path.name,
             "modules": dict(ours.modules) if ours else {},
             "keeps_helpers": ours is not None and ours.keeps_helpers,
             "jobs": [dict(job.request) for job in jobs],
-            "seconds": int(_SECONDS_TO_START + (seconds + 1) * (len(jobs) + 1)),
+            "seconds": int(60 + _PATIENCE * (seconds + 1) * (len(jobs) + 1)),  # in case the checker is killed
             "memory": MEMORY,
         }
-        process = self._fork() if _FORKS else self._start(forks=False)
+        process = self._process()
         try:
-            process.connection.settimeout(_SECONDS_TO_START)
+            process.connection.settimeout(60)
             with contextlib.suppress(OSError):  # the process has ended; reading its answer says how
                 send(process.connection, request)
             yield _Child(process, ours)
         finally:
             process.close()
 
-    def _fork(self) -> "_Process":
-        if self._server is None:
-            self._server = self._start(forks=True)
-        mine, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._server.connection, [b"fork"], [theirs.fileno()])
-            pid = int.from_bytes(self._server.connection.recv(8), "big", signed=True)
-        return _Process(mine, pid, self._server.wait_for)
-
-    def _start(self, forks: bool) -> "_Process":
-        """Starts Python, and waits until it has imported the packages."""
-        mine, theirs = socket.socketpair()
-        windows = os.name == "nt"
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", start.BOOT],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tempfile.gettempdir(),
-            env=start.environment(), start_new_session=True, pass_fds=() if windows else (theirs.fileno(),),
-        )  # fmt: skip
-        config = {
-            "texts": start.texts(self.runner, "hw_check.child"),
-            "packages": start.package_folders(self.preload),
-            "preload": list(self.preload),
-            "hidden": start.hidden_folders(),
-            "runner": self.runner,
-            "forks": forks,
-        }
-        if windows:
-            config["share"] = theirs.share(process.pid).hex()  # type: ignore[attr-defined,unused-ignore]
-        else:
-            config["connection"] = theirs.fileno()
-        assert process.stdin is not None  # it is a pipe
-        with contextlib.suppress(OSError), process.stdin as pipe:
-            pipe.write(json.dumps(config).encode() + b"\n")
-        if not windows:
-            theirs.close()
-
-        def wait(_: int) -> int:
-            return process.wait()
-
-        started = _Process(mine, process.pid, wait)
-        try:
-            self.limits = tuple(receive(mine, _SECONDS_TO_START))
-        except (OSError, EOFError, ValueError, OverflowError, TypeError) as error:
-            started.close()
-            lines = process.stderr.read().decode(errors="replace").splitlines() if process.stderr else []
-            reason = lines[-1] if lines else repr(error)
-            packages = " and ".join(self.preload)
-            raise UserError(f"cannot start {sys.executable} with {packages} for the check: {reason}") from error
-        mine.settimeout(None)
-        return started
-
-
-@dataclass
-class _Process:
-    """A process, with our end of its connection."""
-
-    connection: socket.socket
-    pid: int
-    wait: Callable[[int], int]  # takes the process id; returns the exit status, negative for a signal
-    status: int | None = None
-
-    def ended(self) -> int:
-        """Kills the process and its descendants; returns its exit status, negative for a signal."""
-        if self.status is None:
-            kill = getattr(os, "killpg", os.kill)
-            for kill_one in (kill, os.kill):  # the second one works before the process has made its group
-                with contextlib.suppress(OSError):
-                    kill_one(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-            self.status = self.wait(self.pid)
-        return self.status
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.ended()
-        self.connection.close()
-
-    def wait_for(self, pid: int) -> int:
-        """Waits for a process that this process has forked; returns its exit status, negative for a signal."""
-        self.connection.sendall(str(pid).encode())
-        status = int.from_bytes(self.connection.recv(8), "big", signed=True)
-        return os.waitstatus_to_exitcode(status)
+    def _process(self) -> Process:
+        """A new process; on Linux, the first one that was started forks it."""
+        if not _FORKS:
+            process, self.limits = start(self.runner, self.preload, forks=False)
+            return process
+        forked = self._server and fork(self._server)
+        if forked is None:
+            self.__exit__()
+            self._server, self.limits = start(self.runner, self.preload, forks=True)
+            forked = fork(self._server)
+        if forked is None:
+            raise UserError("the process that runs the students' files was killed just after it started")
+        return forked
 
 
 def _run_jobs(child: "_Child", pending: Sequence[Job], seconds: float, outcomes: dict[str, Outcome]) -> list[Job]:
@@ -237,7 +174,7 @@ def _out_of_memory(outcome: Outcome) -> bool:
 class _Child:
     """The checker's view of the process of one file. It never waits longer than a limit."""
 
-    def __init__(self, process: _Process, ours: Ours | None) -> None:
+    def __init__(self, process: Process, ours: Ours | None) -> None:
         self._process, self._ours = process, ours
 
     def load(self, seconds: float) -> None:
@@ -257,11 +194,16 @@ class _Child:
 
     def _receive(self, seconds: float, doing: str) -> Any:
         """The next answer; raises _ProcessFailed with a reason that begins with `doing` if there is none."""
-        deadline = time.monotonic() + seconds
+        begin, before = time.monotonic(), self._process.cpu_seconds()
         connection = self._process.connection
         try:
             while True:
-                message = receive(connection, deadline - time.monotonic())
+                while not select.select([connection], [], [], seconds / 4)[0]:
+                    waited, taken = time.monotonic() - begin, self._process.cpu_seconds() - before
+                    # Without a CPU time, `taken` is not a number, and the clock alone decides.
+                    if waited >= seconds and not (taken < 0.9 * seconds and waited < _PATIENCE * seconds):
+                        raise TimeoutError
+                message = receive(connection, seconds)
                 if not (self._ours and isinstance(message, dict) and "call" in message):
                     return message
                 send(connection, _computed(self._ours, message))
@@ -300,6 +242,6 @@ def explain(answer: Mapping[str, Any]) -> str:
     where = f" ({where})" if where else ""
     if raised == "SystemExit":
         return f"calls sys.exit{where}"
-    if raised == "MemoryError":
+    if raised == "MemoryError" or "can't allocate memory" in message:  # the second is torch's
         return f"needs more than {MEMORY // 2**30} GB of memory{where}"
     return f"raises {raised}: {message}{where}" if message else f"raises {raised}{where}"

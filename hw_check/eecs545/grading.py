@@ -67,9 +67,10 @@ class _File:
         forward_is_right = {name: row.points >= row.of and row.status == "passed" for name, row in rows.items()}
         backward = [f for f in self._functions if f.needs and rows[f.name].status != "passed"]
         for function, row in self._with_right_caches(backward):
-            if not forward_is_right[function.needs or ""] and row.points > rows[function.name].points:
-                note = f"tested with a right cache, because {function.needs} is wrong"
-                rows[function.name] = dataclasses.replace(row, remarks=(*row.remarks, note))
+            is_better = not forward_is_right[function.needs or ""] and row.points > rows[function.name].points
+            note = (f"tested with a right cache, because {function.needs} is wrong",) if is_better else ()
+            if is_better or row.status == "missing":
+                rows[function.name] = dataclasses.replace(row, remarks=(*row.remarks, *note))
         following = [f for f in backward if not forward_is_right[f.needs or ""] and rows[f.name].status != "passed"]
         for function, row in self._for_own_forward(following):
             if row.points > rows[function.name].points:
@@ -85,10 +86,12 @@ class _File:
             if function.uses and rows[function.name].status in ("failed", "partly"):
                 row, notes = rows[function.name], self._helper_notes(function, wrong)
                 rows[function.name] = dataclasses.replace(row, remarks=(*row.remarks, *notes))
-        return list(rows.values())
+        first, *others = rows.values()
+        return [dataclasses.replace(first, remarks=tuple(filter(None, (*first.remarks, self._remark)))), *others]
 
     def _first_try(self) -> dict[str, Row]:
         outcomes = self._sandbox.run_file(self._path, [self._job(f) for f in self._functions], self._seconds)
+        self._remark = outcomes[self._functions[0].name].remark
         return {f.name: judge(f, self._cases[f.name], outcomes[f.name]) for f in self._functions}
 
     def _with_right_caches(self, functions: Sequence[Function]) -> Iterator[tuple[Function, Row]]:
@@ -123,7 +126,7 @@ class _File:
         for function in failed:
             own, row = rows[function.name], judge(function, self._cases[function.name], outcomes[function.name])
             names = " and ".join(f"{name}.py" for name in function.uses)
-            if row.points > own.points:
+            if (row.points, row.status == "passed") > (own.points, own.status == "passed"):
                 note = f"tested with our {names}, because it fails with the student's own: {own.hint}"
                 yield function, dataclasses.replace(row, remarks=(*row.remarks, note))
             elif row.points == own.points and row.error is not None and row.hint and row.hint != own.hint:

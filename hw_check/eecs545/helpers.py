@@ -4,7 +4,7 @@ import ast
 from collections.abc import Collection
 from pathlib import Path
 
-from hw_check.definitions import statements
+from hw_check.definitions import read, statements
 
 
 def helpers(path: Path, module: str, known: Collection[str]) -> list[str]:
@@ -30,4 +30,4 @@ def helpers(path: Path, module: str, known: Collection[str]) -> list[str]:
 
 
 def _read(path: Path) -> list[ast.stmt]:
-    return statements(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else []
+    return statements(read(path)) if path.is_file() else []

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from hw_check.definitions import reduce_to_definitions, statements, write_definitions
+from hw_check.definitions import broken_code, handed_in, inside, read, scripts, statements, write_definitions
 from hw_check.rows import Row, printable
 from hw_check.sandbox import Job, Outcome, Sandbox, explain
 
@@ -80,34 +81,24 @@ def grade_checks(
         here = [check for check in checks if places[check.name][0] == path]
         probes = {check.name: check.probes(np.random.default_rng([seed, number])) for number, check in enumerate(here)}
         jobs = [_job(check, places[check.name][1], probes[check.name]) for check in here]
-        outcomes, remark = _run(path, jobs, seconds, sandbox)
-        file = str(path.relative_to(folder))
+        outcomes = sandbox.run_file(path, jobs, seconds)
+        file = printable(str(handed_in(path).relative_to(folder)))
         charged: set[str] = set()
         for check in here:
             row, mistakes = _row(
                 dataclasses.replace(check, file=file), probes[check.name], outcomes[check.name], charged
             )
-            rows[check.name] = dataclasses.replace(row, remarks=(*row.remarks, *remark))
+            remarks = (*row.remarks, outcomes[check.name].remark, _elsewhere(places[check.name], folder, defined))
+            rows[check.name] = dataclasses.replace(row, remarks=tuple(filter(None, remarks)))
             charged |= mistakes
+    broken = "".join(f"; cannot be parsed: {text}" for text in itertools.islice(broken_code(folder), 3))
     for check in checks:
-        missing = Row(check.name, check.file, check.question, 0, check.points, "missing")
         sought = check.seeks or check.name
-        hint = f"no file defines {sought}; if it has another name, use --class {sought}=FILE.py:NAME"
-        row = rows.get(check.name, dataclasses.replace(missing, hint=hint))
+        advice = broken or f"; if it has another name, use --class {sought}=FILE.py:NAME"
+        hint = printable(f"no file defines {sought}{advice}")
+        row = rows.get(check.name, Row(check.name, check.file, check.question, 0, check.points, "missing", hint=hint))
         if check.points or row.status != "missing":
             yield row
-
-
-def _run(path: Path, jobs: Sequence[Job], seconds: float, sandbox: Sandbox) -> tuple[dict[str, Outcome], list[str]]:
-    """The outcomes, and a remark if only the file's definitions could be run, because it trains or needs data."""
-    outcomes = sandbox.run_file(path, jobs, seconds)
-    failures = {outcome.failure for outcome in outcomes.values()}
-    [failure, *others] = failures
-    if others or not failure.startswith("importing the file ") or not reduce_to_definitions(path):
-        return outcomes, []
-    return sandbox.run_file(path, jobs, seconds), [
-        f"tested without the code outside of classes and functions: {failure}"
-    ]
 
 
 Definition = tuple[Path, str, ast.stmt]
@@ -119,10 +110,8 @@ def definitions(folder: Path) -> list[Definition]:
     If a file defines a name twice, the last definition counts, as in Python.
     """
     found: dict[tuple[Path, str], ast.stmt] = {}
-    for path in sorted(folder.rglob("*.py")):
-        for node in statements(path.read_text(encoding="utf-8", errors="replace")):
-            if isinstance(node, ast.Try) and len(node.body) == 1:  # written by write_definitions
-                [node] = node.body
+    for path in scripts(folder):
+        for node in map(inside, statements(read(path))):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 found[path, node.name] = node
             elif isinstance(node, ast.Assign) and _SEQUENTIAL.match(ast.unparse(node.value)):
@@ -147,7 +136,13 @@ def _place(
     # The course's file comes first, then a class of the right name.
     found.sort(key=lambda place: (place[0].name != check.file, place[1] != sought))
     # A file with the right name that cannot be parsed is chosen, too, because loading it reports the error.
-    return found[0] if found else (next(iter(sorted(folder.rglob(check.file))), None), sought)
+    return found[0] if found else (next((path for path in scripts(folder) if path.name == check.file), None), sought)
+
+
+def _elsewhere(place: tuple[Path | None, str], folder: Path, defined: Sequence[Definition]) -> str:
+    """A remark about other files that define the graded class or function, too; empty if there are none."""
+    files = {str(path.relative_to(folder)) for path, name, _ in defined if name == place[1] and path != place[0]}
+    return printable(f"{', '.join(sorted(files))} defines {place[1]}, too, and is not graded") if files else ""
 
 
 def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:
@@ -175,8 +170,6 @@ def _row(
         return dataclasses.replace(row, status="missing", tried=(), hint=hint), set()
     if outcome.answers is None:
         return dataclasses.replace(row, hint=printable(outcome.failure)), set()
-    if all(answer.get("raised") == "NotImplementedError" for answer in outcome.answers):
-        return dataclasses.replace(row, status="missing", hint="not written yet"), set()
     answers = {id(r): answer for r, answer in zip(_requests(probes), outcome.answers, strict=True)}
     findings = [_finding(probe, answers[id(probe.request)]) for probe in probes]
     share = 1.0
@@ -185,6 +178,8 @@ def _row(
         is_charged = check.seeks and finding.mistake in charged and not is_broken
         share -= probe.cost * bool(finding.mistake and not is_charged)
     share = max(0.0, round(share, 6))
+    if not share and all(map(_is_unwritten, outcome.answers)):
+        return dataclasses.replace(row, status="missing", hint="not written yet"), set()
     mistakes = list(dict.fromkeys(finding.mistake for finding in findings if finding.mistake))
     errors = [text for text in mistakes if text.startswith("raises ")]
     mistakes = [text for text in mistakes if text not in errors[1:]]
@@ -199,10 +194,19 @@ def _row(
     return row, set(mistakes)
 
 
+def _is_unwritten(answer: Mapping[str, Any]) -> bool:
+    """Whether nothing has been written in place of `raise NotImplementedError`, `pass`, `return None` or `return 0`."""
+    if "raised" in answer:
+        return answer["raised"] == "NotImplementedError"
+    return answer.get("nothing") is True or not answer.get("names", True)
+
+
 def _finding(probe: Probe, answer: Mapping[str, Any]) -> Finding:
     """The finding of a probe; an answer of the wrong form is a mistake."""
     if "raised" in answer:
         return Finding(explain(answer))
+    if answer.get("nothing") is True:
+        return Finding("returns NoneType, expected a tensor")
     try:
         with np.errstate(all="ignore"):
             return probe.judge(answer)

@@ -10,10 +10,11 @@ from numpy.random import Generator
 
 from hw_check.definitions import code_of, statements, write_definitions
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, definitions, grade_checks
-from hw_check.networks.classifiers import Classifier, Design, Plan, classifier_probes
+from hw_check.networks.classifiers import classifier_probes
 from hw_check.networks.measuring import measured_ratio
 from hw_check.networks.observed import Answer
 from hw_check.networks.own_layers import convolution_probes, linear_probes
+from hw_check.networks.plans import Classifier, Design, Plan
 from hw_check.rows import Row, Sheet
 from hw_check.sandbox import Sandbox
 from hw_cnn.models import CifarCNN

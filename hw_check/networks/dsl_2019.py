@@ -15,8 +15,9 @@ from numpy.random import Generator
 from torch import Tensor
 
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
-from hw_check.networks.classifiers import Classifier, Design, Plan, classifier_probes
+from hw_check.networks.classifiers import classifier_probes
 from hw_check.networks.observed import Answer, a_run, explained, fitted, gradients, observation, output, weights_of
+from hw_check.networks.plans import Classifier, Design, Plan
 from hw_check.rows import Sheet
 from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN
 

@@ -3,10 +3,6 @@
 Imports the standard library, NumPy, torch and torchvision alone.
 """
 
-import importlib.abc
-import importlib.machinery
-import os
-import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from hw_check.networks.inside_transfer import PROBES as TRANSFER
 
 Case = Mapping[str, Any]
+_GPUS = ("cuda", "mps", "xpu")
 
 
 def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: list[str]) -> Any:
@@ -34,13 +31,13 @@ def put_remote(module: types.ModuleType, functions: Mapping[str, Any], call: Any
 
 
 def prepare() -> None:
-    """Lets files load even if modules that they import, such as the course's utils.py, are missing.
-
-    Code for GPUs runs on the CPU.
-    """
-    torch.set_num_threads(1)  # the process may not start threads
-    sys.meta_path.append(_Stubs(os.getcwd()))
+    """Lets code for GPUs run on the CPU, and runs torch without threads, which the process may not start."""
+    torch.set_num_threads(1)
     _OnCPU().__enter__()
+    for name in ("FloatTensor", "LongTensor", "ByteTensor", "BoolTensor"):
+        setattr(torch.cuda, name, getattr(torch, name))
+    for name in ("synchronize", "empty_cache", "set_device"):
+        setattr(torch.cuda, name, lambda *arguments: None)
 
 
 class _OnCPU(TorchFunctionMode):
@@ -54,57 +51,9 @@ class _OnCPU(TorchFunctionMode):
 
 
 def _without_gpu(value: Any) -> Any:
-    if isinstance(value, str) and value.partition(":")[0] == "cuda":
+    if isinstance(value, str) and value.partition(":")[0] in _GPUS:
         return "cpu"
-    return torch.device("cpu") if isinstance(value, torch.device) and value.type == "cuda" else value
-
-
-class _Anything(type):
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Stub
-
-
-class _Stub(metaclass=_Anything):
-    """Stands in for everything in a module that is not there; it can be called, inherited from and iterated."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None: ...
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-
-class _Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules that no other finder has found."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
-        """A spec for any module that the student's files import, except ours, which nobody may import."""
-        if name.startswith("hw_") or not self._imported_by_the_student():
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def _imported_by_the_student(self) -> bool:
-        """Whether a file in the student's folder runs the import; torch itself copes with missing modules."""
-        frame = sys._getframe(2)
-        while frame is not None and "importlib" in frame.f_code.co_filename:
-            frame = frame.f_back  # type: ignore[assignment]
-        return frame is not None and frame.f_code.co_filename.startswith(self._folder)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        """Gives the module an attribute of every name."""
-        module.__getattr__ = lambda name: _Anything.__getattr__(_Stub, name)  # type: ignore[method-assign]
+    return torch.device("cpu") if isinstance(value, torch.device) and value.type in _GPUS else value
 
 
 def _tensor(value: np.ndarray) -> Tensor:
@@ -128,7 +77,9 @@ def _train_batch(module: types.ModuleType, job: Mapping[str, Any], case: Case) -
         loss = train_batch(_tensor(X), _tensor(y), model, optimizer, nn.NLLLoss())
         is_number = isinstance(loss, int | float) or (isinstance(loss, Tensor) and loss.numel() == 1)
         losses.append(float(loss) if is_number else None)
-    return {"losses": losses, "weights": {name: p.detach().numpy() for name, p in model.named_parameters()}}
+    weights = {name: p.detach().numpy() for name, p in model.named_parameters()}
+    is_same = all(np.array_equal(value, case["weights"][name]) for name, value in weights.items())
+    return {"losses": losses, "weights": weights, "nothing": is_same and set(losses) == {None}}
 
 
 def _evaluate(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
@@ -137,14 +88,15 @@ def _evaluate(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
     model.train()
     returned = getattr(module, job["needs"][0])(model, _tensor(case["X"]), _tensor(case["y"]))
     returned = returned[0] if isinstance(returned, tuple | list) else returned
-    return {"accuracy": float(returned)}
+    return {"nothing": True} if returned is None else {"accuracy": float(returned)}
 
 
 def _count(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
     """The student's count of trainable parameters, of a network with frozen ones."""
     model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.Linear(5, 7), nn.BatchNorm1d(4))
     model[0].requires_grad_(False)
-    return {"count": int(getattr(module, job["needs"][0])(model))}
+    count = getattr(module, job["needs"][0])(model)
+    return {"nothing": True} if count in (None, 0, (None, None)) else {"count": int(count)}
 
 
 _PROBES: dict[str, Callable[[types.ModuleType, Mapping[str, Any], Case], Any]] = {

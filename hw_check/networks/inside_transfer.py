@@ -65,7 +65,8 @@ def _train_model(module: types.ModuleType, job: Mapping[str, Any], case: Case) -
                      num_epochs=case["epochs"])  # fmt: skip
     network = returned[0] if isinstance(returned, tuple | list) else returned
     returned_weights = network.weights() if isinstance(network, _Watched) else None
-    return {**model.notes, "returned": returned_weights, "scheduler steps": steps[0]}
+    nothing = network is None and not model.notes["snapshots"]
+    return {**model.notes, "returned": returned_weights, "scheduler steps": steps[0], "nothing": nothing}
 
 
 def _counting(step: Any, steps: list[int]) -> Any:
@@ -113,12 +114,12 @@ def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
 
     def train(*arguments: Any, **named: Any) -> Any:
         given = [*arguments, *named.values()]
-        model = next(value for value in given if isinstance(value, nn.Module) and hasattr(value, "fc"))
-        optimizer = next(value for value in given if isinstance(value, torch.optim.Optimizer))
+        model = next((value for value in given if isinstance(value, nn.Module) and hasattr(value, "fc")), None)
+        optimizer = next((value for value in given if isinstance(value, torch.optim.Optimizer)), None)
         criterion = next(
             (v for v in given if v is not model and (isinstance(v, nn.Module) or hasattr(v, "__name__"))), None
         )
-        if named.get("num_epochs") != 0:
+        if named.get("num_epochs") != 0 and model is not None and optimizer is not None:
             answer.update(_one_step(model, optimizer))
             answer["loss"] = _loss(criterion, case)
         return model
@@ -131,6 +132,7 @@ def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
     getattr(module, job["needs"][0])(torch.device("cpu"), {"train": batch, "val": batch}, {"train": 4, "val": 4},
                                      ["ants", "bees"])  # fmt: skip
     answer["new layer"] = bool(made) and made[-1][0].fc is not made[-1][1]
+    answer["nothing"] = not made and answer["outputs"] is None
     return answer
 
 
@@ -185,7 +187,10 @@ def _visualize(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> 
     returned = getattr(module, job["needs"][0])(torch.device("cpu"), {"val": batches, "train": batches}, model,
                                                 case["classes"])  # fmt: skip
     texts += [str(text) for text in _flat(returned)]
-    return {"texts": texts[:50], "modes": modes[:50], "restored": model.training, "predicted": predicted.numpy()}
+    return {
+        "texts": texts[:50], "modes": modes[:50], "restored": model.training, "predicted": predicted.numpy(),
+        "nothing": not texts and not modes,
+    }  # fmt: skip
 
 
 def _noting(method: Any, texts: list[str]) -> Any:

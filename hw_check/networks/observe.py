@@ -72,6 +72,8 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
     if "fixed" in case:
         answer["attention inputs"] = _fix_attention(model, case["fixed"], case["runs"][0])
     answer["runs"] = [_outputs(model, one) for one in case["runs"]]
+    results = [one["outputs"][0] for one in answer["runs"] if one["outputs"]]
+    answer["nothing"] = bool(results) and all(isinstance(one, str) and one == "NoneType" for one in results)
     answer["kept"] = all(
         np.array_equal(before, now.detach().numpy(), equal_nan=True)
         for before, now in zip(weights, parameters, strict=True)

@@ -133,6 +133,8 @@ def explained(value: Any, right: Tensor | None, guesses: Iterator[tuple[str, Ten
 
 def gradients(answer: Answer) -> Finding:
     """Judges whether all parameters get a gradient in the first run that asks for gradients."""
+    if not answer["names"]:
+        return Finding("has no parameters")
     without = next(one["without"] for one in answer["runs"] if "without" in one)
     names = ", ".join(str(name) for name in without[:3])
     return Finding(f"{names} gets no gradient" if without else "")

@@ -16,6 +16,8 @@ from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
 from hw_check.rows import Sheet
 
 _RATE, _EPOCHS = 0.5, 4
+_NO_TRAINING = "does not train a network with train_model"
+_NO_VALIDATION = "does not validate the network"
 Snapshots = list[dict[str, ndarray]]  # the weights at every validation
 
 
@@ -70,7 +72,7 @@ def _train_model(rng: Generator) -> list[Probe]:
     def trains(answer: Mapping[str, Any]) -> Finding:
         found = answer["snapshots"]
         if len(found) != _EPOCHS:
-            return Finding(f"validates {len(found)} times in {_EPOCHS} epochs")
+            return Finding(f"validates {len(found)} times in {_EPOCHS} epochs" if found else _NO_VALIDATION)
         if _same(found, right):
             return Finding()
         mistake = next((text for text, guess in guesses.items() if _same(found, guess)), "")
@@ -80,12 +82,16 @@ def _train_model(rng: Generator) -> list[Probe]:
         return _judge_best_weights(answer, weights, val, right[by_training[0]])
 
     request = {"probe": "train_model", "weights": weights, "train": train, "val": val, "epochs": _EPOCHS, "rate": _RATE}
+
+    def if_validated(judge: Callable[[Mapping[str, Any]], Finding]) -> Callable[[Mapping[str, Any]], Finding]:
+        return lambda answer: judge(answer) if answer["snapshots"] else Finding(_NO_VALIDATION)
+
     return [
         Probe(f"{_EPOCHS} epochs", request, trains, 0.4),
         Probe("steps of the scheduler", request, _judge_scheduler, 0.1),
-        Probe("validation", request, _judge_validation, 0.2),
-        Probe("modes", request, _judge_modes, 0.1),
-        Probe("best weights", request, best_weights, 0.2),
+        Probe("validation", request, if_validated(_judge_validation), 0.2),
+        Probe("modes", request, if_validated(_judge_modes), 0.1),
+        Probe("best weights", request, if_validated(best_weights), 0.2),
     ]
 
 
@@ -203,7 +209,7 @@ def _transfer_probes(rng: Generator, moves: Callable[[Mapping[str, Any]], Findin
 
     def criterion(answer: Mapping[str, Any]) -> Finding:
         if answer["outputs"] is None:
-            return Finding()  # it costs points elsewhere
+            return Finding(_NO_TRAINING)
         loss = answer["loss"]
         if isinstance(loss, float) and abs(loss - right) < 1e-4:
             return Finding()
@@ -246,7 +252,7 @@ def _visualize(rng: Generator) -> list[Probe]:
 
 def _judge_last_layer(answer: Mapping[str, Any]) -> Finding:
     if answer["outputs"] is None:
-        return Finding("does not train a network with train_model")
+        return Finding(_NO_TRAINING)
     if not answer["new layer"]:
         return Finding("the last layer, fc, is not replaced by a new one")
     if answer["outputs"] != 2:
@@ -256,7 +262,7 @@ def _judge_last_layer(answer: Mapping[str, Any]) -> Finding:
 
 def _judge_training(answer: Mapping[str, Any]) -> Finding:
     if answer["outputs"] is None:
-        return Finding("does not train a network with train_model")
+        return Finding(_NO_TRAINING)
     if answer["fc moves"]:
         return Finding()
     if not answer["fc is optimized"]:

@@ -3,18 +3,22 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import graded
 import numpy_mistakes as mistakes
 import pytest
 from numpy_mistakes import plant
 
 import hw_numpy
 from hw_check import __main__ as check
+from hw_check import many, report
 from hw_check.eecs545.functions import FILES
+from hw_check.rows import Row
 from hw_common.runs.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -112,6 +116,8 @@ def test_page_for_the_student_shows_the_code_s_text_as_text(tmp_path):
     text = page.read_text()
     assert "&lt;script&gt;" in text and "<script>" not in text
     assert "0 of 73 points" in text and "fc_forward" in text
+    row = Row("CNN", "<script>.py", "2.2", 0, 1, "failed", ("<b>",), hint="<i>", remarks=("<u>",))
+    assert not re.search("<(script|b|i|u)>", report.page([row], graded.SHEET, "<b>", 0).partition("<table>")[2])
 
 
 # Many students
@@ -128,6 +134,7 @@ def students(tmp_path):
     (folder / "empty").mkdir()
     (folder / "a file").write_text("")
     (folder / "__MACOSX").mkdir()
+    (folder / "caf\udce9").mkdir()  # a name that is not UTF-8
     (folder / "good" / "caf\udce9.py").write_text("")
     return folder
 
@@ -138,7 +145,9 @@ def test_all_students_are_graded_side_by_side_and_not_twice(students, tmp_path, 
     assert "graded before" not in capsys.readouterr().out
     with open(tmp_path / "grades" / "grades.csv", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
-    assert {name: row["points"] for name, row in rows.items()} == {"good": "43", "'=nested": "40", "empty": "0"}
+    points = {"good": "43", "'=nested": "40", "empty": "0", "caf\ufffd": "0"}
+    assert {name: row["points"] for name, row in rows.items()} == points
+    assert {row["of"] for row in rows.values()} == {"73"}
     assert rows["'=nested"]["fc_forward"] == "0" and "holds none of" in rows["empty"]["note"]
     for name in ("good", "=nested", "empty"):
         assert (tmp_path / "grades" / f"{name}.html").is_file()
@@ -147,19 +156,35 @@ def test_all_students_are_graded_side_by_side_and_not_twice(students, tmp_path, 
     (students / "empty" / "layers.py").write_text("")
     assert check.main(argv) == 0
     output = capsys.readouterr().out
-    assert output.count("graded before") == 2 and "empty: 0 of 73 points\n" in output
+    assert output.count("graded before") == 3 and "empty: 0 of 73 points\n" in output
 
 
-def test_interrupt_ends_at_once_and_the_next_run_goes_on(students, tmp_path):
-    for number in range(4):
-        plant(students / f"loop {number}", [])
-        (students / f"loop {number}" / "layers.py").write_text("while True: pass")
+def test_killed_process_costs_one_student_s_grade(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(many, "_grade", graded.grade_or_die)
+    for name in ("a", "b", "killer", "c", "raiser", "d"):
+        (tmp_path / "students" / name).mkdir(parents=True)
+    assert check.main(["eecs545-w20-hw4", str(tmp_path / "students"), "--all", "--out", str(tmp_path / "grades")]) == 1
+    with open(tmp_path / "grades" / "grades.csv", newline="") as file:
+        rows = {row["student"]: (row["points"], row["note"]) for row in csv.DictReader(file)}
+    notes = {
+        "killer": "the check failed: its process was killed, perhaps because memory ran out",
+        "raiser": "the check failed: ValueError: a fault",
+    }
+    assert rows == {name: ("", notes[name]) if name in notes else ("1", "") for name in sorted(rows)} and len(rows) == 6
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["Ctrl-C", "kill"])
+def test_interrupt_ends_at_once_and_the_next_run_goes_on(students, tmp_path, number, status):
+    for i in range(3):
+        plant(students / f"loop {i}", [])
+        (students / f"loop {i}" / "layers.py").write_text("while True: pass")
     out = tmp_path / "grades"
     argv = [sys.executable, "-m", "hw_check", "eecs545-w20-hw4", str(students), "--all", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([*argv, "--seconds", "600"], env=environment, stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()  # one student is graded; the loops would take ten minutes each
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    process.send_signal(number)
+    process.communicate(timeout=60)  # until all its processes have ended
+    assert process.returncode == status
     assert line.startswith("1/7 ") and not list(tmp_path.glob("student-*"))
     assert (out / "grades.csv").is_file()

@@ -5,12 +5,12 @@ import importlib
 import json
 
 import pytest
+from graded import rows_of
 
 from hw_check import __main__ as check
 from hw_check.networks.measuring import measured_ratio
 from hw_check.sandbox import Sandbox
-from hw_check.sheets import NAMES, sheet
-from hw_check.submission import copied
+from hw_check.sheets import NAMES
 
 MODULES = {
     "eecs545-w20-hw4-q5": "transfer",
@@ -22,20 +22,11 @@ MODULES = {
 STUDENTS = {name: importlib.import_module(f"network_students.{module}") for name, module in MODULES.items()}
 
 
-@functools.cache
-def sandbox(runner, preload):
-    """One sandbox for all sheets that use the same packages."""
-    return Sandbox(runner, preload)
-
-
 def graded(name, folder, files, seed=0, names=None):
     for file, text in files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(text)
-    graded = sheet(name)
-    with copied(folder) as copy:
-        rows = graded.grade(copy, seed, 20.0, sandbox(graded.runner, graded.preload), names or {})
-        return {row.function: row for row in rows}
+    return {row.function: row for row in rows_of(name, folder, seed, names=names)}
 
 
 GOOD = [(name, number) for name, module in STUDENTS.items() for number in range(len(module.GOOD))]

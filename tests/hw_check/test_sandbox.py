@@ -1,6 +1,7 @@
 """hw_check.sandbox: a student's code cannot see our answers, harm the machine or outlive the check."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -117,6 +118,17 @@ def test_systems_that_do_not_fork_start_a_process_for_every_file(tmp_path, monke
         with copied(tmp_path) as copy:
             rows = {row.function: row for row in SHEET.grade(copy, 0, 15.0, box, {})}
     assert (rows["relu_forward"].status, rows["conv_backward"].status) == ("failed", "passed")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forks")
+def test_killed_server_is_started_again(tmp_path):
+    (tmp_path / "layers.py").write_text("def relu_forward(x):\n    raise ValueError('reached')\n")
+    with Sandbox("hw_check.eecs545.inside") as box, copied(tmp_path) as copy:
+        for _ in range(2):
+            rows = list(SHEET.grade(copy, 0, 15.0, box, {}))
+            assert any("reached" in row.hint for row in rows)
+            os.kill(box._server.pid, signal.SIGKILL)
+        assert box._server.wait(0) == -signal.SIGKILL
 
 
 def test_processes_do_not_outlive_the_sandbox(tmp_path):
