@@ -74,7 +74,7 @@ IN_A_FUNCTION = {
 @pytest.mark.parametrize("code", IN_A_FUNCTION)
 def test_bad_code_in_a_function_costs_its_points_and_is_named(tmp_path, sheet, code):
     row = row_of(tmp_path, sheet, lambda _: with_code(sheet, code), seconds=2.0 if "while" in code else 20.0)
-    assert (row.status, row.points) == ("failed", 0)
+    assert row.status in ("failed", "partly") and row.points < row.of  # the layers in the constructor keep their points
     assert IN_A_FUNCTION[code] in row.hint and row.hint.isprintable() and len(row.hint) < 500
 
 
@@ -235,7 +235,7 @@ def test_second_file_with_the_class_is_named(tmp_path, sheet):
     assert row.remarks[0].startswith("old.py defines ") and row.remarks[0].endswith(", too, and is not graded")
 
 
-@SHEETS
+@pytest.mark.parametrize("sheet", NETWORKS)
 def test_data_and_links_leave_room_for_the_code(tmp_path, sheet):
     (tmp_path / "a data set").mkdir()
     for number in range(1100):
