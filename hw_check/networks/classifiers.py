@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hw_check.networks.checks import Finding, Probe
 from hw_check.networks.observed import (
+    LOG_PROBABILITIES,
     Answer,
     Layer,
     a_run,
@@ -116,8 +117,7 @@ def _right_outputs(
     """Yields outputs that cost nothing, each with a remark."""
     plan = design.plan
     if what.or_log_probabilities:
-        text = "returns log-probabilities; the loss for scores applies the softmax once more"
-        yield text, _safely(_with(plan, ending="log"), layers, images)
+        yield LOG_PROBABILITIES, _safely(_with(plan, ending="log"), layers, images)
     yield from _equivalent_outputs(plan, layers, images)
     if not is_fitted:  # wrong sizes of layers cost points already; these mistakes may be the reason
         for text, changes in _changed_convolutions(design):

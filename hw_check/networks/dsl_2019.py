@@ -16,12 +16,21 @@ from torch import Tensor
 
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
 from hw_check.networks.classifiers import classifier_probes
-from hw_check.networks.observed import Answer, a_run, explained, fitted, gradients, observation, output, weights_of
+from hw_check.networks.observed import (
+    LOG_PROBABILITIES,
+    Answer,
+    a_run,
+    explained,
+    fitted,
+    gradients,
+    observation,
+    output,
+    weights_of,
+)
 from hw_check.networks.plans import Classifier, Design, Plan
 from hw_check.rows import Sheet
 from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN
 
-_LOG_PROBABILITIES = "returns log-probabilities; the loss for scores applies the softmax once more"
 _TITLES = ("first convolution", "second convolution", "third convolution", "fourth convolution", "fifth convolution")
 
 
@@ -151,7 +160,7 @@ def _judge_word(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer, word: Ten
         if isinstance(value, ndarray) and value.size == right.numel():
             value = value.reshape(right.shape)  # an axis of length 1 for the batch may be anywhere
         if explained(value, right.log_softmax(dim=1), iter(())) == "":
-            return Finding(remark=_LOG_PROBABILITIES)
+            return Finding(remark=LOG_PROBABILITIES)
         for text, equivalent in _equivalent_scores(model, word):
             if explained(value, equivalent, iter(())) == "":
                 return Finding(remark=text)
@@ -192,9 +201,6 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
         text = f"the tanh after the linear layer is {name}"
         yield text, _features(model, word, activation=activation)
 
-    def first_half_twice(x: Tensor) -> Tensor:
-        return x[:, :128].repeat(1, 2)
-
     def last_output(x: Tensor) -> Tensor:
         return x[-1:].expand_as(x)
 
@@ -204,7 +210,6 @@ def _wrong_scores(model: Any, word: Tensor) -> Iterator[tuple[str, Tensor]]:
     def not_turned_back(x: Tensor) -> Tensor:
         return torch.cat([x[:, :128], x[:, 128:].flip(0)], dim=1)
 
-    yield "only the direction from left to right is used, twice", _features(model, word, change=first_half_twice)
     yield "the LSTM's last output is used for all letters", _features(model, word, change=last_output)
     yield (
         "the LSTM's last states are used for all letters, expected its outputs",

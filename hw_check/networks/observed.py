@@ -15,6 +15,7 @@ from hw_check.networks.checks import Finding
 from hw_check.networks.observe import drawn
 
 Answer = Mapping[str, Any]
+LOG_PROBABILITIES = "returns log-probabilities; the loss for scores applies the softmax once more"
 _MOST_NUMBERS = 2**25  # parameters; the sheets' networks have at most a million
 _TOLERANCE = 1e-4  # relative to the largest number; the outputs are in single precision
 

@@ -46,8 +46,6 @@ def _linear(rng: Generator, title: str, batch: int, cost: float) -> Probe:
             value = value[:, :, 0]
         guesses = {
             "the bias is not added": inputs @ weight.T,
-            "the bias is subtracted": inputs @ weight.T - bias,
-            "the bias is added once for every input": inputs @ weight.T + _FEATURES * bias,
             "a ReLU is applied to the output": right.relu(),
         }
         mistake = explained(value, right, iter(guesses.items()))
@@ -130,15 +128,10 @@ def _guesses(
     yield "the kernels are flipped, as in a mathematical convolution", convolved(weight.flip(2, 3))
     yield "the rows and columns of the kernels are swapped", convolved(weight.transpose(2, 3))
     yield "the bias is added once for every input channel", convolved(weight, channels * bias)
-    yield "the bias is added once for every product", convolved(weight, channels * kernel**2 * bias)
-    yield "the bias is subtracted", convolved(weight, -bias)
     yield "only the first input channel is used", convolved(weight[:, :1], bias, images[:, :1])
-    yield "only the last input channel is used", convolved(weight[:, -1:], bias, images[:, -1:])
     yield "all output channels use the first kernel", convolved(weight[:1].expand_as(weight))
     yield "the products are averaged, expected their sum", convolved(weight / kernel**2)
     yield "a ReLU is applied to the output", right.relu()
-    yield "the images are flipped", convolved(weight, bias, images.flip(2, 3))
-    yield "rows and columns of the images are swapped", convolved(weight, bias, images.transpose(2, 3))
     yield "the last row and column of the output are missing", right[:, :, :-1, :-1]
     yield "the last row and column of the output are zero", F.pad(right[:, :, :-1, :-1], (0, 1, 0, 1))
 

@@ -17,32 +17,18 @@ def mistakes_of_recurrent() -> Mapping[str, Decode]:
     def lstm(m: Any, tokens: Tensor) -> Tensor:
         return m.hidden(tokens)
 
-    def last_state(m: Any, tokens: Tensor, audio: Tensor) -> Tensor:
-        x, (hidden, _) = m.lstm(m.embedding_norm(m.embedding(tokens)))
-        return end(m, m.cross_attention(hidden[-1][:, None].expand_as(x), audio, None))
-
     return {
         "the embedding is not normalized before the LSTM":
             lambda m, t, a: end(m, m.cross_attention(m.lstm(m.embedding(t))[0], a, None)),
         "the LSTM's output is normalized instead of its input":
             lambda m, t, a: end(m, m.cross_attention(m.embedding_norm(m.lstm(m.embedding(t))[0]), a, None)),
-        "the LSTM's output is not used":
-            lambda m, t, a: end(m, m.cross_attention(m.embedding_norm(m.embedding(t)), a, None)),
-        "the LSTM's last state is used for every character": last_state,
         "the cross-attention is missing": lambda m, t, a: end(m, lstm(m, t)),
         "the cross-attention does not get the encoder's output":
             lambda m, t, a: end(m, m.cross_attention.mlp(m.cross_attention.attention(lstm(m, t)))),
-        "the cross-attention gets the LSTM's output in place of the encoder's":
-            lambda m, t, a: end(m, m.cross_attention(lstm(m, t), lstm(m, t), None)),
         "the LSTM's output is added to the cross-attention block's, which has a residual connection already":
             lambda m, t, a: end(m, (x := lstm(m, t)) + m.cross_attention(x, a, None)),
         "the normalization before the classifier is missing":
             lambda m, t, a: m.classifier(m.cross_attention(lstm(m, t), a, None)),
-        "the two norms are exchanged: the one before the LSTM and the one before the classifier":
-            lambda m, t, a: m.classifier(m.embedding_norm(
-                m.cross_attention(m.lstm(m.norm(m.embedding(t)))[0], a, None))),
-        "the same norm is used before the LSTM and before the classifier":
-            lambda m, t, a: m.classifier(m.embedding_norm(m.cross_attention(lstm(m, t), a, None))),
         "the LSTM runs over the batch, expected over the characters (batch_first)":
             lambda m, t, a: end(m, m.cross_attention(
                 m.lstm(m.embedding_norm(m.embedding(t)).transpose(0, 1))[0].transpose(0, 1), a, None)),
@@ -66,23 +52,17 @@ def mistakes_of_transformer() -> Mapping[str, Decode]:
             lambda m, t, a: cross(m, m.self_attention(embedded(m, t)), a),
         "the position embeddings are missing":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t), causal=True), a),
-        "the position embeddings are added after the self-attention":
-            lambda m, t, a: cross(m, m.self_attention(m.embedding(t), causal=True) + m.positions[: t.shape[1]], a),
         "all characters get the same position embedding: its first dimension must be cut to the text's length":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t) + m.positions[t.shape[1]], causal=True), a),
         "all characters get the last position embedding of the text, expected each its own":
             lambda m, t, a: cross(
                 m, m.self_attention(m.embedding(t) + m.positions[t.shape[1] - 1], causal=True), a),
-        "all characters get the first position embedding":
-            lambda m, t, a: cross(m, m.self_attention(m.embedding(t) + m.positions[0], causal=True), a),
         "the last position embeddings are used, expected the first":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t) + m.positions[-t.shape[1]:], causal=True), a),
         "the self-attention is missing": lambda m, t, a: cross(m, embedded(m, t), a),
         "the cross-attention is missing": lambda m, t, a: end(m, m.hidden(t)),
         "the cross-attention does not get the encoder's output":
             lambda m, t, a: end(m, m.cross_attention.mlp(m.cross_attention.attention(m.hidden(t)))),
-        "the cross-attention gets the self-attention's output in place of the encoder's":
-            lambda m, t, a: end(m, m.cross_attention(m.hidden(t), m.hidden(t), None)),
         "the mask of the self-attention hides the earlier characters, expected the later ones":
             lambda m, t, a: cross(m, m.self_attention(embedded(m, t).flip(1), causal=True).flip(1), a),
         "the input of the self-attention is added to its output, which has a residual connection already":
@@ -91,12 +71,6 @@ def mistakes_of_transformer() -> Mapping[str, Decode]:
             lambda m, t, a: end(m, (x := m.hidden(t)) + m.cross_attention(x, a, None)),
         "the normalization before the classifier is missing":
             lambda m, t, a: m.classifier(m.cross_attention(m.hidden(t), a, None)),
-        "the cross-attention comes before the self-attention": lambda m, t, a: end(
-            m, m.self_attention(m.cross_attention(embedded(m, t), a, None), causal=True)),
-        "the token embeddings are multiplied by the position embeddings, expected a sum":
-            lambda m, t, a: cross(m, m.self_attention(m.embedding(t) * m.positions[: t.shape[1]], causal=True), a),
-        "the embeddings are normalized once more before the self-attention":
-            lambda m, t, a: cross(m, m.self_attention(m.norm(embedded(m, t)), causal=True), a),
     }  # fmt: skip
 
 
@@ -106,8 +80,6 @@ def layouts(logits: Tensor) -> dict[str, Tensor]:
     return {
         "a reshape stands in place of a transpose (permute)": logits.reshape(turned.shape),
         "returns probabilities over the characters, expected logits": turned.softmax(dim=1),
-        "returns log-probabilities, expected logits": turned.log_softmax(dim=1),
         "a softmax over the positions": turned.softmax(dim=2),
-        "a ReLU is applied to the logits": turned.relu(),
         "returns the logits of the last character alone": logits[:, -1],
     }

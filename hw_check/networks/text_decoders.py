@@ -15,6 +15,7 @@ from hw_asr.models import TextDecoder, TextDecoderRecurrent
 from hw_asr.presets import Sizes
 from hw_check.networks.checks import Finding, Probe
 from hw_check.networks.observed import (
+    LOG_PROBABILITIES,
     Answer,
     Weight,
     a_run,
@@ -94,6 +95,8 @@ def _judge_decoder(
                 logits = variant.model(tokens, audio, None)
                 if same(value, logits.transpose(1, 2)):
                     return Finding(remark=variant.remark)
+                if same(value, logits.log_softmax(dim=2).transpose(1, 2)):
+                    return Finding(remark=LOG_PROBABILITIES)
                 if same(value, logits):
                     return Finding(remark="returns (B, L, V); the notebook's loss needs (B, V, L)")
         guesses = _all_guesses(fitting, mistakes, weights, tokens, audio)
