@@ -89,7 +89,7 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
     confine(folder, packages, request["seconds"], request["memory"])
     sys.path.insert(0, folder)
     sys.argv[:] = [request["file"]]
-    sys.meta_path.append(Stubs(folder))
+    sys.meta_path.append(Stubs(folder, getattr(runner, "COURSE_FILES", ())))
 
     def call(name: str, arguments: list[Any]) -> Any:
         send(connection, {"call": name, "arguments": arguments})
@@ -148,7 +148,7 @@ def _run(runner: Any, module: Any, job: Mapping[str, Any], folder: Path) -> tupl
 def _explain(error: BaseException, folder: Path, stage: str) -> dict[str, Any]:
     """The error, the step in which it was raised, and the line of the student's file."""
     try:
-        message = str(error)[:400]
+        message = str(error)[:1000].replace(f"{folder}{os.sep}", "")[:400]  # the copy's name differs in every run
     except Exception:  # the student's own exception class may fail, too
         message = ""
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder]

@@ -84,7 +84,7 @@ def _results(
         while any(thread.is_alive() for thread in threads):
             for process in multiprocessing.active_children():
                 process.terminate()
-            time.sleep(0.05)
+            time.sleep(0.5)  # for the deletion of the copies
         raise
 
 
@@ -98,7 +98,7 @@ def _grade_from(waiting: deque[Any], done: "queue.SimpleQueue[tuple[str, Mapping
             pool = pool or ProcessPoolExecutor(1, context, initializer=_prepare_process)
             try:
                 result = pool.submit(_grade, *arguments).result()
-            except Exception as error:  # a fault of the checker must not stop the other students' grading
+            except BaseException as error:  # a fault of the checker must not stop the other students' grading
                 result = {"note": f"the check failed: {type(error).__name__}: {error}"}
                 if isinstance(error, BrokenProcessPool):
                     result = {"note": "the check failed: its process was killed, perhaps because memory ran out"}
@@ -140,6 +140,8 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)  # for the deletion of the copy, after which the pool would wait for the next student
+    os._exit(1)
 
 
 def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:

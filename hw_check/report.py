@@ -72,6 +72,7 @@ _PAGE = """\
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 table {{ border-collapse: collapse; width: 100% }}
 td, th {{ border-top: 1px solid #ccc; padding: .4rem .6rem; text-align: left; vertical-align: top }}
+td {{ overflow-wrap: anywhere }}
 td:nth-child(3) {{ white-space: nowrap }}
 .passed {{ color: #060 }} .partly {{ color: #850 }} .failed, .missing, .unclear {{ color: #a00 }}
 small {{ color: #666 }}
@@ -100,6 +101,7 @@ def page(rows: Sequence[Row], sheet: Sheet, student: str, seed: int) -> str:
             f"<td>{_points(row)}<td>{found}"
         )
     return _PAGE.format(
-        title=html.escape(f"{sheet.name}: {student}"), reached=reached, most=most, elsewhere=sheet.elsewhere,
+        title=html.escape(f"{sheet.name}: {student}"), reached=reached, most=most,
+        elsewhere=sheet.elsewhere[0].upper() + sheet.elsewhere[1:],
         rows="\n".join(lines), seed=seed,
     )  # fmt: skip

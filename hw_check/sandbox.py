@@ -100,19 +100,18 @@ class Sandbox:
             The outcome of every job by its name.
         """
         outcomes: dict[str, Outcome] = {}
-        pending, remark = list(jobs), ""
+        pending, failure = list(jobs), ""
         while pending:
             with self._started(path, pending, seconds, ours) as child:
                 try:
                     child.load(seconds)
                 except _ProcessFailed as reason:
                     if not reduce_to_definitions(path):
-                        outcomes |= {job.name: Outcome(failure=str(reason)) for job in pending}
-                        break
-                    remark = f"tested without the code outside of classes and functions: {reason}"
+                        return outcomes | {job.name: Outcome(failure=str(reason)) for job in pending}
+                    failure = str(reason)
                 else:
                     pending = _run_jobs(child, pending, seconds, outcomes)
-        return {name: dataclasses.replace(outcome, remark=remark) for name, outcome in outcomes.items()}
+        return {name: _of_definitions(outcome, failure) for name, outcome in outcomes.items()} if failure else outcomes
 
     @contextlib.contextmanager
     def _started(self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None) -> Iterator["_Child"]:
@@ -148,6 +147,13 @@ class Sandbox:
         if forked is None:
             raise UserError("the process that runs the students' files was killed just after it started")
         return forked
+
+
+def _of_definitions(outcome: Outcome, failure: str) -> Outcome:
+    """The outcome of a function if only its file's definitions were run, because of `failure`."""
+    if outcome.missing:
+        return Outcome(failure=failure)  # it may be defined where the file fails
+    return dataclasses.replace(outcome, remark=f"tested without the code outside of classes and functions: {failure}")
 
 
 def _run_jobs(child: "_Child", pending: Sequence[Job], seconds: float, outcomes: dict[str, Outcome]) -> list[Job]:

@@ -7,6 +7,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 import types
+from collections.abc import Collection
 from typing import Any
 
 
@@ -37,12 +38,12 @@ class _Stub(metaclass=_Anything):
 class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the modules that no other finder has found."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    def __init__(self, folder: str, course_files: Collection[str]) -> None:
+        self._folder, self._course_files = folder, course_files
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
-        """A spec for any module that the student's files import, except ours, which nobody may import."""
-        if name.startswith("hw_") or not self._imported_by_the_student():
+        """A spec for any module that the student's files import, except ours, and the course's with layers to write."""
+        if name.startswith("hw_") or name in self._course_files or not self._imported_by_the_student():
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 

@@ -43,7 +43,7 @@ def judge(function: Function, cases: Sequence[Case], outcome: Outcome) -> Row:
         row = missing(function, f"{outcome.missing} is not in {function.file}")
         return row if outcome.missing != function.needs else dataclasses.replace(row, status="unclear")
     if outcome.answers is None:
-        row = _row(function, cases, 0, outcome.failure)
+        row = _row(function, (), 0, outcome.failure)
         return dataclasses.replace(row, status="unclear") if outcome.untested else row
     results = [compare(function, case, answer) for case, answer in zip(cases, outcome.answers, strict=True)]
     if all(result.stub for result in results):

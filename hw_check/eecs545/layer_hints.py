@@ -10,7 +10,6 @@ from hw_check.eecs545.layer_cases import spread_over_ties, windows
 from hw_numpy import layers
 
 NO_BIAS = "the bias b is not added"
-BIAS_TWICE = "the bias b is added twice"
 
 
 def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> Iterator[Guess]:
@@ -31,6 +30,8 @@ def _relu_forward(x: ndarray) -> Iterator[Guess]:
     yield "out", "it is the absolute value", lambda: np.abs(x)
     yield "out", "min instead of max", lambda: np.minimum(x, 0)
     yield "out", "negative numbers are not set to 0", lambda: x
+    for slope in (0.01, 0.1, 0.2):
+        yield "out", f"it is a leaky ReLU of slope {slope}", known(np.where(x > 0, x, slope * x))
     yield "out", "it is tanh", lambda: np.tanh(x)
     yield "out", "clipped at 1", lambda: np.clip(x, 0, 1)
 

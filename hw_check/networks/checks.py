@@ -169,7 +169,7 @@ def _row(
         hint = f"{outcome.missing} is not in {check.file}"
         return dataclasses.replace(row, status="missing", tried=(), hint=hint), set()
     if outcome.answers is None:
-        return dataclasses.replace(row, hint=printable(outcome.failure)), set()
+        return dataclasses.replace(row, tried=(), hint=printable(outcome.failure)), set()
     answers = {id(r): answer for r, answer in zip(_requests(probes), outcome.answers, strict=True)}
     findings = [_finding(probe, answers[id(probe.request)]) for probe in probes]
     share = 1.0

@@ -71,7 +71,7 @@ def test_forbidden_calls_raise_an_error(tmp_path, expression, says):
 @is_root_on_linux
 def test_root_gives_up_rights(tmp_path):
     reported(tmp_path, "0")  # the limits are known once a file has run
-    limits = sandbox().limits
+    limits = sandbox(SHEET.runner, SHEET.preload).limits
     assert "limits on memory, time, files and processes" in limits
     if "a user without rights" in limits:
         assert "False" in reported(tmp_path, "os.getuid() == 0")
