@@ -84,7 +84,6 @@ def evaluate(rng: Generator) -> list[Probe]:
 def count(rng: Generator) -> list[Probe]:
     """The number of trainable parameters of the network in inside.py: 50, beside 15 that are frozen."""
     guesses = {
-        0: "returns 0",
         4: "counts tensors, expected numbers",
         6: "counts tensors, frozen ones too; expected numbers",
         15: "counts the parameters that are not trainable",

@@ -96,7 +96,8 @@ def _count(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
     model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.Linear(5, 7), nn.BatchNorm1d(4))
     model[0].requires_grad_(False)
     count = getattr(module, job["needs"][0])(model)
-    return {"nothing": True} if count in (None, 0, (None, None)) else {"count": int(count)}
+    number = 0 if count is None or isinstance(count, tuple) else int(count)
+    return {"count": number, "nothing": number == 0}  # the course's skeleton returns 0
 
 
 _PROBES: dict[str, Callable[[types.ModuleType, Mapping[str, Any], Case], Any]] = {
