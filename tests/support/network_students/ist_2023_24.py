@@ -239,7 +239,7 @@ MISTAKES = (
      "(16, 8, 4, 4), expected (16, 8, 3, 3)"),
     (_P, CNN, " if p.requires_grad", "", "counts frozen parameters"),
     (_P, CNN, "p.numel()", "1", "counts tensors"),
-    (_P, CNN, "    return sum(p.numel() for p in model.parameters() if p.requires_grad)", "    return 0", "not written yet"),
+    (_P, CNN, "sum(p.numel() for p in model.parameters() if p.requires_grad)", "0", "not written yet"),
     (_R, RECURRENT, "        x = self._rnn_norm(x)\n", "", "not normalized before the LSTM"),
     (_R, RECURRENT, "self._rnn(x, state)", "self._rnn(x)", "the state must be passed on"),
     (_R, RECURRENT, "self._cross_att(x, latent)", "self._cross_att(x)", "does not get the encoder's output"),
