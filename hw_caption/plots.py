@@ -14,6 +14,7 @@ from hw_common.runs.figures import Series
 
 _COLUMNS = 6  # pictures in a row of an attention figure
 _LINE = 76  # characters in a line of text
+_CAPTION_LINE = 12  # height of a line of a generated caption, in points
 _MAX_STEM = 60  # maximum number of characters that a file name keeps of an image's name; they take at most 240 bytes
 
 
@@ -70,11 +71,12 @@ def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> 
             right.axis("off")
             generated = textwrap.fill(" ".join(picture.caption) or "(no words)", _LINE - 10)
             right.text(0, 1, generated, fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
-            below = 1 - 0.11 * (generated.count("\n") + 1)
+            below = -_CAPTION_LINE * (generated.count("\n") + 1)
             lines = [f"BLEU-4 against the references: {picture.bleu:.3f}"]
             for reference in picture.references:
                 lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
-            right.text(0, below, "\n".join(lines), va="top", linespacing=1.4, transform=right.transAxes)
+            right.annotate("\n".join(lines), (0, 1), (0, below), va="top", linespacing=1.4,
+                           xycoords="axes fraction", textcoords="offset points")  # fmt: skip
     figures.save(figure, folder, "captions")
 
 
