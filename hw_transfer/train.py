@@ -93,7 +93,10 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
-    from hw_transfer.experiment import prepare  # imports torch
+    from hw_common.training.startup import import_torchvision  # imports torch
+
+    import_torchvision()
+    from hw_transfer.experiment import prepare
 
     return prepare(arguments, device)
 

@@ -94,12 +94,9 @@ def make_optimizer_and_schedule(
     `steps` is the number of optimizer steps in an epoch, since the scheduler counts steps, not epochs.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if recipe.optimizer == "sgd":  # the sheet uses classical momentum, make_optimizer uses Nesterov's
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.l2_decay, fused=True
-        )
-    else:
-        optimizer = make_optimizer(recipe.optimizer, parameters, recipe.lr, recipe.l2_decay)
+    optimizer = make_optimizer(
+        recipe.optimizer, parameters, recipe.lr, recipe.l2_decay, recipe.momentum, nesterov=False
+    )
     return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, recipe.step_size * steps, recipe.gamma)
 
 

@@ -224,9 +224,14 @@ def last_and_best(
 
 
 def make_optimizer(
-    name: str, parameters: Iterable[Tensor] | list[dict[str, Any]], lr: float, l2_decay: float, momentum: float = 0
+    name: str,
+    parameters: Iterable[Tensor] | list[dict[str, Any]],
+    lr: float,
+    l2_decay: float,
+    momentum: float = 0,
+    nesterov: bool = True,
 ) -> Optimizer:
-    """Makes the optimizer of `--optimizer sgd|adam|adamw`, with Nesterov momentum for sgd.
+    """Makes the optimizer of `--optimizer sgd|adam|adamw`; sgd has Nesterov's or classical momentum.
 
     Fused optimizers update all parameters with one kernel.
     """
@@ -234,7 +239,9 @@ def make_optimizer(
     if name == "sgd":
         has_momentum = momentum > 0
         fused = has_momentum or l2_decay > 0  # plain SGD takes less time than the preparation of the fused kernel
-        return torch.optim.SGD(parameters, lr, momentum, weight_decay=l2_decay, nesterov=has_momentum, fused=fused)
+        return torch.optim.SGD(
+            parameters, lr, momentum, weight_decay=l2_decay, nesterov=nesterov and has_momentum, fused=fused
+        )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
     return kind(parameters, lr, weight_decay=l2_decay, fused=True)
 

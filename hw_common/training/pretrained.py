@@ -17,6 +17,7 @@ from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.backbones import BACKBONES
+from hw_common.training.startup import import_torchvision
 
 _LARGEST_FILE = 2**30  # bytes; a ResNet-18 has 45 million, the largest of BACKBONES 553 million
 _PARTS = ("state_dict", "model_state_dict", "model")  # usual names of the state dict in a checkpoint
@@ -98,7 +99,8 @@ def load_backbone(model: nn.Module, pretrained: Pretrained) -> None:
 
 def new_network(backbone: str, classes: int = 1000) -> nn.Module:
     """Returns torchvision's network with random weights; `backbone` is a key of BACKBONES."""
-    from torchvision.models import get_model  # slow to import
+    import_torchvision()
+    from torchvision.models import get_model
 
     network: nn.Module = get_model(backbone, weights=None, num_classes=classes)
     return network
@@ -106,7 +108,8 @@ def new_network(backbone: str, classes: int = 1000) -> nn.Module:
 
 def _imagenet(data_dir: Path, backbone: str) -> Path:
     """Returns the file of ImageNet weights: in `data_dir`, in torch's cache, or downloaded to `data_dir`."""
-    from torchvision.models import get_model_weights  # slow to import
+    import_torchvision()
+    from torchvision.models import get_model_weights
 
     weights = get_model_weights(backbone)["IMAGENET1K_V1"]
     url = weights.url

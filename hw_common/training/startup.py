@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import sys
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,3 +23,19 @@ def skip_compiler() -> None:
         plain.__dynamo_disable = plain  # torch calls what this attribute holds in place of the method
     for kind in kinds:
         kind.step = torch.no_grad()(inspect.unwrap(kind.step))
+
+
+@functools.cache
+def import_torchvision() -> None:
+    """Imports torchvision without torch._dynamo, whose import takes more than a second.
+
+    torchvision imports it only to ask whether its function roi_align can be compiled, which our commands do not use.
+    """
+    module = "torch._dynamo.utils"
+    if module not in sys.modules:
+        stand_in: Any = ModuleType(module)
+        stand_in.is_compile_supported = lambda device_type: False
+        sys.modules[module] = stand_in
+        import torchvision  # noqa: F401
+
+        del sys.modules[module]
