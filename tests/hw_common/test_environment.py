@@ -64,13 +64,19 @@ def test_any_plotting_backend(backend):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def library_of_openmp():
+    """The OpenMP library of torch, which reads its variables when it is loaded."""
+    with open("/proc/self/maps") as file:
+        return next(line.split()[-1] for line in file if "libgomp" in line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the library in /proc")
 @pytest.mark.parametrize(("threads", "kept"), [("0", None), ("", None), ("two", None), ("3", "3"), ("3,2", "3,2")])
 def test_a_wrong_number_of_openmp_threads_is_no_line_of_openmp(threads, kept):
-    code = "import torch; print(os.environ.get('OMP_NUM_THREADS'))"
-    done = python(
-        f"import os; from hw_common.commands import environment as e; e.set_up(); {code}", OMP_NUM_THREADS=threads
-    )
+    load = f"import ctypes, os; ctypes.CDLL({library_of_openmp()!r}); print(os.environ.get('OMP_NUM_THREADS'))"
+    done = python(f"from hw_common.commands import environment as e; e.set_up(); {load}", OMP_NUM_THREADS=threads)
     assert (done.stdout, done.stderr) == (f"{kept}\n", "")
+    assert kept or "libgomp" in python(load, OMP_NUM_THREADS=threads).stderr
 
 
 def test_a_user_without_a_name_gets_one(monkeypatch):

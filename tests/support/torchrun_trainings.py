@@ -40,5 +40,8 @@ def main():
         importlib.import_module(module).main(flags)
 
 
+if __name__ == "imports":  # in `forking_torchrun.py`, before it forks the processes
+    for line in sys.argv[1:]:
+        importlib.import_module(f"{line.partition('.')[0]}.experiment")
 if __name__ == "__main__":
     cli.run_command(main, under_torchrun=True)
