@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: reproduce book test lint bench lock clean-venv
+.PHONY: reproduce book test pytest lint bench lock clean-venv
 
 reproduce: $(VENV)/.ready
 	$(PY) -m hw_report build
@@ -12,8 +12,12 @@ reproduce: $(VENV)/.ready
 book: $(VENV)/.ready
 	$(PY) -m hw_report book
 
-test: lint
-	$(PY) -m pytest -n 2 --dist worksteal
+test: $(VENV)/.ready
+	@$(MAKE) --no-print-directory --jobs=2 pytest lint
+
+# One process more than CI has cores, because some tests wait for other programs.
+pytest: $(VENV)/.ready
+	$(PY) -m pytest -n 3 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check .

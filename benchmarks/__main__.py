@@ -48,7 +48,11 @@ RUNS: dict[str, list[list[str]]] = {
     "caption": [ONE, ALL],
     "caption_features": [["--kills", "1"]],
     "attention": [ONE],
-    "asr": [[*ALL, "--preset", "sheet"]],
+    "asr": [
+        [*ALL, "--preset", "sheet", "--part", part, "--decoder", decoder]
+        for part in ("training", "generation", "memory")
+        for decoder in ("lstm", "transformer")
+    ],
     "memory": [[]],
     "kills": [["--kills", "200", "--random", "20"]],
     "fuzz": [["--mutations", "100"]],

@@ -27,34 +27,59 @@ from hw_common.training.experiment import make_optimizer
 from hw_common.training.memory import keep_freed_memory
 
 GOALS = {(8, "fp32"): 1.2, (64, "fp32"): 1.2, (64, "bf16"): 1.7, (256, "bf16"): 2.0}
+CPU = torch.device("cpu")
 PRECISIONS = ("fp32", "bf16")
+CLASSES = 10
 EPOCHS = 15  # number of epochs after which accuracies are compared
 FASHION = NETWORKS["fashion"]
 
 
-def straightforward(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    dataset = TensorDataset(images.train.images.float() / 256, images.train.labels)
+def straightforward_loop(
+    images: Split, batch_size: int, lr: float, device: torch.device = CPU
+) -> tuple[nn.Module, Callable[[], None]]:
+    """A network, and a function that trains it for an epoch."""
+    dataset = TensorDataset(images.images.float() / 256, images.labels)
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=True)
-    model = FashionCNN()
+    model = FashionCNN().to(device)
     model.dropout = nn.Dropout(model.dropout.p)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     criterion = nn.NLLLoss()
-    for _ in range(epochs):
+
+    def epoch() -> None:
         for batch, labels in loader:
-            harness.plain_step(optimizer, criterion(model(batch), labels))
+            harness.plain_step(optimizer, criterion(model(batch.to(device)), labels.to(device)))
+
+    return model, epoch
+
+
+def our_loop(
+    images: Split, batch_size: int, lr: float, seed: int = 42, device: torch.device = CPU
+) -> tuple[nn.Module, Callable[..., None]]:
+    """A network, and a function that trains it in a precision, by default for an epoch."""
+    flags = ["--dataset", "sample", "--batch_size", str(batch_size), "--lr", str(lr), "--seed", str(seed)]
+    settings = Settings.from_arguments(train.COMMAND.parse(flags))
+    model = experiment.build_model(settings, CLASSES).to(device)
+    batches = experiment.training_batches(settings, images, device)
+
+    def train_epochs(precision: str, epochs: int = 1) -> None:
+        optimizer = make_optimizer("sgd", model.parameters(), settings.lr, l2_decay=0)
+        harness.train(model, optimizer, batches, experiment.loss_function, epochs=epochs, precision=precision)
+
+    return model, train_epochs
+
+
+def straightforward(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    model, epoch = straightforward_loop(images.train, batch_size, lr)
+    for _ in range(epochs):
+        epoch()
     return model
 
 
 def ours(images: ImageData, batch_size: int, epochs: int, lr: float, seed: int, precision: str) -> nn.Module:
-    flags = ["--dataset", "sample", "--batch_size", str(batch_size), "--lr", str(lr), "--precision", precision]
-    arguments = train.COMMAND.parse([*flags, "--epochs", str(epochs), "--seed", str(seed)])
     torch.manual_seed(seed)
-    settings = Settings.from_arguments(arguments)
-    model = experiment.build_model(settings, len(images.classes))
-    batches = experiment.training_batches(settings, images.train, torch.device("cpu"))
-    optimizer = make_optimizer("sgd", model.parameters(), settings.lr, l2_decay=0)
-    harness.train(model, optimizer, batches, experiment.loss_function, epochs=epochs, precision=precision)
+    model, train_epochs = our_loop(images.train, batch_size, lr, seed)
+    train_epochs(precision, epochs)
     return model
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +23,19 @@ import safetensors.torch
 import soundfile
 import torch
 import transfer_files
+from fuzz_files import (
+    Seed,
+    npy,
+    npz,
+    npz_with_member,
+    pickle_of,
+    png_with_checksums,
+    tar,
+    tar_gz_with_checksums,
+    tar_with_checksums,
+    unchanged,
+    zipped,
+)
 from torch import nn
 
 from hw_asr import audio
@@ -34,19 +46,6 @@ from hw_common.runs import checkpoints
 from hw_common.training import pretrained
 from hw_numpy import coco_files, coco_utils
 from hw_ocr import readers as letters
-
-
-def _unchanged(content: bytes) -> bytes:
-    return content
-
-
-@dataclass(frozen=True)
-class Seed:
-    """A valid file. `content` is damaged, and `pack` makes the file from the damaged content."""
-
-    name: str
-    content: bytes
-    pack: Callable[[bytes], bytes] = _unchanged
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,10 @@ def _place(path: Path, content: bytes) -> Path:
 
 def _pictures() -> list[Seed]:
     pictures = {f"{name.replace(' ', '_')}.img": picture.content for name, picture in picture_files.FORMATS.items()}
-    valid_sums = [Seed(name, content, _with_checksums) for name, content in pictures.items() if name.startswith("png")]
+    valid_sums = [
+        Seed(name, content, png_with_checksums) for name, content in pictures.items() if name.startswith("png")
+    ]
     return [*(Seed(name, content) for name, content in pictures.items()), *valid_sums]
-
-
-def _with_checksums(content: bytes) -> bytes:
-    """A PNG file with right checksums, so that the damage reaches more of the decoder."""
-    data, start = bytearray(content), 8
-    while start + 12 <= len(data):
-        end = start + 8 + int.from_bytes(data[start : start + 4], "big")
-        if end + 4 <= len(data):
-            data[end : end + 4] = zlib.crc32(data[start + 4 : end]).to_bytes(4, "big")
-        start = end + 4
-    return bytes(data)
 
 
 def _read_picture(folder: Path, name: str, content: bytes) -> None:
@@ -151,35 +141,12 @@ def _read_letters(folder: Path, name: str, content: bytes) -> None:
 # Arrays
 
 
-def _npz(compression: int) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as archive:
-        for name, array in cnn_files.npz_arrays().items():
-            archive.writestr(f"{name}.npy", _npy(array))
-    return content.getvalue()
-
-
-def _npy(array: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    np.save(content, array)
-    return content.getvalue()
-
-
-def _with_member(member: bytes) -> bytes:
-    """An npz file whose first array is the damaged `member`, with a right checksum."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for number, (name, array) in enumerate(cnn_files.npz_arrays().items()):
-            archive.writestr(f"{name}.npy", _npy(array) if number else member)
-    return content.getvalue()
-
-
 def _npzs() -> list[Seed]:
     first = next(iter(cnn_files.npz_arrays().values()))
     return [
-        Seed("octmnist.npz", _npz(zipfile.ZIP_STORED)),
-        Seed("octmnist.npz", _npz(zipfile.ZIP_DEFLATED)),
-        Seed("octmnist.npz", _npy(first), _with_member),
+        Seed("octmnist.npz", npz(zipfile.ZIP_STORED)),
+        Seed("octmnist.npz", npz(zipfile.ZIP_DEFLATED)),
+        Seed("octmnist.npz", npy(first), npz_with_member),
     ]
 
 
@@ -193,7 +160,7 @@ def _idx_files() -> list[Seed]:
     return [
         Seed(f"{name}{suffix}", cnn_files.idx(array), pack)
         for name, array in arrays.items()
-        for suffix, pack in (("", _unchanged), (".gz", gzip.compress))
+        for suffix, pack in (("", unchanged), (".gz", gzip.compress))
     ]
 
 
@@ -245,18 +212,10 @@ def _weights() -> list[Seed]:
         Seed("a.safetensors", safetensors.torch.save(tensors)),
         Seed("own.safetensors", safetensors.torch.save(tensors, {"written for": '{"homework": "x"}'})),
         *(Seed("a.pth", content.getvalue()) for content in (plain, old)),
-        Seed("a.pth", *_pickle_of(plain.getvalue())),
-        Seed("last.pt", *_pickle_of(state.getvalue())),
+        Seed("a.pth", *pickle_of(plain.getvalue())),
+        Seed("last.pt", *pickle_of(state.getvalue())),
         Seed("last.pt", state.getvalue()),
     ]
-
-
-def _pickle_of(content: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
-    """The pickle inside a file of torch.save, and a function that puts another one in its place."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    name = next(name for name in members if name.endswith("data.pkl"))
-    return members[name], lambda pickled: _zip({**members, name: pickled}, zipfile.ZIP_STORED)
 
 
 def _read_weights(folder: Path, name: str, content: bytes) -> None:
@@ -278,56 +237,24 @@ def _members() -> Mapping[str, bytes]:
     return transfer_files.members(small)
 
 
-def _tar(members: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w", format=form) as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return content.getvalue()
-
-
-def _zip(members: Mapping[str, bytes], compression: int) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return content.getvalue()
-
-
-def _with_header_checksums(content: bytes) -> bytes:
-    """A tar archive with right checksums in its headers, so that the damage reaches more of the reader."""
-    data = bytearray(content)
-    for start in range(0, len(data) - 511, 512):
-        if data[start + 257 : start + 262] == b"ustar":
-            data[start + 148 : start + 156] = b" " * 8
-            data[start + 148 : start + 156] = f"{sum(data[start : start + 512]):06o}\0 ".encode()
-    return bytes(data)
-
-
-def _gzipped_with_checksums(content: bytes) -> bytes:
-    return gzip.compress(_with_header_checksums(content))
-
-
 def _archives() -> list[Seed]:
     pictures = {f"hymenoptera_data/{name}": content for name, content in _members().items()}
     long_names = {name.replace(".png", f"é{'x' * 120}.png"): content for name, content in pictures.items()}
     captioned = {"x/dataset.json": json.dumps(caption_files.description()).encode(),
                  **{f"x/images/{n}.tif": caption_files.picture(n) for n in range(6)}}  # fmt: skip
     return [
-        *(Seed("classes.zip", _zip(pictures, kind)) for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)),
-        Seed("classes.tar", _tar(pictures)),
-        Seed("classes.tar", _tar(long_names, tarfile.PAX_FORMAT), _with_header_checksums),
-        Seed("classes.tar", _tar(long_names, tarfile.GNU_FORMAT), _with_header_checksums),
-        Seed("classes.tar.gz", _tar(pictures), _gzipped_with_checksums),
-        Seed("captions.tar", _tar(captioned), _with_header_checksums),
-        Seed("captions.tar.gz", _tar(captioned), _gzipped_with_checksums),
-        Seed("classes.tar.gz", _tar(pictures), gzip.compress),
-        Seed("classes.tar.gz", gzip.compress(_tar(pictures))),
-        Seed("captions.tar", _tar(captioned)),
-        Seed("captions.tar.gz", _tar(captioned), gzip.compress),
-        Seed("captions.tar.bz2", bz2.compress(_tar(captioned))),
+        *(Seed("classes.zip", zipped(pictures, kind)) for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)),
+        Seed("classes.tar", tar(pictures)),
+        Seed("classes.tar", tar(long_names, tarfile.PAX_FORMAT), tar_with_checksums),
+        Seed("classes.tar", tar(long_names, tarfile.GNU_FORMAT), tar_with_checksums),
+        Seed("classes.tar.gz", tar(pictures), tar_gz_with_checksums),
+        Seed("captions.tar", tar(captioned), tar_with_checksums),
+        Seed("captions.tar.gz", tar(captioned), tar_gz_with_checksums),
+        Seed("classes.tar.gz", tar(pictures), gzip.compress),
+        Seed("classes.tar.gz", gzip.compress(tar(pictures))),
+        Seed("captions.tar", tar(captioned)),
+        Seed("captions.tar.gz", tar(captioned), gzip.compress),
+        Seed("captions.tar.bz2", bz2.compress(tar(captioned))),
     ]
 
 

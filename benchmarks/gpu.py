@@ -10,7 +10,6 @@ training command, in which cuDNN uses no TF32. Finally, linear attention over 65
 attention.
 """
 
-import dataclasses
 import datetime
 import json
 import os
@@ -23,25 +22,20 @@ from typing import Any
 
 import asr
 import caption
+import cnn
 import gpu_checks
 import harness
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from hw_asr.kernels import build_model
 from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.models import SoftmaxSelfAttention, TaylorLinearAttention
-from hw_cnn import experiment, train
 from hw_cnn.data import Split
-from hw_cnn.models import FashionCNN
-from hw_cnn.presets import Settings
 from hw_common.commands.cli import run_command
 from hw_common.training import determinism
-from hw_common.training.experiment import make_optimizer
 from hw_common.training.timing import Worker, time_interleaved
 
-PRECISIONS = ("fp32", "bf16")
 IMAGES = {8: 8192, 256: 60_000, 4096: 60_000}  # number of images per round, by batch size
 POSITIONS, D, TERMS = 65_536, 16, 3
 
@@ -50,35 +44,16 @@ def fashion_like(count: int) -> Split:
     """Random images of Fashion-MNIST's size, with labels."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator)
-    return Split(images, torch.randint(0, 10, (count,), generator=generator))
+    return Split(images, torch.randint(0, cnn.CLASSES, (count,), generator=generator))
 
 
 def straightforward_images(device: torch.device, batch_size: int, count: int) -> Callable[[], None]:
-    split = fashion_like(count)
-    loader = DataLoader(TensorDataset(split.images.float() / 256, split.labels), batch_size=batch_size, shuffle=True)
-    model = FashionCNN().to(device)
-    model.dropout = nn.Dropout(model.dropout.p)
-    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.01), nn.NLLLoss()
-
-    def epoch() -> None:
-        for batch, labels in loader:
-            harness.plain_step(optimizer, criterion(model(batch.to(device)), labels.to(device)))
-
-    return epoch
+    return cnn.straightforward_loop(fashion_like(count), batch_size, 0.01, device)[1]
 
 
 def our_images(device: torch.device, batch_size: int, count: int) -> Callable[[str], None]:
     determinism.set_up(42, device.type, threads=None)
-    arguments = train.COMMAND.parse(["--dataset", "sample", "--batch_size", str(batch_size), "--lr", "0.01"])
-    settings = dataclasses.replace(Settings.from_arguments(arguments), network="fashion")
-    model = experiment.build_model(settings, 10).to(device)
-    batches = experiment.training_batches(settings, fashion_like(count), device)
-
-    def epoch(precision: str) -> None:
-        optimizer = make_optimizer("sgd", model.parameters(), settings.lr, l2_decay=0)
-        harness.train(model, optimizer, batches, experiment.loss_function, precision=precision)
-
-    return epoch
+    return cnn.our_loop(fashion_like(count), batch_size, 0.01, device=device)[1]
 
 
 class OnDevice(caption.Examples):
@@ -160,9 +135,9 @@ def measure_speed(device: torch.device, rounds: int, most_images: int) -> Iterat
     with Worker(workload, straightforward, device) as slow, Worker(workload, ours, device) as fast:
         for title, arguments, examples in cases:
             calls = {"baseline": partial(slow, arguments)}
-            calls |= {precision: partial(fast, arguments, precision) for precision in PRECISIONS}
+            calls |= {precision: partial(fast, arguments, precision) for precision in cnn.PRECISIONS}
             seconds = time_interleaved(calls, rounds, warm_up=1)
-            for precision in PRECISIONS:
+            for precision in cnn.PRECISIONS:
                 harness.print_ratio(title, seconds, "baseline", precision, examples)
                 yield speed_row(title, precision, seconds, examples)
 

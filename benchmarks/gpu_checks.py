@@ -30,9 +30,9 @@ environment.set_up()  # every command calls this before torch is imported
 import torch  # noqa: E402
 
 from hw_common.commands.cli import run_command  # noqa: E402
+from hw_common.runs.run_folder import BEST, LAST, METRICS, SUMMARY  # noqa: E402
 from hw_common.training import loop  # noqa: E402
 
-METRICS, BEST, LAST, SUMMARY = "metrics.csv", "best.safetensors", "last.pt", "summary.json"
 LIMIT = 110  # seconds for one run
 CUT_AFTER = 2  # steps before the interruption
 Row = dict[str, object]

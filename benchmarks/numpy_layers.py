@@ -116,6 +116,20 @@ def compare_steps(X: ndarray, y: ndarray, rounds: int, threads: int) -> None:
     )
 
 
+def compare_pooling(rounds: int) -> None:
+    images = np.random.default_rng(0).standard_normal((100, 32, 22, 22)).astype(np.float32)
+    pooled, cache = layers.max_pool_forward(images, {"pool_height": 2, "pool_width": 2, "stride": 2})
+    x, dout = torch.from_numpy(images).requires_grad_(), torch.from_numpy(np.ones_like(pooled))
+    y = F.max_pool2d(x, 2)
+    calls = {
+        "numpy": lambda: layers.max_pool_backward(dout.numpy(), cache),
+        "torch": lambda: torch.autograd.grad(y, x, dout, retain_graph=True),
+    }
+    assert (calls["numpy"]() == calls["torch"]()[0].numpy()).all()
+    seconds = harness.time_interleaved(calls, rounds, warm_up=3)
+    harness.print_ratio("backward pass of max-pooling on a batch", seconds, "numpy", "torch")
+
+
 def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
     rows = np.random.default_rng(0).integers(len(y), size=55_000)
     peaks, ends = [], [time.perf_counter()]
@@ -136,6 +150,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     pixels, y = generator.integers(0, 256, (100, 1, 28, 28)), generator.integers(10, size=100)
     compare_steps(pixels.astype(np.float32), y, arguments.rounds, arguments.threads)
+    compare_pooling(arguments.rounds)
     time_epochs(pixels.astype(np.uint8), y, arguments.threads)
 
 

@@ -9,8 +9,11 @@ import torch
 
 from hw_common.commands import comparison
 from hw_common.runs import figures
+from hw_common.training import startup
 
 torch.set_num_threads(1)
+startup.skip_compiler()
+startup.import_torchvision()
 
 
 @pytest.fixture(autouse=True)

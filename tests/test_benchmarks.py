@@ -81,7 +81,7 @@ def test_a_benchmark_hands_its_rows_over(runner, tmp_path, monkeypatch):
 
 
 def test_every_benchmark_is_in_the_table_or_has_a_command_of_its_own(runner):
-    shared = {"__main__", "harness", "rows", "gpu", "gpu_checks", "gpu_rows", "fuzz_readers", "speech"}
+    shared = {"__main__", "harness", "rows", "gpu", "gpu_checks", "gpu_rows", "fuzz_files", "fuzz_readers", "speech"}
     assert {path.stem for path in BENCHMARKS.glob("*.py")} - shared == set(runner.RUNS)
 
 

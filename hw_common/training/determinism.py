@@ -10,7 +10,6 @@ import torch
 
 from hw_common.runs import launch
 from hw_common.runs.errors import UserError
-from hw_common.training import distributed
 
 
 def set_up(seed: int, device: str, threads: int | None) -> torch.device:
@@ -27,9 +26,10 @@ def set_up(seed: int, device: str, threads: int | None) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: there is no usable CUDA GPU here; use --device cpu")
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    chosen = torch.device("cuda", distributed.local_rank()) if use_gpu else torch.device("cpu")
+    process = launch.read()
+    chosen = torch.device("cuda", process.local_rank) if use_gpu else torch.device("cpu")
     if use_gpu:
-        processes, gpus = distributed.local_world_size(), torch.cuda.device_count()
+        processes, gpus = process.local_world_size, torch.cuda.device_count()
         if processes > gpus:
             raise UserError(
                 f"torchrun started {processes} processes for {gpus} GPU(s); start {gpus}, or use --device cpu"

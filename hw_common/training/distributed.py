@@ -102,16 +102,6 @@ def is_main() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def local_rank() -> int:
-    """Index of this process on its machine, which is also the index of its GPU."""
-    return launch.read().local_rank
-
-
-def local_world_size() -> int:
-    """Number of processes that torchrun started on this machine."""
-    return launch.read().local_world_size
-
-
 def share(count: int) -> slice:
     """Returns the rows of a batch of `count` rows that this process computes; `weight` and `latest_rows` refer to them.
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -339,15 +340,19 @@ def test_a_damaged_image_costs_nothing_that_was_done(tmp_path, tiny, count, monk
     assert sorted(count) == ["3.tif", "4.tif", "5.tif"]
 
 
-def test_a_second_process_waits_for_the_first(tmp_path, tiny, capsys):
+def test_a_second_process_waits_for_the_first(tmp_path, tiny, monkeypatch):
     folder = ensure(tiny, tmp_path).folder
+    said = []
     with open(folder / ".lock", "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as another process would hold it
-        timer = threading.Timer(0.2, fcntl.flock, (file, fcntl.LOCK_UN))
+        release = partial(fcntl.flock, file, fcntl.LOCK_UN)
+        monkeypatch.setattr("builtins.print", lambda line, **options: (said.append(line), release()))
+        timer = threading.Timer(20, release)  # only if nothing is printed
         timer.start()
         ensure(tiny, tmp_path)
+        timer.cancel()
         timer.join()
-    assert "waiting for another process" in capsys.readouterr().out
+    assert "waiting for another process" in said[0]
 
 
 # The command
