@@ -8,7 +8,7 @@ from hw_asr.presets import PUBLISHED, SOURCE, TITLES
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
-from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.commands.over_seeds import cell, in_words, markdown, over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 
@@ -102,15 +102,14 @@ def _row(decoder: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 
 
 def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"| decoder | parameters | {' | '.join(_METRICS)} | seconds a run |", "|" + "---|" * (len(_METRICS) + 3)]
+    rows = []
     for row in table:
         title, metrics = TITLES[row["decoder"]], [cell(row, f"final_test_{name}") for name in _METRICS.values()]
-        lines.append(f"| {title} | {row['parameters']} | {' | '.join(metrics)} | {row['training_seconds']:.0f} |")
+        rows.append([title, str(row["parameters"]), *metrics, f"{row['training_seconds']:.0f}"])
         if row["published_test_loss"] is not None:
             published = [row.get(f"published_test_{name}") for name in _METRICS.values()]
-            metrics = ["" if number is None else f"{number:.4f}" for number in published]
-            lines.append(f"| {title}, published | | {' | '.join(metrics)} | |")
-    return "\n".join(lines) + "\n"
+            rows.append([f"{title}, published", "", *("" if one is None else f"{one:.4f}" for one in published), ""])
+    return markdown(["decoder", "parameters", *_METRICS, "seconds per run"], rows)
 
 
 def _draw(run: Run, trained: Mapping[str, Sequence[Run]], count_padding: bool, title: str) -> None:

@@ -18,7 +18,6 @@ from hw_asr.kernels import build_model
 from hw_asr.models import SpeechToText
 from hw_asr.presets import HOMEWORK, SOURCE, TITLES, Settings
 from hw_asr.text import decode
-from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted
@@ -40,9 +39,7 @@ def weights_metadata(settings: Settings) -> dict[str, str]:
 
 
 def prepare(settings: Settings, speech: SpeechData, device: torch.device) -> Experiment:
-    """Prepares a training run on `device`; raises UserError if a batch has fewer clips than there are processes."""
-    if settings.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
+    """Prepares a training run on `device`."""
     model = build_network(settings).to(device)
     inference = InferenceSettings.of(settings)
     if inference.pad_to is None:  # to save time, no text is longer than twice the longest transcript

@@ -8,7 +8,7 @@ from hw_attention_theory import train
 from hw_attention_theory.presets import HOMEWORK, TITLES
 from hw_common.commands import cli, comparison
 from hw_common.commands.comparison import Comparison
-from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.commands.over_seeds import cell, in_words, markdown, over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 
@@ -96,16 +96,16 @@ def _difference(softmax: Mapping[str, Any], linear: Mapping[str, Any]) -> dict[s
 
 
 def _markdown(summary: Mapping[str, Any]) -> str:
-    columns = ("final_validation_accuracy", "final_test_accuracy")
-    lines = ["| network | parameters | validation accuracy | test accuracy | seconds a run |", "|---|---|---|---|---|"]
-    for row in summary["table"]:
-        cells = [row["network"], str(row["parameters"]), *(cell(row, name) for name in columns)]
-        lines.append(f"| {' | '.join(cells)} | {row['training_seconds']:.0f} |")
+    rows = [
+        (row["network"], str(row["parameters"]), cell(row, "final_validation_accuracy"),
+         cell(row, "final_test_accuracy"), f"{row['training_seconds']:.0f}")
+        for row in summary["table"]
+    ]  # fmt: skip
+    table = markdown(("network", "parameters", "validation accuracy", "test accuracy", "seconds per run"), rows)
     difference = summary["difference"]
     error = difference["standard_error"]
     words = "" if error is None else f" ± {error:.4f} (standard error of the difference)"
-    lines += ["", f"softmax minus linear attention, test accuracy: {difference['test_accuracy']:+.4f}{words}"]
-    return "\n".join(lines) + "\n"
+    return f"{table}\nsoftmax minus linear attention, test accuracy: {difference['test_accuracy']:+.4f}{words}\n"
 
 
 if __name__ == "__main__":

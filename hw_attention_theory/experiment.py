@@ -14,7 +14,6 @@ from hw_attention_theory.measure import peak_bytes
 from hw_attention_theory.models import PixelClassifier, SoftmaxSelfAttention, TaylorLinearAttention
 from hw_attention_theory.presets import CITATIONS, HOMEWORK, Settings
 from hw_common.data.digits import CLASSES, Digits
-from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
@@ -37,11 +36,9 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     """The experiment that `hw_attention_theory.train` runs with these arguments.
 
     Raises:
-        UserError: the data cannot be used, or the batch is smaller than the number of processes.
+        UserError: the data cannot be used.
     """
     settings = Settings.from_arguments(arguments)
-    if settings.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
     digits = data.load(settings.dataset, arguments.data_dir, settings.side)
     model = build_model(settings).to(device)
     _announce(settings, digits, model)

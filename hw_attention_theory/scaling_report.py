@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hw_attention_theory.presets import CITATIONS
+from hw_common.commands import over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import TABLE, Run
+
+_FITS = (
+    "attention", "D", "terms", "M", "exponent of time", "of CPU time", "of memory", "of memory without chunks",
+    "longest L", "its time", "its memory beyond the inputs", "memory of the process",
+)  # fmt: skip
+_CROSSOVERS = ("D", "terms", "M", "linear is faster from L =", "interval")
 
 Points = Sequence[Mapping[str, Any]]
 LogRatios = Sequence[tuple[int, float]]  # length and log(linear / softmax), in order of length
@@ -134,24 +141,26 @@ def _zero(before: tuple[int, float], after: tuple[int, float]) -> float:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """Exponents and crossovers as two tables."""
-    lines = [
-        "| attention | D | terms | M | exponent of time | of CPU time | of memory | of memory without chunks "
-        "| longest L | its time | its memory beyond the inputs | memory of the process |",
-        "|" + "---|" * 12,
-    ]
-    for row in summary["fits"]:
-        exponents = (_exponent_cell(row, what) for what in ("time", "cpu_time", "memory", "plain_memory"))
-        lines.append(
-            f"| {'softmax' if row['K'] is None else 'linear'} | {row['D']} | {_cell(row['K'])} | {_cell(row['M'])} "
-            f"| {' | '.join(exponents)} | {row['longest']} "
-            f"| {row['longest_seconds']:.3g} s | {row['longest_bytes'] / 1e6:.0f} MB "
-            f"| {row['longest_process_bytes'] / 1e9:.2f} GB |"
+    fits = [
+        (
+            "softmax" if row["K"] is None else "linear",
+            str(row["D"]),
+            _cell(row["K"]),
+            _cell(row["M"]),
+            *(_exponent_cell(row, what) for what in ("time", "cpu_time", "memory", "plain_memory")),
+            str(row["longest"]),
+            f"{row['longest_seconds']:.3g} s",
+            f"{row['longest_bytes'] / 1e6:.0f} MB",
+            f"{row['longest_process_bytes'] / 1e9:.2f} GB",
         )
-    lines += ["", "| D | terms | M | linear is faster from L = | interval |", "|---|---|---|---|---|"]
-    for row in summary["crossovers"]:
-        length = f"{row['length']:.0f} ({row['how']})" if row["length"] is not None else row["how"]
-        lines.append(f"| {row['D']} | {row['K']} | {row['M']} | {length} | {interval(row)} |")
-    return "\n".join(lines) + "\n"
+        for row in summary["fits"]
+    ]
+    crossovers = [
+        (str(row["D"]), str(row["K"]), str(row["M"]),
+         f"{row['length']:.0f} ({row['how']})" if row["length"] is not None else row["how"], interval(row))
+        for row in summary["crossovers"]
+    ]  # fmt: skip
+    return f"{over_seeds.markdown(_FITS, fits)}\n{over_seeds.markdown(_CROSSOVERS, crossovers)}"
 
 
 def interval(crossover: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hw_attention_theory.folders import replaced_folder
 from hw_attention_theory.presets import TERMS
-from hw_common.commands import cli
+from hw_common.commands import cli, over_seeds
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
 
@@ -83,16 +83,13 @@ def _sizes(result: dict[str, Any]) -> str:
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """The table in Markdown."""
-    lines = [
-        "| question | claim | sizes tried | cases | largest error | tolerance | holds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['question']} | {row['claim'].replace('|', chr(92) + '|')} | {_sizes(row)} | {row['draws']} "
-        f"| {row['largest_error']:.1e} | {row['tolerance']:g} | {'yes' if row['holds'] else 'NO'} |"
+    rows = [
+        (row["question"], row["claim"].replace("|", r"\|"), _sizes(row), str(row["draws"]),
+         f"{row['largest_error']:.1e}", f"{row['tolerance']:g}", "yes" if row["holds"] else "NO")
         for row in results
-    ]
-    return "\n".join(lines) + "\n"
+    ]  # fmt: skip
+    head = ("question", "claim", "sizes tried", "cases", "largest error", "tolerance", "holds")
+    return over_seeds.markdown(head, rows)
 
 
 def _text(results: Sequence[dict[str, Any]]) -> str:

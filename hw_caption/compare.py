@@ -9,7 +9,7 @@ from hw_caption.presets import PUBLISHED, SOURCE, TITLES, decoder_kind
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
-from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.commands.over_seeds import cell, in_words, markdown, over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 
@@ -122,11 +122,8 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
         "ROUGE-L": "final_test_rouge_l",
         "CIDEr-D": "final_test_cider_d",
     }
-    lines = [f"| decoder | decoding | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 2)]
-    for row in table:
-        cells = [TITLES[row["decoder"]], row["way"], *(cell(row, name) for name in columns.values())]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    rows = ([TITLES[row["decoder"]], row["way"], *(cell(row, name) for name in columns.values())] for row in table)
+    return markdown(["decoder", "decoding", *columns], rows)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from hw_caption.results import ImageWithReferences
 from hw_caption.vocabulary import Vocabulary
 from hw_common.data.words import EARLIER
 from hw_common.runs import checkpoints
-from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import LAST
 from hw_common.training import distributed
 from hw_common.training.backbones import BACKBONES
@@ -94,12 +93,9 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     """Builds the experiment that the arguments of `hw_caption.train` describe.
 
     Raises:
-        UserError: the data or the encoder's weights cannot be used, or the batch is smaller than the number of
-            processes.
+        UserError: the data or the encoder's weights cannot be used.
     """
     settings = Settings.from_arguments(arguments)
-    if settings.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {settings.batch_size} is less than one caption for each process")
     found = _load(arguments)
     images = results.images_to_show(found, arguments.show)
     fetch.restore(image for image, _ in images)

@@ -15,7 +15,6 @@ from hw_cnn.fast_models import FastCifarCNN, FastFashionCNN, FastOctCNN
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, SheetCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import HOMEWORK, NETWORKS, Network, Settings
 from hw_common.runs import figures
-from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.batches import Batches
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
@@ -43,7 +42,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     """Prepares the training that the command line describes.
 
     Raises:
-        UserError: the data cannot be used, or the batch is smaller than the number of processes.
+        UserError: the data cannot be used.
     """
     settings = Settings.from_arguments(arguments)
     network = NETWORKS[settings.network]
@@ -81,8 +80,6 @@ def weights_metadata(settings: Settings) -> dict[str, str]:
 
 def training_batches(settings: Settings, train: Split, device: torch.device) -> Batches:
     """Returns shuffled mini-batches of `train`, augmented if settings.augment is true."""
-    if settings.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {settings.batch_size} is less than one image for each process")
     return data.batches(
         train,
         NETWORKS[settings.network],

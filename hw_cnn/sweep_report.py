@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw_common.commands import comparison
-from hw_common.commands.over_seeds import cell, over_seeds
+from hw_common.commands.over_seeds import cell, markdown, over_seeds
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import METRICS, Run
@@ -99,11 +99,11 @@ def _markdown(table: Sequence[Mapping[str, float]]) -> str:
     titles = [
         name.replace("final_", "last epoch: ").replace("best_", "best epoch: ").replace("_", " ") for name in columns
     ]
-    lines = [f"| learning rate | seeds | {' | '.join(titles)} | seconds a run |", "|" + "---|" * (len(columns) + 3)]
-    for row in table:
-        cells = [cell(row, name) for name in columns]
-        lines.append(f"| {row['lr']:g} | {row['seeds']} | {' | '.join(cells)} | {row['training_seconds']:.0f} |")
-    return "\n".join(lines) + "\n"
+    rows = (
+        [f"{row['lr']:g}", f"{row['seeds']}", *(cell(row, name) for name in columns), f"{row['training_seconds']:.0f}"]
+        for row in table
+    )
+    return markdown(["learning rate", "seeds", *titles, "seconds per run"], rows)
 
 
 def _draw(run: Run, summary: Mapping[str, Any], trials: Mapping[float, Sequence[Trial]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
-from hw_common.commands.over_seeds import cell, deviation, in_words, over_seeds
+from hw_common.commands.over_seeds import cell, deviation, in_words, markdown, over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 from hw_numpy import train
@@ -122,17 +122,15 @@ def _metrics_of_chosen(run: Run) -> list[dict[str, float]]:
 
 
 def _markdown(table: Iterable[Mapping[str, Any]]) -> str:
-    lines = [
-        "| network | chosen with each seed (hidden units, filter size) | sizes tried | validation accuracy "
-        "| test accuracy | seconds per run |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in table:
-        chosen = "; ".join(", ".join(map(str, sizes.values())) for sizes in row["chosen_each"])
-        cells = [row["network"], chosen, ", ".join(map(str, row["tried_each"]))]
-        cells += [cell(row, name) for name in ("best_validation_accuracy", "best_test_accuracy")]
-        lines.append(f"| {' | '.join(cells)} | {row['training_seconds']:.0f} |")
-    return "\n".join(lines) + "\n"
+    head = ("network", "chosen with each seed (hidden units, filter size)", "sizes tried", "validation accuracy",
+            "test accuracy", "seconds per run")  # fmt: skip
+    rows = [
+        (row["network"], "; ".join(", ".join(map(str, sizes.values())) for sizes in row["chosen_each"]),
+         ", ".join(map(str, row["tried_each"])), cell(row, "best_validation_accuracy"), cell(row, "best_test_accuracy"),
+         f"{row['training_seconds']:.0f}")
+        for row in table
+    ]  # fmt: skip
+    return markdown(head, rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
-from hw_common.commands.over_seeds import cell, in_words, over_seeds
+from hw_common.commands.over_seeds import cell, in_words, markdown, over_seeds
 from hw_common.runs.run_folder import Run
 from hw_ocr import train
 from hw_ocr.presets import CONV_LAYERS, PUBLISHED
@@ -148,15 +148,13 @@ def _markdown(table: Sequence[Mapping[str, Any]]) -> str:
         "published, by word": "published_test_word_accuracy",
     }
     columns = {title: name for title, name in columns.items() if any(row[name] is not None for row in table)}
-    lines = [
-        f"| network | parameters | seeds | {' | '.join(columns)} | seconds per run |",
-        "|" + "---|" * (len(columns) + 4),
-    ]
-    for row in table:
-        cells = [str(row[key]) for key in ("network", "parameters", "seeds")]
-        cells += [cell(row, name) for name in columns.values()]
-        lines.append(f"| {' | '.join(cells)} | {row['training_seconds']:.0f} |")
-    return "\n".join(lines) + "\n"
+    own = ("network", "parameters", "seeds")
+    rows = [
+        [*(str(row[key]) for key in own), *(cell(row, name) for name in columns.values()),
+         f"{row['training_seconds']:.0f}"]
+        for row in table
+    ]  # fmt: skip
+    return markdown([*own, *columns, "seconds per run"], rows)
 
 
 if __name__ == "__main__":

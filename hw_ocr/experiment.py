@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hw_common.runs import figures, files
-from hw_common.runs.errors import UserError
 from hw_common.training import distributed
 from hw_common.training.batches import EpochBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
@@ -46,7 +45,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     """The experiment that `hw_ocr.train` runs with these arguments.
 
     Raises:
-        UserError: the data cannot be used, or the batch is smaller than the number of processes.
+        UserError: the data cannot be used.
     """
     settings = Settings.from_arguments(arguments)
     ocr = data.load(settings.dataset, arguments.data_dir, settings.seed)
@@ -76,13 +75,7 @@ def weights_metadata(settings: Settings) -> dict[str, str]:
 
 
 def training_batches(settings: Settings, letters: Letters, device: torch.device) -> EpochBatches:
-    """Shuffled mini-batches of words, or of letters for a network of letters, on `device`.
-
-    Raises:
-        UserError: the batch is smaller than the number of processes.
-    """
-    if settings.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {settings.batch_size} is less than one example for each process")
+    """Shuffled mini-batches of words, or of letters for a network of letters, on `device`."""
     make = data.word_batches if settings.trains_on_words else data.letter_batches
     return make(letters, settings.batch_size, device, settings.seed, shuffle=True, augment=settings.augment)
 

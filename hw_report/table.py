@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hw_attention_theory import scaling_report
+from hw_common.commands.over_seeds import markdown
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import SUMMARY, TABLE
@@ -26,13 +27,13 @@ def index_table(index: Index = INDEX, records: Path = RECORDS) -> str:
         for sheet, answers in index.items()
         for answer in answers
     ]
-    return _markdown(("sheet and question", "what is asked", "code", "command"), rows)
+    return markdown(("sheet and question", "what is asked", "code", "command"), rows)
 
 
 def main_table(index: Index = INDEX, records: Path = RECORDS) -> str:
     """The main number of each homework beside the published one; see `measured` for the errors."""
     rows = [(question, *measured(a, number, records)) for question, a, number in _numbers(index) if number.main]
-    return _markdown(("sheet and question", "number", "ours", "published"), rows)
+    return markdown(("sheet and question", "number", "ours", "published"), rows)
 
 
 def every_table(index: Index = INDEX, records: Path = RECORDS) -> str:
@@ -42,7 +43,7 @@ def every_table(index: Index = INDEX, records: Path = RECORDS) -> str:
          *measured(answer, number, records))
         for question, answer, number in _numbers(index)
     ]  # fmt: skip
-    return _markdown(("sheet and question", "command", "figures", "number", "ours", "published"), rows)
+    return markdown(("sheet and question", "command", "figures", "number", "ours", "published"), rows)
 
 
 def record_table(name: str, records: Path = RECORDS) -> str:
@@ -104,10 +105,6 @@ def _links(answer: Answer) -> str:
     for path, name in answer.code():
         names.setdefault(path, []).append(f"`{name}`")
     return "; ".join(f"[{path}]({path}): {', '.join(found)}" for path, found in names.items())
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
 
 
 def measured(answer: Answer, number: Number, records: Path = RECORDS) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from hw_common.commands import cli, comparison
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison
-from hw_common.commands.over_seeds import cell, over_seeds
+from hw_common.commands.over_seeds import cell, markdown, over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 from hw_transfer import train
@@ -107,20 +107,17 @@ def _row(scenario: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 
 def _markdown(summary: Mapping[str, Any]) -> str:
-    lines = [
+    title = (
         f"Validation accuracy on {summary['data']} ({summary['images']['validation']} pictures), {CITATION}, "
-        f"seed {', '.join(map(str, summary['seeds']))}:",
-        "",
-        "| scenario | network | starts from | best epoch | last epoch | trained parameters | training seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in summary["table"]:
-        best, last = cell(row, "best_validation_accuracy"), cell(row, "final_validation_accuracy")
-        lines.append(
-            f"| {SCENARIOS[row['scenario']].title} | {row['backbone']} | {row['weights']} | {best} | {last} "
-            f"| {row['learning_parameters']} | {row['training_seconds']:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+        f"seed {', '.join(map(str, summary['seeds']))}"
+    )
+    head = ("scenario", "network", "starts from", "best epoch", "last epoch", "trained parameters", "training seconds")
+    rows = [
+        (SCENARIOS[row["scenario"]].title, row["backbone"], row["weights"], cell(row, "best_validation_accuracy"),
+         cell(row, "final_validation_accuracy"), str(row["learning_parameters"]), f"{row['training_seconds']:.1f}")
+        for row in summary["table"]
+    ]  # fmt: skip
+    return f"{title}:\n\n{markdown(head, rows)}"
 
 
 def _draw(run: Run, summary: Mapping[str, Any], finished: Mapping[str, Sequence[Run]]) -> None:

@@ -30,25 +30,19 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     """Prepares the training that the command line describes.
 
     Raises:
-        UserError: the data or the weights are unusable, or the number of processes does not suit the settings.
+        UserError: the data or the weights are unusable, or several processes were started with --mode finetune.
     """
     settings = Settings.from_arguments(arguments)
-    _check_processes(settings)
-    pictures = data.load(settings.dataset, arguments.data_dir)
-    pretrained = load_pretrained(settings.weights, arguments.data_dir, settings.backbone)
-    build = transfer_learning.finetune if settings.mode == "finetune" else transfer_learning.freeze
-    model = build(pretrained, len(pictures.classes), settings.backbone).to(device)
-    return _Training(settings, pictures, pretrained, model).experiment()
-
-
-def _check_processes(settings: Settings) -> None:
-    if settings.recipe.batch_size < distributed.world_size():
-        raise UserError(f"--batch_size {settings.recipe.batch_size} is less than one picture for each process")
     if distributed.world_size() > 1 and settings.mode == "finetune":
         raise UserError(
             "--mode finetune runs in one process, because batch normalization needs the whole batch; "
             "start it without torchrun, or use --mode freeze"
         )
+    pictures = data.load(settings.dataset, arguments.data_dir)
+    pretrained = load_pretrained(settings.weights, arguments.data_dir, settings.backbone)
+    build = transfer_learning.finetune if settings.mode == "finetune" else transfer_learning.freeze
+    model = build(pretrained, len(pictures.classes), settings.backbone).to(device)
+    return _Training(settings, pictures, pretrained, model).experiment()
 
 
 def weights_metadata(settings: Settings) -> dict[str, str]:

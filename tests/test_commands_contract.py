@@ -207,6 +207,14 @@ def test_missing_data_and_unusable_results_folders_are_one_line(command, trained
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("command", WITH_TORCH)
+def test_a_batch_smaller_than_the_number_of_processes_is_refused(command, tmp_path, monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    argv = ["--dataset", "sample", "--batch_size", "1", "--results_dir", str(tmp_path)]
+    assert "--batch_size 1 is less than one example for each process" in refusal(MAINS[command], *argv)
+
+
 @EVERY_TRAINING
 def test_a_run_has_one_writer_at_a_time(command, trained, copy_of, tmp_path):
     run = trained(command)

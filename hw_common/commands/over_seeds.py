@@ -1,4 +1,4 @@
-"""Means and standard deviations over seeds, as rows of a table and in words."""
+"""Means and standard deviations over seeds, as rows of a table and in words, and tables in Markdown."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +44,11 @@ def cell(row: Mapping[str, Any], name: str) -> str:
         return ""
     spread = row.get(f"{name}_std")
     return f"{row[name]:.4f}" + (f" ± {spread:.4f}" if spread is not None and row["seeds"] > 1 else "")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
 
 
 def in_words(count: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.comparison import Comparison, add_jobs_flag
+from hw_common.commands.over_seeds import markdown
 from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, signal_of
@@ -92,6 +93,4 @@ def say(title: str) -> None:
 
 def markdown_table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
     """A table in Markdown; `columns` maps titles to format strings, whose fields are keys of a row."""
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    template = f"| {' | '.join(columns.values())} |"
-    return "\n".join([*lines, *(template.format_map(row) for row in rows)]) + "\n"
+    return markdown([*columns], ([text.format_map(row) for text in columns.values()] for row in rows))

@@ -160,8 +160,14 @@ class TrainingCommand(ResumableCommand):
     prepare: Callable[[argparse.Namespace, "torch.device"], "Experiment"]
 
     def train(self, arguments: argparse.Namespace) -> None:
-        """Trains with checked arguments."""
-        launch.read()  # reports wrong environment variables before torch is imported
+        """Trains with checked arguments.
+
+        Raises:
+            UserError: as `main`; or the batch is smaller than the number of processes.
+        """
+        processes = launch.read().world_size  # reports wrong environment variables before torch is imported
+        if arguments.batch_size < processes:
+            raise UserError(f"--batch_size {arguments.batch_size} is less than one example for each process")
         from hw_common.training.experiment import RunSettings, run_experiment  # imports torch
 
         settings = RunSettings.from_arguments(arguments, self.roles)

@@ -128,11 +128,8 @@ def test_a_picture_folder_through_the_command(tmp_path, undrawn, monkeypatch):
 
 def test_finetune_is_refused_in_several_processes(monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    parse = train.COMMAND.parse
     with pytest.raises(UserError, match="--mode finetune runs in one process, because batch normalization"):
-        experiment.prepare(parse(["--dataset", "sample"]), torch.device("cpu"))
-    with pytest.raises(UserError, match="--batch_size 1 is less than one picture for each process"):
-        experiment.prepare(parse(["--dataset", "sample", "--mode", "freeze", "--batch_size", "1"]), torch.device("cpu"))
+        experiment.prepare(train.COMMAND.parse(["--dataset", "sample"]), torch.device("cpu"))
 
 
 def test_bad_data_leaves_no_run_folder(tmp_path):
