@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -51,40 +50,22 @@ def training_curves(folder: Path, runs: Runs, count_padding: bool, title: str) -
         label: {"training": "training_loss", "validation": validation},
         "validation error rate": {"of characters": "validation_cer", "of words": "validation_wer"},
     }
-    _save_curves(folder, "curves", runs, panels, title)
+    figure = figures.curves_over_seeds(runs, panels, title)
+    rates = figure.axes[1]
+    # A decoder that repeats itself makes more errors than there are characters; such an epoch would hide the rest.
+    if rates.get_ylim()[1] > _LARGEST_RATE:
+        rates.set_ylim(0, _LARGEST_RATE)
+        rates.set_ylabel(f"{rates.get_ylabel()}, cut off at {_LARGEST_RATE:g}")
+    figures.save(figure, folder, "curves")
 
 
 def similarities(folder: Path, runs: Runs, title: str) -> None:
     """Draws the similarities of validation clips as similarities.png and .pdf; see `training_curves`."""
     names = {SIMILARITY_TITLES[name]: f"validation_{name}" for name in SIMILARITIES}
-    if len(runs) == 1:
-        panels = {"validation similarity": names}
-    else:
-        panels = {f"{similarity}, validation": {"": metric} for similarity, metric in names.items()}
-    _save_curves(folder, "similarities", runs, panels, title)
-
-
-def _save_curves(folder: Path, stem: str, runs: Runs, panels: Mapping[str, Mapping[str, str]], title: str) -> None:
-    """Draws one panel for each item of `panels`: {y label: {label of a line: metric}}."""
-    means: dict[str, Any] = {}
-    deviations: dict[str, Any] = {}
-    for panel, lines in panels.items():
-        means[panel], deviations[panel] = {}, {}
-        for decoder, decoder_runs in runs.items():
-            epochs = [row["epoch"] for row in decoder_runs[0]]
-            for line, name in lines.items():
-                label = line if len(runs) == 1 else f"{decoder}, {line}".removesuffix(", ")
-                values = np.array([[row[name] for row in rows] for rows in decoder_runs])  # (runs, epochs)
-                means[panel][label] = (epochs, values.mean(axis=0))
-                if len(values) > 1:
-                    deviations[panel][label] = (epochs, values.std(axis=0, ddof=1))
-    figure = figures.curves(means, "epoch", title, deviations)
-    for axes in figure.axes:
-        # A decoder that repeats itself makes more errors than there are characters; such an epoch would hide the rest.
-        if "error rate" in axes.get_ylabel() and axes.get_ylim()[1] > _LARGEST_RATE:
-            axes.set_ylim(0, _LARGEST_RATE)
-            axes.set_ylabel(f"{axes.get_ylabel()}, cut off at {_LARGEST_RATE:g}")
-    figures.save(figure, folder, stem)
+    panels: Mapping[str, str | Mapping[str, str]] = {"validation similarity": names}
+    if len(runs) > 1:
+        panels = {f"{similarity}, validation": metric for similarity, metric in names.items()}
+    figures.save(figures.curves_over_seeds(runs, panels, title), folder, "similarities")
 
 
 def predictions(folder: Path, clips: Sequence[Prediction], title: str) -> None:

@@ -43,7 +43,10 @@ def _linear(name: str, inputs: int, outputs: int) -> Layer:
 
 
 def convolutional_network() -> list[Layer]:
-    """The layers of Q1.1: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax."""
+    """The layers of Q1.1: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax.
+
+    The sum of their parameters answers the question. `count` compares each number with the layer built in torch.
+    """
     side = _SIDE - _KERNEL + 1
     pooled = (side - _POOL) // _STRIDE + 1
     return [

@@ -10,7 +10,6 @@ import regex
 from PIL import Image
 
 from hw_common.runs import figures
-from hw_common.runs.figures import Series
 
 _COLUMNS = 6  # pictures in a row of an attention figure
 _LINE = 76  # characters in a line of text
@@ -44,18 +43,8 @@ def training_curves(
         title: data and sheet, for the figure's title.
         stem: name of the figure.
     """
-    panels: dict[str, Series] = {}
-    spread: dict[str, Series] = {}
-    for label, name in (("training loss", "training_loss"), ("validation BLEU-4, greedy", "validation_greedy_bleu4")):
-        means, deviations = {}, {}
-        for decoder, of_decoder in runs.items():
-            epochs = [row["epoch"] for row in of_decoder[0]]
-            values = np.array([[row[name] for row in rows] for rows in of_decoder])  # (runs, epochs)
-            means[decoder] = (epochs, values.mean(axis=0).tolist())
-            if len(values) > 1:
-                deviations[decoder] = (epochs, values.std(axis=0, ddof=1).tolist())
-        panels[label], spread[label] = means, deviations
-    figures.save(figures.curves(panels, "epoch", title, spread), folder, stem)
+    panels = {"training loss": "training_loss", "validation BLEU-4, greedy": "validation_greedy_bleu4"}
+    figures.save(figures.curves_over_seeds(runs, panels, title), folder, stem)
 
 
 def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> None:

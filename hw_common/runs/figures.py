@@ -171,26 +171,30 @@ def log_scale(axes: Axes, which: Literal["x", "y"], base: float = 10) -> None:
 
 
 def curves_over_seeds(
-    runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], panels: Mapping[str, str], title: str
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+    panels: Mapping[str, str | Mapping[str, str]],
+    title: str,
 ) -> Figure:
     """Draws metrics against the epoch: the mean over the seeds as a line, one standard deviation as a band.
 
     Args:
-        runs: the runs of each line, one per seed, by the line's label. A run is a list of metrics, one row per epoch.
-        panels: y label of each panel, with the key of its metric in the rows.
+        runs: the runs of each network, one per seed, by the network's label. A run is a list of metrics, one row per
+            epoch.
+        panels: y label of each panel, with the key of its metric in the rows; or with several keys by their labels.
         title: title of the whole figure; names the data.
     """
     means: dict[str, Series] = {}
     spread: dict[str, Series] = {}
-    for ylabel, metric in panels.items():
-        values = {
-            label: np.array([[row[metric] for row in rows] for rows in of_label]) for label, of_label in runs.items()
-        }
-        epochs = {label: [row["epoch"] for row in of_label[0]] for label, of_label in runs.items()}
-        means[ylabel] = {label: (epochs[label], v.mean(axis=0).tolist()) for label, v in values.items()}
-        spread[ylabel] = {
-            label: (epochs[label], v.std(axis=0, ddof=1).tolist()) for label, v in values.items() if len(v) > 1
-        }
+    for ylabel, metrics in panels.items():
+        means[ylabel], spread[ylabel] = {}, {}
+        for network, of_network in runs.items():
+            epochs = [row["epoch"] for row in of_network[0]]
+            for label, metric in ({"": metrics} if isinstance(metrics, str) else metrics).items():
+                line = network if not label else label if len(runs) == 1 else f"{network}, {label}"
+                values = np.array([[row[metric] for row in rows] for rows in of_network])  # (runs, epochs)
+                means[ylabel][line] = (epochs, values.mean(axis=0).tolist())
+                if len(values) > 1:
+                    spread[ylabel][line] = (epochs, values.std(axis=0, ddof=1).tolist())
     return curves(means, "epoch", title, spread)
 
 
@@ -310,7 +314,8 @@ def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
     """Draws the kernels of a convolution in grey and as a heat map with a colour bar.
 
     A kernel of the first layer shows the pattern of pixels to which it responds most, such as an edge. A kernel of a
-    later layer combines the maps of the layer before, so its picture is harder to interpret.
+    later layer combines the maps of the layer before, so its picture is harder to interpret. In general, bottom layers
+    respond to edges and colours, the layers above to textures and parts of objects, and top layers to whole objects.
 
     The courses draw input channel 0 only. For layers with several input channels, the mean over the channels is drawn
     below, as the title explains.
