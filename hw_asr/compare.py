@@ -71,20 +71,12 @@ def _report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]
     summaries = {decoder: [run.summary() for run in runs] for decoder, runs in trained.items()}
     first_run, first = next(iter(trained.values()))[0], next(iter(summaries.values()))[0]
     table = [_row(decoder, decoder_summaries) for decoder, decoder_summaries in summaries.items()]
-    summary = {
-        "name": run.folder.name,
-        **{key: first[key] for key in ("homework", "dataset", "data", "preset")},
-        "recipe": first_run.arguments["recipe"],
-        "padding_counted_in_training": first["padding_counted_in_training"],
-        "data_hashes": first_run.config["data"],
-        "seeds": list(seeds),
-        "table": table,
-    }
+    summary = comparison.summarize(run, trained, seeds, table, "preset", "padding_counted_in_training")
+    summary["recipe"] = first_run.arguments["recipe"]
     statistic = in_words(len(seeds))
     text = f"{first['data']}, test clips, last epoch, {statistic}:\n\n{_markdown(table)}"
     _draw(run, trained, first["padding_counted_in_training"], f"{first['data']}, {SOURCE}, {statistic}")
     comparison.write_results(run, text, summary)
-    print(f"\n{text}\nall results are in {run.folder}")
     return summary
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hw_attention_theory import train
-from hw_attention_theory.presets import HOMEWORK, TITLES
+from hw_attention_theory.presets import TITLES
 from hw_common.commands import cli, comparison
 from hw_common.commands.comparison import Comparison
 from hw_common.commands.over_seeds import cell, in_words, markdown, over_seeds
@@ -57,22 +57,14 @@ def _report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]
     summaries = {attention: [one.summary() for one in runs] for attention, runs in trained.items()}
     first = summaries["softmax"][0]
     table = [_row(attention, of_attention) for attention, of_attention in summaries.items()]
-    summary = {
-        "name": run.folder.name,
-        "homework": HOMEWORK,
-        **{key: first[key] for key in ("dataset", "data", "length", "images")},
-        "data_hashes": trained["softmax"][0].config["data"],
-        "seeds": list(seeds),
-        "table": table,
-        "difference": _difference(*table),
-    }
+    summary = comparison.summarize(run, trained, seeds, table, "length", "images")
+    summary["difference"] = _difference(*table)
     text = f"{first['data']}, {first['length']} pixels, {in_words(len(seeds))}:\n\n{_markdown(summary)}"
     rows = {TITLES[key]: [files.read_csv(one.folder / METRICS) for one in runs] for key, runs in trained.items()}
     panels = {name.replace("_", " "): name for name in ("training_loss", "validation_accuracy")}
     title = f"{first['data']}, {first['length']} pixels: {in_words(len(seeds))}"
     figures.save(figures.curves_over_seeds(rows, panels, title), run.folder, "curves")
     comparison.write_results(run, text, summary)
-    print(f"\n{text}\ntable, curves and summary are in {run.folder}")
     return summary
 
 

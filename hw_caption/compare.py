@@ -82,21 +82,13 @@ def _report(
         for decoder, of_decoder in summaries.items()
         for decoding in first["ways"]
     ]
-    summary = {
-        "name": folder.folder.name,
-        **{key: first[key] for key in ("homework", "dataset", "data")},
-        "backbone": next(iter(trained.values()))[0].arguments["backbone"],
-        "data_hashes": next(iter(trained.values()))[0].config["data"],
-        "seeds": list(seeds),
-        "table": table,
-        "paired_test": pairs,
-    }
-    text = f"{first['data']}, encoder {summary['backbone']}, {in_words(len(seeds))}:\n\n{_markdown(table)}"
+    backbone = next(iter(trained.values()))[0].arguments["backbone"]
+    summary = comparison.summarize(folder, trained, seeds, table) | {"backbone": backbone, "paired_test": pairs}
+    text = f"{first['data']}, encoder {backbone}, {in_words(len(seeds))}:\n\n{_markdown(table)}"
     text += f"\n{paired_test.in_words(pairs)}\n" if pairs else ""
     rows = {TITLES[key]: [files.read_csv(run.folder / METRICS) for run in runs] for key, runs in trained.items()}
     plots.training_curves(folder.folder, rows, f"{first['data']}, {SOURCE}, {in_words(len(seeds))}")
     comparison.write_results(folder, text, summary)
-    print(f"\n{text}\ntable and figures are in {folder.folder}")
     return summary
 
 

@@ -58,12 +58,10 @@ def report(run: Run, trials: Mapping[float, Sequence[Trial]], seeds: Sequence[in
         "choice": _choose(table, choose_by),
     }
     _draw(run, summary, found)
-    text = _markdown(table)
-    comparison.write_results(run, text, summary)
-    print(f"\n{text}\n{summary['choice']['reason']}")
+    text = f"{_markdown(table)}\n{summary['choice']['reason']}\n"
     if missing := len(trials) * len(seeds) - sum(map(len, found.values())):
-        print(f"{missing} training runs are not finished: they failed, or another machine is running them")
-    print(f"table, curves and summary are in {run.folder}")
+        text += f"{missing} training runs are not finished: they failed, or another machine is running them\n"
+    comparison.write_results(run, text, summary)
     return summary
 
 

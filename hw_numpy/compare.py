@@ -11,7 +11,7 @@ from hw_common.commands.over_seeds import cell, deviation, in_words, markdown, o
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 from hw_numpy import train
-from hw_numpy.presets import HOMEWORK, TITLES
+from hw_numpy.presets import TITLES
 
 _DESCRIPTION = """\
 Trains the two-layer network and the convolutional network with every seed, and tabulates the mean and standard
@@ -61,22 +61,15 @@ def _report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]
 
     summaries = {model: [one.summary() for one in runs] for model, runs in trained.items()}
     first = next(iter(summaries.values()))[0]
-    summary = {
-        "name": run.folder.name,
-        "homework": HOMEWORK,
-        **{key: first[key] for key in ("dataset", "data", "images")},
-        "data_hashes": next(iter(trained.values()))[0].config["data"],
-        "seeds": list(seeds),
-        "table": [_row(model, of_model) for model, of_model in summaries.items()],
-        "candidates": {model: _candidates(of_model) for model, of_model in summaries.items()},
-    }
+    table = [_row(model, of_model) for model, of_model in summaries.items()]
+    summary = comparison.summarize(run, trained, seeds, table, "images")
+    summary["candidates"] = {model: _candidates(of_model) for model, of_model in summaries.items()}
     title = f"{first['data']}: {in_words(len(seeds))}"
-    text = f"{title}, best epoch on the validation images:\n\n{_markdown(summary['table'])}"
+    text = f"{title}, best epoch on the validation images:\n\n{_markdown(table)}"
     metrics = {TITLES[model]: [_metrics_of_chosen(one) for one in runs] for model, runs in trained.items()}
     plots.curves_over_seeds(run.folder, metrics, title)
     plots.selection(run.folder, {TITLES[model]: rows for model, rows in summary["candidates"].items()}, title)
     comparison.write_results(run, text, summary)
-    print(f"\n{text}\ntable, figures and summary are in {run.folder}")
     return summary
 
 

@@ -93,20 +93,13 @@ def report(run: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int])
     summaries = {row: [run.summary() for run in runs] for row, runs in trained.items()}
     first = next(iter(summaries.values()))[0]
     table = [_row(name, of_seeds, published=first["dataset"] == "ocr") for name, of_seeds in summaries.items()]
-    summary = {
-        "name": run.folder.name,
-        **{key: first[key] for key in ("homework", "dataset", "data")},
-        "data_hashes": next(iter(trained.values()))[0].config["data"],
-        "seeds": list(seeds),
-        "table": table,
-        "choice": _choose(table),
-    }
-    text = f"{first['data']}, last epoch:\n\n{_markdown(table)}"
+    choice = _choose(table)
+    summary = comparison.summarize(run, trained, seeds, table) | {"choice": choice}
+    text = f"{first['data']}, last epoch:\n\n{_markdown(table)}\n{choice['reason']}\n"
     from hw_ocr import plots  # imports torch and matplotlib
 
     plots.comparison(run.folder, table, f"{first['data']}, last epoch: {in_words(len(seeds))}")
     comparison.write_results(run, text, summary)
-    print(f"\n{text}\n{summary['choice']['reason']}\ntables and figures are in {run.folder}")
     return summary
 
 

@@ -12,7 +12,7 @@ from hw_common.commands.over_seeds import cell, markdown, over_seeds
 from hw_common.runs import files
 from hw_common.runs.run_folder import METRICS, Run
 from hw_transfer import train
-from hw_transfer.presets import CITATION, HOMEWORK
+from hw_transfer.presets import CITATION
 
 _DESCRIPTION = """\
 Starts from pretrained weights, trains the whole network (finetune) and, separately, only its last layer (freeze), and
@@ -79,21 +79,10 @@ def _report(run: Run, finished: Mapping[str, Sequence[Run]], seeds: Sequence[int
 
     `finished` contains the runs of each scenario, one for each seed.
     """
-    first = next(iter(finished.values()))[0].summary()
-    hashes = {name: value for runs in finished.values() for name, value in runs[0].config["data"].items()}
-    summary = {
-        "name": run.folder.name,
-        "homework": HOMEWORK,
-        **{key: first[key] for key in ("dataset", "data", "images", "classes")},
-        "data_hashes": hashes,
-        "seeds": list(seeds),
-        "table": [_row(scenario, [run.summary() for run in runs]) for scenario, runs in finished.items()],
-    }
-    table = _markdown(summary)
-    files.write_bytes(run.folder / "table.md", table.encode())
+    table = [_row(scenario, [run.summary() for run in runs]) for scenario, runs in finished.items()]
+    summary = comparison.summarize(run, finished, seeds, table, "images", "classes")
     _draw(run, summary, finished)
-    run.write_summary(summary)
-    print(f"\n{table}\ntable, curves and summary are in {run.folder}")
+    comparison.write_results(run, _markdown(summary), summary)
     return summary
 
 

@@ -141,11 +141,29 @@ class Comparison:
         return self.report(folder, by_row, self.seeds)
 
 
+def summarize(
+    folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int], table: Sequence[Any], *keys: str
+) -> dict[str, Any]:
+    """The part of summary.json that all comparisons have; the arguments are those of `report`, and the table.
+
+    `keys` are further keys of the training runs' summaries, whose values are the same in all runs.
+    """
+    first = next(iter(trained.values()))[0].summary()
+    return {
+        "name": folder.folder.name,
+        **{key: first[key] for key in ("homework", "dataset", "data", *keys)},
+        "data_hashes": {name: one for runs in trained.values() for name, one in runs[0].config["data"].items()},
+        "seeds": list(seeds),
+        "table": table,
+    }
+
+
 def write_results(folder: Run, text: str, summary: Mapping[str, Any]) -> None:
-    """Writes a comparison's `summary` into its folder, and its table as CSV and as the Markdown `text`."""
+    """Writes `summary` into a comparison's folder, and its table as CSV and as the Markdown `text`; prints `text`."""
     files.write_csv(folder.folder / "table.csv", summary["table"])
     files.write_bytes(folder.folder / TABLE, text.encode())
     folder.write_summary(summary)
+    print(f"\n{text}\nall results are in {folder.folder}")
 
 
 def add_flags(parser: argparse.ArgumentParser, name: str) -> None:

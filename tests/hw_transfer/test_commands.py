@@ -157,7 +157,7 @@ def test_a_comparison_trains_what_is_missing_and_puts_it_side_by_side(tmp_path, 
     runs = {f"sample-{scenario}-seed{seed}" for scenario in ("cached", "freeze") for seed in (1, 2)}
     assert {path.name for path in folder.iterdir()} == runs | {"sample"}
     assert {path.name for path in (folder / "sample").iterdir()} == {
-        ".lock", "config.json", "summary.json", "table.md", "curves.png", "curves.pdf"
+        ".lock", "config.json", "summary.json", "table.md", "table.csv", "curves.png", "curves.pdf"
     }  # fmt: skip
     assert [row["scenario"] for row in summary["table"]] == ["cached", "freeze"]
     accuracies = [summary_of(folder / f"sample-freeze-seed{seed}")["best"]["validation_accuracy"] for seed in (1, 2)]
