@@ -117,19 +117,16 @@ class SharedStudy:
         A trial counts as failed, and is queued again, if its process is dead.
         """
         with self._lock:
-            self._enqueue_missing(grid)
-
-    def _enqueue_missing(self, grid: Sequence[Key]) -> None:
-        storages.fail_stale_trials(self._study)
-        for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            # This process holds the lock of the folder, so the process that left the trial running is dead.
-            if trial.user_attrs.get("worker") == self._worker:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-        states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
-        known = [_values(trial) for trial in self._study.get_trials(deepcopy=False, states=states)]
-        for lr, seed in grid:
-            if {"lr": lr, "seed": seed} not in known:
-                self._study.enqueue_trial({"lr": lr, "seed": seed})
+            storages.fail_stale_trials(self._study)
+            for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
+                # This process holds the lock of the folder, so the process that left the trial running is dead.
+                if trial.user_attrs.get("worker") == self._worker:
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+            states = (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
+            known = [_values(trial) for trial in self._study.get_trials(deepcopy=False, states=states)]
+            for lr, seed in grid:
+                if {"lr": lr, "seed": seed} not in known:
+                    self._study.enqueue_trial({"lr": lr, "seed": seed})
 
     def claim(self, grid: Sequence[Key], count: int) -> list[Key]:
         """Takes up to `count` trials of `grid` from the queue; trials of other grids go back to its end."""

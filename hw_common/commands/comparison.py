@@ -69,7 +69,10 @@ class Comparison:
             common: arguments of the comparison that must not differ when it is continued.
             others: the other attributes.
         """
-        shared = {**common_arguments(command, arguments, of_a_row), **common}
+        # All runs share these settings, inputs and the device; a continued comparison must have the same ones.
+        kept = {name for name, role in command.roles.items() if role.decides_result or role == Role.RUNNING}
+        kept -= {*of_a_row, *_SET_FOR_EACH_TRAINING}
+        shared = {**{name: value for name, value in vars(arguments).items() if name in kept}, **common}
         places = {"name": name, "trainings": name, "results_dir": arguments.results_dir}
         return cls(command=command, seeds=own.seeds, jobs=own.jobs, flags=flags, common=shared, **places | others)
 
@@ -205,12 +208,3 @@ def parse(
         if name in given:
             raise UserError(f"--{name} is a flag of single training runs; a comparison does not accept it")
     return own, flags, arguments
-
-
-def common_arguments(
-    command: ResumableCommand, arguments: argparse.Namespace, of_a_row: Iterable[str]
-) -> dict[str, Any]:
-    """Returns the settings, inputs and device that all runs share; a continued comparison has the same ones."""
-    kept = {name for name, role in command.roles.items() if role.decides_result or role == Role.RUNNING}
-    kept -= {*of_a_row, *_SET_FOR_EACH_TRAINING}
-    return {name: value for name, value in vars(arguments).items() if name in kept}

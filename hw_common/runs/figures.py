@@ -183,8 +183,8 @@ def curves_over_seeds(
         panels: y label of each panel, with the key of its metric in the rows; or with several keys by their labels.
         title: title of the whole figure; names the data.
     """
-    means: dict[str, Series] = {}
-    spread: dict[str, Series] = {}
+    means: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    spread: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for ylabel, metrics in panels.items():
         means[ylabel], spread[ylabel] = {}, {}
         for network, of_network in runs.items():

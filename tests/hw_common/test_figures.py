@@ -46,6 +46,15 @@ def test_curves_over_seeds_draw_mean_and_standard_deviation():
     assert (heights.min(), heights.max()) == pytest.approx((2 - 2**0.5, 2 + 2**0.5))
 
 
+def test_a_panel_over_seeds_can_show_several_metrics():
+    run, panels = [{"epoch": 1, "cer": 0.1, "wer": 0.2}], {"error rate": {"of characters": "cer", "of words": "wer"}}
+    labels = {("a",): ["of characters", "of words"]}
+    labels["a", "b"] = [f"{network}, {label}" for network in "ab" for label in labels["a",]]
+    for networks, expected in labels.items():
+        [axes] = figures.curves_over_seeds({network: [run] for network in networks}, panels, "sample").axes
+        assert [line.get_label() for line in axes.lines] == expected
+
+
 def test_curves_draws_the_spread_as_a_band():
     spread = {"loss": {"training loss": ([1, 2, 3], [0.5, 0.5, 0.5])}}
     [axes] = figures.curves({"loss": SERIES}, "epoch", "sample", spread).axes

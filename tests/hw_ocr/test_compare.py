@@ -40,8 +40,8 @@ def test_a_table_has_means_and_deviations_and_chooses_on_validation(tmp_path, mo
             values = [of_seed[i] for of_seed in numbers[row["row"]]]
             assert row[f"final_{metric}"] == pytest.approx(statistics.mean(values))
             assert row[f"final_{metric}_std"] == pytest.approx(statistics.stdev(values))
-    title, _, *lines = (folder.folder / "table.md").read_text().splitlines()
-    assert title == "OCR letters, last epoch:"
+    title, _, *lines, _, reason = (folder.folder / "table.md").read_text().splitlines()
+    assert title == "OCR letters, last epoch:" and reason == summary["choice"]["reason"]
     assert len({line.count("|") for line in lines}) == 1
     assert "0.9800 ± 0.0141 | 0.9012" in lines[2] and "0.9701" in lines[3] and "0.8533" in lines[3]
     header, *rows = (folder.folder / "table.csv").read_text().splitlines()
