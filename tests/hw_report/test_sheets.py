@@ -116,17 +116,30 @@ def test_code_that_no_file_defines_is_named(tmp_path):
         source(tmp_path / "a.py", "C.h")
 
 
+# A command of each sheet that reads a built-in sample, builds its network and takes a step.
+TRIES = {
+    "convnets-2024-a2": "-m hw_cnn.train --dataset sample --network cifar",
+    "dsl-2019-hw3": "-m hw_ocr.train --dataset sample",
+    "eecs545-w20-hw4": "digit_classification.py --dataset sample",
+    "ist-2021-22-hw2": "-m hw_cnn.train --dataset sample --network fashion",
+    "ist-2023-24-hw2": "-m hw_asr.train --dataset sample",
+}
+
+
 @pytest.mark.parametrize("name", SHEETS)
 def test_the_commands_of_a_submission_run_after_unzipping_elsewhere(tmp_path, name):
     sheet = SHEETS[name]
     with zipfile.ZipFile(io.BytesIO(submission._zip(submission.code(sheet)))) as archive:
         archive.extractall(tmp_path)
     commands = [["-m", experiment.command.words[0]] for experiment in sheet.its_experiments()]
-    for words in [*commands, *([script] for script, _ in sheet.scripts)]:
-        line = [sys.executable, *words, "--help"]
+    shown = {
+        " ".join([*words, "--help"]): "usage: " for words in [*commands, *([script] for script, _ in sheet.scripts)]
+    }
+    for words, expected in {**shown, f"{TRIES[name]} --dry_run": "everything fits"}.items():
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        line = [sys.executable, *words.split()]
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0 and "usage: " in done.stdout, done.stderr
+        assert done.returncode == 0 and expected in done.stdout, (words, done.stderr)
     # A package that the zip lacks may be installed here, so the imports are read as well. Only hw_check's networks need
     # the packages of all sheets.
     wanted = {f"hw_{word}" for path in tmp_path.rglob("*.py") if path.parent.name != "networks"
