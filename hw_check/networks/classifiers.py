@@ -51,6 +51,8 @@ def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
     request = gradient if what.is_slow else request
     layers = {**request, "runs": [], "lazy": plain}  # alone, so that they are judged even if forward raises an error
     train = {**request, "options": with_dropout, "dropout": 1.0, "runs": [plain, once, {**once, "seed": 3}]}
+    if probabilities and what.arguments:
+        train["arguments"] = [1.0, *what.arguments[1:]]
 
     def outputs(answer: Answer) -> Finding:
         return _judge_outputs(what, answer, images)

@@ -23,6 +23,7 @@ _CNN = Classifier(
         ),
     ),
     options={"dropout_prob": 0.5, "dropout": 0.5, "n_classes": 10, "num_classes": 10},
+    arguments=(0.5,),
     images=lambda rng: rng.random((4, 1, 28, 28), dtype=np.float32),
     forms=lambda images: [[images.reshape(4, 784)], [images]],
     dropout=1,

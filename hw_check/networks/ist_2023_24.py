@@ -27,6 +27,7 @@ def _cnn(no_maxpool: bool) -> Callable[[Generator], list[Probe]]:
     what = Classifier(
         designs=(Design(plan, lambda: OctCNN(no_maxpool=no_maxpool), _LAYERS, _SHAPES),),
         options={"dropout_prob": 0.7, "dropout": 0.7, "no_maxpool": no_maxpool},
+        arguments=(0.7, no_maxpool),
         images=lambda rng: rng.random((4, 1, 28, 28), dtype=np.float32),
         forms=lambda images: [[images.reshape(4, 784)], [images]],
         dropout=1,

@@ -129,7 +129,7 @@ def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> tu
     required = [p.name for p in by_name if p.default is p.empty]
     if any(name not in given for name in required):
         keywords = {name: value for name, value in given.items() if name not in required[: len(arguments)]}
-        model = made(*map(_plain, arguments), **keywords)
+        model = made(*map(_plain, arguments[: len(required)]), **keywords)
     else:
         model = made(**given)
     if not isinstance(model, nn.Module):

@@ -77,7 +77,7 @@ class Classifier:
     images: Callable[[Generator], ndarray]
     forms: Callable[[ndarray], list[list[Any]]]  # the forms of the images that the student's forward may take
     dropout: int | None = None  # index of the affine layer whose input goes through dropout; None: there is no dropout
-    arguments: tuple[Any, ...] = ()  # arguments by position, for a class that names them otherwise
+    arguments: tuple[Any, ...] = ()  # by position, for a class that names them otherwise; the probability comes first
     # Whether log-probabilities are as good as scores, because the loss applies the softmax once more without effect.
     or_log_probabilities: bool = False
     is_slow: bool = False  # whether all checks share one run, because the layers are slow loops over pixels

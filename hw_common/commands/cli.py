@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hw_common.commands import environment
+from hw_common.commands.failures import explain, is_out_of_memory
 from hw_common.runs import launch
-from hw_common.runs.errors import Stopped, Terminated, UserError, signal_of
+from hw_common.runs.errors import Terminated, UserError
 from hw_common.runs.roles import Role
 
 _UNSET = object()
@@ -273,9 +274,9 @@ def run_command(main: Callable[[], int | None], under_torchrun: bool = False) ->
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except (Exception, KeyboardInterrupt) as error:
-        status, message = _explain(error)
+        status, message = explain(error)
         # Under torchrun, the main process prints errors. Another process can fail alone by running out of memory.
-        if launch.is_first_here() or _is_out_of_memory(error):
+        if launch.is_first_here() or is_out_of_memory(error):
             with contextlib.suppress(OSError):  # the disk that takes the messages may be full
                 print(" ".join(message.split()), file=sys.stderr)
     finally:
@@ -285,28 +286,3 @@ def run_command(main: Callable[[], int | None], under_torchrun: bool = False) ->
 
 def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
-
-
-def _explain(error: BaseException) -> tuple[int, str]:
-    """Returns exit status and message for an exception; raises it again if it is a bug."""
-    if isinstance(error, UserError):
-        return 2, f"error: {error}"
-    if isinstance(error, Stopped):
-        return 128 + error.signal_number, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return 128 + signal_of(error), "interrupted"
-    if isinstance(error, OSError) and error.strerror is not None:
-        return 2, f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error.strerror}"
-    if isinstance(error, ImportError) and _is_out_of_memory(error):
-        return 2, "error: out of memory: the libraries cannot be loaded; free memory, or raise the limit (ulimit -v)"
-    if _is_out_of_memory(error):
-        return 2, "error: out of memory; try a smaller --batch_size"
-    if not launch.is_first_here():  # most likely, the main process failed and prints the reason
-        return 2, ""
-    raise error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    said = "can't allocate memory|failed to map segment|annot allocate memory|start new thread|create a primitive$"
-    is_library = type(error).__name__ == "OutOfMemoryError" or re.search(said, str(error)) is not None
-    return isinstance(error, MemoryError) or is_library

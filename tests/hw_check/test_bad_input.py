@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import network_students.convnets_2024 as convnets
@@ -252,3 +253,37 @@ def test_error_in_a_notebook_is_reported_with_its_cell(tmp_path, sheet):
     row = row_of(tmp_path, sheet, lambda _: text, name="a.ipynb")
     line = next(i for i, line in enumerate(cells[2].split("\n"), 1) if "1 / 0" in line)
     assert row.file == "a.ipynb" and f"(a.ipynb, code cell 3, line {line})" in row.hint
+
+
+@is_linux
+@pytest.mark.parametrize("sheet", NETWORKS)
+def test_tensor_that_fills_the_memory_is_named(tmp_path, sheet):
+    code = "import torch; torch.ones(10**6, 10**6)"
+    assert "needs more than 2 GB of memory" in row_of(tmp_path, sheet, lambda _: with_code(sheet, code)).hint
+
+
+OTHER_SIGNATURES = {  # sheet: the text, the row, and names in it that a student may choose
+    "ist-2021-22-hw2": (ist_2021.CNN, "CNN", {"dropout_prob": "p"}),
+    "ist-2023-24-hw2": (ist_2023.CNN, "CNN(no_maxpool=True)", {"dropout_prob": "p", "no_maxpool=False": "no_maxpool"}),
+    "convnets-2024-a2": (convnets.LINEAR, "myLinear", {"in_features": "size_in", "out_features": "size_out"}),
+    "dsl-2019-hw3": (dsl.CNN, "CNN", {"n_classes": "letters"}),
+}
+
+
+@pytest.mark.parametrize("sheet", OTHER_SIGNATURES)
+def test_constructor_may_name_its_arguments_otherwise(tmp_path, sheet):
+    text, function, names = OTHER_SIGNATURES[sheet]
+    for old, new in names.items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "mine.py").write_text(text)
+    row = one_row(sheet, tmp_path, function)
+    assert (row.status, row.hint) == ("passed", "") and "ignores" not in " ".join(row.remarks)
+
+
+@SHEETS
+def test_function_with_one_more_argument_is_named(tmp_path, sheet):
+    head = PARTS[sheet][3]
+    more = re.sub(r"(, \*\*kwargs|=25)?\):$", ", more):", head)
+    row = row_of(tmp_path, sheet, lambda text: text.replace(head, more))
+    assert row.points < row.of and "raises TypeError" in row.hint and "'more'" in row.hint

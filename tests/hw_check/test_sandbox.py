@@ -131,6 +131,12 @@ def test_killed_server_is_started_again(tmp_path):
         assert box._server.wait(0) == -signal.SIGKILL
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the CPU time")
+def test_time_without_a_processor_does_not_count(tmp_path):
+    (tmp_path / "layers.py").write_text(f"import time\ntime.sleep(2)\n{(STUDENT / 'layers.py').read_text()}")
+    assert {row.status for row in graded(tmp_path, seconds=1.0).values()} == {"passed"}
+
+
 def test_processes_do_not_outlive_the_sandbox(tmp_path):
     (tmp_path / "layers.py").write_text("while True: pass")
     with Sandbox("hw_check.eecs545.inside") as box:
