@@ -43,7 +43,7 @@ def parser() -> cli.Parser:
     add_flag(flags, "seconds", type=cli.positive_float, default=10.0, help="time limit for each function (default: 10)")
     add_flag(flags, "json", action="store_true", help="print one JSON object instead of the table")
     cli.add_place(flags, "html", type=Path, default=None, help="also write a page for the student into this file")
-    text = "NAME=FILE.py:CLASS: the place of a class or function that the student has renamed; repeatable"
+    text = "NAME=FILE.py:CLASS or NAME=FILE.ipynb:CLASS: a class or function that the student has renamed; repeatable"
     add_flag(flags, "class", type=_place, action="append", default=[], help=text)
     add_flag(flags, "all", action="store_true", help="FOLDER holds a folder or a file for each student")
     text = "with --all: folder for the results (default: grades/SHEET)"
@@ -53,7 +53,7 @@ def parser() -> cli.Parser:
 
 
 def _place(text: str) -> tuple[str, str]:
-    name, separator, place = text.partition("=")
+    name, separator, place = text.replace(".ipynb:", ".py:").partition("=")  # definitions.py makes the .py file
     if not (name and separator and ".py:" in place):
         raise argparse.ArgumentTypeError(f"expected NAME=FILE.py:CLASS, got {text!r}")
     return name, place

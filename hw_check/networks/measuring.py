@@ -43,7 +43,7 @@ def measured_ratio(folder: Path) -> Row:
         if not (tools or called & _GOOD_CLOCKS or poor):
             continue
         mistakes = [] if tools or _warms_up(text) else [_NO_WARM_UP]
-        if "cuda" in text and not tools and not called & _WAITING:
+        if "cuda" in text and not tools and not _called_beside_clocks(text) & _WAITING:
             mistakes.append(_NO_SYNCHRONIZATION)
         if _is_inverted(nodes):
             mistakes.append(_INVERTED)
@@ -55,6 +55,20 @@ def measured_ratio(folder: Path) -> Row:
             row, file=path.name, points=points, status=status, hint="; ".join(mistakes), remarks=remarks
         )
     return row
+
+
+def _called_beside_clocks(text: str) -> set[str]:
+    """What is called in the functions that read a clock, or in the whole text if none does, and by these functions."""
+    tree = ast.Module(statements(text), [])
+    functions = {
+        node.name: {name for part in ast.walk(node) for name in _called(part)}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
+    beside = set().union(*(names for names in functions.values() if names & clocks))
+    beside = beside or {name for part in ast.walk(tree) for name in _called(part)}
+    return beside.union(*(functions[name] for name in beside if name in functions))
 
 
 def _is_inverted(nodes: Sequence[ast.AST]) -> bool:

@@ -82,7 +82,10 @@ def test_class_may_have_another_name(tmp_path):
     ids=["good", "no warm-up", "poor clock", "timeit", "no synchronization", "inverted"],
 )
 def test_measurement_of_time_is_judged(tmp_path, old, new, points, says):
-    (tmp_path / "own.py").write_text(STUDENTS["convnets-2024-a2"].LAYERS_AS_ARGUMENTS.replace(old, new))
+    text = STUDENTS["convnets-2024-a2"].LAYERS_AS_ARGUMENTS.replace(old, new)
+    (tmp_path / "own.py").write_text(
+        f"{text}\ndef train(loss):\n    return loss.item()  # waits, but not where time is measured\n"
+    )
     row = measured_ratio(tmp_path)
     assert (row.of, row.points) == (0.1, points) and says in " ".join((row.hint, *row.remarks))
 
@@ -127,6 +130,9 @@ def test_notebook_is_read_without_running_its_training(tmp_path, capsys):
     assert check.main([CNN, str(notebook)]) == 1
     output = capsys.readouterr().out
     assert str(notebook) in output and "12 / 12" in output
+    notebook.write_text(notebook.read_text().replace("CNN", "Net"))
+    assert check.main([CNN, str(notebook), "--class", "CNN=a student.ipynb:Net"]) == 1
+    assert "12 / 12" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
