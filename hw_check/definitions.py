@@ -11,9 +11,7 @@ from pathlib import Path
 _HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions a definition may call
 _NOT_HARMLESS = {"load", "hub", "save"}  # but not these, which read or write files
 _BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "min", "max", "sum", "round", "str"}
-_COMMAND = re.compile(
-    r"\s*([%!?]|[\w., ]+=\s*[%!])|.*\?\s*$"
-)  # a line for the notebook alone: %time, !pip, x = !ls, f?
+_COMMAND = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!])|.*\?\s*$")  # lines such as %time, !pip, x = !ls and f?
 _CELL = "# code cell "  # the line before each cell in the file that is written for a notebook; see child.py
 _SAFELY = "__import__('contextlib').suppress(Exception)"  # a simple value may need one that is left out
 
@@ -39,11 +37,12 @@ def code_of(folder: Path) -> Iterator[tuple[Path, str]]:
 def broken_code(folder: Path) -> Iterator[str]:
     """Yields a message for each script, notebook and cell that holds classes or functions but cannot be parsed."""
     for notebook, cells in _notebooks(folder):
-        yield from (
-            f"{notebook.name}, code cell {i}, {error}" for i, cell in enumerate(cells, 1) if (error := _error(cell))
-        )
+        for number, cell in enumerate(cells, 1):
+            if error := _error(cell):
+                yield f"{notebook.name}, code cell {number}, {error}"
     for script in scripts(folder):
-        yield from (f"{script.name}, {error}" for error in [_error(read(script))] if error)
+        if error := _error(read(script)):
+            yield f"{script.name}, {error}"
 
 
 def _error(text: str) -> str:

@@ -89,7 +89,7 @@ def _results(
 
 
 def _grade_from(waiting: deque[Any], done: "queue.SimpleQueue[tuple[str, Mapping[str, Any]]]") -> None:
-    """Grades the students who are left, one after another, in a process, and in a new one after it was killed."""
+    """Grades waiting students, one after another, in a process; if it is killed, a new process continues."""
     pool = None
     with contextlib.suppress(IndexError):  # nobody is left
         while True:
@@ -129,7 +129,7 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
 
 
 def _prepare_process() -> None:
-    """Leaves Ctrl-C to the parent, and ends this process with the parent in a way that deletes the student's copy."""
+    """Leaves Ctrl-C to the parent. When the parent ends, this process deletes the student's copy and ends, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -89,7 +89,7 @@ class Process:
         return self.status
 
     def cpu_seconds(self) -> float:
-        """The CPU time that the process has taken; infinite on systems other than Linux, which do not tell it."""
+        """The CPU time that the process has taken; infinite on systems without /proc, which only Linux has."""
         try:
             numbers = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")

@@ -102,15 +102,19 @@ class Sandbox:
         outcomes: dict[str, Outcome] = {}
         pending, failure = list(jobs), ""
         while pending:
+            if _is_replaced(path):
+                return outcomes | {job.name: Outcome(failure="deletes or replaces its own file") for job in pending}
+            reason = ""
             with self._started(path, pending, seconds, ours) as child:
                 try:
                     child.load(seconds)
-                except _ProcessFailed as reason:
-                    if not reduce_to_definitions(path):
-                        return outcomes | {job.name: Outcome(failure=str(reason)) for job in pending}
-                    failure = str(reason)
-                else:
                     pending = _run_jobs(child, pending, seconds, outcomes)
+                except _ProcessFailed as error:
+                    reason = str(error)
+            # The process has ended, so it can no longer put a link to another file in the place of this one.
+            if reason and (_is_replaced(path) or not reduce_to_definitions(path)):
+                return outcomes | {job.name: Outcome(failure=reason) for job in pending}
+            failure = reason or failure
         return {name: _of_definitions(outcome, failure) for name, outcome in outcomes.items()} if failure else outcomes
 
     @contextlib.contextmanager
@@ -147,6 +151,11 @@ class Sandbox:
         if forked is None:
             raise UserError("the process that runs the students' files was killed just after it started")
         return forked
+
+
+def _is_replaced(path: Path) -> bool:
+    """Whether a student's code has deleted its file, or put a link in the place of the file or of a folder above it."""
+    return path.resolve() != path or not path.is_file()
 
 
 def _of_definitions(outcome: Outcome, failure: str) -> Outcome:

@@ -42,7 +42,7 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._folder, self._course_files = folder, course_files
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
-        """A spec for any module that the student's files import, except ours, and the course's with layers to write."""
+        """A spec for a module that a student's file imports; None for ours, and for the course's files."""
         if name.startswith("hw_") or name in self._course_files or not self._imported_by_the_student():
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)

@@ -25,8 +25,10 @@ def copied(source: Path) -> Iterator[Path]:
     Data sets are left out on purpose: the check needs none of them.
     """
     with tempfile.TemporaryDirectory(prefix="student-", ignore_cleanup_errors=True) as name:
-        copy, total = Path(name).resolve(), 0
-        copy.chmod(0o755)
+        # The process gets the inner folder. The outer one keeps its owner, so that nobody can replace the inner one.
+        copy, total = Path(name).resolve() / "files", 0
+        copy.parent.chmod(0o755)
+        copy.mkdir(mode=0o755)
         root = source.parent if source.is_file() else source
         found = itertools.islice(_files(source), _MOST_FOUND)
         # Python files and notebooks come first, so that a data set cannot leave no room for them.

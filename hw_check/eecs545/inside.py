@@ -11,7 +11,7 @@ import numpy as np
 
 from hw_check.wire import Other, describe
 
-COURSE_FILES = ("layers", "rnn_layers")  # modules that the networks need: if one is missing, ours takes its place
+COURSE_FILES = ("layers", "rnn_layers")  # the networks import them; if one is missing, our functions replace it
 
 
 def run(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:

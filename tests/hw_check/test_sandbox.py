@@ -84,6 +84,21 @@ def test_root_gives_up_rights(tmp_path):
         assert "[(1, 'lo')]" in reported(tmp_path, "socket.if_nameindex()")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a C library with symlink")
+@pytest.mark.parametrize("end", ["", "raise ValueError"])
+def test_link_that_replaces_the_file_is_not_followed(tmp_path, end):
+    other = tmp_path / "of the teacher.py"
+    other.write_text("def fc_forward(x): ...\nprint()\n")
+    student = tmp_path / "student"
+    student.mkdir()
+    (student / "layers.py").write_text(
+        f"import ctypes\nlibc = ctypes.CDLL(None)\nlibc.unlink(b'layers.py')\n"
+        f"libc.symlink({os.fsencode(other)!r}, b'layers.py')\n{end}\ndef fc_forward(x, w, b):\n    raise SystemExit\n"
+    )
+    assert sum(row.points for row in all_rows(student)) == 0
+    assert other.read_text() == "def fc_forward(x): ...\nprint()\n"
+
+
 def test_students_code_runs_elsewhere_and_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("A_SECRET", "of the teacher")
     hint = reported(tmp_path, "[open('left behind', 'w').write('x'), print('x' * 10**7), os.getpid(), *os.environ]")
