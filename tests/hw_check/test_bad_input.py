@@ -13,7 +13,10 @@ import network_students.transfer as transfer
 import pytest
 from graded import one_row
 
+from hw_check import sheets
 from hw_check.sheets import NAMES
+from hw_check.submission import find
+from hw_common.runs.errors import UserError
 
 FC = "def fc_forward(x, w, b):\n    return x.reshape(len(x), -1) @ w + b, (x, w, b)\n"
 COUNT = ist_2023.CNN[ist_2023.CNN.index("def get_number") :]
@@ -190,6 +193,16 @@ def test_folder_or_link_in_place_of_a_file_is_missing(tmp_path, sheet):
     if sheet == NAMES[0]:
         (student / "softmax.py").write_text("")
     assert one_row(sheet, student, function).status == "missing"
+
+
+@SHEETS
+def test_empty_folder_and_packed_archive_are_one_line(tmp_path, sheet):
+    graded = sheets.sheet(sheet)
+    with pytest.raises(UserError, match="holds no"):
+        find(tmp_path, graded.files, graded.anywhere)
+    (tmp_path / "HW4.ZIP").touch()
+    with pytest.raises(UserError, match="; unpack HW4.ZIP first$"):
+        find(tmp_path, graded.files, graded.anywhere)
 
 
 CELLS = [
