@@ -78,7 +78,7 @@ class _Book:
             collected = self.settings.collect_all(sheet)
         except NotThere as error:
             by_hand = self.settings.build_by_hand(sheet)
-            raise UserError(f"{error} (or everything that is missing, with: {by_hand})") from error
+            raise UserError(f"{error}; this makes everything that is missing: {by_hand}") from error
         facts = document.describe(sheet, self.settings.profile, collected)
         html = document.render_html(sheet, facts, collected)
         page = pages.read(html, sheet.name, facts, INDEX[sheet.name], self._part)
@@ -123,8 +123,8 @@ def _check_ours(folder: Path) -> None:
     for path in there:
         if path.is_symlink() or not path.is_dir() and path.relative_to(folder).as_posix() not in listed:
             raise UserError(
-                f"{path} is not a file of an earlier book, and {folder} is replaced as a whole; move it elsewhere, or "
-                "choose another --results_dir"
+                f"{path} is not a file of an earlier book, but this command replaces the whole folder {folder}; move "
+                "the file elsewhere, or choose another --results_dir"
             )
 
 

@@ -126,7 +126,7 @@ def test_a_folder_that_is_not_an_earlier_book_is_left_alone(tmp_path, taken):
 
 
 def test_a_missing_run_is_named_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(UserError, match=r"is missing.*make it with: python -m .*or everything that is missing, with: "):
+    with pytest.raises(UserError, match=r"is missing.*with: python -m .*; this makes everything that is missing: "):
         main(["book", "--profile", "sample", "--results_dir", str(tmp_path)])
     assert not list(tmp_path.iterdir())
 
