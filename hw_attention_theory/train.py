@@ -45,7 +45,7 @@ def parser() -> cli.Parser:
         default = DEFAULTS[name]
         add_flag(group, name, type=cli.int_up_to(largest), default=default, help=f"{meaning} (default: {default})")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine falls to 0")
+    cli.add_schedule_flag(training)
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)
     return flags

@@ -46,7 +46,7 @@ def parser() -> cli.Parser:
     add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help=recipe)
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
     add_flag(training, "dropout", type=cli.fraction, help="dropout before the last layer (default: 0.5)")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine falls to 0")
+    cli.add_schedule_flag(training)
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="flip and rotate the images at random")
     add_flag(
         training,

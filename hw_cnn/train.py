@@ -51,7 +51,7 @@ def parser() -> cli.Parser:
     add_flag(group, "padding", type=int, choices=(0, 2), help="cifar: 0 as in Task 1.1 (default), 2 as in Equation 4")
     training = cli.add_training_flags(flags, optimizers=("sgd", "adam"))
     add_flag(training, "momentum", type=cli.fraction, help="Nesterov momentum of sgd")
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine has a warm-up")
+    cli.add_schedule_flag(training)
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="random flips and shifts by two pixels")
     balanced = "give each class the same total weight in the training loss, however many images it has"
     add_flag(training, "balanced", action="store_true", help=balanced)

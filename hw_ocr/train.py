@@ -50,7 +50,7 @@ def parser() -> cli.Parser:
     add_flag(group, "layers", type=cli.int_up_to(8), help="LSTM: layers (default: 1)")
     add_flag(group, "dropout", type=cli.fraction, help="LSTM: dropout around and between layers (default: 0)")
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
-    add_flag(training, "schedule", choices=("constant", "cosine"), help="of the learning rate; cosine falls to 0")
+    cli.add_schedule_flag(training)
     add_flag(training, "augment", action=argparse.BooleanOptionalAction, help="shift images by up to one pixel")
     cli.add_kernels_flag(training)
     cli.add_run_flags(flags)

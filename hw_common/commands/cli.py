@@ -210,6 +210,12 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     return group
 
 
+def add_schedule_flag(group: argparse._ActionsContainer) -> None:
+    """Adds the flag --schedule; the homework fills in its default."""
+    text = "constant, or cosine: the learning rate rises during the first twentieth of the steps, then falls to 0"
+    add_flag(group, "schedule", choices=("constant", "cosine"), help=text)
+
+
 def add_kernels_flag(group: argparse._ActionsContainer) -> None:
     """Adds --kernels: "plain" for the readable code that README's table names, "fast" for the same numbers faster."""
     text = "plain trains with the code that README's table names; fast (default) computes the same numbers faster"
