@@ -219,8 +219,8 @@ def _edge(settings: DigitSettings, candidates: Sequence[Candidate]) -> str:
     chosen = best_of(candidates)
     name = next(name for name, size in next_sizes.items() if size != chosen.sizes[name])
     return (
-        f"\nthe chosen {name} {chosen.sizes[name]} is at the edge of the grid; with a --grow of more than "
-        f"{settings.grow}, {name} {next_sizes[name]} is tried as well"
+        f"\nthe chosen {name} {chosen.sizes[name]} is at the edge of the grid; "
+        f"--grow {settings.grow + 1} also tries {name} {next_sizes[name]}"
     )
 
 
