@@ -1,10 +1,8 @@
 """A study that machines share: each trial is done once, under the same flags; finished trials reach every machine."""
 
-import os
 import re
+import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import postgres
@@ -13,14 +11,13 @@ import sqlalchemy
 import sweep_worker
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sweep_worker import Machine
 
 from hw_cnn import sweep, sweep_storage
 from hw_cnn.sweep_report import Trial
 from hw_cnn.sweep_study import SharedStudy
 from hw_common.runs.errors import UserError
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{SUPPORT.parents[1]}{os.pathsep}{SUPPORT}"}
 GRID = [(0.1, 1), (0.2, 1), (0.3, 1)]
 
 
@@ -138,37 +135,23 @@ def storage(request, tmp_path):
     return {"journal": f"{tmp_path}/journal", "sqlite": f"sqlite:///{tmp_path}/sweep.db"}[request.param]
 
 
-def start(storage, folder, *words):
-    folder.mkdir(exist_ok=True)
-    line = [sys.executable, SUPPORT / "sweep_worker.py", storage, folder, *words]
-    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
-
-
-def is_ready(worker):
-    return worker.stdout.readline() == "ready\n"
-
-
 def test_four_machines_that_start_at_once_on_an_empty_storage_do_each_trial_once(storage, tmp_path):
-    workers = [start(storage, tmp_path / name) for name in "abcd"]
-    assert all(map(is_ready, workers))
-    for worker in workers:
-        worker.stdin.write("start\n")
-        worker.stdin.flush()
-    done = "".join(worker.communicate()[0] for worker in workers).split("\n")
-    assert [worker.returncode for worker in workers] == [0, 0, 0, 0]
-    assert sorted(done) == sorted(["", *(f"{lr} {seed}" for lr, seed in sweep_worker.GRID)])
+    machines = [Machine(storage, tmp_path / name) for name in "abcd"]
+    for each in machines:
+        each.start()
+    trials, statuses = zip(*(each.end() for each in machines), strict=True)
+    assert statuses == (0, 0, 0, 0) and sorted(sum(trials, [])) == sorted(sweep_worker.GRID)
 
 
 def test_a_killed_machine_that_is_started_again_takes_its_trial_up(storage, tmp_path):
-    machines = [
-        start(storage, tmp_path / "a", "killed"),
-        start(storage, tmp_path / "b"),
-        start(storage, tmp_path / "a"),
-    ]
-    assert all(map(is_ready, machines))
-    killed, others, again = (machine.communicate("start\n")[0] for machine in machines)  # one after another
-    assert killed == again == "0.01 1\n"
-    assert len(others.splitlines()) == len(set(others.splitlines())) == len(sweep_worker.GRID) - 1
+    ended = []
+    for name, killed in (("a", True), ("b", False), ("a", False)):
+        started = Machine(storage, tmp_path / name, killed)
+        started.start()
+        ended.append(started.end())
+    (killed, status), (others, _), (again, _) = ended
+    assert killed == again == [(0.01, 1)] and status == -signal.SIGKILL
+    assert sorted(others) == sorted(set(sweep_worker.GRID) - {(0.01, 1)})
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "postgresql"], indirect=True)

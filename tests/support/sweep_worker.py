@@ -1,32 +1,61 @@
-"""One machine of a shared sweep, without training: takes a trial, prints it, concludes it, until none is left.
+"""One machine of a shared sweep, without training: takes a trial, sends it, concludes it, until none is left.
 
-python sweep_worker.py STORAGE FOLDER [killed]: `killed` ends the process by SIGKILL as soon as it holds a trial.
+The machines are forked from a process that has imported this file, because importing what it needs takes seconds.
 """
 
+import multiprocessing
 import os
 import signal
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from hw_cnn.sweep_report import Trial
 from hw_cnn.sweep_study import SharedStudy
 
 GRID = [(lr, seed) for seed in (1, 2, 3) for lr in (0.01, 0.1)]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])
 
 
-def main(storage: str, folder: Path, killed: bool) -> None:
-    """Waits until the test says "start", so that all machines begin at the same moment."""
-    print("ready", flush=True)
-    sys.stdin.readline()
+def work(test: Connection, storage: str, folder: Path, killed: bool) -> None:
+    """Works when the test says so, so that all machines begin at the same moment.
+
+    `killed`: whether the process ends by SIGKILL as soon as it holds a trial.
+    """
+    test.send("ready")
+    test.recv()
     study = SharedStudy("sweep", storage, folder, {"epochs": 1})
     study.enqueue_missing(GRID)
     while claimed := study.claim(GRID, 1):
-        print(*claimed[0], flush=True)
+        test.send(claimed[0])
         if killed:
             os.kill(os.getpid(), signal.SIGKILL)
         summary = {"final": {"validation_accuracy": claimed[0][0]}}
         study.conclude(claimed[0], Trial(summary, [{"epoch": 1}], {"data": "hash"}))
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), "killed" in sys.argv[3:])
+class Machine:
+    """A process that works on a sweep."""
+
+    def __init__(self, storage: str, folder: Path, killed: bool = False) -> None:
+        """Returns when the process is ready."""
+        folder.mkdir(exist_ok=True)
+        self._own, its = FORKS.Pipe()
+        self._process = FORKS.Process(target=work, args=(its, storage, folder, killed))
+        self._process.start()
+        its.close()
+        assert self._own.recv() == "ready"
+
+    def start(self) -> None:
+        """Lets the process work."""
+        self._own.send("start")
+
+    def end(self) -> tuple[list[tuple[float, int]], int]:
+        """Waits for the process; returns the trials that it took, and its status."""
+        taken = []
+        try:
+            while True:
+                taken.append(self._own.recv())
+        except EOFError:
+            self._process.join()
+        return taken, self._process.exitcode
