@@ -181,7 +181,7 @@ def _ocr(run: Run) -> TryIt:
         return Result(text, (), pairs, {"The letters as the network sees them, 16×8 pixels": pictures})
 
     settings = trained.settings
-    question = {"cnn": "1.2", "bilstm": "2.1", "conv-bilstm": "2.3"}[settings.model]
+    question = {"pairwise": "1.1", "cnn": "1.2", "bilstm": "2.1", "conv-bilstm": "2.3"}[settings.model]
     questions = [("dsl-2019-hw3", question)] + ([("dsl-2019-hw3", "2.2")] if settings.crf else [])
     task = "Draw a letter or a word whose letters do not touch, or choose an image of one."
     return TryIt(_title(run), questions, task, "image", answer, Canvas(640, 160, "black", "white"))

@@ -37,8 +37,9 @@ RUNS = (
     ("hw_numpy.train", "softmax"),
     ("hw_numpy.train", "cnn"),
     ("hw_transfer.train", "cached"),
+    ("hw_ocr.train", "pairwise"),
 )
-CNN, OCR, CAPTION, ASR, VANILLA, SOFTMAX, CONV, TRANSFER = range(len(RUNS))
+CNN, OCR, CAPTION, ASR, VANILLA, SOFTMAX, CONV, TRANSFER, PAIRWISE = range(len(RUNS))
 
 
 @pytest.fixture(scope="module")

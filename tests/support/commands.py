@@ -148,6 +148,7 @@ TINY = {
         "--batch_size 3",
         {
             "cnn": "--model cnn",
+            "pairwise": "--model pairwise",
             "bilstm": "--model bilstm --hidden 4 --dropout 0.2 --augment",
             "conv-bilstm-crf": "--model conv_bilstm --hidden 4 --crf",
         },
