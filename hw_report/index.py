@@ -121,6 +121,17 @@ def _speech(decoder: str, recipe: str = "best", main: bool = False) -> tuple[Num
     )  # fmt: skip
 
 
+_AN4 = tuple(
+    Number(
+        f"AN4, transformer decoder, recommended recipe, {rate} error rate", "hw_asr-an4-best-seed42",
+        f"final.test_{key}", published=f"an4.{key}", main=key == "wer",
+        command="hw_asr.train --decoder transformer --recipe best --dataset_dir FOLDER --no-join --ctc 0.9 "
+        "--dropout 0.1 --epochs 240 --beam 10 --ctc_weight 0.5",
+    )
+    for rate, key in (("character", "cer"), ("word", "wer"))
+)  # fmt: skip
+
+
 def _cifar(recipe: str, lr: float, flags: str) -> Number:
     command = f"hw_cnn.sweep --dataset folder --data_dir FOLDER {flags} {_SEEDS} --choose_by best"
     title = f"CIFAR-10 (JPEG copies), test accuracy, {recipe} recipe"
@@ -192,7 +203,7 @@ _IST_2023_24 = (
     Answer("3.2", "speech recognition with a Transformer decoder",
            "hw_asr/models.py:TextDecoderTransformer TextDecoder.forward "
            "hw_asr/attention.py:SubBlock.forward MultiHeadAttention.forward attention_weights",
-           "hw_asr.train --decoder transformer", _ASR_FIGURES, _speech("transformer")),
+           "hw_asr.train --decoder transformer", _ASR_FIGURES, (*_speech("transformer"), *_AN4)),
     Answer("3.3", "how the two decoders differ",
            "hw_asr/models.py:TextDecoder TextDecoderRecurrent TextDecoderTransformer",
            f"hw_asr.compare {_SEEDS}", ("curves", "similarities"),

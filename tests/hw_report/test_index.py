@@ -58,7 +58,7 @@ def flags(module, *words):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit, match="0"):
         importlib.import_module(path).main([*words, "--help"])
-    return set(re.findall(r"(?<![\w-])--?(\w+)", printed.getvalue()))
+    return set(re.findall(r"(?<![\w-])--?(\w[\w-]*)", printed.getvalue()))
 
 
 @pytest.mark.parametrize(("sheet", "answer"), ANSWERS)
