@@ -119,11 +119,11 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
         with copied(find(student, graded.files, graded.anywhere)) as copy:
             rows = list(graded.grade(copy, seed, seconds, _sandbox, {}))
     except UserError as error:
-        rows, note = [], _shown(str(error))
+        rows, note = [], _shown(str(error).replace(str(student), student.name))
     else:
         note = ""
     result = {**report.as_json(rows, graded, seed, _sandbox.limits), "note": note, "fingerprint": fingerprint}
-    files.write_text(out / f"{student.name}.html", report.page(rows, graded, _shown(student.name), seed))
+    files.write_text(out / f"{student.name}.html", report.page(rows, graded, _shown(student.name), seed, note))
     files.write_json(out / f"{student.name}.json", result)
     return result
 
@@ -167,15 +167,14 @@ def _write_table(path: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
     columns: dict[str, None] = {}
     for result in results.values():
         columns |= dict.fromkeys(row["function"] for row in result.get("functions", []) if row["of"])
-    rows, most = [], max(result.get("of", 0) for result in results.values())
+    rows = []
     for student, result in sorted(results.items()):
         points = {row["function"]: f"{row['points']:g}" for row in result.get("functions", [])}
         formula = student[0] in "=+-@"  # a spreadsheet would run it
         rows.append(
             {
                 "student": f"'{student}" if formula else _shown(student),
-                "points": f"{result['points']:g}" if "points" in result else "",
-                "of": f"{most:g}",
+                **{key: f"{result[key]:g}" if key in result else "" for key in ("points", "of")},
                 **{name: points.get(name, "") for name in columns},
                 "note": result.get("note", ""),
             }

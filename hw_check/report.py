@@ -33,13 +33,11 @@ def _found(row: Row) -> str:
 
 def total(rows: Sequence[Row], sheet: Sheet) -> str:
     """The last line of the table."""
-    reached, most = points(rows)
-    return f"{reached:g} of {most:g} points; {sheet.elsewhere}"
+    return f"{_reached(rows):g} of {sheet.points:g} points; {sheet.elsewhere}"
 
 
-def points(rows: Sequence[Row]) -> tuple[float, float]:
-    """The points reached, and the most points."""
-    return round(sum(row.points for row in rows), 2), sum(row.of for row in rows)
+def _reached(rows: Sequence[Row]) -> float:
+    return round(sum(row.points for row in rows), 2)
 
 
 def ran_with(limits: Sequence[str]) -> str:
@@ -55,9 +53,9 @@ def as_json(rows: Sequence[Row], sheet: Sheet, seed: int, limits: Sequence[str])
         error = row.error if row.error is not None and row.error < float("inf") else None
         lists = {"tried": list(row.tried), "remarks": list(row.remarks)}
         functions.append({**dataclasses.asdict(row), **lists, "error": error})
-    reached, most = points(rows)
     return {
-        "sheet": sheet.name, "seed": seed, "points": reached, "of": most, "complete": is_complete(rows),
+        "sheet": sheet.name, "seed": seed, "points": _reached(rows), "of": round(sheet.points, 2),
+        "complete": bool(rows) and is_complete(rows),
         "limits": list(limits), "functions": functions,
     }  # fmt: skip
 
@@ -79,6 +77,7 @@ small {{ color: #666 }}
 </style>
 <h1>{title}</h1>
 <p><strong>{reached:g} of {most:g} points.</strong> {elsewhere}.</p>
+<p>{note}</p>
 <table>
 <tr><th>Question<th>Function<th>Points<th>What was found
 {rows}
@@ -88,9 +87,8 @@ small {{ color: #666 }}
 """
 
 
-def page(rows: Sequence[Row], sheet: Sheet, student: str, seed: int) -> str:
-    """An HTML page for the student."""
-    reached, most = points(rows)
+def page(rows: Sequence[Row], sheet: Sheet, student: str, seed: int, note: str = "") -> str:
+    """An HTML page for the student; `note` says why there are no rows, if there are none."""
     lines = []
     for row in rows:
         notes = "".join(f"<br><small>Remark: {html.escape(remark)}</small>" for remark in row.remarks)
@@ -101,7 +99,7 @@ def page(rows: Sequence[Row], sheet: Sheet, student: str, seed: int) -> str:
             f"<td>{_points(row)}<td>{found}"
         )
     return _PAGE.format(
-        title=html.escape(f"{sheet.name}: {student}"), reached=reached, most=most,
-        elsewhere=sheet.elsewhere[0].upper() + sheet.elsewhere[1:],
+        title=html.escape(f"{sheet.name}: {student}"), reached=_reached(rows), most=sheet.points,
+        elsewhere=sheet.elsewhere[0].upper() + sheet.elsewhere[1:], note=html.escape(note),
         rows="\n".join(lines), seed=seed,
     )  # fmt: skip

@@ -31,6 +31,7 @@ class Sheet:
 
     name: str
     files: tuple[str, ...]  # names of the files that a student hands in
+    points: float  # most points that can be reached
     elsewhere: str  # what a person has to grade, for the report
     runner: str  # our module that calls the student's functions in the sandbox
     # Takes the folder with the student's files, the seed, the seconds for each function, the sandbox, and the places of

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from hw_check.definitions import code_of, statements, write_definitions
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, definitions, grade_checks
 from hw_check.networks.classifiers import classifier_probes
-from hw_check.networks.measuring import measured_ratio
+from hw_check.networks.measuring import POINTS, measured_ratio
 from hw_check.networks.observed import Answer
 from hw_check.networks.own_layers import convolution_probes, linear_probes
 from hw_check.networks.plans import Classifier, Design, Plan
@@ -161,6 +161,7 @@ def _without_repeated_mistakes(row: Row, before: Sequence[Row]) -> Row:
 SHEET = Sheet(
     name="convnets-2024-a2",
     files=("assignment2.ipynb",),
+    points=sum(check.points for check in CHECKS) + POINTS,
     elsewhere="1 more is for the training (1.2) and the figures (3.3, 3.4); a person reads the accuracies of 3.2",
     runner="hw_check.networks.observe",
     grade=_grade,

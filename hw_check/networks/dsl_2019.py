@@ -274,6 +274,7 @@ CHECKS = (
 SHEET = Sheet(
     name="dsl-2019-hw3",
     files=("hw3-q1.py", "hw3-q2.py", "hw3-q2-3.py"),
+    points=sum(check.points for check in CHECKS),
     elsewhere="the points are ours, since the sheet has none; a person grades the texts, the CRF and the training",
     runner="hw_check.networks.observe",
     grade=partial(grade_checks, CHECKS),

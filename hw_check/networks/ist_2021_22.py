@@ -47,6 +47,7 @@ CHECKS = (
 SHEET = Sheet(
     name="ist-2021-22-hw2",
     files=("hw2-q2.py", "decoder.py", "decoder_with_attention.py"),
+    points=sum(check.points for check in CHECKS),
     elsewhere="a person reads Q1, Q2.1 and Q2.3, and grades the training and the figures of Q2.2 and Q3",
     runner="hw_check.networks.observe",
     grade=partial(grade_checks, CHECKS),

@@ -47,6 +47,7 @@ CHECKS = (
 SHEET = Sheet(
     name="ist-2023-24-hw2",
     files=("hw2-q2.py", "hw2-q3.py"),
+    points=sum(check.points for check in CHECKS),
     elsewhere="a person reads Q1, Q2.3, Q3.3 and Q3.4, and grades the training and the figures of Q2 and Q3",
     runner="hw_check.networks.observe",
     grade=partial(grade_checks, CHECKS),

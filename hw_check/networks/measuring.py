@@ -27,13 +27,13 @@ _NO_SYNCHRONIZATION = "the GPU is not waited for before the clock is read: call 
 _INVERTED = "the ratio is default / own; the sheet asks for own / default"
 _OTHER_CALLS = {"print", "range", "append", "no_grad", "len", "synchronize"}  # calls that do not run a network
 _COSTS = {_INVERTED: 0.05, _NO_WARM_UP: 0.03, _NO_SYNCHRONIZATION: 0.03}
-_OF = 0.1
+POINTS = 0.1
 
 
 def measured_ratio(folder: Path) -> Row:
     """The row of the measurement; a poor clock is a remark, the other mistakes cost points."""
     row = Row(
-        "measured ratio", "assignment2.py", "3.2", 0, _OF, "missing", hint="no file measures the time of inference"
+        "measured ratio", "assignment2.py", "3.2", 0, POINTS, "missing", hint="no file measures the time of inference"
     )
     for path, text in code_of(folder):
         nodes = list(ast.walk(ast.Module(statements(text), [])))
@@ -47,7 +47,7 @@ def measured_ratio(folder: Path) -> Row:
             mistakes.append(_NO_SYNCHRONIZATION)
         if _is_inverted(nodes):
             mistakes.append(_INVERTED)
-        points = round(max(0.0, _OF - sum(_COSTS[text] for text in mistakes)), 2)
+        points = round(max(0.0, POINTS - sum(_COSTS[text] for text in mistakes)), 2)
         clock = f"measures with {_POOR_CLOCKS[poor]}, which jumps when the clock is set" if poor else ""
         remarks = (f"{clock}: use time.perf_counter()",) if clock and not called & _GOOD_CLOCKS and not tools else ()
         status = "partly" if mistakes else "passed"

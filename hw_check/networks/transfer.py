@@ -281,6 +281,7 @@ CHECKS = (
 SHEET = Sheet(
     name="eecs545-w20-hw4-q5",
     files=("transfer_learning.py",),
+    points=sum(check.points for check in CHECKS),
     elsewhere="3 more are for the accuracies of Q5e",
     runner="hw_check.networks.inside",
     grade=partial(grade_checks, CHECKS),

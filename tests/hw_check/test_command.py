@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_killed_process_costs_one_student_s_grade(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["Ctrl-C", "kill"])
-def test_interrupt_ends_at_once_and_the_next_run_goes_on(students, tmp_path, number, status):
+def test_interrupt_ends_at_once_and_the_next_run_goes_on(students, tmp_path, capsys, number, status):
     for i in range(3):
         plant(students / f"loop {i}", [])
         (students / f"loop {i}" / "layers.py").write_text("while True: pass")
@@ -187,4 +188,13 @@ def test_interrupt_ends_at_once_and_the_next_run_goes_on(students, tmp_path, num
     process.communicate(timeout=60)  # until all its processes have ended
     assert process.returncode == status
     assert line.startswith("1/7 ") and not list(tmp_path.glob("student-*"))
-    assert (out / "grades.csv").is_file()
+    with open(out / "grades.csv", newline="") as file:
+        before = next(csv.DictReader(file))
+
+    for i in range(3):
+        shutil.rmtree(students / f"loop {i}")
+    assert check.main([*argv[3:], "--seconds", "600"]) == 0
+    assert f"{line.strip().partition(' ')[2]} (graded before)\n" in capsys.readouterr().out
+    with open(out / "grades.csv", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert rows[before["student"]] == rows[before["student"]] | before and len(rows) == 4
