@@ -1,13 +1,14 @@
 """A run of `hw_attention_theory.train`: network, batches, loss, metrics, figures and summary."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_attention_theory import data, plots
+from hw_attention_theory import data
 from hw_attention_theory.data import Sequences
 from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
 from hw_attention_theory.measure import peak_bytes
@@ -56,9 +57,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
         hashes=digits.hashes,
         metadata={"homework": HOMEWORK, "network": settings.title},
         summarize=lambda fitted: _summarize(settings, digits, model, fitted, memory_before),
-        draw=lambda folder, fitted, summary: plots.training_curves(
-            folder, fitted.rows, f"{settings.title}, {digits.name}, {CITATIONS['2023-24']}"
-        ),
+        draw=lambda folder, fitted, summary: _draw(folder, fitted, f"{settings.title}, {digits.name}"),
         report=_report,
         clip_norm=1.0,
     )
@@ -117,6 +116,12 @@ def _summarize(
 def _peak_memory(device: torch.device) -> int:
     """The largest number of bytes allocated on the GPU or, without a GPU, held by this process."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_bytes()
+
+
+def _draw(folder: Path, fitted: Fitted, title: str) -> None:
+    from hw_attention_theory import plots  # imports matplotlib
+
+    plots.training_curves(folder, fitted.rows, f"{title}, {CITATIONS['2023-24']}")
 
 
 def _report(summary: dict[str, Any]) -> list[str]:
