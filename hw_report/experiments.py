@@ -214,7 +214,7 @@ _EXPERIMENTS = (
     Experiment("captions", "captioning, Question 4", "hw_numpy", _NUMPY, "{profile}-captions", _captions,
                {"": "hw_numpy-caption-flickr1k-rnn-seed42"}),
     Experiment("transfer", "transfer learning, Question 5", "hw_transfer", _TRANSFER, "{profile}", _transfer,
-               {"": "hw_transfer-hymenoptera"}),
+               {"": "hw_transfer-bees-mobilenet"}),
     Experiment("ocr", "letters and words, Questions 1 and 2", "hw_ocr", _OCR, "{profile}", _ocr, _OCR_RECORDS),
     Experiment("asr", "speech recognition, Question 3", "hw_asr", _ASR, "{profile}", _asr, _ASR_RECORDS),
     Experiment("caption", "captioning, Question 3", "hw_caption", _CAPTION, "{profile}", _caption,

@@ -75,7 +75,7 @@ _SEEDS = "--seeds 42 43 44"
 _OCT_SWEEP = f"hw_cnn.sweep --dataset octmnist {_SEEDS}"
 _OCT_STRIDES = "hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01"
 _CAPTION = f"hw_caption.compare --backbone mobilenet_v2 --weights WEIGHTS {_SEEDS}"
-_TRANSFER = f"hw_transfer.compare --weights WEIGHTS --precision bf16 {_SEEDS}"
+_TRANSFER = f"hw_transfer.compare --backbone mobilenet_v2 --weights WEIGHTS --precision bf16 {_SEEDS}"
 _ASR_FIGURES = ("curves", "similarities", "predictions", "alignment")
 
 
@@ -139,9 +139,9 @@ def _cifar(recipe: str, lr: float, flags: str) -> Number:
 
 
 def _ants(scenario: str) -> Number:
-    title, published = f"ants and bees, {scenario}, network pretrained on CIFAR-10", f"transfer.{scenario}"
+    title, published = f"ants and bees, {scenario}, MobileNetV2 pretrained on ImageNet", f"transfer.{scenario}"
     metric, main = "best_validation_accuracy", scenario == "finetune"
-    return Number(title, "hw_transfer-hymenoptera", metric, {"scenario": scenario}, published=published, main=main)
+    return Number(title, "hw_transfer-bees-mobilenet", metric, {"scenario": scenario}, published=published, main=main)
 
 
 def _letters(comparison: str, row: str, network: str, published: bool = True) -> Number:
