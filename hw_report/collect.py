@@ -208,7 +208,7 @@ def _numbers(run: Run, summary: Mapping[str, Any]) -> Numbers:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The results ("summary.json") and the configuration in a record that `python -m hw_common.record` wrote.
+    """The results ("summary.json") and the configuration in a record or in one of its training runs.
 
     Raises:
         NotThere: there is no such record.
@@ -218,7 +218,8 @@ def read_record(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise NotThere(f"{path} is missing; make it with: {again}")
     try:
-        run = Run.open(path, path.name.partition("-")[0])
+        record = path.parents[1] if path.parent.name == RUNS else path
+        run = Run.open(path, record.name.partition("-")[0])
         if not run.is_finished:
             raise UserError(f"{path} has no {SUMMARY}")
         return {SUMMARY: run.summary(), **run.config}

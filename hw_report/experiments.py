@@ -89,8 +89,7 @@ def _cifar(collector: Collector) -> None:
 
 
 def _digits(collector: Collector) -> None:
-    comparison = collector.run("digits")
-    seed = comparison.get("seeds", [42])[0]
+    seed = _first_seed(collector.run("digits"))
     for model in ("softmax", "cnn"):
         collector.run(model, f"-{model}-seed{seed}")
         collector.figures(model, "curves", "selection")
@@ -209,8 +208,7 @@ _EXPERIMENTS = (
     Experiment("cifar", "image classification, Tasks 1 to 3", "hw_cnn", _CIFAR, "{profile}-cifar", _cifar,
                {"": "hw_cnn-cifar-plain"}),
     Experiment("digits", "digits, Questions 2 and 3", "hw_numpy", _NUMPY, "{profile}", _digits,
-               {"": "hw_numpy-compare-mnist", "-softmax-seed42": "hw_numpy-mnist-softmax",
-                "-cnn-seed42": "hw_numpy-mnist-cnn"}),
+               {"": "hw_numpy-compare-mnist"}),
     Experiment("captions", "captioning, Question 4", "hw_numpy", _NUMPY, "{profile}-captions", _captions,
                {"": "hw_numpy-caption-flickr1k-rnn-seed42"}),
     Experiment("transfer", "transfer learning, Question 5", "hw_transfer", _TRANSFER, "{profile}", _transfer,
