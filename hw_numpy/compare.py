@@ -18,7 +18,7 @@ Trains the two-layer network and the convolutional network with every seed, and 
 deviation of their accuracies. With each seed, the sizes are chosen on the validation images, so they may differ. All
 other flags are those of `python -m hw_numpy.train`.
 
-  python -m hw_numpy.compare --seeds 42 43 44 --grow 3 --jobs 2
+  python -m hw_numpy.compare --seeds 42 43 44 --grow 6 --jobs 2
   python -m hw_numpy.compare --models softmax --dataset sample --seeds 42 43
 
 Each training run has an ordinary run folder. The same command continues an interrupted comparison.

@@ -229,7 +229,7 @@ _CONVNETS = (
     Answer("3.4", "Grad-CAM", "hw_cnn/grad_cam.py:grad_cam", "hw_cnn.explain grad_cam RUN", ("grad_cam",)),
 )  # fmt: skip
 
-_MNIST, _DIGITS = f"hw_numpy.compare {_SEEDS} --grow 3", "hw_numpy-compare-mnist"
+_MNIST, _DIGITS = f"hw_numpy.compare {_SEEDS} --grow 6", "hw_numpy-compare-mnist"
 _EECS545 = (
     Answer("1(a)", "fully connected layer", "hw_numpy/layers.py:fc_forward fc_backward", "hw_check"),
     Answer("1(b)", "ReLU", "hw_numpy/layers.py:relu_forward relu_backward", "hw_check"),
