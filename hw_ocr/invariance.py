@@ -1,11 +1,10 @@
 """`python -m hw_ocr.invariance RUN`: dsl-2019-hw3 Q1.1, Figures 1 and 2, measured on a trained network."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hw_common.commands import cli
-from hw_common.commands.cli import add_flag
+from hw_common.commands.cli import add_flag, add_input
 
 _DESCRIPTION = """\
 Shifts letters by one and two pixels, rotates them by 10 and 20 degrees, and measures how much the feature maps of a
@@ -26,7 +25,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser("python -m hw_ocr.invariance", _DESCRIPTION, usage="%(prog)s RUN [flags]")
     cli.add_finished_run_flags(flags)
     add_flag(flags, "letters", type=cli.positive_int, default=500, help="test letters to measure on (default: 500)")
-    add_flag(flags, "pairwise", type=Path, help="finished run of `hw_ocr.train --model pairwise` with the same data")
+    add_input(flags, "pairwise", help="finished run of `hw_ocr.train --model pairwise` with the same data")
     return flags
 
 
