@@ -35,9 +35,12 @@ def exponential_series(t: Tensor, terms: int) -> Tensor:
 class FeatureMap(nn.Module):
     """φ of ist-2023-24-hw2 Q1.2: φ(q)ᵀφ(k) is the series of exp(qᵀk), cut off after `terms` terms.
 
-    By the multinomial theorem, (qᵀk)ⁿ/n! = Σ_(|α|=n) q^α k^α / α!. Hence φ(x) has one entry x^α / √α! for each monomial
-    x^α = x_1^α_1 … x_D^α_D of degree |α| < terms. These are M = C(D + terms - 1, terms - 1) entries, (D+1)(D+2)/2 for
-    three terms.
+    With three terms, φ(x) has the entries 1, x_i, x_i²/√2 and, for i < j, x_i x_j: M = (D+1)(D+2)/2 entries.
+
+    In general, write x^α = x_1^α_1 … x_D^α_D for a monomial of degree |α| = α_1 + … + α_D, and α! = α_1! … α_D!. By the
+    multinomial theorem, (qᵀk)ⁿ/n! = Σ_(|α|=n) q^α k^α / α!. Hence φ(x) has one entry x^α / √α! for each monomial of
+    degree |α| < terms. Filled up with factors 1, each monomial is a choice of terms - 1 factors out of x_1, …, x_D
+    and 1, with repetition and regardless of order, so there are M = C(D + terms - 1, terms - 1) monomials.
 
     Args:
         dimension: D, features of a query or key.

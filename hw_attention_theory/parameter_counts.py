@@ -62,7 +62,8 @@ def feedforward_network() -> list[Layer]:
     """The layers of Q1.2: hidden layer of 100 units, its activation, linear output layer, softmax.
 
     It has 23 times as many parameters as the network of Q1.1. Almost all are in the hidden layer, where each unit has a
-    weight of its own for every input; a kernel has only 75 weights, which it uses at every position.
+    weight of its own for every input. A unit of the convolution is connected only to a window of 5×5 pixels (local
+    connections), and all units of a channel have the same kernel of 75 weights (weight sharing).
     """
     return [
         _linear("hidden", _SIDE * _SIDE * _CHANNELS, _HIDDEN),

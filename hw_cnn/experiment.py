@@ -105,6 +105,9 @@ def loss_function(
 ) -> tuple[Tensor, int, dict[str, Tensor]]:
     """Returns the loss on a batch, the number of images, and under "accuracy" the number of correct predictions.
 
+    The loss is the cross entropy, the mean over the images of -log softmax(scores)[label]. `criterion` computes it:
+    CrossEntropyLoss from the scores of CifarCNN, NLLLoss from the log-probabilities of the other networks.
+
     With `weights` (classes,), the loss of each image is multiplied by the weight of its class. The sum is divided
     by the number of images, so that processes can share a batch.
     """
@@ -134,6 +137,7 @@ def evaluate(model: SheetCNN, split: Split, network: Network, prefix: str = "") 
         outputs = model(images)
         loss = model.criterion(outputs, labels).double() * len(labels)
         correct = (outputs.argmax(1) == labels).sum().double()
+        # The weight is 1, except where every process has computed the whole batch because it is too small to share.
         sums += torch.stack([loss, correct, torch.full_like(loss, len(labels))]) * distributed.weight()
     loss_sum, correct_sum, count = distributed.sum_over_processes(sums).tolist()
     return {f"{prefix}loss": loss_sum / count, f"{prefix}accuracy": correct_sum / count}

@@ -92,8 +92,9 @@ class CifarCNN(nn.Module):
     Without padding and for ten classes, it has 64 058 parameters.
 
     Args:
-        padding: width of the border of zeros around each convolution's input. Task 1 has 0; Equation 4 has 2, which
-            keeps the size of the image and gives the network 143 930 parameters.
+        padding: width of the border of zeros around each convolution's input. Task 1.1 does not mention padding, so the
+            default is 0. Equation 4 of Task 3 implies 2, which keeps the size of the image and gives the network
+            143 930 parameters.
         classes: number of outputs.
         convolution: class of the convolutions; `MyConv2d` in Task 3.2.
         linear: class of the fully connected layers; `MyLinear` in Task 3.2.
@@ -109,7 +110,7 @@ class CifarCNN(nn.Module):
         linear: type[nn.Module] = nn.Linear,
     ) -> None:
         super().__init__()
-        side = 5 if padding == 0 else 8
+        side = 5 if padding == 0 else 8  # 32 → 28 → 14 → 10 → 5, or with padding 32 → 16 → 8
         self.conv1 = convolution(3, 8, kernel_size=5, padding=padding)
         self.pool1 = nn.MaxPool2d(2)
         self.conv2 = convolution(8, 16, kernel_size=5, padding=padding)
@@ -126,7 +127,7 @@ class CifarCNN(nn.Module):
         x = F.relu(self.fc2(x))
         return self.fc3(x)
 
-    scores = forward
+    scores = forward  # the other networks have a LogSoftmax after their scores; here the softmax is in the loss
 
 
 SheetCNN = FashionCNN | OctCNN | CifarCNN

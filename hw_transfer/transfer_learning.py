@@ -52,14 +52,18 @@ def freeze(pretrained: Pretrained | None, classes: int, backbone: str = "resnet1
 
 
 def _start_from(pretrained: Pretrained | None, model: _Network) -> _Network:
+    """Copies the pretrained weights except those of the last layer, which stays random."""
     if pretrained is not None:
         load_backbone(model, pretrained)
-    nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
+    nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)  # convolutions are faster in this layout
     return model
 
 
 def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) -> Fitted:
     """Trains `model`, validates after each epoch, and leaves it with the best epoch's weights (Q5a).
+
+    For every batch, `fit` computes the loss in train mode, replaces the gradients by those of the backward pass, and
+    steps the optimizer and the scheduler. After the epoch, it calls `evaluate` in eval mode, without gradients.
 
     Args:
         model: a network with pictures as inputs, or its last layer with the output of `cache_features` as inputs. Its
@@ -91,7 +95,8 @@ def make_optimizer_and_schedule(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Returns the optimizer of the trainable parameters of `model`, and the sheet's StepLR.
 
-    `steps` is the number of optimizer steps in an epoch, since the scheduler counts steps, not epochs.
+    By default, these are SGD with learning rate 0.001 and momentum 0.9, and a tenth of the learning rate after every
+    7 epochs. `steps` is the number of optimizer steps in an epoch, since the scheduler counts steps, not epochs.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(

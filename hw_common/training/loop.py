@@ -150,7 +150,10 @@ class _Trainer:
         return now
 
     def _step(self, batch: tuple[Tensor, ...]) -> tuple[bool, bool]:
-        """Takes one optimizer step; returns whether to stop after it, and whether to save. All processes agree."""
+        """Forward pass, loss, backward pass and optimizer step on a batch.
+
+        Returns whether to stop after this step, and whether to save; all processes return the same.
+        """
         with autocast(self.device, self.precision):
             loss, count, sums = self.training.loss_function(self.parallel, batch)
         # On a GPU, reading a number waits until all kernels have ended, so numbers are read together and late.
@@ -158,6 +161,7 @@ class _Trainer:
         scaled, amounts, stop, save = self._agree(loss, {"examples": count, "loss": summed_loss, **sums})
         self.updater.clear_gradients()
         scaled.backward()
+        # `size` is finite only if all gradients are. gradient_size() also clips the gradients if `clip_norm` is set.
         size, *totals = read_together([self.updater.gradient_size(), *amounts.values()])
         for name, total in zip(amounts, totals, strict=True):
             if not math.isfinite(total):
@@ -165,7 +169,7 @@ class _Trainer:
             self.at.sums[name] = self.at.sums.get(name, 0.0) + total
         if not math.isfinite(size):
             raise self._not_finite("gradient")
-        self.updater.update()
+        self.updater.update()  # does what optimizer.step() and scheduler.step() do
         return stop or (distributed.world_size() == 1 and self.signals.received is not None), save
 
     def _agree(self, loss: Tensor, amounts: Amounts) -> tuple[Tensor, Amounts, bool, bool]:
