@@ -51,7 +51,8 @@ class MyConv2d(nn.Module):
         out_channels: channels of the output, one for each kernel.
         kernel_size: height and width of the kernels; if odd, padding kernel_size // 2 and stride 1 keep the image size.
         stride: distance in the input between neighbouring output pixels.
-        padding: width of the border of zeros: kernel_size // 2 centres the kernel as in Equation 4; Task 1 has 0.
+        padding: width of the border of zeros: kernel_size // 2 centres the kernel as in Equation 4; Task 1.1 does not
+            mention padding, so its network has 0.
     """
 
     def __init__(

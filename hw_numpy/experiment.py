@@ -56,7 +56,9 @@ class Candidate:
 
 
 def run(settings: DigitSettings, open_run: OpenRun) -> None:
-    """Trains a network of every size, chooses the one with the best validation accuracy, and tests it.
+    """Trains a network of every size, chooses the one with the best validation accuracy, and tests only that one.
+
+    If `settings.grow` is not 0 and the best size lies at the edge of the grid, sizes beyond the edge are tried as well.
 
     Raises:
         UserError: the data or the run folder cannot be used, or training diverges.

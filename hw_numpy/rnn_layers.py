@@ -167,7 +167,9 @@ def word_embedding_backward(dout: ndarray, cache: tuple) -> ndarray:
 
 
 def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
-    """The same fully connected layer at every step (Q4a).
+    """The same fully connected layer at every step, y[n, t] = x[n, t] w + b (Q4a).
+
+    All steps are computed together, as one fully connected layer with N · T rows.
 
     Args:
         x: (N, T, D) inputs.
@@ -185,7 +187,10 @@ def temporal_fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tu
 
 
 def temporal_fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]:
-    """Gradients of `temporal_fc_forward` from `dout` (N, T, M): dx (N, T, D), dw (D, M), db (M,) (Q4a)."""
+    """Gradients of `temporal_fc_forward` from `dout` (N, T, M): dx (N, T, D), dw (D, M), db (M,) (Q4a).
+
+    All steps share w and b, so dw and db are sums over sequences and steps.
+    """
     x, w, _ = cache
     _check_gradient(dout, (*x.shape[:2], w.shape[1]))
     rows, d = _rows(x), _rows(dout)
@@ -255,7 +260,10 @@ def _rows(x: ndarray) -> ndarray:
 
 
 def _project(x: ndarray, w: ndarray, b: ndarray) -> ndarray:
-    """The product x w + b at all steps at once, which is possible because it does not depend on the hidden state."""
+    """The sum x w + b for an array x (…, D), at all steps at once.
+
+    In the RNN and the LSTM, this is the part of each step that does not depend on the hidden state.
+    """
     return (_rows(x) @ w + b).reshape(*x.shape[:-1], len(b))
 
 

@@ -38,7 +38,10 @@ class OcrCNN(nn.Module):
 
 
 class PairwiseClassifier(nn.Module):
-    """The linear classifier of pixel pairs with which dsl-2019-hw3 Q1.1 compares the CNN; it has 214 682 parameters."""
+    """The linear classifier of pixel pairs with which dsl-2019-hw3 Q1.1 compares the CNN; it has 214 682 parameters.
+
+    Each pair of positions has its own weight, so what is learned about a letter does not carry over to a shifted copy.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ def _reversing_order(mask: Tensor) -> Tensor:
     lengths = mask.sum(1, keepdim=True)
     positions = torch.arange(mask.shape[1], device=mask.device)
     reversed_positions = torch.where(mask, lengths - 1 - positions, positions)
-    first = mask.shape[1] * torch.arange(len(mask), device=mask.device)[:, None]
+    first = mask.shape[1] * torch.arange(len(mask), device=mask.device)[:, None]  # flat index of each word's position 0
     return (first + reversed_positions).flatten()
 
 
@@ -120,10 +123,13 @@ def _rearrange(x: Tensor, order: Tensor) -> Tensor:
 class BiLSTM(nn.Module):
     """The BiLSTM of dsl-2019-hw3 Q2.1, with 287 386 parameters.
 
+    The scores of each letter depend on the images of the whole word. The loss is the mean cross-entropy of the letters;
+    the padding at the end of short words does not count. Both LSTMs begin with zero states.
+
     Args:
         hidden: units of the linear layer, and of the LSTM in each direction.
         layers: layers of the LSTM.
-        dropout: probability of dropout on the input of each layer of the LSTM and on the output of the last layer.
+        dropout: probability of dropout on the input of each LSTM layer and on the output of the last one.
     """
 
     def __init__(self, hidden: int = 128, layers: int = 1, dropout: float = 0.0) -> None:

@@ -1,5 +1,8 @@
 """dsl-2019-hw3 Q1.1: how much feature maps change when a letter is shifted or rotated, before and after pooling.
 
+A classifier of pixel pairs has to learn a shifted letter anew. A convolution is equivariant instead: its map of a
+shifted letter is the shifted map. The map moves with the letter, so it is not invariant.
+
 The published report (dsl-2019-hw3) argues, with two figures of Goodfellow, Bengio and Courville (2016, Section 9.3),
 that max-pooling makes a network less sensitive to shifts and rotations: if a letter is shifted by a pixel, the largest
 value of a window often stays in the window, and a maximum over channels stays the same if another channel has learned
@@ -117,9 +120,9 @@ def measure(collected: Mapping[str, Maps]) -> list[dict[str, Any]]:
 
     Returns:
         For each layer and stage, and for each change, two means over the letters. `relative_change` is the norm of the
-        map's difference divided by the norm of the map. `values_changed` considers only values that exceed a threshold
-        before or after the change: it is the share of them that changes by more than the threshold, which is 5 % of the
-        largest value of the letter's map.
+        map's difference divided by the norm of the map. `values_changed` is the share of the large values that change
+        noticeably. A value is large if it exceeds 5 % of the largest value of the letter's map, before or after the
+        change; a change is noticeable if it exceeds the same 5 %.
     """
     measured = []
     for (layer, stage), before in collected[ORIGINAL].items():
