@@ -227,7 +227,7 @@ def fuzz(name: str, mutations: int, seed: int, folder: Path) -> collections.Coun
 
 
 def replay(path: Path) -> int:
-    """Reads a saved finding again and prints what becomes of it; returns the exit status."""
+    """Reads a saved finding again and prints the result; returns the exit status."""
     reader, _, name = path.name.split("-", 2)
     worker = Worker(reader, 0)
     outcome = worker.read((name, path.read_bytes()))

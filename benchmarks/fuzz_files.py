@@ -1,4 +1,4 @@
-"""Valid files for `fuzz_readers.py`, and files around damaged content, with checksums that are right again."""
+"""Valid files for `fuzz_readers.py`, and files around damaged content, whose checksums are corrected."""
 
 import gzip
 import io

@@ -52,7 +52,7 @@ CHECKS = (
     Check("cnn", "hw_cnn", ("--epochs", "2", "--dropout", "0"), 0.01),
     Check("cnn-best", "hw_cnn", ("--recipe", "best", "--epochs", "2", "--dropout", "0"), 0.02),
     # At the sheet's learning rate of 1e-3, the losses of this untrained ResNet-18 differ by 26 % between one and two
-    # threads of the same CPU, so a comparison of CPU and GPU would tell nothing; at 1e-4 they differ by 1 %.
+    # threads of the same CPU, so a comparison of CPU and GPU would show nothing; at 1e-4 they differ by 1 %.
     Check("transfer", "hw_transfer", ("--weights", "none", "--lr", "0.0001", "--epochs", "2"), 0.05),
     Check("transfer-freeze", "hw_transfer", ("--weights", "none", "--mode", "freeze", "--epochs", "2"), 0.01),
     Check("ocr-crf", "hw_ocr", ("--model", "conv-bilstm", "--crf", "--epochs", "2"), 0.01),

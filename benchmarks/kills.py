@@ -245,7 +245,7 @@ class Kills:
 
     @property
     def passed(self) -> bool:
-        """Whether there are no faults and nearly all kills hit."""
+        """Whether there are no faults and nearly all kills hit a running session."""
         return not self.faults and self.chosen["hits"] >= LEAST_HITS * self.chosen["kills"]
 
     def report(self) -> str:

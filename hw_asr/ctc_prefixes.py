@@ -41,7 +41,7 @@ class CTCPrefixes:
         """Appends `tokens` (B,); START begins a text.
 
         Returns:
-            (B, V) log-probabilities of the prefixes with each character appended; for STOP, of the prefix as a text.
+            (B, V) log-probabilities of the prefixes with each character appended; for STOP, of the whole text.
         """
         if not bool((tokens == text.START).all()):
             self._append(tokens)

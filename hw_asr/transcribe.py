@@ -17,7 +17,7 @@ Transcribes each sound file with the best weights of the run folder RUN.
 Reads WAV, RF64, W64, AIFF, AU, CAF, NIST, FLAC, Ogg (Vorbis or Opus) and MP3, up to ten minutes, at any sample rate;
 channels are averaged. FILE may be a pipe or /dev/stdin. A recording that is much longer than the training clips is
 split at its quietest moments. The network recognizes only speech like that of its training data. For a recording
-without speech, such as noise or music, the command says so instead of printing a text.
+without speech, such as noise or music, the command prints a message instead of a text.
 """
 _NO_SPEECH = "[no speech found; --json shows what the network writes for this sound]"
 

@@ -25,7 +25,7 @@ def replaced_folder(results_dir: Path, name: str, command: str, arguments: Mappi
 
 
 def new_folder(results_dir: Path, name: str, command: str, arguments: Mapping[str, Any], **host: Any) -> Run:
-    """Creates and locks a run folder with config.json alone; deletes the folder that `command` wrote before.
+    """Creates and locks a run folder that holds only config.json; first deletes the one from an earlier call.
 
     Raises:
         UserError: a folder of that name was made by another command, is in use, or cannot be written.

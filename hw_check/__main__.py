@@ -25,10 +25,10 @@ gets points; what came with the course's files is checked without points. A mist
 functions that call the faulty one are tested with ours in its place. docs/grading.md explains the points.
 
 Derivations, figures and training are for a person to grade. The files run in separate processes with limits on time and
-memory, in a copy of their folder; these processes hold neither our answers nor the path to them. As root on Linux, they
-also run without rights, without network and without access to our files; other systems (macOS, Windows) have fewer
-limits. The report says which ones were in force. They are not a perfect prison: use a container for code of people
-whom you do not trust at all.
+memory, in a copy of their folder; these processes hold neither our answers nor the path to them. If you are root on
+Linux, they also run as a user without rights, without network and without access to our files; other systems (macOS,
+Windows) have fewer limits. The report says which limits were in effect. They do not protect you completely: use a
+container for code of people whom you do not trust at all.
 Exit status: 0 for full points, 1 for less, 2 for wrong use; with --all, 0 once all students are graded.
 """
 

@@ -1,7 +1,7 @@
 """The processes in which students' files run: they load a file, call its functions, and send back the results.
 
 `sandbox.py` starts the first process, which imports NumPy and then waits. On Linux it forks a process for every file;
-elsewhere a process is started for every file. None of them knows a path of ours: they get the text of this file through
+elsewhere a process is started for every file. The processes get no path of our files, but the text of this file through
 a pipe. They get inputs but no right answers, so nothing in the student's code can turn a wrong answer into a right one.
 Where the student's network is tested with our layers, these layers run in the checker's process. Imports the standard
 library and NumPy alone.
@@ -50,7 +50,10 @@ def main(config: dict[str, Any]) -> None:
 
 
 def _fork_on_request(control: socket.socket, runner: Any, packages: list[str]) -> None:
-    """Forks a process for each connection that arrives; reaps a process only when asked, so that its id stays taken."""
+    """Forks a process for each connection that arrives.
+
+    It waits for the end of a process only when asked, so that the system gives the process's id to no other process.
+    """
     running: set[int] = set()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 64, 1)

@@ -22,7 +22,7 @@ from hw_check.wire import LARGEST_MESSAGE, receive, send
 from hw_common.runs.errors import UserError
 
 MEMORY = 2**31  # bytes in addition to what Python and the packages take
-_PATIENCE = 5  # times the limit that a process may take while it does not get its CPU time, on a busy machine
+_PATIENCE = 5  # on a busy machine, a process may take this many times the limit by the clock
 NOT_LOADED = "importing the file "  # how the failure begins if a student's file cannot be loaded
 _FORKS = sys.platform.startswith("linux")
 
@@ -44,7 +44,7 @@ class Outcome:
     failure: str = ""  # the reason why there are no answers, for the report; empty if there are answers
     missing: str = ""  # name of the tested or needed function that the file does not define; else empty
     untested: bool = False  # whether the function was not run because the function that it needs failed
-    remark: str = ""  # that only the file's definitions were run, and why
+    remark: str = ""  # a message if only the file's definitions were run, with the reason
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class ImageData:
     hashes: Mapping[str, str]  # hash of each data file
     # positions in `test` of the images that the course tests on; None if there is no such subset
     course_subset: Tensor | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)  # of a set of MedMNIST: flag, task and licence
+    facts: Mapping[str, str] = field(default_factory=dict)  # for a set of MedMNIST: its flag, task and licence
 
 
 def load(dataset: str, data_dir: Path, network: Network, seed: int, medmnist_flag: str | None = None) -> ImageData:

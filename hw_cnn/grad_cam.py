@@ -77,7 +77,7 @@ def _choose(is_right: Tensor, labels: Tensor, each: int, seed: int) -> dict[str,
     for kind, found in (("right", is_right), ("wrong", ~is_right)):
         candidates = torch.nonzero(found).flatten()
         seen: Counter[int] = Counter()  # candidates of each class so far
-        numbered: list[tuple[int, int]] = []  # position of each candidate after its number within its class
+        numbered: list[tuple[int, int]] = []  # (number within its class, position) of each candidate
         for position in candidates[torch.randperm(len(candidates), generator=generator)].tolist():
             label = int(labels[position])
             numbered.append((seen[label], position))

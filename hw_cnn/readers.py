@@ -44,7 +44,7 @@ class RawDataset:
     test: Part  # test images and labels
     classes: tuple[str, ...]  # names of the classes
     hashes: Mapping[str, str]  # hash of each data file, or of the arrays (image folders and the sample)
-    facts: Mapping[str, str] = field(default_factory=dict)  # of a set of MedMNIST: flag, task and licence
+    facts: Mapping[str, str] = field(default_factory=dict)  # for a set of MedMNIST: its flag, task and licence
 
 
 def _split_off(part: Part, count: int, seed: int = 42) -> tuple[Part, Part]:

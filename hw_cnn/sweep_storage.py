@@ -22,7 +22,7 @@ _DRIVERS = {  # the driver of each kind of database, and how to install it
 }
 _OTHER_NAMES = {"postgres": "postgresql", "mariadb": "mysql"}
 _SECONDS_TO_CONNECT = 10
-_SECONDS_TO_ANSWER = 20  # MySQL's driver would wait for ever for a machine that accepts the connection and says nothing
+_SECONDS_TO_ANSWER = 20  # MySQL's driver would wait forever for a machine that accepts the connection but sends nothing
 _ATTEMPTS = 5
 
 Lock = contextlib.AbstractContextManager[object]

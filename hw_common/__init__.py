@@ -1,1 +1,1 @@
-"""What every homework shares; knows no homework."""
+"""Code that all homeworks share; it imports none of them."""

@@ -121,7 +121,7 @@ def _remarks(runs: Sequence[Run]) -> Iterator[str]:
 def command_line(run: Run) -> str:
     """The command line that started the run, without paths of this machine and without the flag --results_dir.
 
-    The name of a flag for a folder, in capitals, replaces the path; of another path, the last part is kept.
+    The path of a folder is replaced by the name of its flag in capitals. Of any other path, only the last part is kept.
     """
     words, name = [], ""
     for word in map(str, run.config.get("argv", ())):

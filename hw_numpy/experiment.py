@@ -214,7 +214,7 @@ def _conclude(settings: DigitSettings, digits: Digits[Arrays], run: Run, candida
 
 
 def _edge(settings: DigitSettings, candidates: Sequence[Candidate]) -> str:
-    """A line that says so if the grid ends at the chosen candidate, otherwise nothing."""
+    """A line of text if the chosen candidate is at the edge of the grid; otherwise empty."""
     next_sizes = next(beyond_the_edge(candidates), None)
     if next_sizes is None:
         return ""

@@ -14,7 +14,7 @@ def eval_numerical_gradient(
     Args:
         f: function of x that returns a number. x is changed in place for each call of f, and restored bit for bit
             afterwards, so f may ignore its argument and read the array x itself, as a network's loss does.
-        x: floating-point array of any shape; should be float64, since rounding would swamp h otherwise.
+        x: floating-point array of any shape; should be float64: in float32, rounding errors are too large.
         verbose: whether to print every partial derivative.
         h: step of the differences.
 

@@ -10,8 +10,9 @@ _DESCRIPTION = """\
 Shifts letters by one and two pixels, rotates them by 10 and 20 degrees, and measures how much the feature maps of a
 trained network change (dsl-2019-hw3 Q1.1). Maps are compared after a convolution with its ReLU, after the following
 2×2 max-pooling (Figure 1 of the published report), and after a maximum over the channels (its Figure 2; the
-network itself does not compute it). Also measures how much the products of all pixel pairs change, and the accuracy
-on the changed test letters; with --pairwise, also that of a linear classifier of these products.
+network itself does not compute it). The command also measures how much the products of all pixel pairs change, and the
+accuracy of the network on the changed test letters. With --pairwise, it adds the accuracy of a linear classifier of
+these products.
 
   python -m hw_ocr.train --model pairwise
   python -m hw_ocr.invariance results/hw_ocr/ocr-cnn2-plain --pairwise results/hw_ocr/ocr-pairwise-plain

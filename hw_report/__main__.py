@@ -105,7 +105,7 @@ def parser() -> cli.Parser:
         add_flag(command, "profile", choices=profiles, default=profiles[0], help=f"default: {profiles[0]}")
         add_flag(
             command, "use", type=_use, nargs="+", default=[], metavar="EXPERIMENT=FOLDER",
-            help="take an experiment from your own runs: from FOLDER and the folders beside it whose names begin alike "
+            help="take an experiment from your own runs: FOLDER, and folders beside it whose names begin with its name "
             f"(experiments: {', '.join(EXPERIMENTS)})",
         )  # fmt: skip
     full = "with --profile full:"

@@ -159,7 +159,7 @@ class _Build:
         run_processes(lines, self.at_a_time, self.logs, self._ended, self._started)
 
     def _in_order(self) -> list[Command]:
-        """First the commands of the sheet that takes the least time, then the others; the longest first in both."""
+        """The commands of the quickest sheet first, then all others; in both, the longest come first."""
         minutes = {command: command.minutes[self.settings.profile] for own in self.missing.values() for command in own}
         first = min(self.missing.values(), key=lambda own: sum(minutes[command] for command in own), default=[])
         return sorted(minutes, key=lambda command: (command not in first, -minutes[command]))

@@ -120,8 +120,8 @@ def _is_like(shape: tuple[int, ...], right: tuple[int, ...]) -> bool:
 def _choose_right(result: Result) -> None:
     """Chooses one of several right answers, or an answer that costs a little if only that one fits.
 
-    The scores decide first, then the loss: a network with a wrong gradient must be compared with the right answers
-    for the order in which it flattens its maps.
+    The scores are compared first, then the loss, because a network with a wrong gradient must be compared with the
+    right answers for the order in which it flattens its maps.
     """
     case = result.case
 

@@ -151,7 +151,7 @@ class _File:
             if names and mistaken:
                 yield (
                     f"{', '.join(names)} of {module}.py cannot be replaced by ours: a mistake of "
-                    f"{' or '.join(mistaken)} that is repeated there costs points here again"
+                    f"{' or '.join(mistaken)} costs points here again if it is repeated there"
                 )
 
     def _run(self, changed: Sequence[tuple[Function, list[Case]]]) -> dict[str, Outcome]:

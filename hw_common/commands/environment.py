@@ -14,7 +14,7 @@ def set_up() -> None:
     _name_user()
     os.environ["MPLBACKEND"] = "Agg"  # figures are written into files; any other value might not even be importable
     if not re.fullmatch("[1-9][0-9]*(,[1-9][0-9]*)*", os.environ.get("OMP_NUM_THREADS", "1").strip()):
-        del os.environ["OMP_NUM_THREADS"]  # OpenMP ignores a wrong value too, but prints a line about it
+        del os.environ["OMP_NUM_THREADS"]  # OpenMP would ignore the wrong value, but print a line
     if _memory_is_limited():  # OpenBLAS tries for ever to get the memory for its threads
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

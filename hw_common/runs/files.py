@@ -38,7 +38,7 @@ def disk_errors(path: Path, advice: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_folder(folder: Path, advice: str) -> Iterator[Path]:
-    """Yields an empty folder beside `folder`, which takes its place, as a whole, when the block has written into it.
+    """Yields an empty folder beside `folder`; once the block has filled it, it replaces `folder` as a whole.
 
     Raises:
         UserError: the disk is full, or a folder is not writable; the message ends with `advice`. After this and any

@@ -73,7 +73,7 @@ class Uploads:
         except BaseException:
             self._open -= 1
             raise
-        # A thread cannot be stopped, so a job that takes too long goes on. It counts as an upload until it ends.
+        # A thread cannot be stopped, so a job that takes too long continues. It counts as an upload until it ends.
         loop = asyncio.get_running_loop()
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._close))
         try:

@@ -1,4 +1,4 @@
-// Adds to each question of the book what the trained runs of this server can do. Without the server, nothing runs this file.
+// Adds boxes for trying the trained runs of this server to the questions of the book. Only the server loads this file.
 "use strict";
 
 const MAX_RECORDED = 30; // seconds
