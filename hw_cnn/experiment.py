@@ -119,11 +119,7 @@ def loss_function(
     else:
         losses = type(network.criterion)(reduction="none")(outputs, labels)  # (B,)
         loss = (weights[labels] * losses).mean()
-    return (
-        loss,
-        len(labels),
-        {"accuracy": torch.count_nonzero(outputs.argmax(1) == labels)},
-    )
+    return loss, len(labels), {"accuracy": torch.count_nonzero(outputs.argmax(1) == labels)}
 
 
 def evaluate(model: SheetCNN, split: Split, network: Network, prefix: str = "") -> Row:

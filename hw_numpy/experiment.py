@@ -56,9 +56,7 @@ class Candidate:
 
 
 def run(settings: DigitSettings, open_run: OpenRun) -> None:
-    """Trains a network of every size, chooses the one with the best validation accuracy, and tests only that one.
-
-    If `settings.grow` is not 0 and the best size lies at the edge of the grid, sizes beyond the edge are tried as well.
+    """Trains a network of every size (`_grow` adds sizes); tests only the one with the best validation accuracy.
 
     Raises:
         UserError: the data or the run folder cannot be used, or training diverges.
