@@ -59,7 +59,7 @@ def _hidden_folders() -> list[str]:
     whole = (_ROOT / "pyproject.toml").is_file()
     folders = [path for path in _ROOT.iterdir() if path.is_dir() and (whole or path.name.startswith("hw_"))]
     needed = [Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *_package_folders(()))]
-    return [str(path) for path in folders if not any(need.is_relative_to(path) for need in needed)]
+    return [str(path) for path in folders if not any(need.is_relative_to(path.resolve()) for need in needed)]
 
 
 def _environment() -> dict[str, str]:
