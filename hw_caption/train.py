@@ -39,7 +39,13 @@ def parser() -> cli.Parser:
     group = flags.add_argument_group("what to train")
     add_flag(group, "use_attention", action="store_true", help="train the decoder of Q3.1(b) instead of Q3.1(a)")
     features.add_data_flags(group)
-    add_flag(group, "min_count", type=cli.positive_int, default=1, help="rarer words become <unk> (default: 1)")
+    add_flag(
+        group,
+        "min_count",
+        type=cli.positive_int,
+        default=1,
+        help="words that occur less often become <unk> (default: 1)",
+    )
     recipe = "plain (default) uses the course's settings, best uses our recommended settings"
     add_flag(group, "recipe", choices=tuple(RECIPES), default="plain", help=recipe)
     training = cli.add_training_flags(flags, optimizers=("adam", "adamw", "sgd"))
