@@ -11,7 +11,7 @@ from numpy.random import Generator
 from hw_check.definitions import code_of, statements, write_definitions
 from hw_check.networks.checks import TORCH, Check, Finding, Probe, definitions, grade_checks
 from hw_check.networks.classifiers import classifier_probes
-from hw_check.networks.measuring import POINTS, measured_ratio
+from hw_check.networks.measuring import POINTS, measured_ratio, names_in
 from hw_check.networks.observed import Answer
 from hw_check.networks.own_layers import convolution_probes, linear_probes
 from hw_check.networks.plans import Classifier, Design, Plan
@@ -62,7 +62,10 @@ def _own_network(rng: Generator) -> list[Probe]:
 
 
 def _is_layer(*names: str, arguments: int) -> Callable[[ast.stmt], bool]:
-    """Recognizes an own layer by the name of its class, such as MyConv2D or ConvLayer, and by its arguments."""
+    """Recognizes an own layer by the name of its class, such as MyConv2D or ConvLayer, and by its arguments.
+
+    It takes at least `arguments` arguments. The first two, the numbers of inputs and outputs, have no default.
+    """
 
     def is_like(node: ast.stmt) -> bool:
         if not isinstance(node, ast.ClassDef):
@@ -74,7 +77,8 @@ def _is_layer(*names: str, arguments: int) -> Callable[[ast.stmt], bool]:
             any(part in name for part in names)
             and "net" not in name
             and made is not None
-            and len(made.args.args) - len(made.args.defaults) > arguments
+            and len(made.args.args) > arguments  # the first is self
+            and len(made.args.args) - len(made.args.defaults) > 2
         )
 
     return is_like
@@ -98,14 +102,16 @@ def _networks(folder: Path) -> dict[str, str]:
     defined = definitions(folder)
     layers = {name for _, name, node in defined if _is_linear(node) or _is_convolution(node)}
     found = [(path, name, node) for path, name, node in defined if name not in layers and _builds_a_network(node)]
-    own = [(path, name) for path, name, node in found if _names(node) & layers and "nn.Conv2d" not in ast.unparse(node)]
+    own = [
+        (path, name) for path, name, node in found if names_in(node) & layers and "nn.Conv2d" not in ast.unparse(node)
+    ]
     default = [(path, name, node) for path, name, node in found if (path, name) not in own]
     calls: list[tuple[Path, str, set[str]]] = []  # file, call, and the names in its arguments
     for path, text in code_of(folder):
         for node in ast.walk(ast.Module(statements(text), [])):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {name for _, name, _ in default}:
                 given = [*node.args, *(keyword.value for keyword in node.keywords)]
-                named = set().union(*map(_names, given))
+                named = set().union(*map(names_in, given))
                 if given and (named or all(isinstance(value, ast.Constant) for value in given)):
                     calls.append((path.with_suffix(".py"), ast.unparse(node), named))
     own = own or [(path, call) for path, call, named in calls if named & layers]
@@ -114,10 +120,6 @@ def _networks(folder: Path) -> dict[str, str]:
     networks = networks or [(path, call) for path, call, named in calls if not named & layers]
     places = {"network": networks, "own network": own}
     return {name: f"{found[0][0].relative_to(folder)}:{found[0][1]}" for name, found in places.items() if found}
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _builds_a_network(node: ast.stmt) -> bool:

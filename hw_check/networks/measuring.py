@@ -43,7 +43,7 @@ def measured_ratio(folder: Path) -> Row:
         if not (tools or called & _GOOD_CLOCKS or poor):
             continue
         mistakes = [] if tools or _warms_up(text) else [_NO_WARM_UP]
-        if "cuda" in text and not tools and not _called_beside_clocks(text) & _WAITING:
+        if not tools and _times_a_gpu(text) and not _called_beside_clocks(text) & _WAITING:
             mistakes.append(_NO_SYNCHRONIZATION)
         if _is_inverted(nodes):
             mistakes.append(_INVERTED)
@@ -58,17 +58,66 @@ def measured_ratio(folder: Path) -> Row:
 
 
 def _called_beside_clocks(text: str) -> set[str]:
-    """What is called in the functions that read a clock, or in the whole text if none does, and by these functions."""
+    """What is called between the first and the last clock of the functions that read one, or else of the whole text.
+
+    What these functions call is included. A function that reads a clock only once counts as a whole.
+    """
     tree = ast.Module(statements(text), [])
-    functions = {
-        node.name: {name for part in ast.walk(node) for name in _called(part)}
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-    }
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
-    beside = set().union(*(names for names in functions.values() if names & clocks))
-    beside = beside or {name for part in ast.walk(tree) for name in _called(part)}
-    return beside.union(*(functions[name] for name in beside if name in functions))
+    timing: list[ast.AST] = [node for node in functions.values() if _calls(node) & clocks]
+    beside = set().union(*map(_calls_between_clocks, timing or [tree]))
+    return beside.union(*(_calls(functions[name]) for name in beside if name in functions))
+
+
+def _calls_between_clocks(node: ast.AST) -> set[str]:
+    clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
+    calls = [(part.lineno, set(_called(part))) for part in ast.walk(node) if isinstance(part, ast.Call)]
+    lines = [line for line, names in calls if names & clocks]
+    if len(lines) < 2:
+        return _calls(node)
+    return set().union(*(names for line, names in calls if min(lines) <= line <= max(lines)))
+
+
+def _times_a_gpu(text: str) -> bool:
+    """Whether the timed code uses a name that was moved to a GPU, directly or through a device."""
+    tree = ast.Module(statements(text), [])
+    clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and _calls(node) & clocks]
+    timing = {function.name for function in functions}
+    reads = [i for i, node in enumerate(tree.body) if not isinstance(node, ast.FunctionDef) and _calls(node) & clocks]
+    timed: list[ast.AST] = [*functions, *(tree.body[reads[0] : reads[-1] + 1] if reads else [])]
+    timed += [node for node in ast.walk(tree) if isinstance(node, ast.Call) and set(_called(node)) & timing]
+    return any("cuda" in ast.unparse(node) and not _only_asks(node) or names_in(node) & _moved(tree) for node in timed)
+
+
+def _moved(tree: ast.AST) -> set[str]:
+    """The names that were moved to a GPU, by .cuda() or .to(), and names of devices that may be one."""
+    moved: set[str] = set()
+    lines = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.Expr)]
+    for _ in range(2):  # a device is named first, networks move to it afterwards
+        for line in lines:
+            calls = [node for node in ast.walk(line) if isinstance(node, ast.Call)]
+            moves = [node for node in calls if set(_called(node)) & {"cuda", "to", "device"}]
+            if not any("cuda" in ast.unparse(node) or names_in(node) & moved for node in moves):
+                continue
+            targets = line.targets if isinstance(line, ast.Assign) else moves
+            moved |= set().union(*map(names_in, targets)) - {"torch", "nn"}
+    return moved
+
+
+def _only_asks(node: ast.AST) -> bool:
+    """Whether a node mentions CUDA only to ask whether it is there, or to wait for it."""
+    return not re.search("cuda", re.sub(r"torch\.cuda\.(is_available|synchronize)\(\)", "", ast.unparse(node)))
+
+
+def _calls(node: ast.AST) -> set[str]:
+    return {name for part in ast.walk(node) for name in _called(part)}
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """The names that the code below a node mentions."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _is_inverted(nodes: Sequence[ast.AST]) -> bool:
