@@ -204,8 +204,8 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     add_flag(group, "optimizer", choices=optimizers, help="optimizer")
     add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
     precision = (
-        "number format of the computation; bf16 is about twice as fast for large batches and as accurate, "
-        "but much slower on a CPU without instructions for it"
+        "number format of the computation; bf16 is about twice as fast for large batches and as accurate; "
+        "a CPU without instructions for it computes in fp32"
     )
     add_flag(group, "precision", choices=("fp32", "bf16"), help=precision)
     text = "minutes between two checkpoints within an epoch (default: 10); each epoch ends with one as well"

@@ -20,7 +20,7 @@ from hw_common.runs.run_folder import LAST, Run
 from hw_common.training import determinism, distributed
 from hw_common.training.loop import Fitted, Row, Training, fit
 from hw_common.training.memory import keep_freed_memory
-from hw_common.training.precision import autocast, warn_if_slow
+from hw_common.training.precision import autocast, warn_if_replaced
 from hw_common.training.startup import skip_compiler
 from hw_common.training.threads import threads_for
 
@@ -91,7 +91,7 @@ def run_experiment(
     distributed.start(device)
     try:
         if distributed.is_main():
-            warn_if_slow(device, settings.precision)
+            warn_if_replaced(device, settings.precision)
         experiment = prepare(device)
         if settings.threads is None:
             torch.set_num_threads(threads_for(experiment, device))

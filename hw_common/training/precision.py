@@ -7,12 +7,17 @@ import torch
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
-    """Automatic mixed precision for `precision` "bf16"; no change for "fp32"."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    """Automatic mixed precision for `precision` "bf16"; no change for "fp32" or on a CPU without bf16."""
+    enabled = precision == "bf16" and is_supported(device)
+    return torch.autocast(device.type, torch.bfloat16) if enabled else contextlib.nullcontext()
 
 
-def warn_if_slow(device: torch.device, precision: str) -> None:
-    """Prints a line if the CPU computes in `precision` much more slowly than in fp32, because it lacks instructions."""
-    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        line = "bf16 is slower than fp32 on this CPU, which has no instructions for it; use --precision fp32"
-        print(line, file=sys.stderr)
+def is_supported(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16. Without them, LSTMs fail and other layers are much slower."""
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def warn_if_replaced(device: torch.device, precision: str) -> None:
+    """Prints a line if the device computes in fp32 although `precision` is "bf16"."""
+    if precision == "bf16" and not is_supported(device):
+        print("this CPU has no instructions for bf16, so everything is computed in fp32", file=sys.stderr)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hw_caption.fast_attention import AttentionLoop, FastDecoder, FastDecoderWithAttention
 from hw_caption.models import Attention, Captioner, Decoder, DecoderWithAttention, Encoder
+from hw_common.training.precision import is_supported
 
 PLAIN_AND_FAST = ((Decoder, FastDecoder), (DecoderWithAttention, FastDecoderWithAttention))
 every_decoder = pytest.mark.parametrize("kind", [kind for pair in PLAIN_AND_FAST for kind in pair])
@@ -228,6 +229,7 @@ def test_dropout_falls_between_lstm_and_vocabulary(kind):
                            decoder(captions[:, 0], *decoder.init_hidden_state(regions), regions)[0])  # fmt: skip
 
 
+@pytest.mark.skipif(not is_supported(torch.device("cpu")), reason="this CPU has no instructions for bf16")
 @every_decoder
 def test_mixed_precision_is_nearly_the_same(kind):
     decoder, regions = make(kind), torch.randn(3, 6, 5)

@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 from hw_common.training.lstm import LSTM, all_steps
+from hw_common.training.precision import is_supported
+
+NEEDS_BF16 = pytest.mark.skipif(not is_supported(torch.device("cpu")), reason="this CPU has no instructions for bf16")
 
 
 def run(kind, device, precision):
@@ -18,14 +21,14 @@ def run(kind, device, precision):
     return states, x.grad, *(parameter.grad for parameter in lstm.parameters())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=NEEDS_BF16)])
 def test_on_a_cpu_it_is_torchs(precision):
     assert list(LSTM(4, 5).state_dict()) == list(nn.LSTM(4, 5).state_dict())
     for ours, theirs in zip(run(LSTM, "cpu", precision), run(nn.LSTM, "cpu", precision), strict=True):
         assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=NEEDS_BF16)])
 def test_all_steps_of_a_cell_are_those_it_takes_one_by_one(precision):
     torch.manual_seed(1)
     cell, x, state = nn.LSTMCell(4, 5), torch.randn(2, 3, 4), (torch.randn(2, 5), torch.randn(2, 5))
