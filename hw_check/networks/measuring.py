@@ -27,6 +27,7 @@ _NO_SYNCHRONIZATION = "the GPU is not waited for before the clock is read: call 
 _INVERTED = "the ratio is default / own; the sheet asks for own / default"
 _OTHER_CALLS = {"print", "range", "append", "no_grad", "len", "synchronize"}  # calls that do not run a network
 _COSTS = {_INVERTED: 0.05, _NO_WARM_UP: 0.03, _NO_SYNCHRONIZATION: 0.03}
+_CLOCKS = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
 POINTS = 0.1
 
 
@@ -36,16 +37,16 @@ def measured_ratio(folder: Path) -> Row:
         "measured ratio", "assignment2.py", "3.2", 0, POINTS, "missing", hint="no file measures the time of inference"
     )
     for path, text in code_of(folder):
-        nodes = list(ast.walk(ast.Module(statements(text), [])))
-        called = {name for node in nodes for name in _called(node)}
+        tree = ast.Module(statements(text), [])
+        called = _calls(tree)
         poor = next((name for name in _POOR_CLOCKS if name in called and _is_clock(name, text)), "")
         tools = "%timeit" in text or called & _WHOLE_TOOLS
         if not (tools or called & _GOOD_CLOCKS or poor):
             continue
-        mistakes = [] if tools or _warms_up(text) else [_NO_WARM_UP]
-        if not tools and _times_a_gpu(text) and not _called_beside_clocks(text) & _WAITING:
+        mistakes = [] if tools or _warms_up(tree, text) else [_NO_WARM_UP]
+        if not tools and _times_a_gpu(tree) and not _called_beside_clocks(tree) & _WAITING:
             mistakes.append(_NO_SYNCHRONIZATION)
-        if _is_inverted(nodes):
+        if _is_inverted(list(ast.walk(tree))):
             mistakes.append(_INVERTED)
         points = round(max(0.0, POINTS - sum(_COSTS[text] for text in mistakes)), 2)
         clock = f"measures with {_POOR_CLOCKS[poor]}, which jumps when the clock is set" if poor else ""
@@ -57,38 +58,44 @@ def measured_ratio(folder: Path) -> Row:
     return row
 
 
-def _called_beside_clocks(text: str) -> set[str]:
-    """What is called between the first and the last clock of the functions that read one, or else of the whole text.
+def _functions(tree: ast.AST) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def _called_beside_clocks(tree: ast.AST) -> set[str]:
+    """What is called between the first and the last clock of the functions that read one, or else of the whole file.
 
     What these functions call is included. A function that reads a clock only once counts as a whole.
     """
-    tree = ast.Module(statements(text), [])
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
-    timing: list[ast.AST] = [node for node in functions.values() if _calls(node) & clocks]
+    functions = _functions(tree)
+    timing: list[ast.AST] = [node for node in functions.values() if _calls(node) & _CLOCKS]
     beside = set().union(*map(_calls_between_clocks, timing or [tree]))
     return beside.union(*(_calls(functions[name]) for name in beside if name in functions))
 
 
 def _calls_between_clocks(node: ast.AST) -> set[str]:
-    clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
     calls = [(part.lineno, set(_called(part))) for part in ast.walk(node) if isinstance(part, ast.Call)]
-    lines = [line for line, names in calls if names & clocks]
+    lines = [line for line, names in calls if names & _CLOCKS]
     if len(lines) < 2:
         return _calls(node)
     return set().union(*(names for line, names in calls if min(lines) <= line <= max(lines)))
 
 
-def _times_a_gpu(text: str) -> bool:
-    """Whether the timed code uses a name that was moved to a GPU, directly or through a device."""
-    tree = ast.Module(statements(text), [])
-    clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and _calls(node) & clocks]
-    timing = {function.name for function in functions}
-    reads = [i for i, node in enumerate(tree.body) if not isinstance(node, ast.FunctionDef) and _calls(node) & clocks]
-    timed: list[ast.AST] = [*functions, *(tree.body[reads[0] : reads[-1] + 1] if reads else [])]
-    timed += [node for node in ast.walk(tree) if isinstance(node, ast.Call) and set(_called(node)) & timing]
-    return any("cuda" in ast.unparse(node) and not _only_asks(node) or names_in(node) & _moved(tree) for node in timed)
+def _times_a_gpu(tree: ast.Module) -> bool:
+    """Whether the timed code uses CUDA, or a name that was moved to a GPU, directly or through a device."""
+    timing = {name: node for name, node in _functions(tree).items() if _calls(node) & _CLOCKS}
+    reads = [i for i, node in enumerate(tree.body) if not isinstance(node, ast.FunctionDef) and _calls(node) & _CLOCKS]
+    timed: list[ast.AST] = [*timing.values(), *(tree.body[reads[0] : reads[-1] + 1] if reads else [])]
+    timed += [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and not timing.keys().isdisjoint(_called(node))
+    ]
+    moved = _moved(tree)
+    return any(_uses_cuda(node) or names_in(node) & moved for node in timed)
+
+
+def _uses_cuda(node: ast.AST) -> bool:
+    """Whether a node mentions CUDA, other than to ask whether it is there or to wait for it."""
+    return "cuda" in re.sub(r"torch\.cuda\.(is_available|synchronize)\(\)", "", ast.unparse(node))
 
 
 def _moved(tree: ast.AST) -> set[str]:
@@ -104,11 +111,6 @@ def _moved(tree: ast.AST) -> set[str]:
             targets = line.targets if isinstance(line, ast.Assign) else moves
             moved |= set().union(*map(names_in, targets)) - {"torch", "nn"}
     return moved
-
-
-def _only_asks(node: ast.AST) -> bool:
-    """Whether a node mentions CUDA only to ask whether it is there, or to wait for it."""
-    return not re.search("cuda", re.sub(r"torch\.cuda\.(is_available|synchronize)\(\)", "", ast.unparse(node)))
 
 
 def _calls(node: ast.AST) -> set[str]:
@@ -132,7 +134,7 @@ def _is_inverted(nodes: Sequence[ast.AST]) -> bool:
                     assigned |= {ast.unparse(name): value for name, value in pairs}
 
     def is_own(value: ast.expr, depth: int = 2) -> bool:
-        names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+        names = names_in(value)
         values = [assigned[name] for name in names if depth and name in assigned]
         return any(_OWN.search(name) for name in names) or any(is_own(one, depth - 1) for one in values)
 
@@ -158,28 +160,26 @@ def _called(node: ast.AST) -> Iterator[str]:
         yield ast.unparse(node.func).rpartition(".")[2]
 
 
-def _warms_up(text: str) -> bool:
-    """Whether the text mentions a warm-up, or runs the timed code once before the clock."""
+def _warms_up(tree: ast.AST, text: str) -> bool:
+    """Whether the text mentions a warm-up, or the code runs what it times once before the clock."""
     if "warm" in text.lower():
         return True
-    clocks = _GOOD_CLOCKS | _POOR_CLOCKS.keys()
-    tree = ast.Module(statements(text), [])
     for node in ast.walk(tree):
         for block in (getattr(node, name, None) for name in ("body", "orelse")):
-            if isinstance(block, list) and _runs_before_the_clock(block, clocks):
+            if isinstance(block, list) and _runs_before_the_clock(block):
                 return True
     return False
 
 
-def _runs_before_the_clock(block: Sequence[ast.stmt], clocks: set[str]) -> bool:
+def _runs_before_the_clock(block: Sequence[ast.stmt]) -> bool:
     """Whether a block calls, before its first clock, what it calls between its first and last clock.
 
     If a loop of the block holds all clocks, everything in the loop counts as timed.
     """
-    calls = [{name for part in ast.walk(node) for name in _called(part)} for node in block]
-    places = [i for i, names in enumerate(calls) if names & clocks]
+    calls = [_calls(node) for node in block]
+    places = [i for i, names in enumerate(calls) if names & _CLOCKS]
     if not places or len(places) == 1 and not isinstance(block[places[0]], ast.For | ast.While):
         return False
     between = calls[places[0] + 1 : places[-1]] if len(places) > 1 else [calls[places[0]]]
-    timed = set().union(*between) - clocks - _OTHER_CALLS
+    timed = set().union(*between) - _CLOCKS - _OTHER_CALLS
     return any(names & timed for names in calls[: places[0]])

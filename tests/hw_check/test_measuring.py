@@ -1,0 +1,33 @@
+"""convnets-2024 Task 3.2: when a measurement must wait for the GPU."""
+
+import pytest
+
+from hw_check.networks.measuring import measured_ratio
+
+MEASURE = """\
+def measure(model, images):
+    model(images)
+    {before}
+    start = time.perf_counter()
+    model(images)
+    {after}
+    return time.perf_counter() - start
+
+ratio = measure(own, images) / measure(default, images)
+"""
+WAIT = "torch.cuda.synchronize()"
+
+
+@pytest.mark.parametrize(
+    ("networks", "before", "after", "waits"),
+    [
+        ("own, default = own.cuda(), default.cuda()", WAIT, WAIT, True),
+        ("own, default = own.cuda(), default.cuda()", WAIT, "pass", False),
+        ("device = torch.device('cuda')\nown, default = own.to(device), default.to(device)", "pass", "pass", False),
+        ("trained = Other().cuda()", "pass", "pass", True),  # the timed networks are on the CPU
+    ],
+)
+def test_only_timed_networks_on_a_gpu_must_wait_after_the_timed_calls(networks, before, after, waits, tmp_path):
+    text = f"import time\n{networks}\n{MEASURE.format(before=before, after=after)}"
+    (tmp_path / "assignment2.py").write_text(text)
+    assert ("GPU is not waited for" not in measured_ratio(tmp_path).hint) == waits
