@@ -105,11 +105,22 @@ def decoder_with_attention_probes(rng: Generator) -> list[Probe]:
             return Finding("the attention gets the cell state, expected the hidden state")
         return Finding("the attention does not get the hidden state before the step")
 
-    request = observation(
-        int(rng.integers(2**31)), [a_run(list(arguments.values()))], options=_OPTIONS, fixed=context.numpy()
-    )
+    seed, form = int(rng.integers(2**31)), list(arguments.values())
+    request = observation(seed, [a_run(form)], options=_OPTIONS, fixed=context.numpy())
     probes = _step_probes(request, lambda: DecoderWithAttention(**_SIZES), steps, guesses)
-    return [*probes, Probe("what the attention gets", request, query, 0.25)]
+    gradient = observation(seed, [a_run(form, gradient=True)], options=_OPTIONS)
+    return [
+        *probes,
+        Probe("what the attention gets", request, query, 0.25),
+        Probe("gradients of the attention", gradient, _attention_learns, 0.25),
+    ]
+
+
+def _attention_learns(answer: Answer) -> Finding:
+    """Judges whether the scores pass a gradient on to the attention."""
+    names = {str(name) for name in answer["names"] if "att" in str(name).partition(".")[0].lower()}
+    cut_off = names and names <= set(answer["runs"][0]["without"])
+    return Finding("the scores pass no gradient on to the attention, so it cannot learn" if cut_off else "")
 
 
 def _step_probes(

@@ -37,8 +37,15 @@ def train_batch(rng: Generator) -> list[Probe]:
         )
         return Finding("" if is_right else "does not return the loss of the batch")
 
+    def judge_mode(answer: Mapping[str, Any]) -> Finding:
+        return Finding("puts the network into eval mode, in which dropout has no effect" * bool(answer["in eval mode"]))
+
     request = {"probe": "train_batch", "weights": weights, "batches": batches}
-    return [Probe("two training steps", request, judge, 0.75), Probe("the loss", request, judge_loss, 0.25)]
+    return [
+        Probe("two training steps", request, judge, 0.75),
+        Probe("the loss", request, judge_loss, 0.25),
+        Probe("training mode", request, judge_mode, 0.25),
+    ]
 
 
 def _trained(

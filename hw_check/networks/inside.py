@@ -70,6 +70,8 @@ def _network(case: Case, *more: nn.Module) -> nn.Sequential:
 def _train_batch(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
     """Two steps of the student's train_batch on a linear network; returns the losses and the weights after them."""
     model = _network(case, nn.LogSoftmax(dim=1))
+    modes: list[bool] = []
+    model.register_forward_pre_hook(lambda network, inputs: modes.append(network.training))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train_batch = getattr(module, job["needs"][0])
     losses = []
@@ -79,7 +81,8 @@ def _train_batch(module: types.ModuleType, job: Mapping[str, Any], case: Case) -
         losses.append(float(loss) if is_number else None)
     weights = {name: p.detach().numpy() for name, p in model.named_parameters()}
     is_same = all(np.array_equal(value, case["weights"][name]) for name, value in weights.items())
-    return {"losses": losses, "weights": weights, "nothing": is_same and set(losses) == {None}}
+    nothing = is_same and set(losses) == {None}
+    return {"losses": losses, "weights": weights, "in eval mode": not all(modes), "nothing": nothing}
 
 
 def _evaluate(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:

@@ -10,7 +10,7 @@ from numpy import ndarray
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from hw_asr.attention import MultiHeadAttention
+from hw_asr.attention import MultiHeadAttention, SubBlock
 from hw_asr.models import TextDecoder, TextDecoderRecurrent
 from hw_asr.presets import Sizes
 from hw_check.networks.checks import Finding, Probe
@@ -42,17 +42,20 @@ class _Variant:
     """One of the correct networks, which differ in outer norms, biases of the projections, LSTM layers and positions.
 
     The sheet has an outer norm in each sub-block and projections without biases; the notebook has no outer norms, and
-    no bias for the keys. A bias for the keys does not change the output, because the softmax cancels it. The notebook
-    has time_dim - 1 positions; one more is never used.
+    no bias for the keys. A student may have written one sub-block as on the sheet and another as in the notebook. A
+    bias for the keys does not change the output, because the softmax cancels it. The notebook has time_dim - 1
+    positions; one more is never used.
     """
 
     def __init__(
-        self, kind: type[TextDecoder], outer_norm: bool, biases: tuple[bool, bool], layers: int, positions: int
+        self, kind: type[TextDecoder], norms: tuple[bool, ...], biases: tuple[bool, bool], layers: int, positions: int
     ) -> None:
-        sizes = Sizes(
-            width=_WIDTH, heads=_HEADS, vocabulary=_VOCABULARY, text_positions=positions, outer_norm=outer_norm
-        )
+        sizes = Sizes(width=_WIDTH, heads=_HEADS, vocabulary=_VOCABULARY, text_positions=positions)
         self.model: TextDecoder = kind(sizes)
+        sub_blocks = [part for part in self.model.modules() if isinstance(part, SubBlock)]
+        for sub_block, has_norm in zip(sub_blocks, norms, strict=True):
+            if not has_norm:
+                sub_block.outer_norm = nn.Identity()
         for part in self.model.modules():
             if isinstance(part, MultiHeadAttention):
                 part.key = nn.Linear(_WIDTH, _WIDTH, bias=biases[0])
@@ -61,14 +64,16 @@ class _Variant:
         if isinstance(self.model, TextDecoderRecurrent):
             self.model.lstm = LSTM(_WIDTH, _WIDTH, layers, batch_first=True)
         self.model.eval()
-        self.remark = "LayerNorm follows each sub-block, as on the sheet" if outer_norm else ""
+        which = "each sub-block, as on the sheet" if all(norms) else "some sub-blocks, but not all"
+        self.remark = f"LayerNorm follows {which}" if any(norms) else ""
 
 
 def _variants(kind: type[TextDecoder]) -> Iterator[_Variant]:
     is_recurrent = kind is TextDecoderRecurrent
     layers, positions = ((2, 1), (_POSITIONS,)) if is_recurrent else ((1,), (_POSITIONS, _POSITIONS + 1))
     biases = ((False, True), (True, True), (False, False))
-    for arguments in itertools.product((False, True), biases, layers, positions):
+    norms = itertools.product((False, True), repeat=2 if is_recurrent else 3)
+    for arguments in itertools.product(norms, biases, layers, positions):
         yield _Variant(kind, *arguments)
 
 
@@ -99,8 +104,8 @@ def _judge_decoder(
                     return Finding(remark=LOG_PROBABILITIES)
                 if same(value, logits):
                     return Finding(remark="returns (B, L, V); the notebook's loss needs (B, V, L)")
-        guesses = _all_guesses(fitting, mistakes, weights, tokens, audio)
-        return Finding(explained(value, logits.transpose(1, 2), guesses))
+        right = logits if np.shape(value) == logits.shape else logits.transpose(1, 2)
+        return Finding(explained(value, right, _all_guesses(fitting, mistakes, weights, tokens, audio)))
 
 
 def _all_guesses(

@@ -219,6 +219,7 @@ MISTAKES = (
     ("train_batch", CNN, "    optimizer.zero_grad()\n", "", "gradients of the previous batch are not set to zero"),
     ("train_batch", CNN, "    optimizer.step()\n", "", "there is no step of the optimizer"),
     ("train_batch", CNN, "return loss.item()", "return None", "does not return the loss"),
+    ("train_batch", CNN, "    out = model(X, **kwargs)", "    model.eval()\n    out = model(X)", "into eval mode"),
     ("Decoder", DECODER, "self.fc(self.dropout(h))", "self.fc(h)", "dropout has no effect"),
     ("Decoder", DECODER, "scores = self.fc", "h = self.dropout(h)\n        scores = self.fc",
      "dropout changes the returned hidden state"),
@@ -246,6 +247,8 @@ MISTAKES = (
      "the LSTM gets the hidden state twice"),
     ("DecoderWithAttention", WITH_ATTENTION, "self.attention(encoder_out, decoder_hidden_state)",
      "self.attention(encoder_out, decoder_cell_state)", "the attention gets the cell state"),
+    ("DecoderWithAttention", WITH_ATTENTION, "context], dim=1)", "context.detach()], dim=1)",
+     "the scores pass no gradient on to the attention"),
     ("Decoder", DECODER, "self.embedding(word)", "self.dropout(self.embedding(word))",
      "dropout changes the returned hidden state"),
 )  # fmt: skip

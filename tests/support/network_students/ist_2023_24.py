@@ -213,8 +213,20 @@ class TextDecoderTransformer(nn.Module):
         return self(tokens, audio)
 """
 
+# The notebook's blocks, of which the last has the sheet's second LayerNorm, too.
+_OUTER = """        self._mlp_after = torch.nn.LayerNorm(hidden_dim)
+
+    def forward(self, x, cross_x=None):
+        x = x + self._att(self._att_norm(x), cross_x)
+        return self._mlp_after(x + self._mlp(self._mlp_norm(x)))
+"""
+MIXED = (RECURRENT + TRANSFORMER.removeprefix(BLOCKS)).replace(
+    BLOCKS, BLOCKS.rpartition("\n    def forward")[0] + _OUTER
+)
+
 GOOD = (
     {"hw2-q2.py": CNN, "hw2-q3.py": RECURRENT + TRANSFORMER},
+    {"hw2-q2.py": CNN, "hw2-q3.py": MIXED},
     {"q2.py": OTHER_CNN, "decoders/a.py": SHEET, "decoders/b.py": RECURRENT.replace("n_layers=2", "n_layers=1")},
 )
 
@@ -247,6 +259,7 @@ MISTAKES = (
     (_R, RECURRENT, "        x = self._out_norm(x)\n", "", "normalization before the classifier is missing"),
     (_R, RECURRENT, "x = self._cross_att(x, latent)", "x = x + self._cross_att(x, latent)", "a residual connection"),
     (_R, RECURRENT, "logits.permute(0, 2, 1)", "logits.reshape(len(x), -1, logits.shape[1])", "a reshape stands"),
+    (_R, RECURRENT, "logits.permute(0, 2, 1)", "2 * logits", "returns other numbers than expected"),
     (_R, RECURRENT, "logits.permute(0, 2, 1)", "logits.permute(0, 2, 1).softmax(1)", "returns probabilities"),
     (_R, RECURRENT, "self._rnn(x, state)", "self._rnn(x, self._state)", "the state that generate has left"),
     (_R, RECURRENT, "batch_first=True", "batch_first=False", "the LSTM runs over the batch"),
