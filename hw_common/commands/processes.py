@@ -1,16 +1,21 @@
 """Runs commands in separate processes, several at a time."""
 
+import contextlib
+import multiprocessing
 import os
-import subprocess
+import runpy
+import signal
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from hw_common.runs import launch
 from hw_common.runs.errors import Terminated, signal_of
 
-_POLL_SECONDS = 0.1
+_FORKS = sys.platform == "linux"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_processes(
@@ -19,6 +24,7 @@ def run_processes(
     logs: Path | None,
     ended: Callable[[str, int], None],
     started: Callable[[str], None] = lambda name: None,
+    imports: Sequence[str] = (),
 ) -> None:
     """Runs commands in the given order, at most `jobs` at a time. They share the cores evenly.
 
@@ -28,6 +34,9 @@ def run_processes(
         logs: folder for the output of each command, <name>.log; None for the output of this process.
         ended: is called with the name and the exit status of each command when it has ended.
         started: is called with the name of each command before it starts.
+        imports: modules that the commands need and that are slow to import. On Linux, if there is a folder for the
+            output, they are imported only once: the commands run in forks of a process that has imported them. Names
+            of modules that do not exist are ignored.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after all running commands have saved and ended. An exception in
@@ -35,35 +44,74 @@ def run_processes(
     """
     waiting = list(commands)
     threads = max(1, launch.most_threads() // max(1, min(jobs, len(commands))))
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    # The forks would keep the streams that this process had when it started the process with the imports.
+    context = multiprocessing.get_context("forkserver" if _FORKS and logs else "spawn")
+    forkserver.set_forkserver_preload(["__main__", *imports])
+    running: dict[str, BaseProcess] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 name = waiting.pop(0)
                 started(name)
-                running[name] = _start(commands[name], logs / f"{name}.log" if logs else None, threads)
-            time.sleep(_POLL_SECONDS)
-            for name in [name for name, process in running.items() if process.poll() is not None]:
-                ended(name, running.pop(name).returncode)
+                log = logs / f"{name}.log" if logs else None
+                process = context.Process(target=_run, args=(commands[name], log, environment))  # type: ignore[attr-defined]
+                with _starting(threads):
+                    process.start()
+                    running[name] = process
+            connection.wait([process.sentinel for process in running.values()])
+            for name, process in list(running.items()):
+                if process.exitcode is not None:
+                    del running[name]
+                    ended(name, process.exitcode)
     except BaseException as error:
         number = signal_of(error if isinstance(error, KeyboardInterrupt) else Terminated())
         for process in running.values():
-            if os.name != "nt":  # on Windows, the console sends Ctrl-C to every process
-                process.send_signal(number)
+            if os.name != "nt" and process.pid:  # on Windows, the console sends Ctrl-C to every process
+                os.kill(process.pid, number)
         for process in running.values():
-            process.wait()
+            process.join()
         raise
 
 
-def _start(command: Sequence[str], log: Path | None, threads: int) -> "subprocess.Popen[bytes]":
-    """Starts a command whose default number of threads is at most `threads`."""
-    line = [sys.executable, "-m", *command]
-    limited = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    # In a new session, the command gets no Ctrl-C from the terminal, only the signal that `run_processes` sends.
-    if log is None:
-        return subprocess.Popen(line, start_new_session=True, env=limited)
-    with open(log, "ab") as output:
-        return subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=limited)
+@contextlib.contextmanager
+def _starting(threads: int) -> Iterator[None]:
+    """Holds back Ctrl-C and SIGTERM while a process starts, and gives it `threads` as its default number of threads.
+
+    The first start waits until the modules are imported. Interrupted in between, it would leave a command behind.
+    """
+    if _FORKS:
+        resource_tracker.ensure_running()  # would accept the signals again
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the new process inherits it
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+        if _FORKS:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _run(command: Sequence[str], log: Path | None, environment: Mapping[str, str]) -> None:
+    """Runs a command in this new process as `python -m` does; its output is appended to `log`."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # the terminal sends Ctrl-C to `run_processes` alone, which passes it on
+    os.environ.clear()
+    os.environ.update(environment)
+    if log:
+        with open(log, "ab") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+    sys.argv = list(command)
+    try:
+        if _FORKS:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # before the command handles it
+        sys.exit(128 + signal.SIGINT)
 
 
 def error_in(log: Path) -> str:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from hw_common.commands import cli, processes, train_all
+from hw_common.commands import cli, train_all
 from hw_common.commands.training_command import TrainingCommand
 from hw_common.runs import launch
 from hw_common.runs.errors import UserError
@@ -64,8 +64,7 @@ def stub(tmp_path, monkeypatch):
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "train.py").write_text(STUB)
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
-    monkeypatch.setattr(processes, "_POLL_SECONDS", 0.01)
+    monkeypatch.syspath_prepend(package.parent)
     return TrainingCommand("hw_stub", stub_parser, stub_resolve, prepare=None)
 
 
