@@ -95,7 +95,8 @@ class SubBlock(nn.Module, Generic[Module]):
     """SubBlock(x, z) = LayerNorm(x + Module(LayerNorm(x), z)), with or without z (Appendices B and C).
 
     The module is a `MultiHeadAttention`, which gives the residual attention layer of Appendix A, or an `mlp`. The
-    course's notebook has no outer LayerNorm. The dropout is an addition to the sheet and off by default.
+    course's notebook has no outer LayerNorm (`outer_norm` is False). The dropout is an addition to the sheet; it is off
+    by default.
     """
 
     def __init__(self, module: Module, sizes: Sizes) -> None:

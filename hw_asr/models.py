@@ -137,7 +137,7 @@ class TextDecoderRecurrent(TextDecoder):
 class TextDecoderTransformer(TextDecoder):
     """Question 3.2 (Figure 2b): a residual attention layer with a causal mask processes the text.
 
-    The output for a character is computed from a weighted sum over all characters up to it, near or far. Attention
+    The output for a character is computed from a weighted sum over all characters up to it, near or far. The sum
     ignores their order, so position embeddings are learned, for at most `text_positions` characters. Each query
     contains its own position and depends on each character directly, so after a wrong character the decoder can still
     find its position in the sound (Question 3.3). Learning the position embeddings takes many training steps.
@@ -151,7 +151,7 @@ class TextDecoderTransformer(TextDecoder):
     def hidden(self, tokens: Tensor) -> Tensor:
         """Adds position embeddings to the token embeddings and applies causal self-attention; see `TextDecoder`."""
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
-        return self.self_attention(x, causal=True)  # padding comes after the text, so the mask hides it
+        return self.self_attention(x, causal=True)  # padding follows the text, so the causal mask hides it
 
 
 class SpeechToText(nn.Module):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 COMMAND = "hw_attention_theory.parameter_counts"
 _SIDE, _CHANNELS, _CLASSES = 28, 3, 10  # images of 28×28×3
-_KERNELS, _KERNEL = 8, 5
-_POOL, _STRIDE = 4, 2
+_KERNELS, _KERNEL_SIDE = 8, 5
+_POOL_SIDE, _POOL_STRIDE = 4, 2
 _HIDDEN = 100
 _BIAS = 1  # number of parameters of each kernel's bias
 _DESCRIPTION = """\
@@ -45,13 +45,15 @@ def _linear(name: str, inputs: int, outputs: int) -> Layer:
 def convolutional_network() -> list[Layer]:
     """The layers of Q1.1: 5×5 convolution, 4×4 max-pooling with stride 2, linear output layer, softmax.
 
-    The sum of their parameters answers the question. `count` compares each number with the layer built in torch.
+    The convolution has stride 1 and no padding. Max-pooling and softmax have no parameters, so the answer is the sum
+    for the convolution and the linear layer. `count` compares each number with the layer built in torch.
     """
-    side = _SIDE - _KERNEL + 1
-    pooled = (side - _POOL) // _STRIDE + 1
+    side = _SIDE - _KERNEL_SIDE + 1
+    pooled = (side - _POOL_SIDE) // _POOL_STRIDE + 1
     return [
-        Layer("convolution", (side, side, _KERNELS), f"{_KERNELS}·({_KERNEL}·{_KERNEL}·{_CHANNELS} + {_BIAS})",
-              _KERNELS * (_KERNEL * _KERNEL * _CHANNELS + _BIAS)),
+        Layer("convolution", (side, side, _KERNELS),
+              f"{_KERNELS}·({_KERNEL_SIDE}·{_KERNEL_SIDE}·{_CHANNELS} + {_BIAS})",
+              _KERNELS * (_KERNEL_SIDE * _KERNEL_SIDE * _CHANNELS + _BIAS)),
         Layer("max-pooling", (pooled, pooled, _KERNELS)),
         _linear("linear", pooled * pooled * _KERNELS, _CLASSES),
         Layer("softmax", (_CLASSES,)),
@@ -79,8 +81,8 @@ def build() -> dict[str, "nn.Sequential"]:
 
     return {
         "Q1.1": nn.Sequential(
-            nn.Conv2d(_CHANNELS, _KERNELS, _KERNEL),
-            nn.MaxPool2d(_POOL, _STRIDE),
+            nn.Conv2d(_CHANNELS, _KERNELS, _KERNEL_SIDE),
+            nn.MaxPool2d(_POOL_SIDE, _POOL_STRIDE),
             nn.Sequential(nn.Flatten(), nn.Linear(math.prod(convolutional_network()[1].output), _CLASSES)),
             nn.Softmax(dim=1),
         ),

@@ -108,16 +108,17 @@ def loss_function(
     The loss is the cross entropy, the mean over the images of -log softmax(scores)[label]. `criterion` computes it:
     CrossEntropyLoss from the scores of CifarCNN, NLLLoss from the log-probabilities of the other networks.
 
-    With `weights` (classes,), the loss of each image is multiplied by the weight of its class. The sum is divided
-    by the number of images, so that processes can share a batch.
+    With `weights` (classes,), the loss of each image is multiplied by the weight of its class. The sum is divided by
+    the number of images; torch would divide it by the sum of the weights, which differs between the shares of a batch
+    that several processes compute.
     """
     images, labels = batch
     outputs = model(images)
-    network: Any = getattr(model, "module", model)  # under torchrun, `model` is a wrapper of the network
+    criterion: Any = getattr(model, "module", model).criterion  # under torchrun, `model` is a wrapper of the network
     if weights is None:
-        loss = network.criterion(outputs, labels)
+        loss = criterion(outputs, labels)
     else:
-        losses = type(network.criterion)(reduction="none")(outputs, labels)  # (B,)
+        losses = type(criterion)(reduction="none")(outputs, labels)  # the loss of each image, (B,)
         loss = (weights[labels] * losses).mean()
     return loss, len(labels), {"accuracy": torch.count_nonzero(outputs.argmax(1) == labels)}
 
@@ -125,7 +126,8 @@ def loss_function(
 def evaluate(model: SheetCNN, split: Split, network: Network, prefix: str = "") -> Row:
     """Computes the mean loss and the accuracy of `model` on `split`; each process computes a share of every batch.
 
-    `model` must be in eval mode; `network` scales the pixels. The keys are `<prefix>loss` and `<prefix>accuracy`.
+    The loss has no class weights. `model` must be in eval mode; `network` says how its pixels are scaled. The keys are
+    `<prefix>loss` and `<prefix>accuracy`.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(3, dtype=torch.float64, device=device)

@@ -16,16 +16,16 @@ NamedMaps = list[tuple[str, Tensor]]  # name of the layer, output (B, channels, 
 
 
 def collect_maps(model: nn.Module, images: Tensor) -> NamedMaps:
-    """Returns the name and output of every convolution (before its ReLU) and pooling layer, in order of computation.
+    """Returns the name and output of every convolution and pooling layer, in order of computation.
 
-    `model` is one of the sheets' networks, `images` its input, (B, C, H, W) float. A layer that is used twice appears
-    twice.
+    The output of a convolution is taken before its ReLU, so that negative values can be seen. `model` is one of the
+    sheets' networks in eval mode, `images` its input, (B, C, H, W) float. A layer that is used twice appears twice.
     """
     outputs: NamedMaps = []
     names: dict[nn.Module, str] = {module: name for name, module in convolutions(model).items()}
     names |= {module: sheet_name(path) for path, module in model.named_modules() if isinstance(module, nn.MaxPool2d)}
     hooks = [
-        module.register_forward_hook(lambda layer, inputs, output: outputs.append((names[layer], output.detach())))
+        module.register_forward_hook(lambda layer, inputs, output: outputs.append((names[layer], output)))
         for module in names
     ]
     try:

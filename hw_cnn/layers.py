@@ -17,7 +17,7 @@ def _parameter(*shape: int, fan_in: int, device: torch.device | str | None = Non
 
 
 class MyLinear(nn.Module):
-    """Equation 2, y_s = W x_s + b for every sample s of a batch.
+    """Equation 2, y_s = W x_s + b for every sample s of a batch. As rows of a matrix, the outputs are x Wᵀ + b.
 
     Args:
         in_features: size of each input sample.

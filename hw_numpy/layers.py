@@ -28,7 +28,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
-    """Fully connected layer, Y = XW + B (Q1a).
+    """Fully connected layer, Y = XW + B, where every row of B is b (Q1a).
 
     Args:
         x: (N, D_in) input; samples with more axes, such as (N, C, H, W), are flattened.
@@ -54,6 +54,8 @@ def fc_forward(x: ndarray, w: ndarray, b: ndarray) -> tuple[ndarray, tuple]:
 def fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]:
     """Gradients of the fully connected layer: ∂L/∂X = ∂L/∂Y Wᵀ, ∂L/∂W = Xᵀ ∂L/∂Y, ∂L/∂b = Σₙ ∂L/∂Yₙ (Q1a).
 
+    Yₙ is row n of Y, the output for sample n.
+
     Args:
         dout: (N, D_out) gradient of the output.
         cache: the cache from `fc_forward`.
@@ -67,7 +69,7 @@ def fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]
     x, w, _ = cache
     _require_shape_of_output(dout, (len(x), w.shape[1]))
     dw = x.reshape(len(x), -1).T @ dout
-    # If x is stored with the batch innermost, so is its gradient: (W dYᵀ)ᵀ instead of dY Wᵀ.
+    # Both products are ∂L/∂Y Wᵀ. If x is stored with the batch innermost, the first one stores its gradient so, too.
     batch_last = x.strides[0] == x.itemsize
     dx = (w @ dout.T).T if batch_last else dout @ w.T
     return dx.reshape(x.shape), dw, dout.sum(axis=0)
@@ -86,7 +88,7 @@ def relu_forward(x: ndarray) -> tuple[ndarray, ndarray]:
 
 
 def relu_backward(dout: ndarray, cache: ndarray) -> ndarray:
-    """Gradient of the rectifier: ∂L/∂y where x > 0, else 0 (Q1b).
+    """Gradient of the rectifier, ∂L/∂x = ∂L/∂y where x > 0, else 0; at x = 0, where it has no derivative, 0 (Q1b).
 
     Args:
         dout: gradient of the output, shaped like x.
@@ -228,7 +230,9 @@ def max_pool_backward(dout: ndarray, cache: tuple) -> ndarray:
 
 
 def softmax_loss(x: ndarray, y: ndarray) -> tuple[float, ndarray]:
-    """Softmax and cross-entropy, −(1/N) Σₙ log softmax(xₙ)[yₙ] (Q2a).
+    """Softmax and cross-entropy, L = −(1/N) Σₙ log softmax(xₙ)[yₙ] (Q2a).
+
+    The gradient is ∂L/∂xₙ = (softmax(xₙ) − e_yₙ)/N, where e_yₙ is 1 for the right class and 0 for the others.
 
     Args:
         x: (N, C) scores.
@@ -245,11 +249,11 @@ def softmax_loss(x: ndarray, y: ndarray) -> tuple[float, ndarray]:
     _require(np.issubdtype(y.dtype, np.integer), f"y holds {y.dtype}, expected integers")
     if y.size and not (0 <= y.min() and y.max() < x.shape[1]):
         raise ValueError(f"x of shape {x.shape} has classes 0 to {x.shape[1] - 1}, y holds {y.min()} to {y.max()}")
-    shifted = x - x.max(axis=1, keepdims=True)  # this does not change the softmax, and no exponential overflows
+    shifted = x - x.max(axis=1, keepdims=True)  # cancels in the softmax; no exponent is above 0
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     samples = np.arange(len(x))
     loss = -log_probabilities[samples, y].mean()
-    dx = np.exp(log_probabilities)
+    dx = np.exp(log_probabilities)  # the softmax
     dx[samples, y] -= 1
     dx /= len(x)
     return float(loss), dx

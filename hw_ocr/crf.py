@@ -1,7 +1,8 @@
 """A linear-chain conditional random field: forward algorithm, marginals and Viterbi decoding (dsl-2019-hw3 Q2.2).
 
 Shapes: B words, padded to T letters, K tags. A mask (B, T) is True at letters and False in the padding. The padding
-comes last in each word, and values in the padding do not affect any result.
+comes last in each word, and values in the padding do not affect any result. In formulas about one word x, T is the
+word's own number of letters.
 """
 
 import torch
@@ -13,13 +14,15 @@ class LinearChainCRF(nn.Module):
 
     The score of a sequence is the sum of its letters' emissions and of the transitions between neighbouring tags:
 
-        score(x, y) = start[y_1] + Σ_t emissions[t, y_t] + Σ_t transitions[y_(t-1), y_t] + end[y_T]
+        score(x, y) = start[y_1] + Σ_(t=1…T) emissions[t, y_t] + Σ_(t=2…T) transitions[y_(t-1), y_t] + end[y_T]
 
     Its probability is the softmax of the scores: p(y | x) = exp(score(x, y)) / Z(x), Z(x) = Σ_y exp(score(x, y)).
+    Training minimizes -log p(y | x) of the right sequences; prediction takes the sequence with the highest score.
 
     The emissions are the outputs of a network such as the BiLSTM. Without a CRF, the BiLSTM decides on each letter
-    separately: given the images, its tags are independent, so it cannot express that u follows q. The transitions
-    of the CRF can, because its softmax is over whole words. Without the BiLSTM, an emission would depend on one image.
+    separately: given the images, the predicted letters are independent of each other, so it cannot express that u
+    follows q. The transitions of the CRF can, because its softmax is over whole words; a transition that never occurs
+    gets a low score. The BiLSTM stays useful, because it computes each emission from all images of the word.
 
     Args:
         tags: K, the number of tags.
@@ -64,6 +67,9 @@ class LinearChainCRF(nn.Module):
             α_t(k) = emissions[t, k] + logsumexp_j (α_(t-1)(j) + transitions[j, k])
             log Z  = logsumexp_k (α_T(k) + end[k])
 
+        Beginnings with the same last tag continue in the same way, so K² terms for each letter are enough to sum over
+        K^T sequences.
+
         Arguments and errors are those of `log_likelihood`.
         """
         emissions = self._check(emissions, mask)
@@ -80,7 +86,7 @@ class LinearChainCRF(nn.Module):
         return (alpha + self.end).logsumexp(1)
 
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """p(y_t = k | x) of each letter and tag, (B, T, K); 0 in the padding.
+        """The marginal probability p(y_t = k | x) of each letter and tag, (B, T, K); 0 in the padding.
 
         The marginal probabilities are the derivatives of log Z with respect to the emissions. Backpropagation through
         the forward algorithm computes them; it is equivalent to the backward algorithm.
@@ -88,6 +94,7 @@ class LinearChainCRF(nn.Module):
         Arguments and errors are those of `log_likelihood`.
         """
         with torch.inference_mode(False), torch.enable_grad():
+            # Tensors that were made in inference mode cannot be used here, so both are copied.
             emissions = emissions.detach().clone().requires_grad_()
             (marginals,) = torch.autograd.grad(self.log_partition(emissions, mask.clone()).sum(), emissions)
         return marginals

@@ -48,6 +48,8 @@ def predictions(
 ) -> Figure:
     """Draws a row of random pictures and a row of the most confident mistakes, with predicted class and probability.
 
+    A wrong prediction is followed by the true class.
+
     Args:
         pictures: pictures, (N, 3, H, W) uint8.
         labels: true class of each picture, (N,).

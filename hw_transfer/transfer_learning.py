@@ -133,7 +133,10 @@ def cache_features(model: ResNet18 | OtherNetwork, batches: Batches) -> Tensor:
 
 
 def predict(model: nn.Module, batches: Batches) -> Tensor:
-    """Returns the probabilities (N, classes) of `model` for all inputs of `batches`, in order, on the CPU."""
+    """Returns the probabilities (N, classes) of `model` for all inputs of `batches`, in their order, on the CPU.
+
+    Leaves `model` in eval mode.
+    """
     model.eval()
     inputs = batches.tensors[0].split(batches.batch_size)
     with torch.inference_mode():
@@ -145,7 +148,8 @@ def visualize_model(
 ) -> Figure:
     """Draws random validation pictures and the most confident mistakes, with their predicted classes (Q5b).
 
-    `val` has batches (pictures, labels). The other arguments are those of `plots.predictions`.
+    A wrong prediction is followed by the true class. `val` has batches (pictures, labels), the pictures uint8; the
+    network itself scales them. The other arguments are those of `plots.predictions`. Leaves `model` in eval mode.
     """
     pictures, labels = val.tensors
     return plots.predictions(pictures, labels, predict(model, val), classes, title, num_images, seed)

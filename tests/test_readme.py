@@ -69,6 +69,23 @@ def numbers(value):
         yield value
 
 
+SECTIONS = {text.partition("\n")[0]: text for text in re.split(r"\n(?=## )", MEASURED)}
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_number_of_a_section_is_in_the_records_that_it_names(title):
+    """Numbers with three or more decimals; a section names records by its tables and by «records:» comments."""
+    text = SECTIONS[title]
+    names = re.findall(r"<!-- table: (hw_\S+) -->", text)
+    names += " ".join(re.findall(r"<!-- records: (.*?) -->", text)).split()
+    recorded = [number for name in names for number in numbers(RECORDS[name]["summary.json"])]
+    published = " ".join(PUBLISHED.values())
+    text = re.sub(r"<!-- table: .*?<!-- end of the table -->", "", text, flags=re.DOTALL)
+    for found in re.findall(r"(?<![\w.])\d+\.\d{3,}(?![\w.])", text):
+        decimals = len(found.partition(".")[2])
+        assert found in published or any(f"{abs(number):.{decimals}f}" == found for number in recorded), found
+
+
 REPORTS = {path.name: path.read_text() for path in (REPOSITORY / "reports").glob("*.typ")}
 RECORDED = [
     number for path in (REPOSITORY / "results" / "record").rglob("*.json") for number in numbers(files.read_json(path))

@@ -29,7 +29,8 @@ from hw_common.training.signals import StopNow, StopSignals
 from hw_common.training.updates import Updater, read_together
 
 # Takes the model and a batch; returns the mean loss over the examples, the number of examples, and the sums over the
-# examples of further metrics. Metrics are reported as `training_<name>`: the epoch's sum divided by its examples.
+# examples of further metrics. Metrics are reported as `training_<name>`: the epoch's sum divided by its examples. They
+# come from the forward passes of training, before each step, with dropout; validation follows after the last step.
 LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
 
 Amounts = dict[str, Tensor | float]  # the number of examples of a batch, and sums over them
@@ -156,13 +157,14 @@ class _Trainer:
         """
         with autocast(self.device, self.precision):
             loss, count, sums = self.training.loss_function(self.parallel, batch)
-        # On a GPU, reading a number waits until all kernels have ended, so numbers are read together and late.
+        # On a GPU, reading a number waits until all kernels have ended, so numbers are read together and late. On a
+        # CPU, reading costs nothing.
         summed_loss = loss.item() * count if self.device.type == "cpu" else loss.detach().double() * count
         scaled, amounts, stop, save = self._agree(loss, {"examples": count, "loss": summed_loss, **sums})
         self.updater.clear_gradients()
         scaled.backward()
-        # `size` is finite only if all gradients are. gradient_size() also clips the gradients if `clip_norm` is set.
-        size, *totals = read_together([self.updater.gradient_size(), *amounts.values()])
+        # `size` is finite only if all gradients are.
+        size, *totals = read_together([self.updater.measure_and_clip(), *amounts.values()])
         for name, total in zip(amounts, totals, strict=True):
             if not math.isfinite(total):
                 raise self._not_finite("loss")

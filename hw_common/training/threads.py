@@ -34,7 +34,7 @@ def threads_for(training: Training, device: torch.device) -> int:
 
 def worth(multiply_adds: float, most: int) -> int:
     """The number of threads, from 1 to `most`, for steps whose forward pass has `multiply_adds`."""
-    return max(1, min(most, int(multiply_adds / WORK_PER_THREAD)))
+    return max(1, min(most, round(multiply_adds / WORK_PER_THREAD)))
 
 
 def count_multiply_adds(model: nn.Module, loss_function: LossFunction, batch: Tensors) -> int:

@@ -37,7 +37,7 @@ class Updater:
         for parameter in self.parameters:  # faster than zero_grad(), which also calls the profiler
             parameter.grad = None
 
-    def gradient_size(self) -> Tensor:
+    def measure_and_clip(self) -> Tensor:
         """A number that is finite only if all gradients are; clips the norm of the gradients if `clip_norm` is set."""
         if self.clip_norm is not None:
             return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)

@@ -46,7 +46,7 @@ def test_counting_changes_neither_model_nor_generators():
 
 
 @pytest.mark.parametrize(
-    ("rows", "cores", "expected"), [(1, 4, 1), (2, 4, 1), (3, 4, 1), (4, 4, 2), (64, 4, 4), (64, 1, 1)]
+    ("rows", "cores", "expected"), [(1, 4, 1), (2, 4, 1), (3, 4, 2), (4, 4, 2), (64, 4, 4), (64, 1, 1)]
 )
 def test_the_work_in_a_step_decides(monkeypatch, rows, cores, expected):
     monkeypatch.setattr(launch, "most_threads", lambda: cores)
