@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from hw_cnn.data import Split
     from hw_cnn.finished import Finished
 
+_LOOP_ROUNDS = 5  # the loops are slow
+
 _DESCRIPTION = """\
 Compares MyLinear and MyConv2d with nn.Linear and nn.Conv2d: the mean absolute difference of their outputs before and
 after the parameters are copied, and the accuracy and inference time of the trained network with our and torch's layers.
+It also times the network with a convolution that loops over the pixels, as a naive solution does.
 
 RUN is a finished run of the network cifar, for example:
 
@@ -64,27 +67,35 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
     from torch import nn
 
     from hw_cnn.data import to_input
-    from hw_cnn.layers import MyConv2d, MyLinear
+    from hw_cnn.layers import LoopConv2d, MyConv2d, MyLinear
     from hw_cnn.models import CifarCNN
 
     torch.manual_seed(seed)
     chosen = torch.randperm(len(test))[:images]
     inputs, labels = to_input(test.images[chosen], finished.network).contiguous(), test.labels[chosen]
     theirs = nn.utils.convert_conv2d_weight_memory_format(finished.model, torch.contiguous_format)
-    ours = CifarCNN(finished.settings.padding or 0, len(finished.classes), convolution=MyConv2d, linear=MyLinear).eval()
-    ours.load_state_dict(theirs.state_dict())
+    ours, loops = (
+        CifarCNN(finished.settings.padding or 0, len(finished.classes), convolution=convolution, linear=MyLinear).eval()
+        for convolution in (MyConv2d, LoopConv2d)
+    )
+    for own in (ours, loops):
+        own.load_state_dict(theirs.state_dict())
     with torch.inference_mode():
         numbers = {
             "linear": differences(nn.Linear(8, 16), MyLinear(8, 16), torch.randn(len(inputs), 8)),
             "convolution": differences(nn.Conv2d(3, 8, 5), MyConv2d(3, 8, 5), inputs),
             "centred_convolution": differences(nn.Conv2d(3, 8, 5, padding=2), MyConv2d(3, 8, 5, padding=2), inputs),
             "network": {"after_copying": (ours(inputs) - theirs(inputs)).abs().mean().item()},
+            "network_with_loops": {"after_copying": (loops(inputs) - theirs(inputs)).abs().mean().item()},
         }
         accuracy = {
             name: (model(inputs).argmax(1) == labels).double().mean().item()
             for name, model in (("default", theirs), ("own", ours))
         }
         seconds = time_interleaved({"default": lambda: theirs(inputs), "own": lambda: ours(inputs)}, rounds)
+        naive = time_interleaved(
+            {"loops": lambda: loops(inputs), "own": lambda: ours(inputs)}, min(rounds, _LOOP_ROUNDS), warm_up=1
+        )
     return {
         "data": finished.run.summary()["data"],
         "images": len(inputs),
@@ -93,6 +104,7 @@ def compare(finished: "Finished", test: "Split", *, images: int, rounds: int, se
         "seconds_for_inference": {name: statistics.median(values) for name, values in seconds.items()},
         "mean_seconds_for_inference": {name: statistics.fmean(values) for name, values in seconds.items()},
         "ratio_own_default": ratio(seconds, of="own", to="default"),
+        "ratio_loops_own": ratio(naive, of="loops", to="own"),
         "rounds": rounds,
         "threads": torch.get_num_threads(),
     }
@@ -119,6 +131,7 @@ def _table(result: dict[str, Any]) -> str:
         f"inference: {seconds['default'] * 1e3:.3f} ms with torch's layers, {seconds['own'] * 1e3:.3f} ms with "
         f"ours, ratio ours / torch's {result['ratio_own_default']:.2f} (median of {result['rounds']} rounds)"
     )
+    lines.append(f"with loops over the pixels, inference takes {result['ratio_loops_own']:.0f} times as long as ours")
     return "\n".join(lines)
 
 

@@ -83,3 +83,20 @@ class MyConv2d(nn.Module):
         kernels = self.weight.flatten(1).expand(len(x), -1, -1)  # (B, out_channels, C·size²)
         # bias + kernels @ columns for each image: (B, out_channels, H'·W')
         return torch.baddbmm(self.bias[:, None], kernels, columns).unflatten(2, (height, width))
+
+
+class LoopConv2d(MyConv2d):
+    """The naive way, for comparison: the same layer, with a Python loop over the kernels and the output's pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, C, H, W); returns (B, out_channels, H', W'), as `MyConv2d` does."""
+        x, size = F.pad(x, (self.padding,) * 4), self.kernel_size
+        height, width = ((side - size) // self.stride + 1 for side in x.shape[-2:])
+        output = x.new_empty(len(x), len(self.weight), height, width)
+        for o, kernel in enumerate(self.weight):
+            for i in range(height):
+                for j in range(width):
+                    top, left = i * self.stride, j * self.stride
+                    patch = x[:, :, top : top + size, left : left + size]
+                    output[:, o, i, j] = self.bias[o] + (patch * kernel).sum(dim=(1, 2, 3))
+        return output

@@ -222,7 +222,9 @@ def test_compare_layers(runs, capsys):
         difference = result["mean_absolute_difference"][layer]
         assert difference["before_copying"] > 0.01 and difference["after_copying"] < 1e-5
     assert result["accuracy"]["own"] == result["accuracy"]["default"]
-    assert result["ratio_own_default"] > 0 and "ratio ours / torch's" in capsys.readouterr().out
+    assert result["mean_absolute_difference"]["network_with_loops"]["after_copying"] < 1e-5
+    assert result["ratio_own_default"] > 0 and "ratio ours / torch's" in (said := capsys.readouterr().out)
+    assert result["ratio_loops_own"] > 3 and "with loops over the pixels" in said
 
 
 def test_compare_layers_wants_a_run_of_cifar(runs):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hw_cnn import layers
-from hw_cnn.layers import MyConv2d, MyLinear
+from hw_cnn.layers import LoopConv2d, MyConv2d, MyLinear
 
 small = st.integers(1, 5)
 seeds = st.integers(0, 2**16)
@@ -101,6 +101,15 @@ def test_convolution_equals_torchs(channels, kernel, stride, padding, sides, bat
     own.load_state_dict(default.state_dict())
     x = torch.randn(batch, channels[0], *sides)
     assert_agree(own, default, x.to(memory_format=torch.channels_last) if channels_last else x)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1)])
+def test_the_naive_convolution_equals_ours(stride, padding):
+    naive, ours = LoopConv2d(2, 3, 4, stride, padding), MyConv2d(2, 3, 4, stride, padding)
+    naive.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 2, 7, 6)
+    with torch.inference_mode():
+        torch.testing.assert_close(naive(x), ours(x))
 
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 0), (1, 1), (2, 1)])
