@@ -148,10 +148,14 @@ def _store(new: Mapping[str, Any], measured: Measured) -> None:
 
 
 def machine() -> str:
-    """The number of cores and the processor of this machine."""
+    """The number of cores, the processor of this machine, and those of its instruction sets that matter here."""
     cpuinfo = Path("/proc/cpuinfo")  # Linux
-    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.is_file() else []
-    return f"{available_cores()} cores, {models[0] if models else 'unknown processor'}"
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    models = re.findall(r"model name\s*: (.*)", text)
+    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bf16"}
+    sets = [name for flag, name in known.items() if re.search(rf"^flags\s*:.* {flag}\b", text, re.MULTILINE)]
+    has = f" with {', '.join(sets)}" if sets else ""
+    return f"{available_cores()} cores, {models[0] if models else 'unknown processor'}{has}"
 
 
 def table(measured: Mapping[str, Any], links: bool = False) -> str:
