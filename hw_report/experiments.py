@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hw_cnn.sweep_report import row_name
-from hw_report.collect import FIGURE_SUFFIX, Collector
+from hw_report.collect import FIGURE_SUFFIX, Collector, RecordCollector
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +166,9 @@ def _asr(collector: Collector) -> None:
     for decoder in ("lstm", "transformer"):
         collector.run(f"asr.{decoder}", f"-{decoder}-seed{seed}")
         collector.figures(f"asr.{decoder}", "predictions", "alignment")
+    if isinstance(collector, RecordCollector):  # it was recorded, but no profile trains on AN4
+        collector.run("asr.an4", "an4")
+        collector.figures("asr.an4", "alignment")
 
 
 _TRAINING = ("data_dir", "jobs")
@@ -198,6 +201,7 @@ _OCR_RECORDS = {
 _ASR_RECORDS = {
     "": "hw_asr-compare-digits-sheet-plain",
     "similarities": "hw_asr-similarities",
+    "an4": "hw_asr-an4-best-seed42",
 }
 _EXPERIMENTS = (
     Experiment("theory", "attention, Question 1", "hw_attention_theory", _THEORY, "{profile}", _theory,
