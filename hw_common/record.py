@@ -4,7 +4,7 @@ import argparse
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ def parser() -> cli.Parser:
     cli.add_place(flags, "into", default=Path("results/record"), help=text)
     text = "what a reader must know, such as how many settings were compared; config.json keeps it among its remarks"
     add_flag(flags, "remark", help=text)
+    text = "leave the figures out, for runs whose numbers alone are shown"
+    add_flag(flags, "no_figures", action="store_true", role=Role.CALL, help=text)
     add_flag(flags, "overwrite", action="store_true", role=Role.CALL, help="replace records of the same name")
     return flags
 
@@ -52,14 +54,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     arguments.into.mkdir(parents=True, exist_ok=True)
     for folder in arguments.runs:
-        path = record(folder, arguments.into, arguments.remark, overwrite=arguments.overwrite)
+        path = record(
+            folder, arguments.into, arguments.remark, overwrite=arguments.overwrite, figures=not arguments.no_figures
+        )
         print("\n  ".join([str(path), *files.read_json(path / CONFIG)["remarks"]]))
 
 
-def record(folder: Path, into: Path, remark: str | None = None, *, overwrite: bool = False) -> Path:
+def record(
+    folder: Path, into: Path, remark: str | None = None, *, overwrite: bool = False, figures: bool = True
+) -> Path:
     """Writes the record of the run or comparison in `folder`, whole or not at all, and returns its path.
 
-    `remark` is kept in the record's config.json, beside the remarks on the measured code.
+    `remark` is kept in the record's config.json, beside the remarks on the measured code. Without `figures`, only the
+    numbers are recorded.
 
     Raises:
         UserError: `folder` is not a finished run, its record exists, or the record is too large.
@@ -69,22 +76,22 @@ def record(folder: Path, into: Path, remark: str | None = None, *, overwrite: bo
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; replace it with --overwrite")
     with files.new_folder(path, "free disk space or choose another place with --into") as new:
-        _write(run, new, remark)
+        _write(run, new, remark, figures)
         _check_total(new, [entry for entry in into.iterdir() if entry != path and entry.name[0] != "."])
     return path
 
 
-def _write(run: Run, into: Path, remark: str | None) -> None:
-    """Writes the record of `run` into the folder `into`."""
+def _write(run: Run, into: Path, remark: str | None, figures: bool) -> None:
+    """Writes the record of `run` into the folder `into`; see `record` for the other arguments."""
     trained = {name: Run.open(run.folder.with_name(folder), run.config["homework"])
                for name, folder in _trained(run).items()}  # fmt: skip
     remarks = [*_remarks([run, *trained.values()]), *([remark] if remark else [])]
     config = {**_public_config(run), "command_line": command_line(run), "remarks": remarks}
-    _write_run(run, config, into, with_figures=True)
+    _write_run(run, config, into, _figures_and_files(run.folder, figures))
     first = min((one.arguments["seed"] for one in trained.values()), default=None)
     for name, one in trained.items():
-        with_figures = one.arguments["seed"] == first
-        _write_run(one, _public_config(one), into / RUNS / name, with_figures=with_figures)
+        more = _figures_and_files(one.folder, figures) if one.arguments["seed"] == first else ()
+        _write_run(one, _public_config(one), into / RUNS / name, more)
 
 
 def _trained(run: Run) -> Mapping[str, str]:
@@ -138,19 +145,19 @@ def command_line(run: Run) -> str:
     return shlex.join(["python", "-m", str(run.config.get("program", run.config["command"])), *words])
 
 
-def _write_run(run: Run, config: Mapping[str, Any], into: Path, *, with_figures: bool) -> None:
+def _write_run(run: Run, config: Mapping[str, Any], into: Path, more: Iterable[Path]) -> None:
     into.mkdir(parents=True, exist_ok=True)
     files.write_json(into / SUMMARY, run.summary())
     files.write_json(into / CONFIG, config)
     if (run.folder / METRICS).is_file():
         shutil.copyfile(run.folder / METRICS, into / METRICS)
-    for path in _figures_and_files(run.folder) if with_figures else ():
+    for path in more:
         shutil.copyfile(path, into / path.name)
 
 
-def _figures_and_files(folder: Path) -> Iterator[Path]:
-    """The figures of a run, the table of a comparison, and the JSON files that commands added."""
-    for path in sorted([*folder.glob("*.pdf"), *folder.glob("*.json"), *folder.glob(TABLE)]):
+def _figures_and_files(folder: Path, figures: bool) -> Iterator[Path]:
+    """The figures of a run, if wanted, the table of a comparison, and the JSON files that commands added."""
+    for path in sorted([*(folder.glob("*.pdf") if figures else ()), *folder.glob("*.json"), *folder.glob(TABLE)]):
         if path.suffix == ".pdf" and (size := path.stat().st_size) > _LARGEST_FIGURE:
             raise UserError(
                 f"{path} has {size / 1000:.0f} kB, but a record holds figures of at most "

@@ -68,6 +68,12 @@ def test_a_comparison_is_recorded_with_its_runs_and_the_figures_of_the_first_see
     assert [entry.name for entry in into.iterdir()] == ["hw_toy-both"]
 
 
+def test_a_record_without_figures_has_all_numbers(tmp_path, comparison):
+    main([str(comparison), "--into", str(tmp_path / "record"), "--no_figures"])
+    found = {name.rpartition("/")[2] for name in names(tmp_path / "record" / "hw_toy-both")}
+    assert found == {CONFIG, SUMMARY, METRICS, "grad_cam.json"}
+
+
 def test_a_record_says_that_its_code_was_another(tmp_path, capsys):
     for name, revision, words in (("one", "abc", "measured with revision abc"), ("two", "abc-dirty", "not committed")):
         into = tmp_path / "record"
