@@ -14,6 +14,7 @@ from hw_common.runs import figures
 _COLUMNS = 6  # pictures in a row of an attention figure
 _LINE = 76  # characters in a line of text
 _CAPTION_LINE = 12  # height of a line of a generated caption, in points
+_REFERENCE_LINE = 1.4 * 1.2 * figures.SMALLEST  # height of a line of a reference
 _MAX_STEM = 60  # maximum number of characters that a file name keeps of an image's name; they take at most 240 bytes
 
 
@@ -49,24 +50,35 @@ def training_curves(
 
 def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> None:
     """Draws each image beside its generated caption and its references (ist-2021-22-hw2 Q3.1c)."""
+    generated = [textwrap.fill(" ".join(picture.caption) or "(no words)", _LINE - 10) for picture in pictures]
+    below = [_CAPTION_LINE * (text.count("\n") + 1) for text in generated]  # points
+    lines = [_references(picture) for picture in pictures]
+    heights = [
+        max(1.65, (above + _REFERENCE_LINE * len(text)) / 72 + 0.15) for above, text in zip(below, lines, strict=True)
+    ]
     with figures.style():
-        figure = figures.new_figure(figures.PAGE_WIDTH, 1.65 * len(pictures) + 0.1, title)
-        grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.1))
-        for (left, right), picture in zip(grid, pictures, strict=True):
+        figure = figures.new_figure(figures.PAGE_WIDTH, sum(heights) + 0.1, title)
+        grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 3.1), height_ratios=heights)
+        for row, picture in enumerate(pictures):
+            left, right = grid[row]
             left.imshow(picture.pixels)
+            left.set_anchor("N")
             left.set_xlabel(picture.name)
             left.set_xticks([])
             left.set_yticks([])
             right.axis("off")
-            generated = textwrap.fill(" ".join(picture.caption) or "(no words)", _LINE - 10)
-            right.text(0, 1, generated, fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
-            below = -_CAPTION_LINE * (generated.count("\n") + 1)
-            lines = [f"BLEU-4 against the references: {picture.bleu:.3f}"]
-            for reference in picture.references:
-                lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
-            right.annotate("\n".join(lines), (0, 1), (0, below), va="top", linespacing=1.4,
+            right.text(0, 1, generated[row], fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
+            right.annotate("\n".join(lines[row]), (0, 1), (0, -below[row]), va="top", linespacing=1.4,
                            xycoords="axes fraction", textcoords="offset points")  # fmt: skip
     figures.save(figure, folder, "captions")
+
+
+def _references(picture: CaptionedPicture) -> list[str]:
+    """The score of a caption and its references, in lines."""
+    lines = [f"BLEU-4 against the references: {picture.bleu:.3f}"]
+    for reference in picture.references:
+        lines += textwrap.wrap(" ".join(reference), _LINE, initial_indent="– ", subsequent_indent="   ")
+    return lines
 
 
 def stems(names: Sequence[str]) -> list[str]:

@@ -147,11 +147,15 @@ def curves(
 
 
 def _add_legends(figure: Figure) -> None:
-    """Adds a legend to each panel. For more than 3 lines it is below, and panels with equal lines share one legend."""
+    """Adds a legend to each panel, below it if there are more than 3 lines.
+
+    If there are more than 3 lines or 2 panels, panels with equal lines share one legend below the figure.
+    """
     legends = [axes.get_legend_handles_labels() for axes in figure.axes]
     labels = [names for _, names in legends]
     crowded = max(map(len, labels)) > 3
-    if crowded and len(labels) > 1 and all(names == labels[0] for names in labels):
+    shared = len(labels) > 1 and len(labels[0]) > 1 and all(names == labels[0] for names in labels)
+    if shared and (crowded or len(labels) > 2):
         figure.legend(*legends[0], loc="outside lower center", ncols=4)
         return
     if crowded:
