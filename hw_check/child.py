@@ -87,11 +87,13 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
     for descriptor in (0, 1, 2):  # the student's prints go nowhere
         os.dup2(nowhere, descriptor)
     folder = request["folder"]
-    os.chdir(folder)
+    path = Path(folder, request["file"])
+    os.chdir(path.parent)
     os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), folder))
     confine(folder, packages, request["seconds"], request["memory"])
-    sys.path.insert(0, folder)
-    sys.argv[:] = [request["file"]]
+    # Students start their programs in different folders, so a package may lie in any folder above the file.
+    sys.path[:0] = [str(above) for above in path.parents if above.is_relative_to(folder)]
+    sys.argv[:] = [path.name]
     sys.meta_path.append(Stubs(folder, getattr(runner, "COURSE_FILES", ())))
 
     def call(name: str, arguments: list[Any]) -> Any:
@@ -105,7 +107,7 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
             other = importlib.import_module(name) if request["keeps_helpers"] else types.ModuleType(name)
             sys.modules[name] = other
             runner.put_remote(other, functions, call)
-        module = _load(Path(folder, request["file"]))
+        module = _load(path, Path(folder))
     except BaseException as error:  # the student's code may raise anything, even SystemExit
         send(connection, _explain(error, Path(folder), "import"))
         os._exit(0)
@@ -118,12 +120,17 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
     os._exit(0)  # skips the exit handlers of the student's code
 
 
-def _load(path: Path) -> types.ModuleType:
-    """Loads the student's file, whose name may have dots in it, or be the name of a module of Python."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def _load(path: Path, folder: Path) -> types.ModuleType:
+    """Loads the student's file, whose name may have dots in it, or be the name of a module of Python.
+
+    In a subfolder of `folder`, the file is a part of a package, so that it may import from its neighbours (`from .`).
+    """
+    packages = path.parent.relative_to(folder).parts
+    name = ".".join([*packages, path.stem]) if all(map(str.isidentifier, packages)) else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # the file's suffix is .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
+    sys.modules.setdefault(name, module)
     spec.loader.exec_module(module)
     return module
 
@@ -154,7 +161,8 @@ def _explain(error: BaseException, folder: Path, stage: str) -> dict[str, Any]:
         message = str(error)[:1000].replace(f"{folder}{os.sep}", "")[:400]  # the copy's name differs in every run
     except Exception:  # the student's own exception class may fail, too
         message = ""
-    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
     where = _place(Path(lines[-1].filename), lines[-1].lineno or 0) if lines else ""
     return {"raised": type(error).__name__, "message": message, "where": where, "stage": stage}
 

@@ -11,6 +11,9 @@ from pathlib import Path
 _HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions a definition may call
 _NOT_HARMLESS = {"load", "hub", "save"}  # but not these, which read or write files
 _BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "min", "max", "sum", "round", "str"}
+# Functions that only make an object to hold values.
+_HOLDERS = {"SimpleNamespace", "Namespace", "namedtuple", "OrderedDict", "defaultdict", "deque", "partial",
+            "ArgumentParser", "add_argument", "parse_args"}  # fmt: skip
 _COMMAND = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!])|.*\?\s*$")  # lines such as %time, !pip, x = !ls and f?
 _CELL = "# code cell "  # the line before each cell in the file that is written for a notebook; see child.py
 _SAFELY = "__import__('contextlib').suppress(Exception)"  # a simple value may need one that is left out
@@ -135,7 +138,7 @@ def _definitions(text: str) -> str:
     nodes = statements(text)
     if not nodes:
         return ""
-    networks = {node.name for node in nodes if isinstance(node, ast.ClassDef) and "Module" in ast.unparse(node)}
+    own = {node.name for node in nodes if isinstance(node, ast.ClassDef) and _may_be_made(node)}
     code = text.encode()
     starts = list(itertools.accumulate(map(len, code.splitlines(keepends=True)), initial=0))
     pieces, end = [], 0
@@ -144,7 +147,7 @@ def _definitions(text: str) -> str:
         assert node.end_lineno is not None and node.end_col_offset is not None
         pieces.append(code[end:begin])
         end = starts[node.end_lineno - 1] + node.end_col_offset
-        if not _is_definition(node, networks):
+        if not _is_definition(node, own):
             pieces.append(b"\n" * (node.end_lineno - node.lineno) + b"pass")
         elif isinstance(node, ast.Assign | ast.AnnAssign) and not node.col_offset:
             pieces.append(f"with {_SAFELY}: ".encode() + code[begin:end])
@@ -153,33 +156,42 @@ def _definitions(text: str) -> str:
     return b"".join([*pieces, code[end:]]).decode()
 
 
-def _is_definition(node: ast.stmt, networks: Collection[str]) -> bool:
+def _may_be_made(node: ast.ClassDef) -> bool:
+    """Whether an object of a student's class may be made: a network or layer, or a class without bases for settings."""
+    return not node.bases or "Module" in ast.unparse(node) or "NamedTuple" in ast.unparse(node.bases[0])
+
+
+def _is_definition(node: ast.stmt, own: Collection[str]) -> bool:
     """Whether a statement defines something, and cannot train, draw, read or download anything.
 
-    `networks` are the student's own networks and layers; making one counts as harmless.
+    `own` are the student's own classes of which objects may be made.
     """
     node = inside(node)
     if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Pass):
         return True
     if isinstance(node, ast.Expr):
+        if isinstance(node.value, ast.Call) and ast.unparse(node.value.func).endswith(".add_argument"):
+            return _is_simple(node.value, own)
         return isinstance(node.value, ast.Constant)  # a docstring, which must stay before an import from __future__
     if isinstance(node, ast.Assign | ast.AnnAssign):
-        return node.value is not None and _is_simple(node.value, networks)
+        return node.value is not None and _is_simple(node.value, own)
     if isinstance(node, ast.If):  # such as: if torch.cuda.is_available(): device = "cuda"
-        return _is_simple(node.test, networks) and all(_is_definition(n, networks) for n in (*node.body, *node.orelse))
+        return _is_simple(node.test, own) and all(_is_definition(n, own) for n in (*node.body, *node.orelse))
     if isinstance(node, ast.Try):  # such as: try: import tqdm
         blocks = (node.body, *(handler.body for handler in node.handlers), node.orelse, node.finalbody)
-        return all(_is_definition(n, networks) for n in itertools.chain(*blocks))
+        return all(_is_definition(n, own) for n in itertools.chain(*blocks))
     return False
 
 
-def _is_simple(value: ast.expr, networks: Collection[str]) -> bool:
+def _is_simple(value: ast.expr, own: Collection[str]) -> bool:
     """Whether an expression calls only harmless functions."""
-    return all(_is_harmless(node.func, networks) for node in ast.walk(value) if isinstance(node, ast.Call))
+    return all(_is_harmless(node.func, own) for node in ast.walk(value) if isinstance(node, ast.Call))
 
 
-def _is_harmless(function: ast.expr, networks: Collection[str]) -> bool:
+def _is_harmless(function: ast.expr, own: Collection[str]) -> bool:
     names = ast.unparse(function).split(".")
+    if names[-1] in _HOLDERS:
+        return True
     if len(names) == 1:
-        return names[0] in _BUILTINS or names[0] in networks
+        return names[0] in _BUILTINS or names[0] in own
     return names[0] in _HARMLESS and not _NOT_HARMLESS.intersection(names)

@@ -84,8 +84,8 @@ class Sandbox:
             self._server = None
 
     def run_file(
-        self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None = None
-    ) -> dict[str, Outcome]:  # fmt: skip
+        self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None = None, root: Path | None = None
+    ) -> dict[str, Outcome]:
         """Runs all `jobs` on the student's file at `path`.
 
         If the file cannot be loaded, because it trains or needs data, its definitions alone replace it.
@@ -95,6 +95,7 @@ class Sandbox:
             jobs: the jobs, in the order in which they run.
             seconds: limit for loading the file, and for each function: of CPU time on Linux, else by the clock.
             ours: our functions that replace those of the student's other files.
+            root: the folder with all files of the student, which the file may import; by default the file's own folder.
 
         Returns:
             The outcome of every job by its name.
@@ -105,7 +106,7 @@ class Sandbox:
             if _is_replaced(path):
                 return outcomes | {job.name: Outcome(failure="deletes or replaces its own file") for job in pending}
             reason = ""
-            with self._started(path, pending, seconds, ours) as child:
+            with self._started(path, pending, seconds, ours, root or path.parent) as child:
                 try:
                     child.load(seconds)
                     pending = _run_jobs(child, pending, seconds, outcomes)
@@ -118,11 +119,13 @@ class Sandbox:
         return {name: _of_definitions(outcome, failure) for name, outcome in outcomes.items()} if failure else outcomes
 
     @contextlib.contextmanager
-    def _started(self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None) -> Iterator["_Child"]:
+    def _started(
+        self, path: Path, jobs: Sequence[Job], seconds: float, ours: Ours | None, root: Path
+    ) -> Iterator["_Child"]:
         """Starts a process that loads `path`; kills it and all its descendants at the end."""
         request = {
-            "folder": str(path.parent.resolve()),
-            "file": path.name,
+            "folder": str(root.resolve()),
+            "file": path.relative_to(root).as_posix(),
             "modules": dict(ours.modules) if ours else {},
             "keeps_helpers": ours is not None and ours.keeps_helpers,
             "jobs": [dict(job.request) for job in jobs],

@@ -81,7 +81,7 @@ def grade_checks(
         here = [check for check in checks if places[check.name][0] == path]
         probes = {check.name: check.probes(np.random.default_rng([seed, number])) for number, check in enumerate(here)}
         jobs = [_job(check, places[check.name][1], probes[check.name]) for check in here]
-        outcomes = sandbox.run_file(path, jobs, seconds)
+        outcomes = sandbox.run_file(path, jobs, seconds, root=folder)
         file = printable(str(handed_in(path).relative_to(folder)))
         charged: set[str] = set()
         for check in here:

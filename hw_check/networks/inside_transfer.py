@@ -4,6 +4,7 @@ Imports torch, torchvision and Matplotlib alone.
 """
 
 import contextlib
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -124,16 +125,22 @@ def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
             answer["loss"] = _loss(criterion, case)
         return model
 
-    torchvision.models.resnet18 = resnet18
-    for name, value in {"resnet18": resnet18, "train_model": train, "visualize_model": lambda *a, **k: None}.items():
-        if name != "resnet18" or hasattr(module, name):
-            setattr(module, name, value)
+    _replace(torchvision.models.resnet18, resnet18)
+    for name, value in {"train_model": train, "visualize_model": lambda *a, **k: None}.items():
+        setattr(module, name, value)
     batch = [(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]))]
     getattr(module, job["needs"][0])(torch.device("cpu"), {"train": batch, "val": batch}, {"train": 4, "val": 4},
                                      ["ants", "bees"])  # fmt: skip
     answer["new layer"] = bool(made) and made[-1][0].fc is not made[-1][1]
     answer["nothing"] = not made and answer["outputs"] is None
     return answer
+
+
+def _replace(old: Any, new: Any) -> None:
+    """Puts a function in the place of another one in every module that has imported it by its name."""
+    for module in list(sys.modules.values()):
+        for name in [name for name, value in list(vars(module).items()) if value is old]:
+            setattr(module, name, new)
 
 
 def _one_step(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

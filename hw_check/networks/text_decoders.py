@@ -35,7 +35,8 @@ _OPTIONS = {
     "freq_dim": _VOCABULARY, "time_dim": _POSITIONS + 1, "hidden_dim": _WIDTH, "n_heads": _HEADS,
     "feed_fwd_dim": 2 * _WIDTH, "n_layers": 2,
 }  # fmt: skip
-_SHARED = ("embedding", "embedding_norm", "lstm", "positions")
+_SHARED = ("embedding", "lstm", "positions")
+_PARTS = ("embedding_norm", "self_attention", "cross_attention", "norm", "classifier")
 
 
 class _Variant:
@@ -79,10 +80,10 @@ def _variants(kind: type[TextDecoder]) -> Iterator[_Variant]:
 
 def _orders(model: TextDecoder) -> Iterator[tuple[str, ...]]:
     """The orders in which a student may have created the parts; the notebook's comes first."""
-    parts = [name for name in ("self_attention", "cross_attention", "norm", "classifier") if hasattr(model, name)]
+    parts = [name for name in _PARTS if hasattr(model, name)]
     for order in itertools.permutations(parts):
         yield (*_SHARED, *order)
-    yield (*[name for name in order if name != "embedding_norm"], "embedding", "embedding_norm", "lstm", "positions")
+    yield (*order, *_SHARED)
 
 
 def _judge_decoder(

@@ -108,6 +108,57 @@ def seconds(net, x):
     assert "are not run before the first clock" in measured_ratio(tmp_path).hint
 
 
+@pytest.mark.parametrize("line", ["from models.decoder import Decoder", "from .decoder import Decoder"])
+@pytest.mark.parametrize("above", ["", "src/"])
+def test_files_in_folders_import_from_their_package(tmp_path, line, above):
+    own = "class Mine(Decoder):\n    pass\n"
+    files = {"decoder.py": STUDENTS[CNN].DECODER, "mine.py": f"{line}\n{own}"}
+    folder = {f"{above}models/{name}": text for name, text in files.items()}
+    rows = graded(CNN, tmp_path, folder, names={"Decoder": f"{above}models/mine.py:Mine"})
+    assert rows["Decoder"].status == "passed"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "from dataclasses import dataclass\n@dataclass\nclass Config:\n    p: float = 0.4\ncfg = Config()",
+        "from types import SimpleNamespace\ncfg = SimpleNamespace(p=0.4)",
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--p', default=0.4)\n"
+        "cfg = parser.parse_args()",
+    ],
+    ids=["dataclass", "namespace", "argparse"],
+)
+def test_settings_of_a_script_that_needs_data_are_kept(tmp_path, settings):
+    own = STUDENTS[CNN].CNN.replace("def __init__(self, dropout_prob)", "def __init__(self, dropout_prob=cfg.p)")
+    assert own != STUDENTS[CNN].CNN
+    row = graded(CNN, tmp_path, {"a.py": f"{settings}\n{own}\nopen('data.npz')\n"})["CNN"]
+    assert row.status == "passed" and "tested without the code outside" in row.remarks[-1]
+
+
+def test_the_pretrained_network_may_be_made_in_another_file(tmp_path):
+    sheet = "eecs545-w20-hw4-q5"
+    text = STUDENTS[sheet].ALL
+    assert "models.resnet18(pretrained=True)" in text
+    files = {
+        "transfer_learning.py": "from helper import load\n"
+        + text.replace("torchvision.models.resnet18(pretrained=True)", "load()").replace(
+            "models.resnet18(pretrained=True)", "load()"
+        ),
+        "helper.py": "from torchvision.models import resnet18\ndef load(): return resnet18(weights='DEFAULT')\n",
+    }
+    assert {row.status for row in graded(sheet, tmp_path, files).values()} == {"passed"}
+
+
+def test_the_layers_of_a_text_decoder_may_be_made_in_another_order(tmp_path):
+    sheet = "ist-2023-24-hw2"
+    line = "        self._rnn_norm = torch.nn.LayerNorm(hidden_dim)\n"
+    last = "        self._classifier = torch.nn.Linear(hidden_dim, freq_dim)\n"
+    text = STUDENTS[sheet].RECURRENT
+    assert line in text and text.count(last) == 1
+    moved = text.replace(line, "").replace(last, last + line)
+    assert graded(sheet, tmp_path, {"a.py": moved})["TextDecoderRecurrent"].status == "passed"
+
+
 def test_of_two_classes_with_one_name_the_last_counts(tmp_path):
     net = STUDENTS["convnets-2024-a2"].NET
     broken = net.replace("128, 64)", "128, 84)")
@@ -176,5 +227,5 @@ def test_scripts_that_train_are_tested_without_their_training(tmp_path, end, mon
     assert row.status == "passed" and "tested without the code outside of classes" in row.remarks[-1]
 
 
-def _quickly(self, run_file, path, jobs, seconds, ours=None):
-    return run_file(self, path, jobs, 2.0, ours)
+def _quickly(self, run_file, path, jobs, seconds, ours=None, root=None):
+    return run_file(self, path, jobs, 2.0, ours, root)
