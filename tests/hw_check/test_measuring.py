@@ -31,3 +31,27 @@ def test_only_timed_networks_on_a_gpu_must_wait_after_the_timed_calls(networks, 
     text = f"import time\n{networks}\n{MEASURE.format(before=before, after=after)}"
     (tmp_path / "assignment2.py").write_text(text)
     assert ("GPU is not waited for" not in measured_ratio(tmp_path).hint) == waits
+
+
+EVENTS = """\
+def measure(model, images, runs=10):
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    for _ in range(3):
+        model(images)
+    start.record()
+    for _ in range(runs):
+        model(images)
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / runs
+
+ratio = measure(own, images) / measure(default, images)
+"""
+
+
+def test_first_clock_of_cuda_events_is_the_first_record(tmp_path):
+    path = tmp_path / "assignment2.py"
+    path.write_text(EVENTS)
+    assert measured_ratio(tmp_path).status == "passed"
+    path.write_text(EVENTS.replace("    for _ in range(3):\n        model(images)\n", ""))
+    assert "are not run before the first clock" in measured_ratio(tmp_path).hint
