@@ -52,8 +52,9 @@ class Check:
     points: float
     probes: Callable[[Generator], list[Probe]]  # draws the cases
     seeks: str = ""  # name of the class in the course's files, if it is not `name`, for a second check of a class
-    # Recognizes the class by its code, where the sheet leaves the name to the student.
-    like: Callable[[ast.stmt], bool] | None = None
+    # Recognizes the class by its code, where the sheet leaves the name to the student. If the class inherits from
+    # others of the student's, the code is also tried as a module that holds the class and these others.
+    like: Callable[[ast.AST], bool] | None = None
 
 
 def grade_checks(
@@ -74,8 +75,7 @@ def grade_checks(
     places: dict[str, tuple[Path | None, str]] = {}
     for check in checks:
         taken = [places[other.name] for other in checks if other.like and other.name in places]
-        left = [place for place in defined if (place[0], place[1]) not in taken] if check.like else defined
-        places[check.name] = _place(check, folder, left, names)
+        places[check.name] = _place(check, folder, defined, names, taken if check.like else ())
     rows: dict[str, Row] = {}
     for path in dict.fromkeys(path for path, _ in places.values() if path):
         here = [check for check in checks if places[check.name][0] == path]
@@ -123,20 +123,48 @@ _SEQUENTIAL = re.compile(r"(lambda.*?: )?(torch\.)?nn\.Sequential\(")
 
 
 def _place(
-    check: Check, folder: Path, defined: Sequence[Definition], names: Mapping[str, str]
+    check: Check,
+    folder: Path,
+    defined: Sequence[Definition],
+    names: Mapping[str, str],
+    taken: Sequence[tuple[Path | None, str]],
 ) -> tuple[Path | None, str]:
-    """The file with the class or function, and its name there."""
+    """The file with the class or function, and its name there; `taken` are the places of other checks."""
     sought = check.seeks or check.name
     if sought in names:
         file, _, name = names[sought].partition(":")
         path = folder / file
         return (path if path.is_file() and path.resolve().is_relative_to(folder) else None), name
-    found = [(path, name) for path, name, node in defined if check.like is not None and check.like(node)]
-    found = found or [(path, name) for path, name, _ in defined if name == sought]
+    by_code: list[tuple[Path, str]] = []
+    by_bases: list[tuple[Path, str]] = []
+    by_name: list[tuple[Path, str]] = []
+    for path, name, node in defined:
+        if (path, name) in taken:
+            continue
+        bases = _bases(path, node, defined)
+        if check.like is not None and check.like(node):
+            by_code.append((path, name))
+        elif check.like is not None and bases and check.like(ast.Module([node, *bases], [])):
+            (by_code if name == sought else by_bases).append((path, name))
+        elif name == sought:
+            by_name.append((path, name))
     # The course's file comes first, then a class of the right name.
-    found.sort(key=lambda place: (place[0].name != check.file, place[1] != sought))
+    found = sorted(by_code or by_name or by_bases, key=lambda place: (place[0].name != check.file, place[1] != sought))
     # A file with the right name that cannot be parsed is chosen, too, because loading it reports the error.
     return found[0] if found else (next((path for path in scripts(folder) if path.name == check.file), None), sought)
+
+
+def _bases(path: Path, node: ast.stmt, defined: Sequence[Definition]) -> list[ast.stmt]:
+    """The student's classes from which a class in the file `path` inherits, directly or through others."""
+    in_this_file_last = sorted(defined, key=lambda definition: definition[0] == path)
+    classes = {name: other for _, name, other in in_this_file_last if isinstance(other, ast.ClassDef)}
+    found = [node]
+    for one in found:  # grows in the loop
+        for base in one.bases if isinstance(one, ast.ClassDef) else ():
+            parent = classes.get(ast.unparse(base).rpartition(".")[2])
+            if parent is not None and parent not in found:
+                found.append(parent)
+    return found[1:]
 
 
 def _elsewhere(place: tuple[Path | None, str], folder: Path, defined: Sequence[Definition]) -> str:

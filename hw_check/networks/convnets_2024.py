@@ -61,13 +61,13 @@ def _own_network(rng: Generator) -> list[Probe]:
     return [*probes, Probe("own layers", probes[0].request, own, 1.0)]
 
 
-def _is_layer(*names: str, arguments: int) -> Callable[[ast.stmt], bool]:
+def _is_layer(*names: str, arguments: int) -> Callable[[ast.AST], bool]:
     """Recognizes an own layer by the name of its class, such as MyConv2D or ConvLayer, and by its arguments.
 
     It takes at least `arguments` arguments. The first two, the numbers of inputs and outputs, have no default.
     """
 
-    def is_like(node: ast.stmt) -> bool:
+    def is_like(node: ast.AST) -> bool:
         if not isinstance(node, ast.ClassDef):
             return False
         methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]

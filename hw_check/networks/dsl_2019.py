@@ -256,7 +256,7 @@ def _judge_padding(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer, words:
 def _has(*, lstm: bool, counts: tuple[int, ...]) -> Any:
     """Recognizes a class by whether it has an LSTM, and by the number of its convolutions."""
 
-    def is_like(node: ast.stmt) -> bool:
+    def is_like(node: ast.AST) -> bool:
         text = ast.unparse(node)
         return ("LSTM(" in text) == lstm and text.count("Conv2d(") in counts
 

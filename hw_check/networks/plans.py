@@ -87,13 +87,14 @@ class Classifier:
     def arrange(self, layers: Sequence[Layer]) -> tuple[Design, Sequence[Layer]]:
         """The design with these layers, and the layers in its order; or the sheet's design if none fits.
 
-        A constructor may make the layers in another order than forward uses them.
+        A constructor may make the layers in another order than forward uses them, except for layers of the same shape.
         """
-        by_shape = {tuple(layer.weight.shape): layer for layer in layers}
+        shapes = [tuple(layer.weight.shape) for layer in layers]
         for design in self.designs:
-            in_order = [tuple(layer.weight.shape) for layer in layers] == list(design.shapes)
-            if in_order or (
-                len(by_shape) == len(layers) == len(design.shapes) and by_shape.keys() == set(design.shapes)
-            ):
-                return design, layers if in_order else [by_shape[shape] for shape in design.shapes]
+            if sorted(shapes) == sorted(design.shapes):
+                by_shape = {
+                    shape: iter([layer for layer, its in zip(layers, shapes, strict=True) if its == shape])
+                    for shape in shapes
+                }
+                return design, [next(by_shape[shape]) for shape in design.shapes]
         return self.designs[0], layers

@@ -100,11 +100,48 @@ DEEPER = CNN.replace("        self.layer2", f"        {MIDDLE}\n        self.lay
 DEEPER = DEEPER.replace("self.layer2(out)", "self.layer2(self.middle(out))")
 TURNED = CONV.replace("x.view(x.shape[0], 1, 16, 8)", "x.view(x.shape[0], 1, 16, 8).transpose(2, 3)")
 SWAPPED = BILSTM.replace("self.output_layer(out)", "self.output_layer(out.roll(128, 1))")
+TAGGERS = """
+from torch import nn
+import torch
+
+class Tagger(nn.Module):
+    def __init__(self, inputs=128):
+        super().__init__()
+        self.embed = nn.Linear(inputs, 128)
+        self.lstm = nn.LSTM(128, 128, bidirectional=True)
+        self.out = nn.Linear(256, 26)
+
+    def encode(self, letters):
+        return letters
+
+    def forward(self, letters):
+        return self.out(self.lstm(torch.tanh(self.embed(self.encode(letters))))[0])
+
+class ConvTagger(Tagger):
+    def __init__(self):
+        super().__init__(512)
+        self.conv = nn.Sequential(nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2))
+
+    def encode(self, letters):
+        return self.conv(letters.view(-1, 1, 16, 8)).flatten(1)
+"""
+
+DEEPER_BY_INHERITANCE = f"""{CNN}
+class CNN5(CNN):
+    def __init__(self, n_classes=26):
+        super().__init__(n_classes)
+        self.middle = nn.Sequential(*[part for _ in range(3) for part in (nn.Conv2d(16, 16, 5, padding=2), nn.ReLU())])
+
+    def forward(self, x):
+        return self.output_layer(self.layer2(self.middle(self.layer1(x))).flatten(1))
+"""
+
 GOOD = (
     {"hw3-q1.py": CNN, "hw3-q2.py": BILSTM, "hw3-q2-3.py": CONV},
     {"a.py": CNN, "b.py": DEEPER, "c.py": BILSTM, "d.py": CONV.replace("CNN_BILSTM", "BILSTM")},  # the report's names
     {"a.py": CNN, "b.py": SWAPPED, "c.py": TURNED},
     {"cnn.py": FLAT, "lstm.py": BATCH_FIRST, "both.py": CONV.replace("class CNN_BILSTM", "class ConvBiLSTM")},
+    {"cnn.py": DEEPER_BY_INHERITANCE, "taggers.py": TAGGERS},
 )
 
 # Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
