@@ -104,7 +104,7 @@ def _grade_one(
     folder = folder or graded.example
     if folder is None:
         raise UserError(f"{name} needs FOLDER: the student's folder, .py file or notebook")
-    found, rows, file = find(folder, graded.files, graded.anywhere), [], ""
+    found, rows, above = find(folder, graded.files, graded.anywhere), [], ""
     if not as_json:
         print(report.HEADER)
     with Sandbox(graded.runner, graded.preload) as sandbox, copied(found) as copy:
@@ -112,9 +112,10 @@ def _grade_one(
             rows.append(row)
             if as_json:
                 continue
-            if row.file != file:
-                file = row.file
-                print(found if found.is_file() else found / file)
+            place = str(found if found.is_file() else found / row.file) if row.file else "in no file"
+            if place != above:
+                above = place
+                print(place)
             print(report.line(row), flush=True)
         limits = sandbox.limits
     if as_json:

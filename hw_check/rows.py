@@ -14,7 +14,7 @@ class Row:
     """A line of the report: a function or class that is graded by itself."""
 
     function: str  # name of the function
-    file: str  # name of the student's file
+    file: str  # name of the student's file; empty if no file defines the function
     question: str  # question of the sheet; empty if the sheet does not ask for the function
     points: float  # points reached
     of: float  # most points that can be reached; 0 if the function is only checked

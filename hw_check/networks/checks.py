@@ -47,7 +47,7 @@ class Check:
     """A class or function that is graded by itself."""
 
     name: str  # name in the course's files
-    file: str  # name of the course's file, for reports and to choose among several files
+    file: str  # name of the course's file, to choose among several files
     question: str
     points: float
     probes: Callable[[Generator], list[Probe]]  # draws the cases
@@ -94,9 +94,9 @@ def grade_checks(
     broken = "".join(f"; cannot be parsed: {text}" for text in itertools.islice(broken_code(folder), 3))
     for check in checks:
         sought = check.seeks or check.name
-        advice = broken or f"; if it has another name, use --class {sought}=FILE.py:NAME"
+        advice = broken or f'; if it has another name, use --class "{sought}=FILE.py:NAME"'
         hint = printable(f"no file defines {sought}{advice}")
-        row = rows.get(check.name, Row(check.name, check.file, check.question, 0, check.points, "missing", hint=hint))
+        row = rows.get(check.name, Row(check.name, "", check.question, 0, check.points, "missing", hint=hint))
         if check.points or row.status != "missing":
             yield row
 

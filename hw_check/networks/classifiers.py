@@ -199,8 +199,13 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     ending = next((e for e in ENDINGS if same(evaluated, _safely(_with(plan, ending=e), layers, images))), plan.ending)
     if answer["dropouts"] and max(answer["dropouts"]) == 0:
         return Finding("dropout gets 1 - p, where p is the probability of dropping: nothing is dropped for p = 1")
-    hard_coded = [p for p in answer["dropouts"] if p != 1.0]
-    remark = f"ignores its argument: dropout always has the probability {hard_coded[0]:g}" if hard_coded else ""
+    # A class may name the probability as it likes, but not as one of the other options.
+    has_argument = any("dropout" in name or name not in what.options for name in map(str, answer["taken"]))
+    no_argument = "the class has no argument for the probability of dropout"
+    hard_coded, remark = [p for p in answer["dropouts"] if p != 1.0], ""
+    if hard_coded:
+        ignored = f"ignores its argument: dropout always has the probability {hard_coded[0]:g}"
+        remark = ignored if has_argument else f"{no_argument}, which is {hard_coded[0]:g}"
 
     def zero(place: int) -> Tensor:
         return _safely(_with(plan, ending=ending, zero=place), layers, images)
@@ -218,7 +223,7 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
             where = f"after the {titles[place - 1]}" if place else "before the affine transformations"
             return Finding(f"dropout stands {where}, expected after the {titles[what.dropout - 1]}")
     if not np.array_equal(first, second):
-        return Finding(remark="dropout does not depend on the argument of the class")
+        return Finding(remark="dropout does not depend on the argument of the class" if has_argument else no_argument)
     return Finding()
 
 

@@ -34,9 +34,7 @@ POINTS = 0.1
 
 def measured_ratio(folder: Path) -> Row:
     """The row of the measurement; a poor clock only leads to a remark, the other mistakes cost points."""
-    row = Row(
-        "measured ratio", "assignment2.py", "3.2", 0, POINTS, "missing", hint="no file measures the time of inference"
-    )
+    row = Row("measured ratio", "", "3.2", 0, POINTS, "missing", hint="no file measures the time of inference")
     for path, text in code_of(folder):
         tree = ast.Module(statements(text), [])
         called = _calls(tree)

@@ -118,7 +118,7 @@ def _fix_attention(model: nn.Module, value: np.ndarray, one: Mapping[str, Any]) 
 def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> tuple[nn.Module, Collection[str]]:
     """A network of the class `made`, with those of `options` that it takes, or else with `arguments`.
 
-    In place of a class, there may be a finished network. Also returns the names of the options that the class takes.
+    In place of a class, there may be a finished network. Also returns the names of the arguments that the class got.
     """
     if isinstance(made, nn.Module):
         return copy.deepcopy(made), ()
@@ -130,6 +130,7 @@ def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> tu
     if any(name not in given for name in required):
         keywords = {name: value for name, value in given.items() if name not in required[: len(arguments)]}
         model = made(*map(_plain, arguments[: len(required)]), **keywords)
+        given |= dict.fromkeys(required[: len(arguments)])
     else:
         model = made(**given)
     if not isinstance(model, nn.Module):

@@ -69,6 +69,31 @@ def test_class_may_have_another_name(tmp_path):
     assert graded(CNN, tmp_path, {"a.py": text}, names={"CNN": "a.py:Net"})["CNN"].status == "passed"
 
 
+def test_missing_class_names_no_file_and_the_advice_works_in_a_shell(tmp_path, capsys):
+    (tmp_path / "a.py").write_text(STUDENTS["dsl-2019-hw3"].BILSTM)
+    assert check.main(["dsl-2019-hw3", str(tmp_path), "--json"]) == 1
+    missing = json.loads(capsys.readouterr().out)["functions"][-1]
+    assert missing["file"] == "" and '--class "BILSTM with a convolution=FILE.py:NAME"' in missing["hint"]
+    assert check.main(["dsl-2019-hw3", str(tmp_path)]) == 1
+    output = capsys.readouterr().out
+    assert "\nin no file\n" in output and "hw3-q2-3.py" not in output
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("", "the class has no argument for the probability of dropout, which is 0.4"),
+        (", n_classes=10", "the class has no argument for the probability of dropout, which is 0.4"),
+        (", dropout_prob", "ignores its argument: dropout always has the probability 0.4"),
+        (", p", "ignores its argument: dropout always has the probability 0.4"),
+    ],
+)
+def test_only_a_class_with_an_argument_can_ignore_it(tmp_path, argument, says):
+    text = STUDENTS[CNN].CNN.replace(", dropout_prob", argument).replace("(dropout_prob)", "(0.4)")
+    row = graded(CNN, tmp_path, {"a.py": text})["CNN"]
+    assert row.status == "passed" and row.remarks == (says,)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "points", "says"),
     [
