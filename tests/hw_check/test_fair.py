@@ -40,6 +40,19 @@ def test_good_student_gets_full_points_and_no_lines_about_lstms(tmp_path, seed):
     assert not [row.function for row in rows if "lstm" in row.function]
 
 
+def test_lstm_is_missing_if_only_the_course_s_constructor_knows_it(tmp_path):
+    only_rnn = 'if cell_type != "rnn":\n            raise NotImplementedError'
+    course = 'if cell_type not in {"rnn", "lstm"}:\n            raise ValueError\n        self.cell_type = cell_type'
+    folder = plant(tmp_path / "student", [Mistake("CaptioningRNN.loss", "rnn.py", only_rnn, course, ())], FILES)
+    assert not [row.function for row in all_rows(folder) if "lstm" in row.function]
+    text, called = (folder / "rnn.py").read_text(), "= rnn_forward("
+    assert called in text
+    mistaken = "= (rnn_forward if self.cell_type != 'lstm' else rnn_forward)("  # a mistake of the student's, in an LSTM
+    (folder / "rnn.py").write_text(text.replace(called, mistaken))
+    rows = {row.function: row for row in all_rows(folder)}
+    assert rows["CaptioningRNN.loss"].status == "passed" and rows["CaptioningRNN.loss (lstm)"].status == "failed"
+
+
 def test_points_are_those_of_the_sheet():
     points = {}
     for function in FUNCTIONS:
