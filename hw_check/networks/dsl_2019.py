@@ -4,8 +4,8 @@ The published report gives no points; we give 10 to each network.
 """
 
 import ast
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy import ndarray
 from numpy.random import Generator
 from torch import Tensor
 
-from hw_check.networks.checks import TORCH, Check, Finding, Probe, grade_checks
+from hw_check.definitions import write_definitions
+from hw_check.networks.checks import TORCH, Check, Finding, Probe, definitions, grade_checks
 from hw_check.networks.classifiers import classifier_probes
 from hw_check.networks.observed import (
     LOG_PROBABILITIES,
@@ -28,7 +29,8 @@ from hw_check.networks.observed import (
     weights_of,
 )
 from hw_check.networks.plans import Classifier, Design, Plan
-from hw_check.rows import Sheet
+from hw_check.rows import Row, Sheet
+from hw_check.sandbox import Sandbox
 from hw_ocr.models import BiLSTM, ConvBiLSTM, OcrCNN
 
 _TITLES = ("first convolution", "second convolution", "third convolution", "fourth convolution", "fifth convolution")
@@ -62,24 +64,28 @@ def _cnn(convolutions: tuple[int, ...]) -> Callable[[Generator], list[Probe]]:
     return probes
 
 
+_OPTIONS = {
+    "input_size": 128,
+    "output_size": 26,
+    "hidden_size": 128,
+    "n_classes": 26,
+    "batch_size": 1,
+    "n_layers": 1,
+}  # arguments of a BiLSTM's class
+_ARGUMENTS = (128, 26)  # by position, for a class that names them otherwise
+
+
 def _words(kind: type[BiLSTM] | type[ConvBiLSTM]) -> Callable[[Generator], list[Probe]]:
     """The probes of a network that reads words."""
 
     def probes(rng: Generator) -> list[Probe]:
         words = [rng.random((length, 16, 8), dtype=np.float32) for length in (5, 7)]
-        options = {
-            "input_size": 128,
-            "output_size": 26,
-            "hidden_size": 128,
-            "n_classes": 26,
-            "batch_size": 1,
-            "n_layers": 1,
-        }
+        options, arguments = _OPTIONS, list(_ARGUMENTS)
         seed = int(rng.integers(2**31))
         first, second = (a_run(*_forms(word)) for word in words)
-        request = observation(seed, [first, second, first], options=options, arguments=[128, 26])
+        request = observation(seed, [first, second, first], options=options, arguments=arguments)
         padded = np.stack([np.concatenate([words[0], rng.random((2, 16, 8), dtype=np.float32)]), words[1]])
-        batch = observation(seed, [a_run(*_padded(padded), optional=True)], options=options, arguments=[128, 26])
+        batch = observation(seed, [a_run(*_padded(padded), optional=True)], options=options, arguments=arguments)
         gradient = {**request, "runs": [{**first, "gradient": True}]}
 
         def layers(answer: Answer) -> Finding:
@@ -271,13 +277,67 @@ CHECKS = (
 )
 
 
+def _networks_with_a_flag(folder: Path) -> dict[str, str]:
+    """The places of both BiLSTMs, as "file.py:call", if one class builds both: BILSTM(128, 26, conv=True)."""
+    write_definitions(folder)
+    defined = definitions(folder)
+    builders = {"Conv2d", *(name for _, name, node in defined if "Conv2d(" in ast.unparse(node))}
+    is_separate = _has(lstm=True, counts=(1,))
+    for path, name, node in defined:
+        parts = node.body if isinstance(node, ast.ClassDef) and "LSTM(" in ast.unparse(node) else []
+        for made in (part for part in parts if isinstance(part, ast.FunctionDef) and part.name == "__init__"):
+            flag, value = _convolution_flag(made, builders)
+            if flag and not any(other != name and is_separate(code) for _, other, code in defined):
+                file = path.relative_to(folder)
+                return {
+                    "BILSTM": f"{file}:{name}({_arguments(made, flag, not value)})",
+                    "BILSTM with a convolution": f"{file}:{name}({_arguments(made, flag, value)})",
+                }
+    return {}
+
+
+def _convolution_flag(made: ast.FunctionDef, builders: Collection[str]) -> tuple[str, bool]:
+    """The argument of a constructor, and its value, for which it builds a convolution; an empty name if none does."""
+    given = made.args
+    flags = {part.arg for part in [*given.args[len(given.args) - len(given.defaults) :], *given.kwonlyargs]}
+    for node in ast.walk(made):
+        if not isinstance(node, ast.If | ast.IfExp):
+            continue
+        test, value = node.test, True
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            test, value = test.operand, False
+        flag = ast.unparse(test).removeprefix("self.")
+        for branch, is_body in ((node.body, True), (node.orelse, False)):
+            code = branch if isinstance(branch, list) else [branch]
+            calls = [part for one in code for part in ast.walk(one) if isinstance(part, ast.Call)]
+            if flag in flags and any(ast.unparse(call.func).rpartition(".")[2] in builders for call in calls):
+                return flag, value == is_body
+    return "", False
+
+
+def _arguments(made: ast.FunctionDef, flag: str, value: bool) -> str:
+    """The arguments of a call of a BiLSTM's class with this value of the flag."""
+    names = [part.arg for part in made.args.args[1:]]
+    required = names[: len(names) - len(made.args.defaults)]
+    options: dict[str, int] = {name: _OPTIONS[name] for name in names if name in _OPTIONS} | {flag: value}
+    first = [] if options.keys() >= set(required) else _ARGUMENTS[: len(required)]
+    named = [f"{name}={option}" for name, option in options.items() if name not in required[: len(first)]]
+    return ", ".join([*map(str, first), *named])
+
+
+def _grade(
+    folder: Path, seed: int, seconds: float, sandbox: Sandbox, names: Mapping[str, str]
+) -> Iterator[Row]:  # fmt: skip
+    return grade_checks(CHECKS, folder, seed, seconds, sandbox, {**_networks_with_a_flag(folder), **names})
+
+
 SHEET = Sheet(
     name="dsl-2019-hw3",
     files=("hw3-q1.py", "hw3-q2.py", "hw3-q2-3.py"),
     points=sum(check.points for check in CHECKS),
     elsewhere="the points are ours, since the sheet has none; a person grades the texts, the CRF and the training",
     runner="hw_check.networks.observe",
-    grade=partial(grade_checks, CHECKS),
+    grade=_grade,
     preload=TORCH,
     anywhere=True,
 )

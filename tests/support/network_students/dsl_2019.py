@@ -136,12 +136,33 @@ class CNN5(CNN):
         return self.output_layer(self.layer2(self.middle(self.layer1(x))).flatten(1))
 """
 
+FLAG = """
+import torch
+from torch import nn
+
+class BILSTM(nn.Module):
+    def __init__(self, input_size, output_size, batch_size=1, conv=False):
+        super().__init__()
+        self.conv = nn.Identity()
+        if conv:
+            self.conv = nn.Sequential(nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2))
+        self.embed = nn.Linear(512 if conv else input_size, 128)
+        self.lstm = nn.LSTM(128, 128, bidirectional=True)
+        self.out = nn.Linear(256, output_size)
+
+    def forward(self, letters):
+        letters = self.conv(letters.view(-1, 1, 16, 8)).flatten(1)
+        return self.out(self.lstm(torch.tanh(self.embed(letters)))[0])
+"""
+
 GOOD = (
     {"hw3-q1.py": CNN, "hw3-q2.py": BILSTM, "hw3-q2-3.py": CONV},
     {"a.py": CNN, "b.py": DEEPER, "c.py": BILSTM, "d.py": CONV.replace("CNN_BILSTM", "BILSTM")},  # the report's names
     {"a.py": CNN, "b.py": SWAPPED, "c.py": TURNED},
     {"cnn.py": FLAT, "lstm.py": BATCH_FIRST, "both.py": CONV.replace("class CNN_BILSTM", "class ConvBiLSTM")},
     {"cnn.py": DEEPER_BY_INHERITANCE, "taggers.py": TAGGERS},
+    {"cnn.py": CNN, "lstm.py": FLAG},
+    {"cnn.py": CNN, "lstm.py": FLAG.replace("conv=False", "*, plain=True").replace(" if conv", " if not plain")},
 )
 
 # Each: the class or function, the good text, text in it, what stands there instead, and a part of the hint.
