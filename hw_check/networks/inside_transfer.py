@@ -160,6 +160,7 @@ def _one_step(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         "outputs": last[-1].out_features if last else 0,
         "fc moves": any(name.startswith("fc") for name in moved),
         "fc is optimized": all(id(p) in optimized for p in model.fc.parameters()),
+        "fc needs gradients": any(p.requires_grad for p in model.fc.parameters()),
         "body moves": [name for name, _ in body if name in moved],
         "body stays": [name for name, _ in body if name not in moved],
         "body needs gradients": any(p.requires_grad for _, p in body),

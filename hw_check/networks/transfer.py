@@ -235,9 +235,10 @@ def _visualize(rng: Generator) -> list[Probe]:
         if len(captions) < shown:
             return Finding(f"names the predicted class of {len(captions)} images, expected {shown}")
         wrong = [text for text, name in zip(captions, right, strict=False) if name not in text]
-        return Finding(
-            f"{len(wrong)} of {shown} images have another predicted class than the network's" if wrong else ""
-        )
+        text = f"{len(wrong)} of {shown} images have another predicted class than the network's"
+        if len(wrong) == shown:  # there are two classes
+            text += ": is the class with the smallest score taken, or are the names exchanged?"
+        return Finding(text if wrong else "")
 
     def modes(answer: Mapping[str, Any]) -> Finding:
         if not answer["modes"]:
@@ -265,6 +266,8 @@ def _judge_training(answer: Mapping[str, Any]) -> Finding:
         return Finding(_NO_TRAINING)
     if answer["fc moves"]:
         return Finding()
+    if not answer["fc needs gradients"]:
+        return Finding("the last layer does not move in a training step: requires_grad of its weights is False")
     if not answer["fc is optimized"]:
         return Finding("the optimizer does not get the new last layer, which is never trained: make the layer first")
     return Finding("the last layer does not move in a training step")

@@ -173,7 +173,7 @@ MISTAKES = (
      "raises RuntimeError"),
     ("visualize_model", ALL, "_, preds = torch.max(outputs, 1)\n            for",
      "_, preds = torch.min(outputs, 1)\n            for",
-     "images have another predicted class"),
+     "network's: is the class with the smallest score taken"),
     ("visualize_model", ALL, "class_names[preds[j]]", "class_names[labels[j]]", "images have another predicted class"),
     ("visualize_model", ALL, "    model.eval()\n    shown", "    shown", "predicts in training mode"),
     ("visualize_model", ALL, "                    model.train(mode=was_training)\n", "",
@@ -212,4 +212,6 @@ MISTAKES = (
      "of the epoch with the best training accuracy"),
     ("freeze", ALL, "    model_conv.fc = nn.Linear(model_conv.fc.in_features, len(class_names))\n", "",
      "not replaced by a new one"),
+    ("freeze", ALL, "    optimizer_conv = ", "    model_conv.requires_grad_(False)\n    optimizer_conv = ",
+     "requires_grad of its weights is False"),
 )  # fmt: skip
