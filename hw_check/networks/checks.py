@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Probe:
     request: Mapping[str, Any]  # for `inside.py`
     judge: Callable[[Mapping[str, Any]], Finding]
     cost: float = 1.0  # share of the points that a mistake costs
+    reasons: Mapping[str, str] = field(default_factory=dict)  # parts of error messages, and why the error is raised
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,8 @@ def _is_unwritten(answer: Mapping[str, Any]) -> bool:
 def _finding(probe: Probe, answer: Mapping[str, Any]) -> Finding:
     """The finding of a probe; an answer of the wrong form is a mistake."""
     if "raised" in answer:
-        return Finding(explain(answer))
+        reasons = [why for part, why in probe.reasons.items() if part in str(answer.get("message"))]
+        return Finding(": ".join([explain(answer), *reasons]))
     if answer.get("nothing") is True:
         return Finding("returns NoneType, expected a tensor")
     try:

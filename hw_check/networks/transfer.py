@@ -86,8 +86,10 @@ def _train_model(rng: Generator) -> list[Probe]:
     def if_validated(judge: Callable[[Mapping[str, Any]], Finding]) -> Callable[[Mapping[str, Any]], Finding]:
         return lambda answer: judge(answer) if answer["snapshots"] else Finding(_NO_VALIDATION)
 
+    # There are 2 classes, and 8 images in a batch.
+    reasons = {"tensor a (2) must match the size of tensor b (8)": "preds must be taken over dim 1; dim 0 is the batch"}
     return [
-        Probe(f"{_EPOCHS} epochs", request, trains, 0.4),
+        Probe(f"{_EPOCHS} epochs", request, trains, 0.4, reasons),
         Probe("steps of the scheduler", request, _judge_scheduler, 0.1),
         Probe("validation", request, if_validated(_judge_validation), 0.2),
         Probe("modes", request, if_validated(_judge_modes), 0.1),

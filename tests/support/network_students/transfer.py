@@ -170,7 +170,7 @@ MISTAKES = (
      "returns the weights from before the training"),
     ("train_model", ALL, "torch.max(outputs, 1)\n                    loss",
      "torch.max(outputs, 0)\n                    loss",
-     "raises RuntimeError"),
+     "preds must be taken over dim 1; dim 0 is the batch"),
     ("visualize_model", ALL, "_, preds = torch.max(outputs, 1)\n            for",
      "_, preds = torch.min(outputs, 1)\n            for",
      "network's: is the class with the smallest score taken"),
