@@ -207,7 +207,7 @@ def _row(
         is_charged = check.seeks and finding.mistake in charged and not is_broken
         share -= probe.cost * bool(finding.mistake and not is_charged)
     share = max(0.0, round(share, 6))
-    if not share and all(map(_is_unwritten, outcome.answers)):
+    if all(map(_is_unwritten, outcome.answers)):
         return dataclasses.replace(row, status="missing", hint="not written yet"), set()
     mistakes = list(dict.fromkeys(finding.mistake for finding in findings if finding.mistake))
     errors = [text for text in mistakes if text.startswith("raises ")]

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import inspect
 import math
+import re
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -132,10 +133,22 @@ def built(made: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> tu
         model = made(*map(_plain, arguments[: len(required)]), **keywords)
         given |= dict.fromkeys(required[: len(arguments)])
     else:
-        model = made(**given)
+        model = _made_with(made, given)
     if not isinstance(model, nn.Module):
         raise TypeError("the class must inherit from nn.Module")
     return model, given
+
+
+def _made_with(made: Any, given: dict[str, Any]) -> Any:
+    """A network of the class `made` with the options `given`, without those that its base class refuses (**kwargs)."""
+    while True:
+        try:
+            return made(**given)
+        except TypeError as error:
+            refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if refused is None or refused[1] not in given:
+                raise
+            del given[refused[1]]
 
 
 def drawn(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:

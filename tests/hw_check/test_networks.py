@@ -143,6 +143,12 @@ def test_files_in_folders_import_from_their_package(tmp_path, line, above):
     assert rows["Decoder"].status == "passed"
 
 
+def test_options_may_be_passed_on_to_a_base_class(tmp_path):
+    text = STUDENTS[CNN].DECODER.replace("class Decoder(", "class Base(").replace("super(Decoder, self)", "super()")
+    text += "class Decoder(Base):\n    def __init__(self, **kwargs):\n        super().__init__(**kwargs)\n"
+    assert graded(CNN, tmp_path, {"a.py": text})["Decoder"].status == "passed"
+
+
 @pytest.mark.parametrize(
     "settings",
     [
