@@ -43,6 +43,8 @@ def parser() -> cli.Parser:
     cli.add_place(flags, "into", default=Path("results/record"), help=text)
     text = "what a reader must know, such as how many settings were compared; config.json keeps it among its remarks"
     add_flag(flags, "remark", help=text)
+    text = "what the record calls the data, if the name of their folder says little; figures keep the folder's name"
+    add_flag(flags, "data", metavar="NAME", help=text)
     text = "leave the figures out, for runs whose numbers alone are shown"
     add_flag(flags, "no_figures", action="store_true", role=Role.CALL, help=text)
     add_flag(flags, "overwrite", action="store_true", role=Role.CALL, help="replace records of the same name")
@@ -55,18 +57,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.into.mkdir(parents=True, exist_ok=True)
     for folder in arguments.runs:
         path = record(
-            folder, arguments.into, arguments.remark, overwrite=arguments.overwrite, figures=not arguments.no_figures
+            folder,
+            arguments.into,
+            arguments.remark,
+            overwrite=arguments.overwrite,
+            figures=not arguments.no_figures,
+            data=arguments.data,
         )
         print("\n  ".join([str(path), *files.read_json(path / CONFIG)["remarks"]]))
 
 
 def record(
-    folder: Path, into: Path, remark: str | None = None, *, overwrite: bool = False, figures: bool = True
+    folder: Path,
+    into: Path,
+    remark: str | None = None,
+    *,
+    overwrite: bool = False,
+    figures: bool = True,
+    data: str | None = None,
 ) -> Path:
     """Writes the record of the run or comparison in `folder`, whole or not at all, and returns its path.
 
     `remark` is kept in the record's config.json, beside the remarks on the measured code. Without `figures`, only the
-    numbers are recorded.
+    numbers are recorded. `data` replaces the name of the data in summaries and tables.
 
     Raises:
         UserError: `folder` is not a finished run, its record exists, or the record is too large.
@@ -77,6 +90,8 @@ def record(
         raise UserError(f"{path} exists; replace it with --overwrite")
     with files.new_folder(path, "free disk space or choose another place with --into") as new:
         _write(run, new, remark, figures)
+        if data:
+            _rename_data(new, data)
         _check_total(new, [entry for entry in into.iterdir() if entry != path and entry.name[0] != "."])
     return path
 
@@ -92,6 +107,16 @@ def _write(run: Run, into: Path, remark: str | None, figures: bool) -> None:
     for name, one in trained.items():
         more = _figures_and_files(one.folder, figures) if one.arguments["seed"] == first else ()
         _write_run(one, _public_config(one), into / RUNS / name, more)
+
+
+def _rename_data(record: Path, data: str) -> None:
+    """Puts the name `data` into all summaries and tables of a record."""
+    for path in record.rglob(SUMMARY):
+        summary = files.read_json(path)
+        table = path.with_name(TABLE)
+        if table.is_file():
+            table.write_text(table.read_text(encoding="utf-8").replace(summary["data"], data), encoding="utf-8")
+        files.write_json(path, {**summary, "data": data})
 
 
 def _trained(run: Run) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from hw_common.record import command_line, main, record
 from hw_common.runs import files
 from hw_common.runs.config import git_revision
 from hw_common.runs.errors import UserError
-from hw_common.runs.run_folder import CONFIG, METRICS, SUMMARY, Run
+from hw_common.runs.run_folder import CONFIG, METRICS, SUMMARY, TABLE, Run
 
 ARGUMENTS = {"data_dir": "/home/me/data", "weights": "/home/me/w.safetensors", "lr": 0.5}
 ROLES = {"data_dir": "place", "weights": "input"}
@@ -72,6 +72,16 @@ def test_a_record_without_figures_has_all_numbers(tmp_path, comparison):
     main([str(comparison), "--into", str(tmp_path / "record"), "--no_figures"])
     found = {name.rpartition("/")[2] for name in names(tmp_path / "record" / "hw_toy-both")}
     assert found == {CONFIG, SUMMARY, METRICS, "grad_cam.json"}
+
+
+def test_a_record_may_call_its_data_by_another_name(tmp_path, comparison):
+    for folder in (comparison, *comparison.parent.glob("both-a-seed*")):
+        files.write_json(folder / SUMMARY, {**files.read_json(folder / SUMMARY), "data": "LJSpeech-1.1"})
+    (comparison / TABLE).write_text("LJSpeech-1.1, test clips")
+    main([str(comparison), "--into", str(tmp_path / "record"), "--data", "an4"])
+    folder = tmp_path / "record" / "hw_toy-both"
+    assert {files.read_json(path)["data"] for path in folder.rglob(SUMMARY)} == {"an4"}
+    assert (folder / TABLE).read_text() == "an4, test clips"
 
 
 def test_a_record_says_that_its_code_was_another(tmp_path, capsys):
