@@ -11,7 +11,7 @@ from pathlib import Path
 _HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions a definition may call
 _NOT_HARMLESS = {"load", "hub", "save"}  # but not these, which read or write files
 _BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "min", "max", "sum", "round", "str"}
-# Functions that only make an object to hold values.
+# Functions of any module that only make an object for values or settings, or add a setting to it.
 _HOLDERS = {"SimpleNamespace", "Namespace", "namedtuple", "OrderedDict", "defaultdict", "deque", "partial",
             "ArgumentParser", "add_argument", "parse_args"}  # fmt: skip
 _COMMAND = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!])|.*\?\s*$")  # lines such as %time, !pip, x = !ls and f?

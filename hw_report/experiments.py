@@ -166,7 +166,7 @@ def _asr(collector: Collector) -> None:
     for decoder in ("lstm", "transformer"):
         collector.run(f"asr.{decoder}", f"-{decoder}-seed{seed}")
         collector.figures(f"asr.{decoder}", "predictions", "alignment")
-    if isinstance(collector, RecordCollector):  # it was recorded, but no profile trains on AN4
+    if isinstance(collector, RecordCollector):  # AN4 is only in the records; no profile trains on it
         collector.run("asr.an4", "an4")
         collector.figures("asr.an4", "alignment")
 

@@ -31,19 +31,21 @@ class Number:
         Raises:
             KeyError, TypeError, ValueError: a summary does not hold it.
         """
-        *path, name = self.metric.split(".")
-        places: list[Mapping[str, Any]] = []
-        for summary in summaries:
-            place: Mapping[str, Any] = summary
-            if self.where:
-                [place] = [row for row in summary[self.table] if self.where.items() <= row.items()]
-            for key in path:
-                place = place[key]
-            places.append(place)
-        values = [place[name] for place in places]
-        if len(values) == 1:
+        name = self.metric.rpartition(".")[2]
+        places = [self._place(summary) for summary in summaries]
+        if len(places) == 1:
             return mean(places[0], name)
+        values = [place[name] for place in places]
         return mean({name: statistics.mean(values), f"{name}_std": deviation(values)}, name)
+
+    def _place(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The part of a summary that holds the number, under the last part of `metric`."""
+        place: Mapping[str, Any] = summary
+        if self.where:
+            [place] = [row for row in summary[self.table] if self.where.items() <= row.items()]
+        for key in self.metric.split(".")[:-1]:
+            place = place[key]
+        return place
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,8 @@ class OtherNetwork(nn.Module):
             if type(module) is nn.Dropout:  # our Dropout has the same masks for any number of processes
                 self.network.set_submodule(name, Dropout(module.p))
         if isinstance(self.head, nn.Sequential) and isinstance(self.network.get_submodule(self._last_layer), nn.Conv2d):
-            self.head.append(
-                nn.Flatten()
-            )  # SqueezeNet's scores are maps of one pixel, which torchvision flattens later
+            # SqueezeNet's scores are maps of one pixel, which torchvision flattens only after the head.
+            self.head.append(nn.Flatten())
         if frozen:
             self.network.requires_grad_(False)
             self.network.get_submodule(self._last_layer).requires_grad_(True)

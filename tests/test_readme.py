@@ -11,6 +11,7 @@ import report_runs
 from hw_common import record
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
+from hw_report import table
 from hw_report.collect import read_record
 from hw_report.published import PUBLISHED
 
@@ -55,6 +56,7 @@ def test_every_mean_in_the_texts_is_in_a_record():
     tables = [content["summary.json"].get("table", []) for content in RECORDS.values()]
     recorded = {numbers for table in tables for row in table for numbers in means(row)}
     published = set(PUBLISHED.values())
+    assert table.scaling_table() in TEXT
     assert set(re.findall(r"\d\.\d+ ± \d\.\d+", GENERATED.sub("", TEXT))) <= recorded | published
 
 

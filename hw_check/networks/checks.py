@@ -142,10 +142,9 @@ def _place(
     for path, name, node in defined:
         if (path, name) in taken:
             continue
-        bases = _bases(path, node, defined)
         if check.like is not None and check.like(node):
             by_code.append((path, name))
-        elif check.like is not None and bases and check.like(ast.Module([node, *bases], [])):
+        elif check.like and (bases := _bases(path, node, defined)) and check.like(ast.Module([node, *bases], [])):
             (by_code if name == sought else by_bases).append((path, name))
         elif name == sought:
             by_name.append((path, name))

@@ -64,6 +64,7 @@ def _cnn(convolutions: tuple[int, ...]) -> Callable[[Generator], list[Probe]]:
     return probes
 
 
+# The arguments of a BiLSTM's class by their usual names.
 _OPTIONS = {
     "input_size": 128,
     "output_size": 26,
@@ -71,8 +72,8 @@ _OPTIONS = {
     "n_classes": 26,
     "batch_size": 1,
     "n_layers": 1,
-}  # arguments of a BiLSTM's class
-_ARGUMENTS = (128, 26)  # by position, for a class that names them otherwise
+}
+_ARGUMENTS = [128, 26]  # numbers of pixels and of letters, for a class whose arguments have other names
 
 
 def _words(kind: type[BiLSTM] | type[ConvBiLSTM]) -> Callable[[Generator], list[Probe]]:
@@ -80,12 +81,11 @@ def _words(kind: type[BiLSTM] | type[ConvBiLSTM]) -> Callable[[Generator], list[
 
     def probes(rng: Generator) -> list[Probe]:
         words = [rng.random((length, 16, 8), dtype=np.float32) for length in (5, 7)]
-        options, arguments = _OPTIONS, list(_ARGUMENTS)
         seed = int(rng.integers(2**31))
         first, second = (a_run(*_forms(word)) for word in words)
-        request = observation(seed, [first, second, first], options=options, arguments=arguments)
+        request = observation(seed, [first, second, first], options=_OPTIONS, arguments=_ARGUMENTS)
         padded = np.stack([np.concatenate([words[0], rng.random((2, 16, 8), dtype=np.float32)]), words[1]])
-        batch = observation(seed, [a_run(*_padded(padded), optional=True)], options=options, arguments=arguments)
+        batch = observation(seed, [a_run(*_padded(padded), optional=True)], options=_OPTIONS, arguments=_ARGUMENTS)
         gradient = {**request, "runs": [{**first, "gradient": True}]}
 
         def layers(answer: Answer) -> Finding:

@@ -38,7 +38,8 @@ def train_batch(rng: Generator) -> list[Probe]:
         return Finding("" if is_right else "does not return the loss of the batch")
 
     def judge_mode(answer: Mapping[str, Any]) -> Finding:
-        return Finding("puts the network into eval mode, in which dropout has no effect" * bool(answer["in eval mode"]))
+        text = "puts the network into eval mode, in which dropout has no effect"
+        return Finding(text if answer["in eval mode"] else "")
 
     request = {"probe": "train_batch", "weights": weights, "batches": batches}
     return [

@@ -139,7 +139,7 @@ def _transfer(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> A
 def _replace(old: Any, new: Any) -> None:
     """Puts a function in the place of another one in every module that has imported it by its name."""
     for module in list(sys.modules.values()):
-        for name in [name for name, value in list(vars(module).items()) if value is old]:
+        for name in [name for name, value in list(getattr(module, "__dict__", {}).items()) if value is old]:
             setattr(module, name, new)
 
 

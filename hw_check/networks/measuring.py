@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hw_check.definitions import code_of, statements
@@ -61,14 +61,18 @@ def _functions(tree: ast.AST) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
+def _timing(functions: Mapping[str, ast.FunctionDef]) -> dict[str, ast.FunctionDef]:
+    """The functions that read a clock."""
+    return {name: node for name, node in functions.items() if _calls(node) & _CLOCKS}
+
+
 def _called_beside_clocks(tree: ast.AST) -> set[str]:
     """What is called between the first and the last clock of the functions that read one, or else of the whole file.
 
     What these functions call is included. A function that reads a clock only once counts as a whole.
     """
     functions = _functions(tree)
-    timing: list[ast.AST] = [node for node in functions.values() if _calls(node) & _CLOCKS]
-    beside = set().union(*map(_calls_between_clocks, timing or [tree]))
+    beside = set().union(*map(_calls_between_clocks, _timing(functions).values() or [tree]))
     return beside.union(*(_calls(functions[name]) for name in beside if name in functions))
 
 
@@ -82,7 +86,7 @@ def _calls_between_clocks(node: ast.AST) -> set[str]:
 
 def _times_a_gpu(tree: ast.Module) -> bool:
     """Whether the timed code uses CUDA, or a name that was moved to a GPU, directly or through a device."""
-    timing = {name: node for name, node in _functions(tree).items() if _calls(node) & _CLOCKS}
+    timing = _timing(_functions(tree))
     reads = [i for i, node in enumerate(tree.body) if not isinstance(node, ast.FunctionDef) and _calls(node) & _CLOCKS]
     timed: list[ast.AST] = [*timing.values(), *(tree.body[reads[0] : reads[-1] + 1] if reads else [])]
     timed += [

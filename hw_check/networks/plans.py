@@ -89,12 +89,12 @@ class Classifier:
 
         A constructor may make the layers in another order than forward uses them, except for layers of the same shape.
         """
-        shapes = [tuple(layer.weight.shape) for layer in layers]
         for design in self.designs:
-            if sorted(shapes) == sorted(design.shapes):
-                by_shape = {
-                    shape: iter([layer for layer, its in zip(layers, shapes, strict=True) if its == shape])
-                    for shape in shapes
-                }
-                return design, [next(by_shape[shape]) for shape in design.shapes]
+            if sorted(_shapes(layers)) == sorted(design.shapes):
+                left = list(layers)
+                return design, [left.pop(_shapes(left).index(shape)) for shape in design.shapes]
         return self.designs[0], layers
+
+
+def _shapes(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
+    return [tuple(layer.weight.shape) for layer in layers]

@@ -76,7 +76,8 @@ def test_without_logs_the_output_is_that_of_the_main_program(start):
 def test_ctrl_c_during_the_imports_also_ends_the_command(start, tmp_path):
     process = start("waits", slow="import time; print('imported', flush=True); time.sleep(0.5)")
     assert process.stdout.readline() == "imported\n"
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C in a terminal reaches the whole group of processes
     said, complaints = process.communicate(timeout=30)
-    assert (process.returncode, said, complaints.count("\n")) == (130, "", 1)  # one line, no traceback
+    # The message is one line, without a traceback.
+    assert (process.returncode, said, complaints.count("\n")) == (130, "", 1)
     assert "waited" not in (tmp_path / "waits.log").read_text()
