@@ -156,8 +156,7 @@ class _Build:
         lines = {name: self.for_each.command_line(command) for name, command in self.commands.items()}
         if self.logs:
             self.logs.mkdir(parents=True, exist_ok=True)
-        imports = sorted({f"{words[0].partition('.')[0]}.experiment" for words in lines.values()})
-        run_processes(lines, self.at_a_time, self.logs, self._ended, self._started, imports)
+        run_processes(lines, self.at_a_time, self.logs, self._ended, self._started)
 
     def _in_order(self) -> list[Command]:
         """The commands of the quickest sheet first, then all others; in both, the longest come first."""

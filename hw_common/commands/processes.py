@@ -24,9 +24,11 @@ def run_processes(
     logs: Path | None,
     ended: Callable[[str, int], None],
     started: Callable[[str], None] = lambda name: None,
-    imports: Sequence[str] = (),
 ) -> None:
     """Runs commands in the given order, at most `jobs` at a time. They share the cores evenly.
+
+    What is slow to import is in the module `experiment` of a command's package, if it has one. On Linux, if there is a
+    folder for the output, it is imported only once: the commands run in forks of a process that has imported it.
 
     Args:
         commands: the words after `python -m` of each command, by its name.
@@ -34,9 +36,6 @@ def run_processes(
         logs: folder for the output of each command, <name>.log; None for the output of this process.
         ended: is called with the name and the exit status of each command when it has ended.
         started: is called with the name of each command before it starts.
-        imports: modules that the commands need and that are slow to import. On Linux, if there is a folder for the
-            output, they are imported only once: the commands run in forks of a process that has imported them. Names
-            of modules that do not exist are ignored.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after all running commands have saved and ended. An exception in
@@ -47,7 +46,8 @@ def run_processes(
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     # The forks would keep the streams that this process had when it started the process with the imports.
     context = multiprocessing.get_context("forkserver" if _FORKS and logs else "spawn")
-    forkserver.set_forkserver_preload(["__main__", *imports])
+    packages = {words[0].partition(".")[0] for words in commands.values() if "." in words[0]}
+    forkserver.set_forkserver_preload(["__main__", *(f"{package}.experiment" for package in sorted(packages))])
     running: dict[str, BaseProcess] = {}
     try:
         while waiting or running:

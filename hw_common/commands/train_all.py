@@ -86,6 +86,5 @@ def _train_in_processes(
         if status != 0:
             failures[name] = f"{name} ended with status {status}: {error_in(logs / f'{name}.log')}"
 
-    lines = {name: [command.name, *argv] for name, argv in missing.items()}
-    run_processes(lines, jobs, logs, ended, imports=[f"{command.homework}.experiment"])
+    run_processes({name: [command.name, *argv] for name, argv in missing.items()}, jobs, logs, ended)
     return failures
