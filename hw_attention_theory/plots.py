@@ -65,12 +65,11 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
                 x, y = panel.setdefault(label, ([], []))
                 x.append(point["L"])
                 y.append(value)
-            if point.get("plain_bytes"):
-                x, y = panels["MB beyond the inputs"].setdefault(
-                    f"the same without chunks, {point['K']} terms", ([], [])
-                )
-                x.append(point["L"])
-                y.append(point["plain_bytes"] / 1e6)
+    for point in summary["points"]:  # after the lines above, which have the same looks in both panels
+        if point["D"] == shown and point.get("plain_bytes"):
+            x, y = panels["MB beyond the inputs"].setdefault(f"the same without chunks, {point['K']} terms", ([], []))
+            x.append(point["L"])
+            y.append(point["plain_bytes"] / 1e6)
     panels["L from which linear is faster"] = _crossovers(summary["crossovers"])
     figure = figures.curves(panels, f"L (D = {shown})", f"softmax and linear attention: {title}", legends=False)
     for axes in figure.axes:

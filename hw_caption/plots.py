@@ -54,7 +54,7 @@ def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> 
     below = [_CAPTION_LINE * (text.count("\n") + 1) for text in generated]  # points
     lines = [_references(picture) for picture in pictures]
     heights = [
-        max(1.65, (above + _REFERENCE_LINE * len(text)) / 72 + 0.15) for above, text in zip(below, lines, strict=True)
+        max(1.65, (above + _REFERENCE_LINE * len(text)) / 72 + 0.3) for above, text in zip(below, lines, strict=True)
     ]
     with figures.style():
         figure = figures.new_figure(figures.PAGE_WIDTH, sum(heights) + 0.1, title)
@@ -66,6 +66,7 @@ def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> 
             left.set_xlabel(picture.name)
             left.set_xticks([])
             left.set_yticks([])
+            left.spines[:].set_visible(False)
             right.axis("off")
             right.text(0, 1, generated[row], fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
             right.annotate("\n".join(lines[row]), (0, 1), (0, -below[row]), va="top", linespacing=1.4,

@@ -76,18 +76,18 @@ class Answer:
 
 
 def mean(row: Mapping[str, Any], metric: str) -> str:
-    """`metric` of a row: mean ± standard deviation, only the mean for a single seed, or a count without decimals."""
+    """`metric` of a row: mean ± standard deviation, only the mean for a single seed, or a count like 10 298."""
     value, deviation = row[metric], row.get(f"{metric}_std")
     if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" + (f" ± {deviation:.4f}" if deviation else "")
+        return f"{value:,}".replace(",", "\u202f")
+    return f"{value:.4f}" + (f" ± {deviation:.4f}" if deviation is not None and row.get("seeds", 2) > 1 else "")
 
 
 _COUNTS, _VERIFY = "hw_attention_theory.parameter_counts", "hw_attention_theory.verify"
 _SEEDS = "--seeds 42 43 44"
 _OCT_SWEEP = f"hw_cnn.sweep --dataset octmnist {_SEEDS}"
 _OCT_STRIDES = "hw_cnn.train --dataset octmnist -no_maxpool --lr 0.01"
-_CAPTION = f"hw_caption.compare --backbone mobilenet_v2 --weights WEIGHTS {_SEEDS}"
+_CAPTION = f"hw_caption.compare --backbone mobilenet_v2 --weights WEIGHTS {_SEEDS} 45 46"
 _TRANSFER = f"hw_transfer.compare --backbone mobilenet_v2 --weights WEIGHTS --precision bf16 {_SEEDS}"
 _ASR_FIGURES = ("curves", "similarities", "predictions", "alignment")
 
@@ -191,10 +191,12 @@ _IST_2021_22 = (
            "hw_caption/models.py:Decoder.__init__ Decoder.init_hidden_state Decoder.forward Decoder.next_state",
            _CAPTION, ("curves",),
            (_captions("vanilla"),
-            Number("Sydney captions, test BLEU-4, decoder without attention, recommended recipe, MobileNetV2 "
-                   "pretrained on ImageNet (the published number is with attention)",
+            Number("Sydney captions, test BLEU-4, decoder without attention, recommended recipe with consensus "
+                   "decoding, MobileNetV2 pretrained on ImageNet (the published number is with attention, greedy)",
                    "hw_caption-best-sydney-mobilenet", "final_test_bleu4", {"way": "consensus"},
-                   published="caption.attention", command=f"{_CAPTION} --only vanilla --recipe best", main=True))),
+                   published="caption.attention", main=True,
+                   command="hw_caption.compare --backbone mobilenet_v2 --weights WEIGHTS --recipe best --only vanilla "
+                   f"{_SEEDS}"))),
     Answer("3.1(b)", "additive attention",
            "hw_caption/models.py:Attention.forward DecoderWithAttention", _CAPTION, ("curves", "attention-*"),
            (_captions("attention"),)),
@@ -284,8 +286,8 @@ _EECS545 = (
     Answer("4(d)", "learning curves and captions",
            "hw_numpy/captioning_solver.py:CaptioningSolver hw_numpy/caption_experiment.py:evaluate",
            "hw_numpy.caption --data_dir CAPTIONS", ("curves", "captions"),
-           (Number("Flickr8k's captions, last training loss", "hw_numpy-caption-flickr1k-rnn-seed42",
-                   "last_epoch_loss", published="captions.last-loss"),)),
+           (Number("50 captions of Flickr8k, last training loss (published: 50 captions of COCO)",
+                   "hw_numpy-caption-flickr1k-rnn-seed42", "last_epoch_loss", published="captions.last-loss"),)),
     Answer("5(a)", "train_model",
            "hw_transfer/transfer_learning.py:train_model make_optimizer_and_schedule loss_function",
            "hw_transfer.train --mode finetune", ("curves",)),

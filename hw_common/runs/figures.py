@@ -64,6 +64,9 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
 def to_png(figure: Figure) -> bytes:
     """Draws `figure` as a PNG file."""
     fonts.make_drawable(figure)
+    if any(axes.lines for axes in figure.axes):
+        with style():
+            figure.draw_without_rendering()  # the layout depends on the ticks, and the ticks of a plot on the layout
     content = _draw(figure, "png", dpi=200)
     figure.set_layout_engine("none")  # a PDF file reuses the layout, which saves half of the time
     return content

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,15 @@ from hw_report.table import measured
 _SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}  # endings of files by their types
 _FOLDED = {"mistakes": "Common mistakes", "grading": "Points (a suggestion)"}  # titles of folded parts by their class
 _LONG_FORMULA = 12  # characters; a longer formula within a line can be scrolled on a narrow screen
+_WIDE_TABLE = 6  # columns; a table with more is set closer
+# Typst gives accents as characters that combine with the letter before them; in MathML they stand by themselves.
+_ACCENTS = str.maketrans({"\u0304": "\u00af", "\u0302": "^", "\u0303": "~", "\u20d6": "←", "\u20d7": "→"})
+_BRACKETS, _TALL = set("()[]{}|‖"), ("mfrac", "munder", "munderover", "mtable", "msqrt")
+_OPTION = re.compile(r"(--?[a-z][\w-]*)")
+_OPENING, _CLOSING = (
+    re.compile(r"\S*[(\[«]$"),
+    re.compile(r"^[.,;:?!)\]»’]\S*"),
+)  # what stays beside a formula
 # Pixels on the page for each point of a figure. The labels of most figures have 7 to 9 points, and so 11 to 14 pixels.
 _SCALE = 1.6
 
@@ -64,6 +74,7 @@ def read(
         _figures(section.element, sheet, page.figures)
         _tables(section.element)
         _formulas(section.element)
+        _commands(section.element)
     questions = [section for section in page.sections if section.answer]
     for section in questions:
         _question(section, sheet, facts["index"][section.element.get("data-label")]["code"], part)
@@ -130,6 +141,8 @@ def _tables(section: HtmlElement) -> None:
     """Aligns the cells of the tables as their sources do."""
     for place in section.find_class("table"):
         sides = place.attrib.pop("data-align").split()
+        if len(sides) > _WIDE_TABLE:
+            place.set("class", "table wide")
         for row in place.iter("tr"):
             for side, cell in zip(sides, row, strict=False):
                 if side == "right":
@@ -139,12 +152,49 @@ def _tables(section: HtmlElement) -> None:
 
 
 def _formulas(section: HtmlElement) -> None:
-    """Gives formulas a box that can be scrolled where they are wider than the screen."""
+    """Gives formulas a box that can be scrolled where they are too wide, and keeps punctuation beside them."""
+    for accent in section.iter("mover"):
+        accent[-1].text = (accent[-1].text or "").translate(_ACCENTS)
+    for operator in section.iter("mo"):
+        # Chromium leaves gaps beside brackets that may grow, so only those around something tall may.
+        if operator.text in _BRACKETS and not any(True for _ in operator.getparent().iter(*_TALL)):
+            operator.set("stretchy", "false")
     for formula in list(section.iter("math")):
         if formula.get("display") == "block":
             _wrap(formula, "div", "formula")
-        elif len(formula.text_content()) > _LONG_FORMULA:
-            _wrap(formula, "span", "long")
+        else:
+            box = _wrap(formula, "span", "long") if len(formula.text_content()) > _LONG_FORMULA else formula
+            _keep_punctuation(box)
+
+
+def _keep_punctuation(formula: HtmlElement) -> None:
+    """Puts a formula within a line into an element that is not broken, with the punctuation that touches it."""
+    previous, parent = formula.getprevious(), formula.getparent()
+    before = (parent.text if previous is None else previous.tail) or ""
+    opening, closing = _OPENING.search(before), _CLOSING.match(formula.tail or "")
+    if not opening and not closing:
+        return
+    kept = _wrap(formula, "span", "kept")
+    if closing:
+        formula.tail, kept.tail = closing[0], kept.tail[closing.end() :]
+    if opening:
+        kept.text, rest = opening[0], before[: opening.start()]
+        if previous is None:
+            parent.text = rest
+        else:
+            previous.tail = rest
+
+
+def _commands(section: HtmlElement) -> None:
+    """Keeps options such as --no-join on one line."""
+    for found in list(section.iter("code")):
+        if len(found) or found.getparent().tag == "pre":
+            continue
+        found.text, *options = _OPTION.split(found.text or "")
+        for name, following in zip(options[::2], options[1::2], strict=True):
+            option = lxml.html.Element("span", {"class": "kept"})
+            option.text, option.tail = name, following
+            found.append(option)
 
 
 def _wrap(element: HtmlElement, tag: str, name: str) -> HtmlElement:
@@ -171,7 +221,7 @@ def _question(section: Section, sheet: str, listing: Sequence[Mapping[str, Any]]
         place.addnext(_fragment(part("label", text="Answer", **options)))
     for place in element.find_class("code"):
         _replace(place, part("code", pieces=code.pieces(listing), **options))
-    numbers = [measured(answer, number) for number in answer.numbers]
+    numbers = [(*measured(answer, number), number.command) for number in answer.numbers]
     for place in element.find_class("check"):
         place.addprevious(_fragment(part("numbers", numbers=numbers, sheet=sheet, **options)))
         _replace(place, part("check", body=_inside(place), **options))

@@ -63,7 +63,7 @@ def test_linear_of_the_sheet():
     assert (own(x) - default(x)).abs().mean() < 1e-6
 
 
-def test_linear_is_equation_3():
+def test_linear_is_the_sheets_equation():
     layer, x = MyLinear(3, 2).double(), torch.randn(4, 3).double()
     weight, bias, samples = layer.weight.tolist(), layer.bias.tolist(), x.tolist()
     expected = [[sum(weight[d][c] * sample[c] for c in range(3)) + bias[d] for d in range(2)] for sample in samples]

@@ -99,8 +99,9 @@ def test_code_is_named_by_file_and_name():
 
 def test_numbers_are_printed_as_means_or_counts():
     assert mean({"a": 0.5, "a_std": 0.25}, "a") == "0.5000 ± 0.2500"
-    assert mean({"a": 0.5, "a_std": 0.0}, "a") == "0.5000"  # one seed
-    assert mean({"a": 10298}, "a") == "10298"
+    assert mean({"a": 0.5, "a_std": 0.0}, "a") == "0.5000 ± 0.0000"
+    assert mean({"a": 0.5, "a_std": 0.0, "seeds": 1}, "a") == "0.5000"
+    assert mean({"a": 10298}, "a") == "10\u202f298"
     assert Number("x", "r", "b.a").read({"b": {"a": 0.5}}) == "0.5000"
     rows = [{"lr": 1, "a": 0.5}, {"lr": 2, "a": 0.25}]
     assert Number("x", "r", "a", {"lr": 2}, "rows").read({"rows": rows}) == "0.2500"

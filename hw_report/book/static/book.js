@@ -97,12 +97,20 @@
     dialog.addEventListener("click", (event) => { if (event.target === dialog || event.target === image) dialog.close(); });
   }
 
-  // What can be scrolled sideways can also be reached by keyboard.
+  // What can be scrolled sideways shows it, and can be reached by keyboard. One pixel may be rounding.
   function scrollers() {
     for (const place of document.querySelectorAll(".scroll, .table, .formula, .long")) {
-      if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+      const scrolls = place.scrollWidth > place.clientWidth + 1;
+      place.classList.toggle("scrolls", scrolls);
+      if (scrolls) place.tabIndex = 0;
       else place.removeAttribute("tabindex");
     }
+  }
+
+  // On a narrow screen, the bar shows the sheet that is open.
+  function sheets() {
+    const current = document.querySelector(".sheets [aria-current]");
+    if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 16;
   }
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -111,6 +119,7 @@
     copyButtons();
     figures();
     scrollers();
+    sheets();
     addEventListener("resize", scrollers);
   });
 })();
