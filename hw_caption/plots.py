@@ -9,7 +9,7 @@ import numpy as np
 import regex
 from PIL import Image
 
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 
 _COLUMNS = 6  # pictures in a row of an attention figure
 _LINE = 76  # characters in a line of text
@@ -106,7 +106,7 @@ def attention(folder: Path, stem: str, picture: CaptionedPicture, maps: np.ndarr
     title = f"Attention before each word: brighter regions have larger weights; % is the largest weight\n{title}"
     words = [f"{word} {weights.max():.0%}" for word, weights in zip(picture.caption, maps, strict=True)]
     columns = min(_COLUMNS, len(pictures))
-    figure = figures.image_grid(pictures, columns, title=title, titles=[picture.name, *words])
+    figure = image_grids.image_grid(pictures, columns, title=title, titles=[picture.name, *words])
     figures.save(figure, folder, stem)
 
 

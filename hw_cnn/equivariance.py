@@ -23,7 +23,7 @@ from hw_cnn.data import Split, to_input
 from hw_cnn.feature_maps import NamedMaps, collect_maps
 from hw_cnn.finished import Finished
 from hw_cnn.models import convolutions
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 
 
 def draw_equivariance(finished: Finished, test: Split, *, seed: int, images: int = 200) -> list[Path]:
@@ -101,7 +101,7 @@ def _draw_shift(
         else:
             cells.append(np.full((1, 1), np.nan))
             titles.append("")
-    return figures.image_grid(
+    return image_grids.image_grid(
         cells,
         columns=4,
         title=f"a shift by one pixel to the right\n{title}",

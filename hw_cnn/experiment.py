@@ -14,7 +14,7 @@ from hw_cnn.data import ImageData, Split
 from hw_cnn.fast_models import FastCifarCNN, FastFashionCNN, FastOctCNN
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, SheetCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import HOMEWORK, NETWORKS, Network, Settings
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 from hw_common.training import distributed
 from hw_common.training.batches import Batches
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
@@ -203,7 +203,7 @@ def draw_kernels(title: str, model: SheetCNN, folder: Path, layers: Iterable[str
     """
     for name in layers:
         weights = convolutions(model)[name].weight.detach().float().cpu().numpy()
-        figures.kernels(folder, name.replace("[", ".").replace("]", ""), weights, f"best epoch, {title}")
+        image_grids.kernels(folder, name.replace("[", ".").replace("]", ""), weights, f"best epoch, {title}")
 
 
 def _report(summary: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hw_cnn.data import Split, to_input
 from hw_cnn.finished import Finished
 from hw_cnn.models import convolutions, sheet_name
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 
 _BLANK = np.full((1, 1), np.nan)
 NamedMaps = list[tuple[str, Tensor]]  # name of the layer, output (B, channels, height, width)
@@ -62,7 +62,7 @@ def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int
             cells += row + [_BLANK] * (columns - len(row))
             titles += [finished.classes[int(test.labels[index])]] + [""] * (columns - 1)
             rows.append(",\n".join(layer for layer, _ in pair))
-    figure = figures.image_grid(
+    figure = image_grids.image_grid(
         cells,
         columns=columns,
         title=f"feature maps of channels 0 to {channels - 1}, each scaled to [0, 1]\n{finished.title}",

@@ -14,7 +14,7 @@ from hw_cnn.data import Split, to_input
 from hw_cnn.feature_maps import to_rgb
 from hw_cnn.finished import Finished
 from hw_cnn.models import SheetCNN, convolutions
-from hw_common.runs import figures
+from hw_common.runs import image_grids
 
 
 def grad_cam(model: SheetCNN, images: Tensor, classes: Tensor) -> np.ndarray:
@@ -63,7 +63,7 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
                             "probability": probability, "map_is_zero": empty})  # fmt: skip
     layer = list(convolutions(finished.model))[-1]
     title = f"Grad-CAM of {layer}: image with true class, map with probability and predicted class\n{finished.title}"
-    figure = figures.image_grid(cells, 10, title=title, titles=titles)
+    figure = image_grids.image_grid(cells, 10, title=title, titles=titles)
     return finished.add_figure("grad_cam", figure, {"layer": layer, "images": records})
 
 

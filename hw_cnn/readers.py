@@ -18,6 +18,7 @@ import numpy as np
 from hw_cnn.images import decode_all
 from hw_cnn.presets import Network
 from hw_common.data import class_folders, download, idx
+from hw_common.data.dataset_files import label_of
 from hw_common.data.digits import small_digits
 from hw_common.data.transfer import Download
 from hw_common.runs import files
@@ -190,7 +191,7 @@ def read_folder(data_dir: Path, network: Network, seed: int) -> RawDataset:
         hashes[f"folder/{split}"] = _hash_arrays(*parts[split])
     if "val" not in parts:
         parts["train"], parts["val"] = _split_off(parts["train"], max(1, len(parts["train"][1]) // 10), seed)
-    return RawDataset("image folder", parts["train"], parts["val"], parts["test"], listed.classes, hashes)
+    return RawDataset(label_of(data_dir), parts["train"], parts["val"], parts["test"], listed.classes, hashes)
 
 
 def _hash_arrays(*arrays: np.ndarray) -> str:

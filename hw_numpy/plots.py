@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 
 Rows = Sequence[Mapping[str, float]]
 Series = dict[str, tuple[Sequence[float], Sequence[float]]]
@@ -115,7 +115,7 @@ def captions(folder: Path, panels: Sequence[tuple[str, ndarray, str, str]], titl
     texts = [f"{_wrapped('generated', generated)}\n{_wrapped('true', true)}" for _, _, generated, true in panels]
     pictures, parts = [picture for _, picture, _, _ in panels], [part for part, *_ in panels]
     title += ": generated captions and true ones"
-    figure = figures.image_grid(pictures, _COLUMNS, title=title, titles=parts, cell=_IMAGE_SIZE)
+    figure = image_grids.image_grid(pictures, _COLUMNS, title=title, titles=parts, cell=_IMAGE_SIZE)
     for axes, text in zip(figure.axes, texts, strict=False):
         axes.set_anchor("N")  # aligns the upper edges of the images in a row
         # A caption may contain a dollar sign.

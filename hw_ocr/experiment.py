@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_common.runs import figures, files
+from hw_common.runs import files, image_grids
 from hw_common.training import distributed
 from hw_common.training.batches import EpochBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
@@ -182,7 +182,7 @@ def _draw(settings: Settings, ocr: OcrData, model: nn.Module, folder: Path, fitt
     plots.confusion_matrix(folder, counts, title)
     plots.misread_words(folder, ocr.test, predicted, title)
     for name, layer in plots.convolutions(model).items():  # dsl-2019-hw3 Q1.3, Figures 5 to 8
-        figures.kernels(folder, name, layer.weight.detach().float().cpu().numpy(), f"best epoch, {title}")
+        image_grids.kernels(folder, name, layer.weight.detach().float().cpu().numpy(), f"best epoch, {title}")
     if isinstance(model, WithCRF):
         plots.transitions(folder, model.crf, title)
 

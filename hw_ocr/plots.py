@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import ALPHABET, Letters
 
@@ -89,7 +89,7 @@ def _letter_pairs(
     values: Tensor, title: str, colours: str, limits: tuple[float, float], colour_bar: str, rows: str, columns: str
 ) -> Figure:
     """A heat map of `values` (26, 26) with the letters at both axes; `rows` and `columns` are the axes' labels."""
-    figure = figures.heatmap_grid(
+    figure = image_grids.heatmap_grid(
         [values.numpy()], 1, title=title, colours=colours, limits=limits, colour_bar=colour_bar, cell=4.5
     )
     axes = figure.axes[0]
@@ -121,7 +121,7 @@ def misread_words(folder: Path, letters: Letters, predicted: Tensor, title: str)
     heading = f"{count} misread of {len(lengths)} test words, best epoch; below each letter, its label and prediction"
     page, corners = _page([images.numpy() for images, _, _ in shown])
     height = 6.2 * page.shape[0] / page.shape[1]
-    figure = figures.image_grid([page], columns=1, title=f"{heading}\n{title}", cell=6.2, height=height)
+    figure = image_grids.image_grid([page], columns=1, title=f"{heading}\n{title}", cell=6.2, height=height)
     axes = figure.axes[0]
     for (_, true, read), (top, left) in zip(shown, corners, strict=True):
         for i, (label, guess) in enumerate(zip(true.tolist(), read.tolist(), strict=True)):

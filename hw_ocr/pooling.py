@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 from hw_common.runs.errors import UserError
 from hw_ocr.data import Letters
 from hw_ocr.experiment import evaluate
@@ -218,7 +218,7 @@ def draw(
     heading = (
         f"a letter is shifted and rotated: percentage of the values of its maps that change, and by how much\n{title}"
     )
-    figure = figures.image_grid(cells, len(CHANGES), title=heading, titles=titles, row_labels=rows, height=0.7)
+    figure = image_grids.image_grid(cells, len(CHANGES), title=heading, titles=titles, row_labels=rows, height=0.7)
     return figures.save(figure, folder, stem)
 
 

@@ -148,8 +148,9 @@ _AN4 = tuple(
 
 def _cifar(recipe: str, lr: float, flags: str) -> Number:
     command = f"hw_cnn.sweep --dataset folder --data_dir FOLDER {flags} {_SEEDS} --choose_by best"
-    title = f"CIFAR-10 (JPEG copies), test accuracy, {recipe} recipe"
-    return Number(title, f"hw_cnn-cifar-{recipe}", "best_test_accuracy", {"lr": lr}, command=command)
+    title = f"CIFAR-10 (JPEG copies), test accuracy, {'recommended' if recipe == 'best' else recipe} recipe"
+    main = recipe == "best"
+    return Number(title, f"hw_cnn-cifar-{recipe}", "best_test_accuracy", {"lr": lr}, command=command, main=main)
 
 
 def _ants(scenario: str) -> Number:
@@ -185,7 +186,7 @@ _IST_2021_22 = (
            "hw_cnn.explain equivariance RUN", ("equivariance",)),
     Answer("2.2", "a CNN for Fashion-MNIST, its learning rate", "hw_cnn/models.py:FashionCNN",
            f"hw_cnn.sweep {_SEEDS}", ("curves",), (_fashion(0.001), _fashion(0.01), _fashion(0.1))),
-    Answer("2.3", "filters of both convolutions", "hw_common/runs/figures.py:kernels",
+    Answer("2.3", "filters of both convolutions", "hw_common/runs/image_grids.py:kernels",
            'hw_cnn.train --lr 0.01 -conv_1_name "convblock1[0]" -conv_2_name "convblock2[0]"', ("kernels-*",)),
     Answer("3.1(a)", "captions by an LSTM decoder",
            "hw_caption/models.py:Decoder.__init__ Decoder.init_hidden_state Decoder.forward Decoder.next_state",
@@ -309,7 +310,7 @@ _DSL = (
            "hw_ocr.invariance RUN --pairwise RUN", ("invariance", "invariance-accuracy")),
     Answer("1.2", "a CNN for letters", "hw_ocr/models.py:OcrCNN", "hw_ocr.train --model cnn",
            ("curves", "confusion")),
-    Answer("1.3", "filters of both convolutions", "hw_common/runs/figures.py:kernels", "hw_ocr.train --model cnn",
+    Answer("1.3", "filters of both convolutions", "hw_common/runs/image_grids.py:kernels", "hw_ocr.train --model cnn",
            ("kernels-*",)),
     Answer("1.4", "more convolutional layers", "hw_ocr/models.py:OcrCNN", f"hw_ocr.compare {_SEEDS} --only layers",
            ("comparison",), tuple(_letters("layers", f"cnn{n}", f"{n} convolutions") for n in (2, 3, 4, 5))),

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 from hw_common.training.batches import generator_for
 
 
@@ -17,7 +17,7 @@ def confusion_matrix(folder: Path, counts: Sequence[Sequence[int]], classes: Seq
     matrix = np.asarray(counts)
     share = matrix / matrix.sum(axis=1, keepdims=True)  # every class has validation pictures
     cell = 1.0 if len(classes) <= 5 else 0.6
-    figure = figures.heatmap_grid(
+    figure = image_grids.heatmap_grid(
         [share],
         1,
         title=title,
@@ -71,4 +71,4 @@ def predictions(
         titles.append(f"{classes[guess]} {confidence[i]:.2f}" + ("" if guess == true else f"\nis {classes[true]}"))
     rows = ["random", "surest mistakes"] if len(wrong) else ["random"]
     images = [pictures[i].permute(1, 2, 0).numpy() for i in chosen]
-    return figures.image_grid(images, columns, title=title, titles=titles, row_labels=rows, cell=1.5)
+    return image_grids.image_grid(images, columns, title=title, titles=titles, row_labels=rows, cell=1.5)

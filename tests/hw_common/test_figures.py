@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hw_common.runs import figures
+from hw_common.runs import figures, image_grids
 
 SERIES = {"training loss": ([1, 2, 3], [3.0, 2.0, 1.0]), "validation loss": ([1, 2, 3], [3.0, 2.5, 2.0])}
 
@@ -65,7 +65,7 @@ def test_curves_draws_the_spread_as_a_band():
 
 def test_image_grid_shows_each_image_and_leaves_the_rest_empty():
     images = [np.full((2, 2), 0.5), np.zeros((2, 2, 3), dtype=np.uint8), np.eye(2)]
-    figure = figures.image_grid(images, 2, title="sample", titles=["a", "b", "c"], row_labels=["first", "second"])
+    figure = image_grids.image_grid(images, 2, title="sample", titles=["a", "b", "c"], row_labels=["first", "second"])
     shown = [axes.images[0].get_array().tolist() if axes.images else None for axes in figure.axes]
     assert shown == [image.tolist() for image in images] + [None]
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", ""]
@@ -74,24 +74,24 @@ def test_image_grid_shows_each_image_and_leaves_the_rest_empty():
 
 def test_dollar_signs_are_no_formulas(tmp_path):
     name = "$5_or_$6"  # as a formula, it could not even be drawn
-    grid = figures.image_grid([np.eye(2)], 1, title=name, titles=[name], row_labels=[name])
+    grid = image_grids.image_grid([np.eye(2)], 1, title=name, titles=[name], row_labels=[name])
     lines = figures.curves({"loss": {"a": ([1, 2], [3, 4])}}, "epoch", name)
     for stem, figure in (("grid", grid), ("lines", lines)):
         assert len(figures.save(figure, tmp_path, stem)) == 2
 
 
 def test_heatmap_grid_has_one_scale_for_all_maps():
-    figure = figures.heatmap_grid([np.eye(2), 3 * np.eye(2)], 2, title="sample", colour_bar="weight")
+    figure = image_grids.heatmap_grid([np.eye(2), 3 * np.eye(2)], 2, title="sample", colour_bar="weight")
     maps, bar = figure.axes
     assert [image.get_clim() for image in maps.images] == [(0, 3), (0, 3)]
     assert bar.get_ylabel() == "weight"
-    [axes] = figures.heatmap_grid([np.eye(2)], 1, title="sample", limits=(-2, 2)).axes
+    [axes] = image_grids.heatmap_grid([np.eye(2)], 1, title="sample", limits=(-2, 2)).axes
     assert axes.images[0].get_clim() == (-2, 2)
 
 
 def test_heatmap_grid_shows_each_map_in_its_place():
     maps = [np.full((2, 3), float(i)) for i in range(5)]
-    [axes] = figures.heatmap_grid(maps, 3, title="sample").axes
+    [axes] = image_grids.heatmap_grid(maps, 3, title="sample").axes
     assert [image.get_array().tolist() for image in axes.images] == [m.tolist() for m in maps]
     boxes = [tuple(image.get_extent()) for image in axes.images]  # left, right, bottom, top; y grows downwards
     assert all(
@@ -107,7 +107,7 @@ def test_kernels_are_drawn_with_the_mean_of_their_input_channels(tmp_path, monke
     saved = {}
     monkeypatch.setattr(figures, "save", lambda figure, folder, stem: saved.update({stem: figure}))
     weights = np.arange(24.0).reshape(2, 3, 2, 2)
-    figures.kernels(tmp_path, "conv1", weights, "sample")
+    image_grids.kernels(tmp_path, "conv1", weights, "sample")
     assert saved.keys() == {"kernels-conv1-grey", "kernels-conv1-heat"}
     for figure in saved.values():
         images = figure.axes[0].images
@@ -118,12 +118,12 @@ def test_kernels_are_drawn_with_the_mean_of_their_input_channels(tmp_path, monke
             in figure.get_suptitle().replace("\n", " ")
         )
     assert [len(figure.axes) for figure in saved.values()] == [1, 2]  # the heat map has a colour bar
-    figures.kernels(tmp_path, "conv1", weights[:, :1], "sample")
+    image_grids.kernels(tmp_path, "conv1", weights[:, :1], "sample")
     assert len(saved["kernels-conv1-grey"].axes[0].images) == 2
 
 
 def test_heatmap_grid_of_a_constant_map_can_be_drawn(tmp_path):
-    figure = figures.heatmap_grid([np.zeros((2, 2))], 1, title="sample", colour_bar="weight")
+    figure = image_grids.heatmap_grid([np.zeros((2, 2))], 1, title="sample", colour_bar="weight")
     assert all(path.stat().st_size > 0 for path in figures.save(figure, tmp_path, "constant"))
 
 
