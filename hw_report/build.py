@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hw_common.commands.processes import error_in, run_processes
+from hw_common.commands.processes import last_line, run_processes
 from hw_common.commands.train_all import default_jobs
 from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
@@ -184,7 +184,8 @@ class _Build:
         if status in _STOPPED:
             raise Stopped(status - 128, _RESUMES)
         if status != 0:
-            what = f": {error_in(self.logs / f'{name}.log')}" if self.logs else ""
+            log = self.logs / f"{name}.log" if self.logs else None
+            what = f": {last_line(log)} (log: {log})" if log else ""
             self.failures.append(f"a command ended with status {status}{what}; run it by hand: {line}")
         elif self.logs:
             print(f"finished: {line}", flush=True)

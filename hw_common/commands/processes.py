@@ -114,7 +114,7 @@ def _run(command: Sequence[str], log: Path | None, environment: Mapping[str, str
         sys.exit(128 + signal.SIGINT)
 
 
-def error_in(log: Path) -> str:
-    """The last line of a log, which is the error message of a command that failed, and the path of the log."""
+def last_line(log: Path) -> str:
+    """The last line of a log, which is the error message of a command that failed."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{lines[-1] if lines else 'no output'} (log: {log})"
+    return lines[-1] if lines else "no output"

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw_common.commands.processes import error_in, run_processes
+from hw_common.commands.processes import last_line, run_processes
 from hw_common.commands.training_command import ResumableCommand
 from hw_common.runs.config import available_cores
 from hw_common.runs.errors import UserError
@@ -58,33 +58,45 @@ def train_all(
     finished = {name: results_dir / command.homework / name for name in wanted if name not in failures}
     runs = {name: Run.open(folder, command.homework) for name, folder in finished.items()}
     if failures:
-        message = f"{len(failures)} of {len(wanted)} training runs failed: {'; '.join(failures.values())}"
-        raise TrainingsFailed(message, runs)
+        where = "" if jobs == 1 else f" (logs: {logs})"
+        raise TrainingsFailed(
+            f"{len(failures)} of {len(wanted)} training runs failed: {_reasons(failures)}{where}", runs
+        )
     return runs
 
 
+def _reasons(failures: Mapping[str, str]) -> str:
+    """The reasons of failed runs, given by name; a reason that several runs share is written once."""
+    names: dict[str, list[str]] = {}
+    for name, reason in failures.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(
+        f"{first}{f' and {len(others)} more' if others else ''}: {reason}" for reason, (first, *others) in names.items()
+    )
+
+
 def _train_here(command: ResumableCommand, missing: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Trains one after the other; returns a message for each run that failed, by its name."""
+    """Trains one after the other; returns why runs failed, by their names."""
     failures = {}
     for name, argv in missing.items():
         print(f"\n{name}", flush=True)
         try:
             command.main(argv)
         except UserError as error:
-            failures[name] = f"{name}: {error}"
+            failures[name] = str(error)
     return failures
 
 
 def _train_in_processes(
     command: ResumableCommand, missing: Mapping[str, Sequence[str]], jobs: int, logs: Path
 ) -> dict[str, str]:
-    """Trains `jobs` at a time; returns a message for each run that failed, by its name."""
+    """Trains `jobs` at a time; returns why runs failed, by their names."""
     failures = {}
 
     def ended(name: str, status: int) -> None:
         print(f"{name}: {'finished' if status == 0 else f'status {status}'}", flush=True)
         if status != 0:
-            failures[name] = f"{name} ended with status {status}: {error_in(logs / f'{name}.log')}"
+            failures[name] = f"ended with status {status}: {last_line(logs / f'{name}.log')}"
 
     run_processes({name: [command.name, *argv] for name, argv in missing.items()}, jobs, logs, ended)
     return failures

@@ -92,10 +92,19 @@ def test_they_go_on_where_their_folder_has_moved(stub, tmp_path):
 
 def test_a_failed_training_does_not_stop_the_others(stub, tmp_path):
     wanted = {"a": ["--do", "fail"], "b": ["--do", "finish"], "c": ["--do", "finish"]}
-    message = r"1 of 3 training runs failed: a ended with status 1: error: it went wrong \(log:"
+    message = r"1 of 3 training runs failed: a: ended with status 1: error: it went wrong \(logs:"
     with pytest.raises(UserError, match=message):
         train_all.train_all(stub, wanted, tmp_path, 2, tmp_path)
     assert logs(tmp_path, "b", "c") == ["trained ", "trained "]
+
+
+def test_a_reason_that_failed_trainings_share_is_written_once(stub, tmp_path):
+    wanted = {name: ["--do", "fail"] for name in "abc"}
+    with pytest.raises(
+        UserError, match=r"^3 of 3 training runs failed: a and 2 more: .*it went wrong \(logs: "
+    ) as failed:
+        train_all.train_all(stub, wanted, tmp_path, 2, tmp_path)
+    assert str(failed.value).count("it went wrong") == 1
 
 
 def test_a_run_folder_with_other_flags_is_not_taken_for_it(stub, tmp_path):
