@@ -15,9 +15,11 @@ book: $(VENV)/.ready
 test: $(VENV)/.ready
 	@$(MAKE) --no-print-directory --jobs=2 pytest lint
 
-# One process more than CI has cores, because some tests wait for other programs.
+# One process more than CI has cores, because some tests wait for other programs. Temporary files are kept in memory where
+# there are 8 GB for them: tests sync and delete thousands of files.
+IN_MEMORY := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 8000000 {print "PYTEST_DEBUG_TEMPROOT=/dev/shm"}')
 pytest: $(VENV)/.ready
-	$(PY) -m pytest -n 3 --dist worksteal
+	$(IN_MEMORY) $(PY) -m pytest -n 3 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check .

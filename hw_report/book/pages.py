@@ -74,10 +74,11 @@ def read(
         _figures(section.element, sheet, page.figures)
         _tables(section.element)
         _formulas(section.element)
-        _commands(section.element)
     questions = [section for section in page.sections if section.answer]
     for section in questions:
         _question(section, sheet, facts["index"][section.element.get("data-label")]["code"], part)
+    for section in page.sections:
+        _commands(section.element)
     return page
 
 
