@@ -32,12 +32,15 @@ def scenes(tmp_path_factory):
 
 def flags_of(scenes, results_dir, *flags):
     where = ["--dataset_dir", str(scenes), "--results_dir", str(results_dir), "--threads", "1", "--device", "cpu"]
-    small = ["--weights", "none", "--image_size", "64", "--epochs", "2", "--lr", "0.01", "--batch_size", "4"]
-    return [*where, *small, *flags]
+    small = ["--image_size", "64", "--epochs", "2", "--lr", "0.01", "--batch_size", "4"]
+    return [*where, "--weights", "none", "--backbone", "squeezenet1_1", *small, *flags]
 
 
 def run_folders(results_dir):
     return {path.name: path for path in (results_dir / "hw_caption").iterdir() if (path / "config.json").is_file()}
+
+
+_FINETUNED = ["--finetune_encoder", "--backbone", "resnet18"]  # with batch normalization
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def runs(scenes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "save", commands.save_nothing)
         train.main(flags_of(scenes, results_dir, "--name", "best", "--recipe", "best", "--members", "2"))
-        train.main(flags_of(scenes, results_dir, "--name", "finetuned", "--finetune_encoder", "--augment"))
+        train.main(flags_of(scenes, results_dir, "--name", "finetuned", *_FINETUNED, "--augment"))
     return run_folders(results_dir)
 
 
@@ -107,8 +110,9 @@ def test_generated_captions_are_in_the_courses_format(runs, name, file):
 
 def test_the_default_name_says_what_was_trained(scenes, tmp_path):
     flags = flags_of(scenes, tmp_path)
-    assert train.COMMAND.parse(flags).name == "tiny_scenes0-vanilla-plain"
-    assert train.COMMAND.parse([*flags, "--use-attention", "--recipe", "best"]).name == "tiny_scenes0-attention-best"
+    assert train.COMMAND.parse(flags).name == "tiny_scenes0-squeezenet1_1-vanilla-plain"
+    flags += ["--backbone", "resnet18", "--use-attention", "--recipe", "best"]
+    assert train.COMMAND.parse(flags).name == "tiny_scenes0-attention-best"
     assert train.COMMAND.parse([]).name == "sydney-vanilla-plain"
 
 
@@ -171,7 +175,7 @@ def test_resuming_on_other_images_is_refused(scenes, tmp_path, undrawn):
 def test_finetuning_changes_the_encoder_at_its_own_rate(runs, scenes, tmp_path):
     state = checkpoints.load_state(runs["finetuned"] / "last.pt")
     assert [group["lr"] for group in state["optimizer"]["param_groups"]] == [0.01, 0.001]
-    arguments = train.COMMAND.parse(flags_of(scenes, tmp_path, "--finetune_encoder"))
+    arguments = train.COMMAND.parse(flags_of(scenes, tmp_path, *_FINETUNED))
     before = experiment.load_encoder(arguments.weights, arguments.data_dir, arguments.backbone).state_dict()
     after = {name: tensor for name, tensor in state["model"].items() if name.startswith("encoder.")}
     changed = [name for name, tensor in before.items() if not torch.equal(after[f"encoder.{name}"], tensor)]
@@ -303,7 +307,7 @@ def test_a_comparison_has_the_means_over_the_seeds(scenes, tmp_path, capsys, und
     table = {"table.csv", "table.md", "curves.png", "curves.pdf"}
     assert set(os.listdir(folder)) == {".lock", "config.json", "summary.json"} | table
     printed = capsys.readouterr().out
-    assert "encoder resnet18" in printed and "without attention | greedy" in printed
+    assert "encoder squeezenet1_1" in printed and "without attention | greedy" in printed
     summary = files.read_json(folder / "summary.json")
     assert f"{summary['paired_test']['images']} test images, BLEU-4 with attention minus without" in printed
     means = {decoder: sum(values) / len(values) for decoder in ("vanilla", "attention")

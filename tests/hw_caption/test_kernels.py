@@ -18,7 +18,20 @@ def scenes(tmp_path_factory):
 
 def flags_of(scenes, results_dir, *flags):
     where = ["--dataset_dir", str(scenes), "--results_dir", str(results_dir), "--threads", "1", "--device", "cpu"]
-    return [*where, "--weights", "none", "--image_size", "32", "--epochs", "2", "--lr", "0.01", *flags]
+    return [
+        *where,
+        "--weights",
+        "none",
+        "--backbone",
+        "squeezenet1_1",
+        "--image_size",
+        "32",
+        "--epochs",
+        "2",
+        "--lr",
+        "0.01",
+        *flags,
+    ]
 
 
 @pytest.mark.parametrize("decoder", [[], ["-use_attention"]], ids=["vanilla", "attention"])

@@ -119,7 +119,7 @@ TINY = {
     ),
     "hw_caption.train": Tiny(
         in_dataset_dir(caption_files.write_json),
-        "--weights none --image_size 32 --lr 0.01 --batch_size 4",
+        "--weights none --backbone squeezenet1_1 --image_size 32 --lr 0.01 --batch_size 4",
         {
             "attention": "-use_attention",
             "vanilla": "",
