@@ -80,7 +80,7 @@ def mean(row: Mapping[str, Any], metric: str) -> str:
     value, deviation = row[metric], row.get(f"{metric}_std")
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\u202f")
-    return f"{value:.4f}" + (f" ± {deviation:.4f}" if deviation is not None and row.get("seeds", 2) > 1 else "")
+    return f"{value:.4f}" + (f" ± {deviation:.4f}" if deviation is not None and row.get("seeds") != 1 else "")
 
 
 _COUNTS, _VERIFY = "hw_attention_theory.parameter_counts", "hw_attention_theory.verify"

@@ -70,9 +70,7 @@ def _reasons(failures: Mapping[str, str]) -> str:
     names: dict[str, list[str]] = {}
     for name, reason in failures.items():
         names.setdefault(reason, []).append(name)
-    return "; ".join(
-        f"{first}{f' and {len(others)} more' if others else ''}: {reason}" for reason, (first, *others) in names.items()
-    )
+    return "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in names.items())
 
 
 def _train_here(command: ResumableCommand, missing: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -19,9 +19,11 @@ _FOLDED = {"mistakes": "Common mistakes", "grading": "Points (a suggestion)"}  #
 _LONG_FORMULA = 12  # characters; a longer formula within a line can be scrolled on a narrow screen
 _WIDE_TABLE = 6  # columns; a table with more is set closer
 # Typst gives accents as characters that combine with the letter before them; in MathML they stand by themselves.
-_ACCENTS = str.maketrans({"\u0304": "\u00af", "\u0302": "^", "\u0303": "~", "\u20d6": "←", "\u20d7": "→"})
+_ACCENTS = str.maketrans(
+    {"\u0304": "\u00af", "\u0305": "\u203e", "\u0302": "^", "\u0303": "~", "\u20d6": "←", "\u20d7": "→"}
+)
 _BRACKETS, _TALL = set("()[]{}|‖"), ("mfrac", "munder", "munderover", "mtable", "msqrt")
-_OPTION = re.compile(r"(--?[a-z][\w-]*)")
+_OPTION = re.compile(r"(?<![\w-])(--?[a-z][\w-]*)")
 _OPENING, _CLOSING = (
     re.compile(r"\S*[(\[«]$"),
     re.compile(r"^[.,;:?!)\]»’]\S*"),

@@ -99,6 +99,41 @@ def test_pictures_of_every_kind_become_files():
     assert page.sections[0].element.xpath("//a[@class='zoom']/@href") == list(page.figures)
 
 
+@pytest.mark.parametrize(
+    ("html", "kept"),
+    [
+        ("Let <math><mi>x</mi></math>, then", ["x,"]),
+        ("one (see <math><mi>x</mi></math>): two", ["x):"]),
+        ("(<math><mi>x</mi></math>) and <math><mi>y</mi></math>.", ["(x)", "y."]),
+        ("<em>if</em> <math><mi>x</mi></math> <em>then</em>", []),
+        ("<math><mi>x</mi></math>(<math><mi>y</mi></math>).", ["(y)."]),
+    ],
+)
+def test_punctuation_stays_with_its_formula_and_no_text_is_lost(html, kept):
+    section = lxml.html.fragment_fromstring(html, create_parent="section")
+    text = section.text_content()
+    pages._formulas(section)
+    assert section.text_content() == text
+    assert [box.text_content() for box in section.find_class("kept")] == kept
+
+
+def test_accents_and_brackets_become_what_browsers_draw_well():
+    section = lxml.html.fragment_fromstring(
+        "<p><math><mover><mi>a</mi><mo>\u0304</mo></mover><mrow><mo>(</mo><mi>b</mi><mo>)</mo></mrow>"
+        "<mrow><mo>(</mo><mfrac><mi>c</mi><mi>d</mi></mfrac><mo>)</mo></mrow></math></p>"
+    )
+    pages._formulas(section)
+    assert [operator.text for operator in section.iter("mo")] == ["\u00af", "(", ")", "(", ")"]
+    assert [operator.get("stretchy") for operator in section.iter("mo")] == [None, "false", "false", None, None]
+
+
+def test_options_stay_on_one_line_and_names_may_be_broken():
+    section = lxml.html.fragment_fromstring("<p><code>python -m a.b --no-join x-y/--z -i</code></p>")
+    pages._commands(section)
+    assert [option.text for option in section.find_class("kept")] == ["-m", "--no-join", "--z", "-i"]
+    assert section.text_content() == "python -m a.b --no-join x-y/--z -i"
+
+
 def test_the_same_runs_give_the_same_book_in_place_of_the_earlier_one(results, book):
     before = {path: path.read_bytes() for path in book.rglob("*") if path.is_file()}
     main(["book", "--profile", "sample", "--results_dir", str(results)])
@@ -183,6 +218,25 @@ def test_a_page_fits_a_phone_and_a_desktop_and_shows_its_formulas(book, page, na
     for size in (DESKTOP, PHONE):
         page.set_viewport_size(size)
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+@pytest.mark.parametrize("name", ["ist-2021-22-hw2", "eecs545-w20-hw4"])
+def test_what_can_be_scrolled_says_so_and_the_end_of_a_proof_lies_on_no_formula(book, page, name, size):
+    page.set_viewport_size(size)
+    page.goto((book / f"{name}.html").as_uri())
+    wrong = """[...document.querySelectorAll(".table, .formula, .scroll, .long")].filter((place) =>
+      place.classList.contains("scrolls") !== place.scrollWidth > place.clientWidth + 1 ||
+      place.classList.contains("scrolls") !== (place.tabIndex === 0)).length"""
+    assert page.locator(".scrolls").count() and page.evaluate(wrong) == 0
+    overlaps = """[...document.querySelectorAll(".proof")].filter((proof) => {
+      const end = proof.querySelector(".qed").getBoundingClientRect();
+      return [...proof.querySelectorAll(".formula")].some((formula) => {
+        const box = formula.getBoundingClientRect();
+        return box.right > end.left && box.left < end.right && box.bottom > end.top + 1 && box.top < end.bottom - 1;
+      });
+    }).length"""
+    assert page.locator(".qed").count() > 1 and page.evaluate(overlaps) == 0
 
 
 def test_the_line_that_a_link_names_is_marked_and_the_next_one_stays_below_it(book, page):
