@@ -201,7 +201,7 @@ _OCR_RECORDS = {
 _ASR_RECORDS = {
     "": "hw_asr-compare-digits-sheet-plain",
     "similarities": "hw_asr-similarities",
-    "an4": "hw_asr-an4-best-seed42",
+    "an4": "hw_asr-compare-an4-best/runs/transformer-seed42",
 }
 _EXPERIMENTS = (
     Experiment("theory", "attention, Question 1", "hw_attention_theory", _THEORY, "{profile}", _theory,

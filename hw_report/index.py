@@ -1,12 +1,9 @@
 """The index: every question of the five sheets with the code that answers it, its command, figures and numbers."""
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-
-from hw_common.commands.over_seeds import deviation
 
 
 @dataclass(frozen=True)
@@ -14,9 +11,7 @@ class Number:
     """A number that was measured, or published, for a question."""
 
     title: str  # the data and the metric
-    # Name of the record that holds the number; "" if nothing could be measured. With *, the number is the mean over
-    # all records whose names fit, each of a single seed.
-    record: str = ""
+    record: str = ""  # name of the record that holds the number; "" if nothing could be measured
     metric: str = ""  # key of the number in the record's summary; a dot leads into a nested object
     # Keys and values of the row of the summary's table that holds the number; empty if no table holds it.
     where: Mapping[str, object] = field(default_factory=dict)
@@ -25,27 +20,19 @@ class Number:
     command: str = ""  # the words after `python -m` that measured it; "" for the command of the question
     main: bool = False  # whether the front page shows it
 
-    def read(self, *summaries: Mapping[str, Any]) -> str:
-        """Returns the number from the record's summary, or its mean ± standard deviation over several summaries.
+    def read(self, summary: Mapping[str, Any]) -> str:
+        """Returns the number from the record's summary, with its standard deviation if it is a mean over seeds.
 
         Raises:
-            KeyError, TypeError, ValueError: a summary does not hold it.
+            KeyError, TypeError, ValueError: the summary does not hold it.
         """
-        name = self.metric.rpartition(".")[2]
-        places = [self._place(summary) for summary in summaries]
-        if len(places) == 1:
-            return mean(places[0], name)
-        values = [place[name] for place in places]
-        return mean({name: statistics.mean(values), f"{name}_std": deviation(values)}, name)
-
-    def _place(self, summary: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The part of a summary that holds the number, under the last part of `metric`."""
-        place: Mapping[str, Any] = summary
+        place = summary
         if self.where:
             [place] = [row for row in summary[self.table] if self.where.items() <= row.items()]
-        for key in self.metric.split(".")[:-1]:
+        *path, name = self.metric.split(".")
+        for key in path:
             place = place[key]
-        return place
+        return mean(place, name)
 
 
 @dataclass(frozen=True)
@@ -134,13 +121,12 @@ def _speech(decoder: str, recipe: str = "best", main: bool = False) -> tuple[Num
     )  # fmt: skip
 
 
-AN4 = "hw_asr-an4-best-seed*"
 _AN4 = tuple(
     Number(
-        f"AN4, transformer decoder, recommended recipe, {rate} error rate", AN4,
-        f"final.test_{key}", published=f"an4.{key}", main=key == "wer",
-        command="hw_asr.train --decoder transformer --recipe best --dataset_dir FOLDER --no-join --ctc 0.9 "
-        "--dropout 0.1 --epochs 240 --beam 10 --ctc_weight 0.5 --seed SEED",
+        f"AN4, transformer decoder, recommended recipe, {rate} error rate", "hw_asr-compare-an4-best",
+        f"final_test_{key}", {"decoder": "transformer"}, published=f"an4.{key}", main=key == "wer",
+        command="hw_asr.compare --only transformer --recipe best --dataset_dir FOLDER --no-join --ctc 0.9 "
+        f"--dropout 0.1 --lr 2e-3 --epochs 240 --beam 10 --ctc_weight 0.5 {_SEEDS}",
     )
     for rate, key in (("character", "cer"), ("word", "wer"))
 )  # fmt: skip

@@ -5,20 +5,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hw_attention_theory import scaling_report
-from hw_common.commands.over_seeds import cell, markdown, over_seeds
+from hw_common.commands.over_seeds import markdown
 from hw_common.runs import files
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import SUMMARY, TABLE
 from hw_report.collect import NotThere, read_record
-from hw_report.index import AN4, INDEX, Answer, Number
+from hw_report.index import INDEX, Answer, Number
 from hw_report.published import PUBLISHED
 from hw_report.sheets import RECORDS, REPOSITORY
 
 Index = Mapping[str, Sequence[Answer]]
 FILES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "measured.md")
-_SPEECH_METRICS = {
-    "CER": "cer", "WER": "wer", "Jaccard": "jaccard", "cosine": "cosine", "Damerau-Levenshtein": "damerau_levenshtein",
-}  # fmt: skip
 _END = "<!-- end of the table -->"
 _PLACE = re.compile(rf"(<!-- table: (\S+) -->\n).*?({_END})", re.DOTALL)
 
@@ -84,35 +81,11 @@ def scaling_table(records: Path = RECORDS) -> str:
         ) from error
 
 
-def an4_table(records: Path = RECORDS) -> str:
-    """Error rates and similarities on AN4's test utterances, over the recorded seeds.
-
-    Raises:
-        UserError: there is no such record, or one is damaged.
-    """
-    summaries = [read_record(path)[SUMMARY] for path in _fitting(records / AN4)]
-    row = over_seeds(summaries, [f"test_{name}" for name in _SPEECH_METRICS.values()])
-    epochs = {"last": "final", "best by validation": "best"}
-    return markdown(
-        ("epoch", *(f"test {name}" for name in _SPEECH_METRICS)),
-        [
-            (title, *(cell(row, f"{epoch}_test_{name}") for name in _SPEECH_METRICS.values()))
-            for title, epoch in epochs.items()
-        ],
-    )
-
-
-def _fitting(path: Path) -> list[Path]:
-    """All records whose names fit that of `path`, in which * stands for any text; `path` itself if there are none."""
-    return sorted(path.parent.glob(path.name)) or [path]
-
-
 TABLES: Mapping[str, Callable[[], str]] = {
     "index": index_table,
     "main": main_table,
     "every": every_table,
     "scaling": scaling_table,
-    "an4": an4_table,
 }
 
 
@@ -145,9 +118,9 @@ def measured(answer: Answer, number: Number, records: Path = RECORDS) -> tuple[s
         return number.title, "not measured", published
     path, command = records / number.record, f"python -m {number.command or answer.command}"
     try:
-        summaries = [read_record(found)[SUMMARY] for found in _fitting(path)]
-        seeds = sum(len(summary.get("seeds", [0])) for summary in summaries)
-        return number.title + (f", {seeds} seeds" if seeds > 1 else ""), number.read(*summaries), published
+        summary = read_record(path)[SUMMARY]
+        seeds = len(summary.get("seeds", [0]))
+        return number.title + (f", {seeds} seeds" if seeds > 1 else ""), number.read(summary), published
     except NotThere as error:
         raise UserError(f"{error}; this command makes RUN: {command}") from error
     except (KeyError, TypeError, ValueError) as error:
