@@ -15,11 +15,9 @@ book: $(VENV)/.ready
 test: $(VENV)/.ready
 	@$(MAKE) --no-print-directory --jobs=2 pytest lint
 
-# One process more than CI has cores, because some tests wait for other programs. Temporary files are kept in memory where
-# there are 8 GB for them: tests sync and delete thousands of files.
-IN_MEMORY := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 8000000 {print "PYTEST_DEBUG_TEMPROOT=/dev/shm"}')
+# One process more than CI has cores, because some tests wait for other programs.
 pytest: $(VENV)/.ready
-	$(IN_MEMORY) $(PY) -m pytest -n 3 --dist worksteal
+	$(PY) -m pytest -n 3 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check .

@@ -58,10 +58,9 @@ def train_all(
     finished = {name: results_dir / command.homework / name for name in wanted if name not in failures}
     runs = {name: Run.open(folder, command.homework) for name, folder in finished.items()}
     if failures:
+        reasons = _reasons({name: failures[name] for name in wanted if name in failures})
         where = "" if jobs == 1 else f" (logs: {logs})"
-        raise TrainingsFailed(
-            f"{len(failures)} of {len(wanted)} training runs failed: {_reasons(failures)}{where}", runs
-        )
+        raise TrainingsFailed(f"{len(failures)} of {len(wanted)} training runs failed: {reasons}{where}", runs)
     return runs
 
 

@@ -10,7 +10,7 @@ import ocr_files
 import pytest
 from PIL import Image
 
-from hw_common.runs import figures
+from hw_common.runs import image_grids
 from hw_common.runs.errors import UserError
 from hw_ocr import compare, data, invariance, plots, read, train
 
@@ -23,7 +23,7 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("training_curves", "confusion_matrix", "misread_words", "transitions"):
             patch.setattr(plots, name, lambda *arguments: None)
-        patch.setattr(figures, "kernels", lambda *arguments: None)
+        patch.setattr(image_grids, "kernels", lambda *arguments: None)
         for name, flags in {
             "cnn2": ["--model", "cnn"],
             "cnn3": ["--model", "cnn", "--conv_layers", "3"],

@@ -6,7 +6,7 @@ import ocr_files
 import pytest
 import torch
 
-from hw_common.runs import figures
+from hw_common.runs import image_grids
 from hw_common.runs.errors import UserError
 from hw_ocr import plots, read, train
 from hw_ocr.crf import LinearChainCRF
@@ -18,7 +18,7 @@ def trained(tmp_path, monkeypatch):
     """Trains with a kind of kernels; returns the rows of metrics.csv."""
     for name in ("training_curves", "confusion_matrix", "misread_words", "transitions"):
         monkeypatch.setattr(plots, name, lambda *arguments: None)
-    monkeypatch.setattr(figures, "kernels", lambda *arguments: None)
+    monkeypatch.setattr(image_grids, "kernels", lambda *arguments: None)
     ocr_files.write(tmp_path)
 
     def train_with(kernels, *flags):
