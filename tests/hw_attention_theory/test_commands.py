@@ -167,7 +167,8 @@ def test_parameter_counts(tmp_path, capsys, monkeypatch):
     assert not summary_of(folder)["holds"]  # the same folder again
 
 
-def test_verify(tmp_path, capsys):
+def test_verify(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(verify, "_REPEATS", 2)
     assert verify.main(["--draws", "2", "--results_dir", str(tmp_path)]) == 0
     folder = tmp_path / FOLDER / "verify"
     assert {path.name for path in folder.iterdir()} == (
