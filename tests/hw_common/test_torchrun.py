@@ -35,8 +35,8 @@ def lines(tmp_path_factory):
     return {
         "hw_cnn": f"hw_cnn.train {CNN}",
         "hw_asr": f"hw_asr.train --dataset_dir {speech} --batch_size 4 --decoder lstm {REST}",
-        "hw_caption": f"hw_caption.train --dataset_dir {data / 'captions'} --weights none --image_size 32 --lr 0.01 "
-        f"--batch_size 4 -use_attention {REST}",
+        "hw_caption": f"hw_caption.train --dataset_dir {data / 'captions'} --weights none --backbone squeezenet1_1 "
+        f"--image_size 32 --lr 0.01 --batch_size 4 -use_attention {REST}",
     }
 
 
