@@ -82,7 +82,8 @@ NETWORKS: Mapping[str, Network] = MappingProxyType({
             "fashion", "ist-2021-22-hw2 Q2", channels=1, size=28, scale=256, mean=0, std=1,
             convolutions=("convblock1[0]", "convblock2[0]"),
             defaults={**_PLAIN, "dropout": 0.3},
-            best={**_BEST, "epochs": 40, "lr": 0.05, "l2_decay": 5e-4},
+            # 100 epochs were better than 40 on the validation images.
+            best={**_BEST, "epochs": 100, "lr": 0.05, "l2_decay": 5e-4},
         ),
         Network(
             "oct", "ist-2023-24-hw2 Q2", channels=1, size=28, scale=256, mean=0, std=1,
