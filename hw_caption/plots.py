@@ -64,9 +64,7 @@ def captions(folder: Path, pictures: Sequence[CaptionedPicture], title: str) -> 
             left.imshow(picture.pixels)
             left.set_anchor("N")
             left.set_xlabel(picture.name)
-            left.set_xticks([])
-            left.set_yticks([])
-            left.spines[:].set_visible(False)
+            image_grids.bare(left)
             right.axis("off")
             right.text(0, 1, generated[row], fontsize=8.5, weight="bold", va="top", transform=right.transAxes)
             right.annotate("\n".join(lines[row]), (0, 1), (0, -below[row]), va="top", linespacing=1.4,

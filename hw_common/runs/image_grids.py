@@ -46,7 +46,7 @@ def image_grid(
     with figures.style():
         grid = figure.subplots(rows, columns, squeeze=False)
         for i, axes in enumerate(grid.flat):
-            _bare(axes)
+            bare(axes)
             if i >= len(images):
                 continue
             axes.imshow(np.asarray(images[i]), interpolation="nearest", cmap=colours)
@@ -85,7 +85,7 @@ def heatmap_grid(
     with figures.style():
         # All maps share one coordinate system, because an Axes for each map takes ten times as long to draw.
         axes = figure.subplots()
-        _bare(axes)
+        bare(axes)
         step = 1 + _GAP
         for i, values in enumerate(maps):
             left, top = i % columns * width * step - 0.5, i // columns * height * step - 0.5
@@ -141,7 +141,7 @@ def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
         figures.save(figure, folder, f"kernels-{name}-{suffix}")
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
     """Removes ticks, grid and frame."""
     axes.set_xticks([])
     axes.set_yticks([])

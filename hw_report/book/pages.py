@@ -24,10 +24,8 @@ _ACCENTS = str.maketrans(
 )
 _BRACKETS, _TALL = set("()[]{}|‖"), ("mfrac", "munder", "munderover", "mtable", "msqrt")
 _OPTION = re.compile(r"(?<![\w-])(--?[a-z][\w-]*)")
-_OPENING, _CLOSING = (
-    re.compile(r"\S*[(\[«]$"),
-    re.compile(r"^[.,;:?!)\]»’]\S*"),
-)  # what stays beside a formula
+_OPENING = re.compile(r"\S*[(\[«]$")  # an opening bracket stays on one line with the formula after it
+_CLOSING = re.compile(r"^[.,;:?!)\]»’]\S*")  # a punctuation mark stays on one line with the formula before it
 # Pixels on the page for each point of a figure. The labels of most figures have 7 to 9 points, and so 11 to 14 pixels.
 _SCALE = 1.6
 

@@ -25,14 +25,14 @@ runpy.run_path({path!r}, run_name="__main__")
 """
 
 
-def test_fifty_kills_leave_whole_files_and_the_same_end():
-    command = [sys.executable, KILLS, "--kills", "50", "--random", "5"]
+def test_a_hundred_kills_leave_whole_files_and_the_same_end():
+    command = [sys.executable, KILLS, "--kills", "100", "--random", "5"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     rows = re.findall(r"^(.{30})((?: +[0-9]+){5})$", done.stdout, re.MULTILINE)
     table = {name.strip(): [int(cell) for cell in cells.split()] for name, cells in rows}
     kills, hits, torn, stale, different = table["all chosen"]
-    assert kills == 50 and hits >= 0.9 * kills and (torn, stale, different) == (0, 0, 0)
+    assert kills == 100 and hits >= 0.9 * kills and (torn, stale, different) == (0, 0, 0)
     kinds = {name.rpartition(",")[0] for name in table if "," in name}
     assert kinds == {
         "config.json",

@@ -36,7 +36,7 @@ def test_layers_come_in_the_order_of_computation_and_once_for_each_call():
 @pytest.mark.parametrize("sheet", SHEETS)
 def test_every_drawing_is_in_its_report_and_has_all_parameters(sheet):
     text = SHEETS[sheet].report_file.read_text()
-    assert set(re.findall(r'#network-drawing\(\s*"([^"]+)"', text)) == set(drawings.NETWORKS[sheet])
+    assert set(re.findall(r'#network-drawing\("([^"]+)"', text)) == set(drawings.NETWORKS[sheet])
     for key, drawing in drawings.NETWORKS[sheet].items():
         network = drawing[0]()
         found = {layer["name"]: layer["parameters"] for layer in drawings.drawn(*drawing)}
