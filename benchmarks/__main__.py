@@ -6,7 +6,7 @@
     python -m benchmarks --no_run --write     renews docs/speed.md from benchmarks/measured.json without measuring
     python -m benchmarks --gpu results/gpu/gpu.json --write     adds what benchmarks/gpu.sh measured
 
-A run of all takes about 20 minutes on two cores. `kills.py` and `fuzz.py` then try fewer cases than by default.
+A run of all benchmarks takes about 20 minutes on two cores; `kills.py` and `fuzz.py` try fewer cases than by default.
 The rows are stored in benchmarks/measured.json. The machine should run nothing else meanwhile.
 """
 

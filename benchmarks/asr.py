@@ -186,7 +186,7 @@ def compare_training(
 def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int) -> None:
     model, batches = build_model(preset, decoder).eval(), short_medium_long(clips)
     with torch.no_grad():
-        model.decoder.classifier.bias[STOP] = -1e4  # no text then ends early
+        model.decoder.classifier.bias[STOP] = -1e4  # so that no text ends early
     spectrograms, _ = course_batch(clips, 4)
     course, ours = partial(course_generation, model, spectrograms), partial(our_generation, model, batches)
     seconds = harness.time_interleaved({"baseline": course, "ours": ours}, rounds, warm_up=1)

@@ -53,7 +53,7 @@ def busy_processes() -> Iterator[None]:
 
 
 def measure_by_turns(train: Callable[[], None], rounds: int) -> dict[str, list[float]]:
-    """The seconds of `train` in each round, quiet and beside the busy processes; their start and end are not timed."""
+    """The seconds of `train` in each round, quiet and beside busy processes; starting and ending these is not timed."""
     seconds: dict[str, list[float]] = {"quiet": [], "busy": []}
     train()
     for _ in range(rounds):

@@ -219,7 +219,7 @@ def fuzz(name: str, mutations: int, seed: int, folder: Path) -> collections.Coun
             path = folder / f"{name}-{number}-{file_name}"
             path.write_bytes(content)
             last = (outcome.text.strip().splitlines() or [""])[-1]
-            if (where := f"{outcome.kind} {last[:60]}") not in shown:  # one of each sort
+            if (where := f"{outcome.kind} {last[:60]}") not in shown:  # similar findings are printed once
                 shown.add(where)
                 print(f"{path}: {outcome.kind}: {last[:200]}", flush=True)
     worker.stop()

@@ -31,7 +31,7 @@ class Row:
         at_most: float | None = None,
         threads: int | str = 1,
     ) -> Self:
-        """The row of the values of all rounds."""
+        """Makes a row from the values of all rounds."""
         values = list(map(float, values))  # NumPy's numbers cannot be written as JSON
         value = statistics.median(values)
         goals = {"at least": at_least, "at most": at_most}

@@ -73,24 +73,23 @@ def compare(homework: str, flags: str, most: int, rounds: int, results_dir: str)
     work = threads.count_multiply_adds(experiment.model, experiment.loss_function, batch)
     chosen = threads.worth(work, most)
     number = steps_for(SECONDS, experiment)
-    calls = {str(count): partial(steps_on, experiment, count, number) for count in (1, most)}
+    calls = {str(count): partial(steps_on, experiment, count, number) for count in sorted({1, chosen, most})}
     seconds = harness.time_interleaved(calls, rounds, warm_up=1)
     title = f"{homework} {flags}, {work / 1e6:.1f} million multiply-adds"
     torch.set_num_threads(chosen)  # the row says for how many threads it is
-    one, several = seconds["1"], seconds[str(most)]
     gain = ratio(seconds, "1", str(most))
     print(f"{title}: 1 thread ÷ {most} threads = {gain:.2f}")
-    better = [a / min(b, c) for a, b, c in zip(seconds[str(chosen)], one, several, strict=True)]
+    better = [own / min(all_) for own, *all_ in zip(seconds[str(chosen)], *seconds.values(), strict=True)]
     harness.print_values(f"{title}: default number of threads ÷ the better one", better, at_most=1.05)
     return Measured(f"{homework} {flags}", work, gain)
 
 
-def print_choices(workloads: Sequence[Measured], most: int) -> None:
+def print_choices(workloads: Sequence[Measured]) -> None:
     """Prints what values of WORK_PER_THREAD would cost, and the range of values that cost least."""
     costs = {}
     for value in (round(2 ** (i / 2), 1) * 1e6 for i in range(2, 17)):
-        # The default for `most` threads needs `most` times this work; numbers between are not measured.
-        losses = [max(1, 1 / one.gain if one.work >= most * value else one.gain) for one in workloads]
+        # As in `threads.worth`, work of 1.5 times the value and more gets several threads: here `most`.
+        losses = [max(1, 1 / one.gain if one.work >= 1.5 * value else one.gain) for one in workloads]
         worst = max(losses)
         costs[value] = worst
         who = workloads[losses.index(worst)].title if worst > 1 else "all are best"
@@ -110,7 +109,7 @@ def main() -> None:
             for homework in arguments.homework
             for workload in WORKLOADS[homework]
         ]
-    print_choices(measured, arguments.threads)
+    print_choices(measured)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/transfer.py [--rounds 5] [--threads 2] [--precision bf16]
 
-The pictures are noise, because the time does not depend on their content. They have the sheet's size, and there are
-half as many. Each epoch trains on all of them and validates. Goal: at least 20 times as fast with cached features. The
-time for computing the features once is printed too.
+The pictures are noise, because the time does not depend on their content. They have the size of the sheet's pictures;
+there are half as many of them. Each epoch trains on all of them and validates. Goal: at least 20 times as fast with
+cached features. The time for computing the features once is printed too.
 """
 
 import time

@@ -115,7 +115,7 @@ def decode(
 
 
 class _Content(io.BytesIO):
-    """The bytes of a sound file. A damaged header may make libsndfile seek a negative position."""
+    """The bytes of a sound file. A damaged header may make libsndfile seek to a negative position."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Moves to a position; stays at the current one if the new one is negative."""
@@ -188,8 +188,8 @@ def _quiet(content: bytes) -> Iterator[None]:
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Resamples a sound by convolution with a sinc under a Hann window, as torchaudio.functional.resample does.
 
-    If the two rates have no common divisor, torchaudio computes `new_rate` filters with `rate` taps each, which takes
-    gigabytes of memory. This function computes only the taps that are not zero.
+    If the two rates have no common divisor above 1, torchaudio computes `new_rate` filters with `rate` taps each, which
+    takes gigabytes of memory. This function computes only the taps that are not zero.
 
     Args:
         samples: (n,) float32.

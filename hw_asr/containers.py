@@ -1,9 +1,9 @@
 """Checks the lengths in the headers of sound files against the bytes.
 
 A program that writes into a pipe cannot go back to fill in the length. Its files are whole, but their headers hold 0
-or the largest possible number. `checked` gives such a file its true length, so that libsndfile reads all of it. A file
-that is shorter than its filled-in header says was cut short: it is refused, because a transcript of half a recording
-looks like a transcript of the whole.
+or the largest possible number. `checked` gives such a file its true length, so that libsndfile reads all of it. If the
+header does state a length and the file is shorter, it was cut short. It is refused, because a transcript of half a
+recording looks like a transcript of the whole.
 """
 
 import re
@@ -33,7 +33,7 @@ def checked(content: bytes, where: str) -> bytes:
         where: the path of the file, for messages.
 
     Raises:
-        UserError: the file is shorter than its header says, or holds several recordings.
+        UserError: the file is shorter than its header says, is damaged, or holds several recordings.
     """
     content = content[mp3.after_id3(content) :]
     checks: dict[bytes, Callable[[bytes, str], bytes]] = {
@@ -208,7 +208,7 @@ def _flac_frame_end(frame: bytes, block: int) -> int:
     size = {1: 192, 6: rest[0] + 1, 7: int.from_bytes(rest[:2], "big") + 1}.get(code) or (
         144 << code if code < 6 else 1 << code
     )
-    return (number if frame[1] & 1 else number * block) + size  # blocks of variable size count samples instead
+    return (number if frame[1] & 1 else number * block) + size  # if block sizes vary, `number` is in samples
 
 
 def _crc16(data: bytes) -> int:

@@ -83,7 +83,7 @@ class JointScores:
         self._longer = torch.zeros_like(prefixes.scores[:, 0])  # (B, V), the latest result of `prefixes.step`
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `Ensemble`. A CTC score is the change of the prefix's log-probability, so the scores add up to it."""
+        """See `Ensemble`. A CTC score is the change of the prefix's log-probability; the sum is that of the text."""
         before = self._longer.gather(1, tokens[:, None])
         self._longer = self.prefixes.step(tokens)
         added = torch.where(before.isfinite(), self._longer - before, -math.inf)

@@ -173,7 +173,10 @@ def pad(examples: Sequence[Example], pad_to: tuple[int, int] | None = None) -> T
 
 
 def _join(example: Example, clips: Split, max_length: int, generator: torch.Generator) -> Example:
-    """With probability 1/2, `example` followed by a random one of `clips`, with a space between the transcripts."""
+    """With probability 1/2, `example` followed by a random one of `clips`, with a space between the transcripts.
+
+    Alone if the joined transcripts would have more than `max_length` tokens.
+    """
     coin, draw = torch.rand(2, generator=generator).tolist()
     other = int(draw * len(clips))
     tokens = [*example[1][:-1], *text.encode(" ")[1:-1], *clips.tokens[other][1:]]

@@ -1,4 +1,4 @@
-"""Fast generation: computes the logits of `hw_asr.models.Prefixes` without recomputing the text for each character.
+"""Fast generation: computes the logits of `hw_asr.models.Prefixes` without reading the text again for each character.
 
 The keys and values of the audio and of the characters so far, and the state of the LSTM, are kept from one step to the
 next. Shapes as in `hw_asr.models`; H heads, d_k = D / H.

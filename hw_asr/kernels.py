@@ -1,4 +1,4 @@
-"""The choice between the computation of `models.py` and `attention.py` and the same computation done faster."""
+"""Builds the network, either from `models.py` and `attention.py` alone or with faster code for the same numbers."""
 
 from torch import nn
 

@@ -76,11 +76,11 @@ class TextDecoder(nn.Module):
 
     The decoders differ in `hidden` (Question 3.3): an LSTM or self-attention turns the preceding text into the queries
     with which the cross-attention finds the sound of the next character. The test loss is computed with the true
-    preceding text; for LJSpeech it is published as 1.18 with the LSTM and 1.16 with attention, almost equal. For the
-    similarities, a decoder continues its own text, errors included, and has to keep its position in the sound. In
-    Damerau-Levenshtein similarity the decoders are far apart: 0.51 with the LSTM, 0.63 with attention. The classes
-    below say how each mechanism can lead to this; these explanations are hypotheses. With little training the order is
-    different: on our recordings of spoken digits, the LSTM makes fewer errors.
+    preceding text. The published values for LJSpeech are almost equal: 1.18 with the LSTM and 1.16 with attention. For
+    the similarities, a decoder continues its own text, errors included, and has to keep its position in the sound. The
+    Damerau-Levenshtein similarities are far apart: 0.51 with the LSTM, 0.63 with attention. The classes below say how
+    each mechanism can lead to this; these explanations are hypotheses. With little training, the ranking is different:
+    on our recordings of spoken digits, the LSTM makes fewer errors.
     """
 
     def __init__(self, sizes: Sizes) -> None:

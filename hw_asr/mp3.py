@@ -19,7 +19,7 @@ _MAX_JUNK = 2**16  # largest number of bytes before the first frame
 _MAX_PADDING = 2**12  # largest number of bytes after the last frame
 _MAX_FRAMES = 50_000  # these frames last at least 20 minutes
 _MAX_TAGS = 100
-_CHAIN = 3  # bytes that look like this many frames in a row are MP3; fewer may look so by chance
+_CHAIN = 3  # this many frames in a row show that a file is MP3; fewer may occur by chance in any file
 
 
 class _Frame(NamedTuple):
@@ -132,7 +132,7 @@ def _xing(like: _Frame, count: int) -> bytes:
 
 
 def after_id3(content: bytes, offset: int = 0) -> int:
-    """Returns the offset of the first byte that belongs to no ID3v2 tag, from `offset` on."""
+    """Returns the offset after the ID3v2 tags that begin at `offset`; returns `offset` itself if there are none."""
     for _ in range(_MAX_TAGS):
         if content[offset : offset + 3] != b"ID3" or offset + 10 > len(content):
             break

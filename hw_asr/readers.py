@@ -49,7 +49,7 @@ class RawDataset:
     label: str  # name for folders and files
     clips: tuple[Clip, ...]  # the clips in the order of metadata.csv
     sha256: str  # hash of metadata.csv
-    splits: ListedSplits  # the splits that the dataset names, if it does
+    splits: ListedSplits  # the splits of train.txt, val.txt and test.txt; empty without these files
 
 
 def add_data_flags(group: argparse._ActionsContainer) -> None:

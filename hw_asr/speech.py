@@ -5,7 +5,7 @@ Speech has these five properties, and every other kind of sound lacks at least o
 
 - a vowel: for some frames the sound is periodic, and the pitch glides from frame to frame;
 - variety: the shape of the spectrum differs from moment to moment, unlike that of noise, tones, chords and hums;
-- motion: this shape keeps changing, while notes are held;
+- motion: this shape keeps changing, unlike that of a held note;
 - swell: each period begins loud and fades, unlike a pure tone, but less sharply than a click;
 - a moving pitch: the pitch of a voice changes all the time, unlike that of notes.
 
@@ -25,8 +25,8 @@ _BANDS = np.geomspace(250, 3500, 15)  # Hz; edges of the bands, which cover what
 _RANGE = 45.0  # quieter bands are raised to this many dB below the loudest one
 _SMOOTHED, _LAG = 5, 5  # spectra are averaged over 5 frames, and compared with those 5 frames later
 _BLOCK = 0.002  # seconds over which the power within a frame is measured
-_LARGEST_STEP = 0.08  # octaves; the pitch of a voice changes by no more from one frame to the next
-_STILL = 0.002  # octaves; the pitch of a voice mostly changes by more from one frame to the next
+_LARGEST_STEP = 0.08  # octaves; the pitch of a voice changes by at most this much from one frame to the next
+_STILL = 0.002  # octaves; the pitch of a voice mostly changes by more than this from one frame to the next
 
 
 class Measures(NamedTuple):
@@ -95,7 +95,7 @@ def _pitch(power: np.ndarray, window: np.ndarray, rate: int) -> tuple[np.ndarray
     correlation = np.fft.irfft(power)
     correlation = correlation[:, lags] / np.maximum(correlation[:, :1], 1e-9) * (weights[0] / weights[lags])
     best = correlation.argmax(axis=1)
-    is_peak = (best > 0) & (best < len(lags) - 1)  # slow waves correlate most at the shortest lag, which is no peak
+    is_peak = (best > 0) & (best < len(lags) - 1)  # slow waves correlate most at the shortest lag; this is not a peak
     return is_peak & (correlation.max(axis=1) >= _PERIODIC), rate / lags[best]
 
 

@@ -64,9 +64,9 @@ def _parse(text: str, where: str, clips: Collection[str], seen: set[str], metada
 
 
 def _split_by_speaker(ids: tuple[str, ...], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns training and validation clips. Speakers move to validation until it has a tenth of the clips.
+    """Returns training and validation clips; no speaker is in both.
 
-    Their order is that of the SHA-256 of their names.
+    Speakers are added to validation, in the order of the SHA-256 of their names, until it has a tenth of the clips.
     """
     speakers = {}
     for clip in ids:

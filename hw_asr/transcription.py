@@ -87,7 +87,7 @@ class Transcriber:
         return audio.SPECTROGRAMS[self.settings.preset]
 
     def transcribe(self, samples: np.ndarray) -> tuple[dict[str, Any], list[Segment]]:
-        """Transcribes a recording (n,): its result as the function `transcribe` returns it, and its segments."""
+        """Transcribes a recording (n,); returns its result, as in the function `transcribe`, and its segments."""
         parts = segments.split(samples, self.rate, self.max_seconds)
         spectrograms = [audio.log_mel(part, self._spectrogram) for _, part in parts]
         found = [

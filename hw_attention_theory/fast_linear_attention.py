@@ -26,7 +26,7 @@ class FastTaylorLinearAttention(TaylorLinearAttention):
     Args:
         dimension: D, features of a query or key.
         terms: number of terms of the exponential series, odd.
-        chunk: positions of a chunk; by default as many as keep the features of a chunk at 4 MB, on a GPU at 1 GB.
+        chunk: positions of a chunk; by default, as many as make its features take 4 MB, or 1 GB on a GPU.
 
     Raises:
         ValueError: `terms` is even or less than 1.

@@ -38,4 +38,4 @@ def check_command(results_dir: Path, name: str, command: str) -> None:
     """Raises UserError if the run folder `name` was made by another command."""
     folder = results_dir / HOMEWORK / name
     if (folder / CONFIG).is_file() and Run.open(folder, HOMEWORK).config.get("command") != command:
-        raise UserError(f"{folder} was made by another command than {command}; choose another --name")
+        raise UserError(f"{folder} was made by a command other than {command}; choose another --name")

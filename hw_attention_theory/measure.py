@@ -23,8 +23,8 @@ from hw_common.runs.errors import UserError
 from hw_common.training.memory import keep_freed_memory
 
 _SHORTEST = 2e-3  # seconds; calls that take less time are repeated and timed together
-_LEAST_ROUNDS = 7  # number of timed rounds, unless --rounds is smaller
-_MAX_SECONDS = 20.0  # after this time, no more than _LEAST_ROUNDS rounds are timed
+_LEAST_ROUNDS = 7  # smallest number of timed rounds, unless --rounds is smaller
+_MAX_SECONDS = 20.0  # after this time, no further rounds are timed if there are _LEAST_ROUNDS
 _AGREEMENT = 0.03  # two medians agree if their logarithms differ by at most this
 
 
@@ -109,7 +109,7 @@ def _leave_signals_to_parent() -> None:
 
 
 def _call(case: Case, threads: int) -> Callable[[], object]:
-    """The call to measure, after a short one that starts the threads and makes torch's own allocations."""
+    """Returns the call to measure; first makes a short one, which starts threads and makes torch's own allocations."""
     import torch
 
     from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
@@ -168,7 +168,7 @@ def _measure_times(cases: Sequence[Case], threads: int, rounds: int) -> list[dic
 def _time(call: Callable[[], object], count: int, threads: int) -> tuple[float, float]:
     """Seconds and CPU seconds of one of `count` calls.
 
-    On one thread, both are CPU time: a quiet machine takes equally long, and other programs disturb it less.
+    With one thread, both are CPU time: on a quiet machine it equals elapsed time, and other programs disturb it less.
     """
     clock = time.process_time if threads == 1 else time.perf_counter
     started, cpu_started = clock(), time.process_time()

@@ -65,7 +65,7 @@ def scaling(folder: Path, summary: Mapping[str, Any], title: str) -> None:
                 x, y = panel.setdefault(label, ([], []))
                 x.append(point["L"])
                 y.append(value)
-    for point in summary["points"]:  # after the lines above, which have the same looks in both panels
+    for point in summary["points"]:  # drawn last, so that the lines above look the same in both panels
         if point["D"] == shown and point.get("plain_bytes"):
             x, y = panels["MB beyond the inputs"].setdefault(f"the same without chunks, {point['K']} terms", ([], []))
             x.append(point["L"])

@@ -40,8 +40,8 @@ class Settings:
     kernels: str  # "plain" for linear attention as the sheet writes it, "fast" for the same numbers faster
     n: int  # features of a position
     d: int  # features of a query, key or value in each head
-    heads: int  # heads of each block
-    blocks: int  # blocks of attention and two linear layers
+    heads: int  # number of heads in each block
+    blocks: int  # number of blocks, each with attention and two linear layers
     epochs: int  # number of passes over the training data
     batch_size: int  # images per step
     lr: float  # learning rate

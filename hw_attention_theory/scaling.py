@@ -29,9 +29,9 @@ Linear attention is that of --kernels fast, which works in chunks; the plain one
   python -m hw_attention_theory.scaling                       up to 65 536 positions, three to six minutes
   python -m hw_attention_theory.scaling --max_length 4096 --dimensions 16 --terms 3
 
-The attentions of one length are timed alternately, until two halves of the rounds agree; with one thread, CPU time is
-measured, which other programs disturb less. Memory is measured in a new process for each case. Measurements are stored
-at once, so the same command resumes after an interruption.
+The attentions of one length are timed alternately, until the medians of the first and the second half of the rounds
+agree; with one thread, CPU time is measured, which other programs disturb less. Memory is measured in a new process for
+each case. Measurements are stored at once, so the same command resumes after an interruption.
 Softmax attention is measured up to the longest sequence whose L×L matrices fit into --max_gigabytes. Writes a run
 folder with table and figure.
 """

@@ -50,8 +50,8 @@ class CaptionData:
     name: str  # the data set's name, for figures
     label: str  # the data set's name, for file names
     train: Split
-    val: Split  # the best epoch is chosen on it
-    test: Split  # the reported numbers are measured on it
+    val: Split  # images on which the best epoch is chosen
+    test: Split  # images on which the reported numbers are measured
     vocabulary: Vocabulary  # words of the training captions
     hashes: Mapping[str, str]  # <label>/<name of the caption file> -> SHA-256 of the caption file
 

@@ -1,10 +1,10 @@
 """The processes in which students' files run: they load a file, call its functions, and send back the results.
 
 `sandbox.py` starts the first process, which imports NumPy and then waits. On Linux it forks a process for every file;
-elsewhere a process is started for every file. The processes get no path of our files, but the text of this file through
-a pipe. They get inputs but no right answers, so nothing in the student's code can turn a wrong answer into a right one.
-Where the student's network is tested with our layers, these layers run in the checker's process. Imports the standard
-library and NumPy alone.
+elsewhere a process is started for every file. The processes keep no path to our files: they get the text of our code
+through a pipe. They get inputs but no right answers, so nothing in the student's code can turn a wrong answer into a
+right one. Where the student's network is tested with our layers, these layers run in the checker's process. Imports the
+standard library and NumPy alone.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def main(config: dict[str, Any]) -> None:
     for name in [name for name in sys.modules if name.startswith("hw_check")]:
         del sys.modules[name]
     send(connection, in_force)
-    config.clear()  # so that the student's code finds no path of ours in the memory
+    config.clear()  # so that the student's code finds no path to our files in memory
     if forks:
         _fork_on_request(connection, runner, packages)
     else:

@@ -9,14 +9,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions a definition may call
-_NOT_HARMLESS = {"load", "hub", "save"}  # but not these, which read or write files
+_NOT_HARMLESS = {"load", "hub", "save"}  # functions of these modules that read or write files
 _BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "min", "max", "sum", "round", "str"}
 # Functions of any module that only make an object for values or settings, or add a setting to it.
 _HOLDERS = {"SimpleNamespace", "Namespace", "namedtuple", "OrderedDict", "defaultdict", "deque", "partial",
             "ArgumentParser", "add_argument", "parse_args"}  # fmt: skip
 _COMMAND = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!])|.*\?\s*$")  # lines such as %time, !pip, x = !ls and f?
 _CELL = "# code cell "  # the line before each cell in the file that is written for a notebook; see child.py
-_SAFELY = "__import__('contextlib').suppress(Exception)"  # a simple value may need one that is left out
+_SAFELY = "__import__('contextlib').suppress(Exception)"  # a kept value may use a name that was left out
 
 
 def write_definitions(folder: Path) -> None:
@@ -94,7 +94,7 @@ def _encoding(script: Path) -> str:
 
 
 def reduce_to_definitions(script: Path) -> bool:
-    """Removes the code outside of definitions from a script; returns whether there was such code, and definitions."""
+    """Removes the code outside of definitions if a script has definitions; returns whether any was removed."""
     text = read(script)
     kept = _definitions(_without_commands(text))
     if kept == text or not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in statements(kept)):
@@ -104,7 +104,7 @@ def reduce_to_definitions(script: Path) -> bool:
 
 
 def statements(text: str) -> list[ast.stmt]:
-    """The statements of a script or a notebook's cell, without the commands that only notebooks know; [] if broken."""
+    """The statements of a script or a notebook's cell, without commands that work only in notebooks; [] if broken."""
     try:
         return [node for node in ast.parse(_without_commands(text)).body if _is_shallow(node)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -120,7 +120,7 @@ def _is_shallow(node: ast.AST) -> bool:
 
 
 def _without_commands(text: str) -> str:
-    """`text` itself if it is Python, or else with `pass` in place of the lines that only notebooks know."""
+    """`text` itself if it is Python, or else with `pass` in place of the lines that work only in notebooks."""
     try:
         ast.parse(text)
         return text
@@ -134,7 +134,7 @@ def inside(node: ast.stmt) -> ast.stmt:
 
 
 def _definitions(text: str) -> str:
-    """`text` with `pass` in place of every statement that is no definition; the lines keep their numbers."""
+    """`text` with `pass` in place of every statement that is not a definition; the lines keep their numbers."""
     nodes = statements(text)
     if not nodes:
         return ""
@@ -157,7 +157,7 @@ def _definitions(text: str) -> str:
 
 
 def _may_be_made(node: ast.ClassDef) -> bool:
-    """Whether an object of a student's class may be made: a network or layer, or a class without bases for settings."""
+    """Whether objects of a student's class may be made: a network, a layer, a named tuple or a class without bases."""
     return not node.bases or "Module" in ast.unparse(node) or "NamedTuple" in ast.unparse(node.bases[0])
 
 

@@ -1,7 +1,7 @@
 """Takes rights away from the process in which a student's file runs. Imports the standard library alone.
 
 `enclose` is called once, by the process that starts the others; `confine` is called in the process of a single file,
-just before the file is loaded. What the system does not allow is left out: `enclose` returns what is in force.
+just before the file is loaded. Limits that the system lacks are left out; `enclose` returns those in force.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _USES_NETWORK = frozenset(("socket.connect", "socket.bind", "socket.sendto", "so
 
 
 def enclose(hidden: Sequence[str], packages: Sequence[str]) -> list[str]:
-    """Leaves the network and hides the folders `hidden`, where this is allowed; returns what is in force, for reports.
+    """Disconnects from the network and hides the folders `hidden`, where allowed; returns the limits in force as text.
 
     On Linux this needs kernel namespaces, which root can always create, and other users on many systems.
     """
@@ -140,7 +140,7 @@ def _give_up_rights(folder: str, packages: Sequence[str]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0 and _everybody_may_read([*packages, sys.prefix]):
         for user in (2**20 + os.getpid(), 65534):  # with a separate user, it cannot disturb other processes
-            with contextlib.suppress(OSError):  # the container may know few users
+            with contextlib.suppress(OSError):  # a container may have few user ids
                 os.chown(folder, user, -1)
                 os.setgroups([])
                 os.setresgid(65534, 65534, 65534)

@@ -1,6 +1,7 @@
 """Grades a folder of many students, side by side. A stopped run continues where it stopped."""
 
 import contextlib
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -32,12 +33,13 @@ def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, job
     """Grades every student in `folder`; writes a JSON file and a page for each student, and grades.csv.
 
     A student has handed in a folder or, for sheets whose classes may be anywhere, a single file. A student with the
-    same files, seed and time limit as in an earlier run is not graded again.
+    same files, seed and time limit as in an earlier run of the same version is not graded again.
 
     Returns the exit status: 0 if all students are graded, 1 if the check itself failed for some of them.
 
     Raises:
-        UserError: there is no folder in `folder`, or `out` cannot be written.
+        UserError: there is nothing to grade in `folder`.
+        OSError: `out` cannot be written.
     """
     suffixes = SUFFIXES if sheet(name).anywhere else ()
     found = folder.iterdir() if folder.is_dir() else []
@@ -84,14 +86,14 @@ def _results(
         while any(thread.is_alive() for thread in threads):
             for process in multiprocessing.active_children():
                 process.terminate()
-            time.sleep(0.5)  # for the deletion of the copies
+            time.sleep(0.5)  # gives the processes time to delete the copies
         raise
 
 
 def _grade_from(waiting: deque[Any], done: "queue.SimpleQueue[tuple[str, Mapping[str, Any]]]") -> None:
     """Grades waiting students, one after another, in a process; if it is killed, a new process continues."""
     pool = None
-    with contextlib.suppress(IndexError):  # nobody is left
+    with contextlib.suppress(IndexError):  # no student is left
         while True:
             arguments = waiting.popleft()
             context = multiprocessing.get_context("spawn")
@@ -140,12 +142,12 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(5)  # for the deletion of the copy, after which the pool would wait for the next student
+    time.sleep(5)  # time to delete the copy; without _exit, the pool would wait for the next student
     os._exit(1)
 
 
 def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:
-    """The result of an earlier run, if it is for the same files and arguments."""
+    """The result of an earlier run, if its fingerprint is the same."""
     try:
         result = files.read_json(path)
     except UserError:
@@ -153,9 +155,16 @@ def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:
     return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
 
 
+@functools.cache
+def _hash_of_our_code() -> str:
+    """A hash of all our packages, because the checks use the layers of the homeworks."""
+    code = sorted(Path(__file__).parents[1].glob("hw_*/**/*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
+
+
 def _fingerprint(name: str, student: Path, seed: int, seconds: float) -> str:
-    """A hash of everything that the result depends on: the student's Python files and the arguments."""
-    digest = hashlib.sha256(f"{name} {seed} {seconds}".encode())
+    """A hash of everything that the result depends on: the student's Python files, the arguments and our own code."""
+    digest = hashlib.sha256(f"{name} {seed} {seconds} {_hash_of_our_code()}".encode())
     for path in [student] if student.is_file() else sorted([*student.rglob("*.py"), *student.rglob("*.ipynb")]):
         if path.is_file() and not path.is_symlink():
             digest.update(os.fsencode(path.relative_to(student)) + f" {files.sha256(path)}".encode())
@@ -183,5 +192,5 @@ def _write_table(path: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _shown(name: str) -> str:
-    """A name for people; bytes in it that are not UTF-8, and control characters, are replaced."""
+    """A name as it is shown; bytes in it that are not UTF-8, and control characters, are replaced."""
     return printable(os.fsencode(name).decode(errors="replace"))

@@ -55,7 +55,7 @@ def _package_folders(names: Sequence[str]) -> list[str]:
 
 
 def _hidden_folders() -> list[str]:
-    """Our packages and, in a whole repository, the other folders beside them; not folders that contain Python."""
+    """Our packages and, in a whole repository, all folders beside them, except folders that contain Python."""
     whole = (_ROOT / "pyproject.toml").is_file()
     folders = [path for path in _ROOT.iterdir() if path.is_dir() and (whole or path.name.startswith("hw_"))]
     needed = [Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *_package_folders(()))]

@@ -88,7 +88,7 @@ class Sandbox:
     ) -> dict[str, Outcome]:
         """Runs all `jobs` on the student's file at `path`.
 
-        If the file cannot be loaded, because it trains or needs data, its definitions alone replace it.
+        If the file cannot be loaded, for example because it trains or needs data, only its definitions are run.
 
         Args:
             path: the student's file, in a folder that the process may read and write (see `submission.py`).

@@ -12,7 +12,7 @@ from hw_common.data.file_names import is_junk
 from hw_common.runs.errors import UserError
 
 _LARGEST_FILE, _LARGEST_NOTEBOOK, _LARGEST_COPY = 2**20, 2**24, 2**25  # bytes
-_MOST_FILES, _MOST_FOUND = 1000, 100_000  # most files that are copied; most files that are looked at
+_MOST_FILES, _MOST_FOUND = 1000, 100_000  # limits on the files that are copied, and on those that are listed
 SUFFIXES = (".py", ".ipynb")  # suffixes of files that may hold the classes
 _ARCHIVES = (".zip", ".rar", ".7z", ".gz", ".tar", ".tgz")
 _LEFT_OUT = {"node_modules", "venv", "env"}
@@ -31,7 +31,7 @@ def copied(source: Path) -> Iterator[Path]:
         copy.mkdir(mode=0o755)
         root = source.parent if source.is_file() else source
         found = itertools.islice(_files(source), _MOST_FOUND)
-        # Python files and notebooks come first, so that a data set cannot leave no room for them.
+        # Python files and notebooks come first, so that a data set cannot use up the room for them.
         for path in sorted(found, key=lambda path: (path.suffix not in SUFFIXES, path))[:_MOST_FILES]:
             total += path.stat().st_size
             if total > _LARGEST_COPY:

@@ -1,7 +1,7 @@
 """Equivariance: how feature maps change when the image is shifted by one pixel (ist-2021-22-hw2, Question 2.1).
 
 A convolution with stride 1 multiplies the patch at every position by the same kernel. Hence it is equivariant to
-translations: if the image is shifted, the feature maps are shifted along, except at the edges. With a stride or pooling
+translations: if the image is shifted, the feature maps shift with it, except at the edges. With a stride or pooling
 of 2, this holds for shifts by even numbers of pixels. Convolutions are not equivariant to rotations or changes of size.
 
 This is useful for classification because the class of an object does not depend on its position: a detector that was

@@ -199,7 +199,7 @@ def _draw(title: str, model: SheetCNN, folder: Path, fitted: Fitted, drawn_layer
 def draw_kernels(title: str, model: SheetCNN, folder: Path, layers: Iterable[str]) -> None:
     """Draws the kernels of convolutions, given by their names (ist-2021-22-hw2 Q2.3), into a run folder.
 
-    `model` has the weights of the best epoch; so does `hw_cnn.explain kernels`, which draws the same files.
+    `model` must have the weights of the best epoch. `hw_cnn.explain kernels` draws the same files.
     """
     for name in layers:
         weights = convolutions(model)[name].weight.detach().float().cpu().numpy()

@@ -44,7 +44,7 @@ def scale_to_unit(values: Tensor) -> Tensor:
 
 
 def draw_feature_maps(finished: Finished, test: Split, *, seed: int, images: int = 3, channels: int = 5) -> list[Path]:
-    """Draws the first `channels` feature maps of every layer, each scaled to [0, 1], two layers in a row.
+    """Draws the first `channels` feature maps of every layer, each scaled to [0, 1], two layers per row.
 
     The inputs are `images` random test images, drawn with `seed`. Returns the paths of the figure in the run's folder.
     """

@@ -89,7 +89,7 @@ def open_finished(folder: Path) -> Finished:
     trained = open_trained(train.COMMAND, folder)
     classes = trained.summary.get("classes")
     if not isinstance(classes, list) or not 2 <= len(classes) <= 10_000:
-        raise UserError(f"{folder} is damaged: its summary.json lists no classes")
+        raise UserError(f"{folder} is damaged: its summary.json has no list of classes")
     settings = Settings.from_arguments(trained.arguments)
     plain = replace(settings, kernels="plain")  # explanations need the layers in the sheet's order
     model = trained.load(build_model(plain, len(classes)), weights_metadata(settings))

@@ -15,7 +15,7 @@ class FashionCNN(nn.Module):
     """ist-2021-22-hw2, Question 2.2: two convolution blocks and three affine layers.
 
     It has 769 930 parameters for ten classes. After 15 epochs of SGD on Fashion-MNIST, the learning rate 0.01 has a
-    better validation accuracy than 0.001 and 0.1, for us as in the published report.
+    better validation accuracy than 0.001 and 0.1, in our runs as in the published report.
 
     Args:
         dropout: probability of the dropout layer.

@@ -29,7 +29,7 @@ class Settings:
     augment: bool  # whether to flip images at random and shift them by up to two pixels
     balanced: bool  # whether the training loss weights each class by the inverse of its number of images
     precision: str  # "fp32", or "bf16" for automatic mixed precision
-    kernels: str  # "plain" for the networks of `models.py`, "fast" for the same bits faster
+    kernels: str  # "plain" for the networks of `models.py`, "fast" for faster ones that give the same bits
     seed: int  # random seed
 
     @classmethod

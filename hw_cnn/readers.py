@@ -111,7 +111,7 @@ def read_medmnist(flag: str, data_dir: Path) -> RawDataset:
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuses an npz file that is too large, or that has an array whose header claims another size than it has."""
+    """Refuses an npz file that is too large, or in which the header of an array claims a wrong size."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > _LARGEST_NPZ:

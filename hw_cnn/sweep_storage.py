@@ -53,7 +53,7 @@ def open_storage(address: str) -> tuple[storages.BaseStorage, Lock]:
 
 
 def _open_journal(path: str) -> storages.JournalStorage:
-    """Opens a journal file and reads it, since Optuna reports damage only later; never appends to another file."""
+    """Opens a journal file and reads it, since Optuna reports damage only later. Refuses other files."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         if file.read(1) not in (b"", b"{"):
             raise UserError(f"--storage {path}: the file exists and is not the journal of a sweep; give another path")

@@ -191,7 +191,7 @@ class SharedStudy:
     def conclude(self, key: Key, finished: Trial | None) -> None:
         """Stores a claimed trial as finished, or as failed if `finished` is None."""
         trial = self._claimed.pop(key)
-        with contextlib.suppress(UpdateFinishedTrialError):  # without heartbeats, another machine gave the trial up
+        with contextlib.suppress(UpdateFinishedTrialError):  # heartbeats were missing, so another machine gave it up
             for name, value in vars(finished).items() if finished is not None else ():
                 trial.set_user_attr(name, value)
         if finished is None:

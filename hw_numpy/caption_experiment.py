@@ -21,7 +21,7 @@ from hw_numpy.presets import HOMEWORK, CaptionSettings
 from hw_numpy.rnn import CaptioningRNN
 
 LAST = "last.safetensors"
-_SAVE_EVERY = 10  # seconds: with 50 captions, saving takes as long as an epoch
+_SAVE_EVERY = 10  # seconds between two saves; with 50 captions, a save takes as long as an epoch
 _MEASURED = 1000  # largest number of training captions, and of validation captions, that are evaluated
 _SHOWN = 4  # training images, and validation images, in the figure
 _PART_NAMES = {"train": "training", "val": "validation"}

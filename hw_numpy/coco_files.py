@@ -32,7 +32,7 @@ PARTS = ("train", "val")
 _LARGEST_ARRAY = 2**31  # bytes; the course's largest array, the features without PCA, has 1.4 billion
 _LARGEST_CHUNK = 2**27  # bytes
 _LARGEST_TEXT = 2**27  # bytes
-_LARGEST_RATIO = 1100  # gzip packs no data to less than 1/1032 of its size
+_LARGEST_RATIO = 1100  # gzip cannot pack data to less than 1/1032 of its size
 # The allowed filters. For any other one, HDF5 would load a plug-in, which may run any code.
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 _MOST_DIRECTIONS = 512
@@ -70,7 +70,7 @@ def read_arrays(path: Path, wanted: Mapping[str, tuple[type, int]]) -> dict[str,
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:  # HDF5's errors
-        raise UserError(f"{path} is damaged or no HDF5 file: {error}") from error
+        raise UserError(f"{path} is damaged or not an HDF5 file: {error}") from error
 
 
 def _read(file: h5py.File, what: str, name: str, kind: type, axes: int) -> ndarray:

@@ -34,7 +34,7 @@ class Finished:
         """
         pixels = np.asarray(file.decode().convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
         scores = self.network.loss(pixels[None, None])
-        assert isinstance(scores, ndarray)  # a loss with gradients needs labels
+        assert isinstance(scores, ndarray)  # without labels, `loss` returns scores
         exponentials = np.exp(scores[0] - scores[0].max())
         return pixels, exponentials / exponentials.sum()
 

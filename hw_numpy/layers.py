@@ -69,7 +69,7 @@ def fc_backward(dout: ndarray, cache: tuple) -> tuple[ndarray, ndarray, ndarray]
     x, w, _ = cache
     _require_shape_of_output(dout, (len(x), w.shape[1]))
     dw = x.reshape(len(x), -1).T @ dout
-    # Both products are ∂L/∂Y Wᵀ. If x is stored with the batch innermost, the first one stores its gradient so, too.
+    # Both products are ∂L/∂Y Wᵀ. If x is stored with the batch innermost, the first one stores dx in that order, too.
     batch_last = x.strides[0] == x.itemsize
     dx = (w @ dout.T).T if batch_last else dout @ w.T
     return dx.reshape(x.shape), dw, dout.sum(axis=0)

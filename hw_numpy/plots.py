@@ -33,7 +33,7 @@ def learning_curves(folder: Path, loss_history: Sequence[float], rows: Rows, tit
     losses = _losses(loss_history, [row["training_loss"] for row in rows])
     figure = figures.curves({"training loss": losses, "accuracy": accuracies}, "epoch", title)
     loss_panel = figure.axes[0]
-    figures.log_scale(loss_panel, "y")  # the loss of the first steps is many times larger than the later ones
+    figures.log_scale(loss_panel, "y")  # the loss of the first steps is many times that of later steps
     loss_panel.lines[0].set(linewidth=0.4, marker="")  # a thin line, because there are thousands of steps
     loss_panel.legend(fontsize=figures.SMALLEST, frameon=False)
     figures.save(figure, folder, "curves")

@@ -11,7 +11,7 @@ HOMEWORK = "hw_numpy"
 TITLES: Mapping[str, str] = MappingProxyType({"softmax": "two-layer network", "cnn": "convolutional network"})
 LARGEST_FILTER = 27  # the convolution of a 28×28 image then has 2×2 pixels, which is one window to pool
 UPDATE_RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
-# The sheet leaves epochs and update rule open. Published results use sgd; the CNN validates better with momentum.
+# The sheet leaves epochs and update rule open. Published results use sgd; momentum raises CNN validation accuracy.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "softmax": {"epochs": 40, "update_rule": "sgd"},
     "cnn": {"epochs": 10, "update_rule": "sgd_momentum", "filter_sizes": [5, 7]},

@@ -28,7 +28,7 @@ _WORDS_AT_ONCE = 256
 
 
 def build_model(settings: Settings) -> nn.Module:
-    """Builds the network in `settings`. Networks of letters without a CRF take single letters, others words."""
+    """Builds the network in `settings`. Letter networks without a CRF take single letters; the others take words."""
     network = _NETWORKS[settings.model](**settings.sizes)
     if not settings.crf:
         return network

@@ -9,7 +9,7 @@ from hw_common.commands.cli import add_flag, add_input
 _DESCRIPTION = """\
 Shifts letters by one and two pixels, rotates them by 10 and 20 degrees, and measures how much the feature maps of a
 trained network change (dsl-2019-hw3 Q1.1). Maps are compared after a convolution with its ReLU, after the following
-2×2 max-pooling (Figure 1 of the published report), and after a maximum over the channels (its Figure 2; the
+2×2 max-pooling (Figure 1 of the published report), and after a maximum over the channels (Figure 2 of the report; the
 network itself does not compute it). The command also measures how much the products of all pixel pairs change, and the
 accuracy of the network on the changed test letters. With --pairwise, it adds the accuracy of a linear classifier of
 these products.

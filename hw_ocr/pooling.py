@@ -145,8 +145,8 @@ def _compare(before: Tensor, after: Tensor) -> dict[str, float]:
 def measure_products(letters: Tensor) -> dict[str, float]:
     """The relative change of the products of all pixel pairs, for each change of `letters`; a mean over the letters.
 
-    With x·y as the dot product of two images' pixels, the dot product of their pair products (squares included) is
-    ((x·y)² + x²·y²) / 2, so the products themselves are not needed.
+    With x·y as the dot product of two images' pixels and x² as the squares of the pixels, the dot product of their pair
+    products (squares included) is ((x·y)² + x²·y²) / 2, so the products themselves are not needed.
     """
 
     def dot(x: Tensor, y: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def accuracies(network: nn.Module, letters: Letters) -> dict[str, float]:
 
 
 def draw_accuracies(accuracies: Mapping[str, Mapping[str, float]], folder: Path, stem: str, title: str) -> list[Path]:
-    """Draws the accuracy against shift and rotation, a line for each network; `accuracies` has them by its title.
+    """Draws accuracy against shift and rotation, a line for each network; the keys of `accuracies` are the titles.
 
     Returns:
         The paths of the figures.

@@ -250,7 +250,7 @@ def _following(ids: np.ndarray, next_ids: np.ndarray) -> np.ndarray:
     found = np.minimum(np.searchsorted(in_order, next_ids[rows]), len(ids) - 1)
     _refuse(
         rows[in_order[found] != next_ids[rows]],
-        lambda row: f"next_id {next_ids[row]} is the id of no letter; -1 ends a word",
+        lambda row: f"next_id {next_ids[row]} is not the id of any letter; -1 ends a word",
     )
     following = np.full(len(ids), -1)
     following[rows] = by_id[found]

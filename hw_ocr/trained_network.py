@@ -60,7 +60,7 @@ def open_trained(folder: Path, kernels: str = "fast") -> TrainedNetwork:
         kernels: "plain" for the CRF of `crf.py`, "fast" for the same numbers faster.
 
     Raises:
-        UserError: the folder is not a run of hw_ocr, is unfinished or damaged, or its weights are of another network.
+        UserError: the folder is not a run of hw_ocr, is unfinished or damaged, or has the weights of another network.
     """
     trained = open_run(train.COMMAND, folder)
     settings = dataclasses.replace(Settings.from_arguments(trained.arguments), kernels=kernels)

@@ -25,12 +25,12 @@ The answers to the five homework sheets.
   python -m hw_report build dsl-2019-hw3 --profile full --data_dir data   one PDF, on the sheet's own data
   python -m hw_report book                                        all answers as pages for a browser
   python -m hw_report submission dsl-2019-hw3 --group NAME        the zip to turn in: PDF and code
-  python -m hw_report serve RUN…                                  the book in a browser, to try trained runs in
+  python -m hw_report serve RUN…                                  the book in a browser, where trained runs can be tried
   python -m hw_report table                                       the index, and our numbers beside the published ones
   python -m hw_report figures                                     the figures of README.md
 """
 _BUILD = """\
-Writes the PDFs into RESULTS_DIR/reports: by default from the records of measured runs in results/record, in seconds.
+Writes the PDFs into RESULTS_DIR/reports, by default within seconds from the records of measured runs in results/record.
 With the profiles sample and full, it first runs the missing experiments, each in an ordinary run folder. It lists the
 commands that it will run and their rough duration, skips finished runs and resumes interrupted ones.
 
@@ -68,8 +68,8 @@ published ones. Our numbers come from the records in results/record, which pytho
   python -m hw_report table --write README.md   renews them only in this file
 """
 _FIGURES = """\
-Writes the figures of README.md into reports/figures: learning curves on Fashion-MNIST beside the published one, where
-the caption decoder attends to an aerial image, and where the speech decoder attends to recordings. They come from the
+Writes the figures of README.md into reports/figures: learning curves on Fashion-MNIST beside the published one, the
+attention of the caption decoder on an aerial image, and that of the speech decoder on recordings. They come from the
 records in results/record, which python -m hw_common.record writes.
 
   python -m hw_report figures

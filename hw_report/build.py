@@ -33,7 +33,7 @@ class Settings:
 
     @property
     def training_profile(self) -> str:
-        """The profile of commands that train: for reports from records, that of the runs that were recorded."""
+        """The profile of commands that train; for reports from records, the profile of the recorded runs."""
         return "full" if self.profile == "record" else self.profile
 
     def command_line(self, command: Command) -> list[str]:

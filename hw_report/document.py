@@ -65,7 +65,7 @@ def render(sheet: Sheet, profile: str, collected: Mapping[str, Collector], group
 
 
 def render_html(sheet: Sheet, facts: Mapping[str, Any], collected: Mapping[str, Collector]) -> bytes:
-    """The HTML of a sheet, with its figures in it, for the book; the elements are those that reports/style.typ gives.
+    """The HTML of a sheet for the book, with its figures embedded; reports/style.typ chooses the elements.
 
     Args:
         sheet: the sheet.

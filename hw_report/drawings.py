@@ -51,7 +51,7 @@ def layers(network: nn.Module, inputs: Sequence[Tensor], whole: tuple[str, ...] 
     """The layers of `network` in the order in which they compute, recorded by hooks during a forward pass.
 
     Args:
-        network: any module. A module without submodules is a layer.
+        network: any module with submodules. A submodule without submodules of its own is a layer.
         inputs: its inputs, with a batch of one.
         whole: names of classes whose modules are one layer although they have submodules.
 
@@ -61,7 +61,7 @@ def layers(network: nn.Module, inputs: Sequence[Tensor], whole: tuple[str, ...] 
     """
     found: list[dict[str, Any]] = []
     hooks = []
-    inside: tuple[str, ...] = ()  # prefixes of the layers found so far; their submodules are no layers of their own
+    inside: tuple[str, ...] = ()  # prefixes of the layers found so far; their submodules are not layers themselves
     for name, module in network.named_modules():
         is_whole = type(module).__name__ in whole
         if inside and name.startswith(inside):

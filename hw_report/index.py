@@ -54,7 +54,7 @@ class Answer:
         return "q" + self.question.translate({ord(character): None for character in "() "})
 
     def code(self) -> list[tuple[str, str]]:
-        """File and name of each piece of code in `solved_by`; a name without a file is in the file before it."""
+        """File and name of each piece of code in `solved_by`; a name without a file is in the file named before it."""
         found: list[tuple[str, str]] = []
         for word in self.solved_by.split():
             path, colon, name = word.rpartition(":")

@@ -35,8 +35,8 @@ def source(path: Path, name: str) -> tuple[int, list[str]]:
 def listings(answers: Sequence[Answer], repository: Path) -> dict[str, list[dict[str, Any]]]:
     """The pieces of code of each answer, by the label of its section.
 
-    A piece has the keys `file`, `name`, `line` (its first line), `text`, and `shown_at`: the question that shows the
-    same piece before, or "".
+    A piece has the keys `file`, `name`, `line` (its first line), `text`, and `shown_at`: the earlier question that
+    shows the same piece, or "".
     """
     seen: dict[tuple[str, str], str] = {}
     found: dict[str, list[dict[str, Any]]] = {}

@@ -55,7 +55,7 @@ class PictureData:
     train: Split  # training pictures
     val: Split  # validation pictures, also used for the reported results, since the sheet has no test set
     classes: tuple[str, ...]  # names of the classes
-    hashes: Mapping[str, str]  # SHA-256 of the decoded pictures of each split
+    hashes: Mapping[str, str]  # SHA-256 of each split's decoded pictures and labels
 
 
 def load(dataset: str, data_dir: Path) -> PictureData:

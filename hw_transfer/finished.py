@@ -46,7 +46,7 @@ def open_finished(folder: Path) -> Finished:
     trained = open_trained(train.COMMAND, folder)
     classes = trained.summary.get("classes")
     if not isinstance(classes, list) or len(classes) < 2:
-        raise UserError(f"{folder} is damaged: its summary.json lists no classes")
+        raise UserError(f"{folder} is damaged: its summary.json has no list of classes")
     settings = Settings.from_arguments(trained.arguments)
     model = trained.load(finetune(None, len(classes), settings.backbone), weights_metadata(settings))
     return Finished(settings, model, tuple(map(str, classes)))

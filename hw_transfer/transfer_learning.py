@@ -95,7 +95,7 @@ def make_optimizer_and_schedule(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Returns the optimizer of the trainable parameters of `model`, and the sheet's StepLR.
 
-    By default, these are SGD with learning rate 0.001 and momentum 0.9, and a tenth of the learning rate after every
+    By default, SGD has learning rate 0.001 and momentum 0.9, and the learning rate is divided by 10 after every
     7 epochs. `steps` is the number of optimizer steps in an epoch, since the scheduler counts steps, not epochs.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -125,7 +125,7 @@ class Layer:
         return [self._case(name == self.backward, special, rng) for special in specials]
 
     def with_cache(self, case: Case) -> Case:
-        """A backward case that gets documented caches instead of that of the student's forward function."""
+        """A backward case that gets documented caches instead of the cache of the student's forward function."""
         arguments, douts = case.request["arguments"], case.request["douts"]
         out = getattr(self.module, self.forward)(*case.inputs[: len(self.inputs)])[0]
         caches = self.caches(*arguments, out) if self.caches else []

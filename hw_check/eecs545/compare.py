@@ -36,7 +36,7 @@ class Result:
         default_factory=dict
     )  # right answer by name, or the one of several that fits best
     values: dict[str, ndarray] = field(default_factory=dict)  # the student's arrays by name
-    not_arrays: dict[str, str] = field(default_factory=dict)  # messages about values that are no arrays, by name
+    not_arrays: dict[str, str] = field(default_factory=dict)  # messages about values that are not arrays, by name
     # Largest error of each array, divided by the largest element of the right array.
     errors: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)  # names of the wrong values
@@ -100,7 +100,7 @@ def _read_values(result: Result, values: Mapping[str, Any]) -> None:
 
 
 def _as_array(value: Any) -> ndarray | None:
-    """An array, or a list of numbers or of such lists as an array; else None."""
+    """The value as an array if it is an array or a list of numbers, perhaps nested; else None."""
     if isinstance(value, ndarray):
         return value
     if not isinstance(value, list) or not value:
@@ -120,8 +120,8 @@ def _is_like(shape: tuple[int, ...], right: tuple[int, ...]) -> bool:
 def _choose_right(result: Result) -> None:
     """Chooses one of several right answers, or an answer that costs a little if only that one fits.
 
-    The scores are compared first, then the loss, because a network with a wrong gradient must be compared with the
-    right answers for the order in which it flattens its maps.
+    The scores are compared first, then the loss: they show in which order a network flattens its maps, even if its
+    gradients are wrong.
     """
     case = result.case
 
@@ -141,7 +141,7 @@ def _choose_right(result: Result) -> None:
 
 
 def _excess(result: Result, name: str, right: ndarray, tolerance: float = SINGLE) -> float:
-    """The relative error beyond what is tolerated; 0 if there is none."""
+    """The relative error if it is larger than what is tolerated, else 0."""
     value, case = result.values[name], result.case
     if value.shape != right.shape:
         return float("inf")

@@ -26,7 +26,7 @@ def complaints(function: Function, results: Sequence[Result]) -> list[str]:
 
 
 def remarks(results: Sequence[Result]) -> Iterator[str]:
-    """Yields remarks about what is unusual without being a wrong number."""
+    """Yields remarks about outputs that are unusual but not wrong, and about changed arguments and parameters."""
     texts: dict[str, dict[str, None]] = {}
     wrong = {name for result in results for name in result.wrong}
     for result in results:
@@ -38,14 +38,14 @@ def remarks(results: Sequence[Result]) -> Iterator[str]:
     changed = dict.fromkeys(name for result in results for name in result.changed)
     if changed:
         cost = "a little" if any(not name.startswith("d") for name in changed) else "nothing"
-        yield f"changes its argument {', '.join(changed)} in place: work on a copy (costs {cost})"
+        yield f"changes {', '.join(changed)} in place: work on a copy (costs {cost})"
     params = dict.fromkeys(name for result in results for name in result.changed_params)
     if params:
         yield f"changes the parameters {', '.join(params)}: only the optimizer may do that (costs half)"
 
 
 def _where(failing: Sequence[Result], passing: Sequence[Result]) -> str:
-    """Text that names the kind of cases that fails; empty if no kind has all failing cases and no passing one."""
+    """Text naming the kind with all failing cases and no passing one; empty if there is none or a main case fails."""
     right = dict.fromkeys(result.case.title for result in passing if result.case.cost is None)
     if not right or any(result.case.cost is None for result in failing):
         return ""
@@ -104,7 +104,7 @@ def _reason(function: Function, name: str, results: Sequence[Result]) -> tuple[s
 
 
 def _swapped(name: str, failing: Sequence[Result]) -> str:
-    """Name of the output whose right value stands in place of that of `name` in all failing cases."""
+    """Name of another output whose right value is returned as the output `name` in all failing cases."""
     others = [other for other in failing[0].right if other != name and failing[0].right[other].ndim]
     for other in others:
         if all(hints.equal(r.values[name], r.right[other]) and r.right[other].any() for r in failing):

@@ -1,6 +1,6 @@
 """Compares the gradients of a backward function with centred differences of the student's own forward function.
 
-This is for backward functions that are right derivatives of a forward function that is itself wrong.
+A backward function can be the right derivative of the student's forward function even if that function is wrong.
 """
 
 from collections.abc import Mapping, Sequence

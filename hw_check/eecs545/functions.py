@@ -1,7 +1,7 @@
 """The functions that are graded (eecs545-w20-hw4), and how the sheet's points are spread over them.
 
-The sheet gives points to whole questions only. In Q1, the points of parts (a) 9, (b) 5 and (c) 11 go to their
-functions, more to the backward than to the forward function. Q2, Q3 and Q4 have 20 points each: 16 are spread over the
+The sheet gives points to whole questions only. In Q1, parts (a), (b) and (c) have 9, 5 and 11 points; in each part, the
+backward function gets more of them than the forward function. Q2, Q3 and Q4 have 20 points each: 16 are spread over the
 functions that the sheet asks for, and 4 are kept for the training in the last part, which this checker does not grade.
 The recurrent layers and the word embedding came with the course's files: they are checked, for no points. LSTMs are
 not asked for either; they are checked if the file has them.

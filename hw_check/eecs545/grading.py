@@ -54,7 +54,7 @@ def grade(
 def _mentions_lstm(path: Path) -> bool:
     """Whether a file uses names or attributes of LSTMs, or compares a cell type with "lstm" outside of __init__.
 
-    The course's __init__ knows the cell type already, so that a class without an LSTM takes it, and fails later.
+    The course's __init__ already accepts the cell type "lstm", so a class without an LSTM fails only later.
     """
     nodes = [part for statement in statements(read(path)) for part in ast.walk(statement)]
     constructors = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
@@ -78,7 +78,7 @@ class _File:
         """The rows of all functions. A function that fails because of another function is tried again without it.
 
         Args:
-            wrong: names of the functions in the files before that did not pass.
+            wrong: names of the functions in earlier files that did not pass.
         """
         rows = self._first_try()
         forward_is_right = {name: row.points >= row.of and row.status == "passed" for name, row in rows.items()}
@@ -147,7 +147,7 @@ class _File:
                 note = f"tested with our {names}, because it fails with the student's own: {own.hint}"
                 yield function, dataclasses.replace(row, remarks=(*row.remarks, note))
             elif row.points == own.points and row.error is not None and row.hint and row.hint != own.hint:
-                # This hint is about the function's own mistake; those in the functions that it uses do not affect it.
+                # This hint describes the function's own mistake, because the functions that it uses are ours here.
                 yield function, dataclasses.replace(row, remarks=(*row.remarks, f"tested with our {names}"))
 
     def _with_ours(self, jobs: Sequence[Job], modules: Sequence[str]) -> dict[str, Outcome]:
@@ -168,7 +168,7 @@ class _File:
             if names and mistaken:
                 yield (
                     f"{', '.join(names)} of {module}.py cannot be replaced by ours: a mistake of "
-                    f"{' or '.join(mistaken)} costs points here again if it is repeated there"
+                    f"{' or '.join(mistaken)} that is repeated there also costs points here"
                 )
 
     def _run(self, changed: Sequence[tuple[Function, list[Case]]]) -> dict[str, Outcome]:

@@ -17,7 +17,7 @@ Guess = tuple[str, str, Callable[[], ndarray]]
 
 TOLERANCE = {"float64": 1e-8, "float32": 2e-4}
 FLOOR = {"float64": 1e-6, "float32": 1e-2}
-"""A difference is divided by at least this number; otherwise, the rounding errors of a loss near zero would fail."""
+"""A difference is divided by at least this number, so that rounding errors of a loss near zero do not cost points."""
 
 _LETTERS = {
     "N": "the batch size N",
@@ -160,7 +160,7 @@ _AXES = {2: ("rows", "columns"), 4: ("samples or filters", "channels", "rows", "
 
 
 def _located(a: ndarray, right: ndarray) -> Iterator[str]:
-    """Where numbers are wrong, if they are right elsewhere."""
+    """Describes which numbers are wrong if some are right, or that all are off by the same number."""
     difference = a.astype(float) - right
     wrong = np.abs(difference) > 1e-6 * np.abs(right).max()
     if right.ndim and wrong.all():
@@ -177,7 +177,7 @@ def _located(a: ndarray, right: ndarray) -> Iterator[str]:
 
 
 def _located_along(axis: int, wrong: ndarray) -> Iterator[str]:
-    """Whether the wrong numbers are at the ends of an axis."""
+    """Describes the wrong numbers if only they, or only the right ones, are at one end of an axis."""
     side = wrong.shape[axis]
     places = np.flatnonzero(wrong.any(axis=tuple(other for other in range(wrong.ndim) if other != axis))).tolist()
     label = f"axis {axis}" + (f" ({_AXES[wrong.ndim][axis]})" if wrong.ndim in _AXES else "")

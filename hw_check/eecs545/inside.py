@@ -114,7 +114,7 @@ def put_remote(
     for function, (names, has_cache) in functions.items():
         own = getattr(module, function, None)
         remote = _remote(f"{module.__name__}.{function}", function, names, has_cache, call)
-        # A second name of the student's function, such as affine_forward = fc_forward, gets ours, too.
+        # A second name of the student's function, such as affine_forward = fc_forward, is replaced, too.
         same = [name for name, value in vars(module).items() if own is not None and value is own]
         for name in (function, *same):
             setattr(module, name, remote)

@@ -9,7 +9,8 @@ Each output of a function counts alike, for example dx, dw and db of a backward 
 | a main case is wrong                                   | 0                                                  |
 
 From the sum of these shares, a little is taken off for inputs that are changed in place and for ties in max-pooling,
-and half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing.
+and half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing. An
+`__init__` has the least share in place of the sum.
 """
 
 import dataclasses

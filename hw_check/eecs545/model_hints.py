@@ -96,7 +96,7 @@ def _captioned(
     options: Mapping[str, Any], params: Values, features: ndarray, words_in: ndarray, words_out: ndarray, mask: ndarray,
     rectified: bool = False,
 ) -> Values:  # fmt: skip
-    """Loss and gradients for any choice of input words, right words and mask; with a ReLU on the first hidden state."""
+    """Loss and gradients for any input words, right words and mask; if `rectified`, with a ReLU on the first state."""
     p, cell = params, options["cell_type"]
     forward, backward = (getattr(rnn_layers, f"{cell}_{way}") for way in ("forward", "backward"))
     h0, fc_cache = layers.fc_forward(features, p["W_proj"], p["b_proj"])
@@ -146,7 +146,7 @@ def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarra
     def after_start() -> ndarray:
         return np.concatenate([np.full((len(features), 1), words["<START>"]), run(params)[:, :-1]], axis=1)
 
-    yield "captions", "<START> stands first: expected the first sampled word", after_start
+    yield "captions", "the first word is <START>: expected the first sampled word", after_start
     yield "captions", "begins with <NULL>: expected <START> as the first input word", lambda: run(params, "<NULL>")
     text = "every input word is <START>: expected the word sampled last"
     only_start = np.tile(params["W_embed"][words["<START>"]], (len(params["W_embed"]), 1))
@@ -162,7 +162,7 @@ def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarra
 
 
 def _sampled_from_first(options: Mapping[str, Any], params: Values, features: ndarray, max_length: int) -> ndarray:
-    """Captions that end with <NULL>, each word sampled from the first hidden state and the word before."""
+    """Captions that end with <NULL>, each word sampled from the first hidden state and the previous word."""
     p, words = params, options["word_to_idx"]
     captions = np.full((len(features), max_length), words["<NULL>"])
     h0 = features @ p["W_proj"] + p["b_proj"]

@@ -12,7 +12,7 @@ from hw_check.sandbox import Ours
 
 _LAYERS: dict[str, tuple[Layer, ...]] = {"layers": layer_cases.LAYERS, "rnn_layers": rnn_cases.LAYERS}
 _LARGEST, _LARGEST_PRODUCT = 2**14, 2**24
-"""Most elements of an argument; largest product of the sizes of two arguments, which limits the work of a call."""
+"""Largest size of an argument, in elements; largest product of two such sizes, which limits the work of a call."""
 
 
 def _signatures() -> dict[str, dict[str, Any]]:

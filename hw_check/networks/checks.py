@@ -21,7 +21,7 @@ TORCH = ("numpy", "torch", "torch._dynamo", "torchvision", "matplotlib.pyplot")
 
 
 BROKEN = ("expected a tensor", "returns NaN or infinity")
-"""Last words of the mistakes that make a network unusable; these mistakes cost points in every check."""
+"""Endings of the messages about networks that are unusable; these mistakes cost points in every check."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Probe:
     """One case of a check."""
 
     title: str  # the kind of case, for the report
-    request: Mapping[str, Any]  # for `inside.py`
+    request: Mapping[str, Any]  # what the sandbox is asked to compute
     judge: Callable[[Mapping[str, Any]], Finding]
     cost: float = 1.0  # share of the points that a mistake costs
     reasons: Mapping[str, str] = field(default_factory=dict)  # parts of error messages, and why the error is raised
@@ -54,7 +54,7 @@ class Check:
     probes: Callable[[Generator], list[Probe]]  # draws the cases
     seeks: str = ""  # name of the class in the course's files, if it is not `name`, for a second check of a class
     # Recognizes the class by its code, where the sheet leaves the name to the student. If the class inherits from
-    # others of the student's, the code is also tried as a module that holds the class and these others.
+    # other classes of the student, `like` is also called with a module of all these classes.
     like: Callable[[ast.AST], bool] | None = None
 
 
@@ -69,7 +69,7 @@ def grade_checks(
         seed: seed of weights and inputs.
         seconds: time limit for each check.
         sandbox: runs the files.
-        names: "file.py:Class" for each name of the course's files that the student has changed.
+        names: "file.py:Class" for each class or function of the course's files that the student has renamed.
     """
     write_definitions(folder)
     defined = definitions(folder)
@@ -106,7 +106,7 @@ Definition = tuple[Path, str, ast.stmt]
 
 
 def definitions(folder: Path) -> list[Definition]:
-    """File, name and code of the classes, functions and nn.Sequential networks at the top of all Python files.
+    """File, name and code of the classes, functions and nn.Sequential networks at the top level of all Python files.
 
     If a file defines a name twice, the last definition counts, as in Python.
     """
@@ -170,7 +170,7 @@ def _bases(path: Path, node: ast.stmt, defined: Sequence[Definition]) -> list[as
 def _elsewhere(place: tuple[Path | None, str], folder: Path, defined: Sequence[Definition]) -> str:
     """A remark about other files that define the graded class or function, too; empty if there are none."""
     files = {str(path.relative_to(folder)) for path, name, _ in defined if name == place[1] and path != place[0]}
-    return printable(f"{', '.join(sorted(files))} defines {place[1]}, too, and is not graded") if files else ""
+    return printable(f"{place[1]} is also defined in {', '.join(sorted(files))}, but not graded there") if files else ""
 
 
 def _job(check: Check, name: str, probes: Sequence[Probe]) -> Job:
@@ -211,7 +211,7 @@ def _row(
     mistakes = list(dict.fromkeys(finding.mistake for finding in findings if finding.mistake))
     errors = [text for text in mistakes if text.startswith("raises ")]
     mistakes = [text for text in mistakes if text not in errors[1:]]
-    again = [f"{text} (costs nothing again)" for text in mistakes if share == 1]
+    again = [f"{text} (costs nothing a second time)" for text in mistakes if share == 1]
     row = dataclasses.replace(
         row,
         points=round(share * check.points, 2),

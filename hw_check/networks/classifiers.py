@@ -1,4 +1,4 @@
-"""Judges classifiers of convolutions and affine layers, and names their mistakes by the outputs that these give."""
+"""Judges classifiers of convolutions and affine layers, and recognizes typical mistakes by their outputs."""
 
 import dataclasses
 import itertools
@@ -68,7 +68,7 @@ def classifier_probes(what: Classifier, rng: Generator) -> list[Probe]:
 
 
 def _wrong_layers(what: Classifier, layers: Sequence[Layer], answer: Answer) -> str:
-    """The first layer that has other weights than the sheet asks for."""
+    """Describes the layers whose weights differ from what the sheet asks for; empty if none do."""
     design, layers = what.arrange(layers)
     rights, titles = design.shapes, design.titles
     shapes = [tuple(layer.weight.shape) for layer in layers]
@@ -89,7 +89,7 @@ def _wrong_layers(what: Classifier, layers: Sequence[Layer], answer: Answer) -> 
         return f"the {bare[0]} has no bias"
     count = sum(layer.weight.numel() + (0 if layer.bias is None else layer.bias.numel()) for layer in layers)
     more = sum(weight.numbers.numel() for weight in weights_of(answer)) - count
-    return f"has {more} parameters more than expected: are there layers that are not asked for?" if more else ""
+    return f"has {more} more parameters than expected: are there layers that are not asked for?" if more else ""
 
 
 def _judge_outputs(what: Classifier, answer: Answer, images: Tensor) -> Finding:
@@ -221,7 +221,7 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     for place in range(plan.linear + 1):
         if same(first, zero(place)):
             where = f"after the {titles[place - 1]}" if place else "before the affine transformations"
-            return Finding(f"dropout stands {where}, expected after the {titles[what.dropout - 1]}")
+            return Finding(f"dropout comes {where}, expected after the {titles[what.dropout - 1]}")
     if not np.array_equal(first, second):
         return Finding(remark="dropout does not depend on the argument of the class" if has_argument else no_argument)
     return Finding()

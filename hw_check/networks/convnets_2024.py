@@ -62,9 +62,9 @@ def _own_network(rng: Generator) -> list[Probe]:
 
 
 def _is_layer(*names: str, arguments: int) -> Callable[[ast.AST], bool]:
-    """Recognizes an own layer by the name of its class, such as MyConv2D or ConvLayer, and by its arguments.
+    """Recognizes a student's own layer by the name of its class, such as MyConv2D or ConvLayer, and by its arguments.
 
-    It takes at least `arguments` arguments. The first two, the numbers of inputs and outputs, have no default.
+    The class takes at least `arguments` arguments. The first two, the numbers of inputs and outputs, have no default.
     """
 
     def is_like(node: ast.AST) -> bool:
@@ -150,13 +150,13 @@ def _grade(
 
 
 def _without_repeated_mistakes(row: Row, before: Sequence[Row]) -> Row:
-    """The row of the network of own layers; mistakes that cost points in the other rows cost nothing again."""
+    """The row of the network of own layers; mistakes that already cost points in other rows cost nothing here."""
     network, linear, convolution = before[:3]
     lost = any(0 < layer.points < layer.of or layer.status == "failed" for layer in (linear, convolution))
     repeats = row.hint and (lost or row.hint == network.hint)
     if not repeats or "uses torch's" in row.hint or row.status == "missing":
         return row
-    remarks = (f"{row.hint} (costs nothing again)", *row.remarks)
+    remarks = (f"{row.hint} (costs nothing a second time)", *row.remarks)
     return dataclasses.replace(row, points=row.of, status="passed", hint="", remarks=remarks)
 
 

@@ -37,7 +37,7 @@ _TITLES = ("first convolution", "second convolution", "third convolution", "four
 
 
 def _cnn(convolutions: tuple[int, ...]) -> Callable[[Generator], list[Probe]]:
-    """The probes of a CNN with one of these numbers of convolutions, of which the first and last are pooled."""
+    """The probes of a CNN whose number of convolutions is one of these; pooling follows the first and last of them."""
 
     def design(count: int) -> Design:
         middle = count - 2
@@ -98,7 +98,7 @@ def _words(kind: type[BiLSTM] | type[ConvBiLSTM]) -> Callable[[Generator], list[
             before, after = output(answer, 0), output(answer, 2)
             is_same = isinstance(before, ndarray) and np.allclose(before, after, atol=1e-5)
             return Finding(
-                "" if is_same else "the scores of a word depend on the word before: the hidden state is kept"
+                "" if is_same else "the scores of a word depend on the previous word: the hidden state is kept"
             )
 
         def padding(answer: Answer) -> Finding:
@@ -247,7 +247,7 @@ def _features(
 
 
 def _judge_padding(kind: type[BiLSTM] | type[ConvBiLSTM], answer: Answer, words: list[Tensor]) -> Finding:
-    """Judges a batch of words, for a network that takes lengths or a mask; the sheet's takes one word at a time."""
+    """Judges a batch of words, for a network that takes lengths or a mask; the sheet's network takes single words."""
     value, model = output(answer), kind().eval()
     if not isinstance(value, ndarray) or value.ndim != 3 or not fitted(model, weights_of(answer)):
         return Finding()

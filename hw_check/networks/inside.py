@@ -86,7 +86,7 @@ def _train_batch(module: types.ModuleType, job: Mapping[str, Any], case: Case) -
 
 
 def _evaluate(module: types.ModuleType, job: Mapping[str, Any], case: Case) -> Any:
-    """The student's evaluate on a network of which every second output is dropped in training mode."""
+    """The student's evaluate on a network whose outputs are mostly dropped in training mode."""
     model = _network(case, nn.Dropout(0.9))
     model.train()
     returned = getattr(module, job["needs"][0])(model, _tensor(case["X"]), _tensor(case["y"]))

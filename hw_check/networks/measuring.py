@@ -1,4 +1,4 @@
-"""How Task 3.2 of convnets-2024-a2 measures the time of inference and its ratio, judged from the text of the code."""
+"""Judges, from the text of the code, how Task 3.2 of convnets-2024-a2 measures inference times and their ratio."""
 
 import ast
 import dataclasses
@@ -22,7 +22,7 @@ _OWN = re.compile(r"(^|_)(own|my|mine|custom|propri[a-z]*|manual|naive)(_|$)|^my
 _POOR_CLOCKS = {"time": "time.time()", "time_ns": "time.time_ns()", "now": "datetime.now()", "clock": "time.clock()"}
 
 
-_NO_WARM_UP = "the networks are not run before the first clock: the first run includes the time for starting up"
+_NO_WARM_UP = "the networks are not run before the clock is first read: the first run includes the start-up time"
 _NO_SYNCHRONIZATION = "the GPU is not waited for before the clock is read: call torch.cuda.synchronize()"
 _INVERTED = "the ratio is default / own; the sheet asks for own / default"
 _OTHER_CALLS = {"print", "range", "append", "no_grad", "len", "synchronize"}  # calls that do not run a network
@@ -33,7 +33,7 @@ POINTS = 0.1
 
 
 def measured_ratio(folder: Path) -> Row:
-    """The row of the measurement; a poor clock only leads to a remark, the other mistakes cost points."""
+    """The row of the measurement; a poor clock only leads to a remark, but the other mistakes cost points."""
     row = Row("measured ratio", "", "3.2", 0, POINTS, "missing", hint="no file measures the time of inference")
     for path, text in code_of(folder):
         tree = ast.Module(statements(text), [])
@@ -67,9 +67,9 @@ def _timing(functions: Mapping[str, ast.FunctionDef]) -> dict[str, ast.FunctionD
 
 
 def _called_beside_clocks(tree: ast.AST) -> set[str]:
-    """What is called between the first and the last clock of the functions that read one, or else of the whole file.
+    """The calls between the first and the last clock reading of each function that has one, or else of the whole file.
 
-    What these functions call is included. A function that reads a clock only once counts as a whole.
+    Calls inside the called functions are included. A function that reads a clock only once counts as a whole.
     """
     functions = _functions(tree)
     beside = set().union(*map(_calls_between_clocks, _timing(functions).values() or [tree]))
@@ -164,7 +164,7 @@ def _called(node: ast.AST) -> Iterator[str]:
 
 
 def _warms_up(tree: ast.AST, text: str) -> bool:
-    """Whether the text mentions a warm-up, or the code runs what it times once before the clock."""
+    """Whether the text mentions a warm-up, or the code runs what it times once before reading a clock."""
     if "warm" in text.lower():
         return True
     for node in ast.walk(tree):
@@ -175,9 +175,9 @@ def _warms_up(tree: ast.AST, text: str) -> bool:
 
 
 def _runs_before_the_clock(block: Sequence[ast.stmt]) -> bool:
-    """Whether a block calls, before its first clock, what it calls between its first and last clock.
+    """Whether a block calls something both before its first clock reading and between its first and last one.
 
-    If a loop of the block holds all clocks, everything in the loop counts as timed.
+    If a loop of the block holds all clock readings, everything in the loop counts as timed.
     """
     calls = [_calls(node) for node in block]
     places = [i for i, names in enumerate(calls) if names & _CLOCKS]

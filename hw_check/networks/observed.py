@@ -138,7 +138,7 @@ def gradients(answer: Answer) -> Finding:
         return Finding("has no parameters")
     without = next(one["without"] for one in answer["runs"] if "without" in one)
     names = ", ".join(str(name) for name in without[:3])
-    return Finding(f"{names} gets no gradient" if without else "")
+    return Finding(f"no gradient reaches {names}" if without else "")
 
 
 def judged(judge: Callable[[Answer], str]) -> Callable[[Answer], Finding]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from hw_check.networks.checks import Finding, Probe
 from hw_check.networks.observed import Answer, a_run, explained, gradients, observation, output, same, weights_of
 
-_LINEAR = ("Linear", "LazyLinear", "Bilinear", "linear")  # modules come before functions, and these before operators
+_LINEAR = ("Linear", "LazyLinear", "Bilinear", "linear")  # the first one used is named in the message
 _CONVOLUTION = ("Conv1d", "Conv2d", "Conv3d", "LazyConv2d", "conv1d", "conv2d", "conv3d", "convolution")
 _FEATURES, _OUTPUTS = 5, 6
 

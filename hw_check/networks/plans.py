@@ -18,7 +18,7 @@ ENDINGS: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "softmax": ("returns probabilities: a softmax", lambda x: x.softmax(dim=1)),
     "batch": ("the LogSoftmax runs over the batch, expected over the classes", lambda x: x.log_softmax(dim=0)),
     "softmax over the batch": ("a softmax over the batch", lambda x: x.softmax(dim=0)),
-    "twice": ("a softmax stands before the LogSoftmax", lambda x: x.softmax(dim=1).log_softmax(dim=1)),
+    "twice": ("a softmax comes before the LogSoftmax", lambda x: x.softmax(dim=1).log_softmax(dim=1)),
     "relu": ("a ReLU precedes the LogSoftmax", lambda x: x.relu().log_softmax(dim=1)),
     "relu alone": ("a ReLU is applied to the output", lambda x: x.relu()),
 }
@@ -37,7 +37,7 @@ class Plan:
     without_relu: int | None = None  # index of the layer whose ReLU is missing
     activation: Callable[[Tensor], Tensor] = F.relu
     channels_last: bool = False  # whether the maps are flattened with the channels last
-    zero: int | None = None  # index of the affine layer whose input is 0, as after dropout with probability 1
+    zero: int | None = None  # index of the affine layer whose input is 0; equal to `linear`, the output is 0
 
 
 def computed(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Classifier:
     images: Callable[[Generator], ndarray]
     forms: Callable[[ndarray], list[list[Any]]]  # the forms of the images that the student's forward may take
     dropout: int | None = None  # index of the affine layer whose input goes through dropout; None: there is no dropout
-    arguments: tuple[Any, ...] = ()  # by position, for a class that names them otherwise; the probability comes first
+    arguments: tuple[Any, ...] = ()  # options by position, for a class with other names; the probability is first
     # Whether log-probabilities are as good as scores, because the loss applies the softmax once more without effect.
     or_log_probabilities: bool = False
     is_slow: bool = False  # whether all checks share one run, because the layers are slow loops over pixels

@@ -78,7 +78,7 @@ def layouts(logits: Tensor) -> dict[str, Tensor]:
     """Mistakes in the form of the logits (B, L, V), whose right form in the notebook is (B, V, L)."""
     turned = logits.transpose(1, 2)
     return {
-        "a reshape stands in place of a transpose (permute)": logits.reshape(turned.shape),
+        "a reshape is used in place of a transpose (permute)": logits.reshape(turned.shape),
         "returns probabilities over the characters, expected logits": turned.softmax(dim=1),
         "a softmax over the positions": turned.softmax(dim=2),
         "returns the logits of the last character alone": logits[:, -1],

@@ -45,7 +45,7 @@ class _Variant:
     The sheet has an outer norm in each sub-block and projections without biases; the notebook has no outer norms, and
     no bias for the keys. A student may have written one sub-block as on the sheet and another as in the notebook. A
     bias for the keys does not change the output, because the softmax cancels it. The notebook has time_dim - 1
-    positions; one more is never used.
+    positions; a student may have one more, which is never used.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ Snapshots = list[dict[str, ndarray]]  # the weights at every validation
 
 
 def _data(rng: Generator) -> tuple[dict[str, ndarray], list[Any], list[Any]]:
-    """Weights that classify the validation batches well, and training batches of which half the labels are wrong."""
+    """Weights that classify the validation batches well, and training batches in which half of the labels are wrong."""
     weights = {"weight": rng.normal(size=(2, 6)).astype(np.float32), "bias": np.zeros(2, np.float32)}
 
     def batch(size: int, share: float) -> list[ndarray]:
@@ -36,7 +36,7 @@ def _data(rng: Generator) -> tuple[dict[str, ndarray], list[Any], list[Any]]:
 def _trained(
     weights: Mapping[str, ndarray], train: list[Any], *, zero: bool = True, step: bool = True, softmax: bool = False
 ) -> tuple[Snapshots, list[float]]:
-    """The weights after each epoch of a right training, or of one with a mistake, and the training accuracies."""
+    """The weights after each epoch of a correct training run, or of one with a mistake, and the training accuracies."""
     model = nn.Linear(6, 2)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     optimizer, snapshots, accuracies = torch.optim.SGD(model.parameters(), lr=_RATE), [], []
@@ -61,12 +61,12 @@ def _train_model(rng: Generator) -> list[Probe]:
         right, training_accuracies = _trained(weights, train)
         by_training = _best(training_accuracies)
         chosen = [*_best([_accuracy(one, val) for one in right]), *by_training, _EPOCHS - 1]
-        if len(chosen) == len(set(chosen)) == 3:  # no ties, and the three rules choose three epochs
+        if len(chosen) == len(set(chosen)) == 3:  # no ties; best validation, best training and last epoch differ
             break
     guesses = {
         "the gradients of the previous batch are not set to zero": _trained(weights, train, zero=False)[0],
         "the parameters do not change: there is no step of the optimizer": _trained(weights, train, step=False)[0],
-        "a softmax stands before the criterion, which applies one itself": _trained(weights, train, softmax=True)[0],
+        "a softmax comes before the criterion, which applies one itself": _trained(weights, train, softmax=True)[0],
     }
 
     def trains(answer: Mapping[str, Any]) -> Finding:
@@ -76,7 +76,7 @@ def _train_model(rng: Generator) -> list[Probe]:
         if _same(found, right):
             return Finding()
         mistake = next((text for text, guess in guesses.items() if _same(found, guess)), "")
-        return Finding(mistake or "the weights after an epoch are others than expected")
+        return Finding(mistake or "the weights after an epoch differ from the expected ones")
 
     def best_weights(answer: Mapping[str, Any]) -> Finding:
         return _judge_best_weights(answer, weights, val, right[by_training[0]])
@@ -237,7 +237,7 @@ def _visualize(rng: Generator) -> list[Probe]:
         if len(captions) < shown:
             return Finding(f"names the predicted class of {len(captions)} images, expected {shown}")
         wrong = [text for text, name in zip(captions, right, strict=False) if name not in text]
-        text = f"{len(wrong)} of {shown} images have another predicted class than the network's"
+        text = f"{len(wrong)} of {shown} images show a predicted class that differs from the network's"
         if len(wrong) == shown:  # there are two classes
             text += ": is the class with the smallest score taken, or are the names exchanged?"
         return Finding(text if wrong else "")

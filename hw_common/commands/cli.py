@@ -179,12 +179,12 @@ fraction = _number(float, lambda value: 0 <= value < 1, "a number from 0 up to, 
 
 
 def run_name(text: str) -> str:
-    """An argument type for names of folders: no path separators, no leading dot, no characters special to a shell."""
+    """An argument type for names of folders that every system accepts and no shell or command reads in another way."""
     # Letters of any script, and the marks that belong to them.
     plain = all(c.isalnum() or c in "._-=+," or unicodedata.category(c).startswith("M") for c in text)
     if not text or text[0] in ".-" or not plain or len(text) > 120:
         raise argparse.ArgumentTypeError(
-            f"expected a plain folder name of letters, digits and . _ - = + (no slash, no space), got {text!r}"
+            f"expected a plain folder name of letters, digits and . _ - = + , (no slash, no space), got {text!r}"
         )
     if text.endswith(".") or text.partition(".")[0].lower() in _DEVICES:
         raise argparse.ArgumentTypeError(f"expected a folder name that Windows allows as well, got {text!r}")
@@ -220,8 +220,8 @@ def add_schedule_flag(group: argparse._ActionsContainer) -> None:
 
 
 def add_kernels_flag(group: argparse._ActionsContainer) -> None:
-    """Adds --kernels: "plain" for the readable code that README's table names, "fast" for the same numbers faster."""
-    text = "plain trains with the code that README's table names; fast (default) computes the same numbers faster"
+    """Adds --kernels: "plain" for the readable code in README's table, "fast" to compute the same numbers faster."""
+    text = "plain trains with the code in README's table; fast (default) computes the same numbers faster"
     add_flag(group, "kernels", choices=("plain", "fast"), default="fast", help=text)
 
 
@@ -284,9 +284,9 @@ def run_command(main: Callable[[], int | None], under_torchrun: bool = False) ->
         status = 141
     except (Exception, KeyboardInterrupt) as error:
         status, message = explain(error)
-        # Under torchrun, the main process prints errors. Another process can fail alone by running out of memory.
+        # Under torchrun, the first process of a machine prints errors. Others can fail alone by running out of memory.
         if launch.is_first_here() or is_out_of_memory(error):
-            with contextlib.suppress(OSError):  # the disk that takes the messages may be full
+            with contextlib.suppress(OSError):  # standard error may be a file on a full disk
                 print(" ".join(message.split()), file=sys.stderr)
     finally:
         signal.signal(signal.SIGTERM, before)

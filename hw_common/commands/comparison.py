@@ -65,7 +65,7 @@ class Comparison:
             flags: the flags of all training runs, see `parse`.
             arguments: the arguments of the training runs.
             of_a_row: arguments in which the rows differ.
-            name: name of the comparison's folder and, unless `others` has `trainings`, first part of the run folders'.
+            name: name of the comparison's folder; names of run folders begin with it unless `others` has `trainings`.
             common: arguments of the comparison that must not differ when it is continued.
             others: the other attributes.
         """
@@ -147,9 +147,10 @@ class Comparison:
 def summarize(
     folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int], table: Sequence[Any], *keys: str
 ) -> dict[str, Any]:
-    """The part of summary.json that all comparisons have; the arguments are those of `report`, and the table.
+    """Returns the part of summary.json that all comparisons have.
 
-    `keys` are further keys of the training runs' summaries, whose values are the same in all runs.
+    The first three arguments are those of `report`; `table` is the table of results. `keys` are further keys of the
+    training runs' summaries; their values must be the same in all runs.
     """
     first = next(iter(trained.values()))[0].summary()
     return {

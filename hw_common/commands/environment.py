@@ -51,7 +51,7 @@ def _name_user() -> None:
 
 
 def _memory_is_limited() -> bool:
-    """Whether there is a limit on the addresses that this process may use (ulimit -v)."""
+    """Whether this process's address space is limited (ulimit -v)."""
     try:
         import resource
     except ImportError:  # Windows

@@ -26,7 +26,7 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error means that Python or a library could not get memory or, for lack of it, not start a thread."""
+    """Whether the error means that memory could not be allocated, or that a thread could not start for lack of it."""
     said = "can't allocate memory|failed to map segment|annot allocate memory|start new thread|create a primitive$"
     is_library = type(error).__name__ == "OutOfMemoryError" or re.search(said, str(error)) is not None
     return isinstance(error, MemoryError) or is_library

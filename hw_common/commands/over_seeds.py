@@ -17,8 +17,8 @@ def over_seeds(
 
     Args:
         summaries: contents of summary.json of the runs of one row, one per seed.
-        metrics: keys in the numbers of each epoch.
-        epochs: keys of these numbers in each summary: the final and the best epoch.
+        metrics: names of the metrics.
+        epochs: keys of each summary that hold the metrics of an epoch: the final and the best one.
 
     Returns:
         "seeds", "training_seconds", and <epoch>_<metric>, <epoch>_<metric>_std and <epoch>_<metric>_each (the values of

@@ -27,8 +27,8 @@ def run_processes(
 ) -> None:
     """Runs commands in the given order, at most `jobs` at a time. They share the cores evenly.
 
-    What is slow to import is in the module `experiment` of a command's package, if it has one. On Linux, if there is a
-    folder for the output, it is imported only once: the commands run in forks of a process that has imported it.
+    The module `experiment` of a command's package, if there is one, contains the slow imports. On Linux, unless `logs`
+    is None, it is imported only once: the commands run in forks of a process that has imported it.
 
     Args:
         commands: the words after `python -m` of each command, by its name.
@@ -44,7 +44,7 @@ def run_processes(
     waiting = list(commands)
     threads = max(1, launch.most_threads() // max(1, min(jobs, len(commands))))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    # The forks would keep the streams that this process had when it started the process with the imports.
+    # Without logs, forks would write to the streams that this process had when it started the process with the imports.
     context = multiprocessing.get_context("forkserver" if _FORKS and logs else "spawn")
     packages = {words[0].partition(".")[0] for words in commands.values() if "." in words[0]}
     forkserver.set_forkserver_preload(["__main__", *(f"{package}.experiment" for package in sorted(packages))])
@@ -78,10 +78,10 @@ def run_processes(
 def _starting(threads: int) -> Iterator[None]:
     """Holds back Ctrl-C and SIGTERM while a process starts, and gives it `threads` as its default number of threads.
 
-    The first start waits until the modules are imported. Interrupted in between, it would leave a command behind.
+    The first start waits until the modules are imported. A signal during this wait would leave a command running.
     """
     if _FORKS:
-        resource_tracker.ensure_running()  # would accept the signals again
+        resource_tracker.ensure_running()  # if it started later, it would unblock the signals
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the new process inherits it
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported

@@ -73,7 +73,7 @@ def _reasons(failures: Mapping[str, str]) -> str:
 
 
 def _train_here(command: ResumableCommand, missing: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Trains one after the other; returns why runs failed, by their names."""
+    """Trains one run after the other; returns the reason of each failure by the name of the run."""
     failures = {}
     for name, argv in missing.items():
         print(f"\n{name}", flush=True)
@@ -87,7 +87,7 @@ def _train_here(command: ResumableCommand, missing: Mapping[str, Sequence[str]])
 def _train_in_processes(
     command: ResumableCommand, missing: Mapping[str, Sequence[str]], jobs: int, logs: Path
 ) -> dict[str, str]:
-    """Trains `jobs` at a time; returns why runs failed, by their names."""
+    """Trains `jobs` runs at a time; returns the reason of each failure by the name of the run."""
     failures = {}
 
     def ended(name: str, status: int) -> None:

@@ -69,7 +69,7 @@ class DatasetFile:
     name: str  # name of the file in the data set
     where: str  # the file's path, for messages
     read: Callable[[], bytes]  # reads its bytes; raises UserError if that fails
-    sha256: str | None = None  # hash of its bytes, if it is known although the file is not there yet
+    sha256: str | None = None  # hash of its bytes, if it is known before the file exists
 
     @classmethod
     def from_path(cls, path: Path, name: str | None = None) -> "DatasetFile":

@@ -1,6 +1,6 @@
 """Downloads of data files.
 
-An existing file is used without network. A missing file is downloaded from the data set's own addresses, checked
+An existing file is used without network access. A missing file is downloaded from the data set's own addresses, checked
 against its published size and hash, and then moved to its place. An interrupted download is continued by the next call.
 """
 

@@ -21,7 +21,7 @@ _FILES = (
 _ABOUT = {"MNIST": "12 MB in all, licence CC BY-SA 3.0", "FashionMNIST": "31 MB in all, MIT licence"}
 _MOST_IMAGES = 10**6
 _LARGEST_SIDE = 1024  # pixels
-_LARGEST_ARRAY = 2**30  # bytes; a packed file of a few megabytes could hold more than the memory
+_LARGEST_ARRAY = 2**30  # bytes; a packed file of a few megabytes could unpack to more than the memory can hold
 _BLOCK = 2**20
 
 Part = tuple[np.ndarray, np.ndarray]  # images (N, H, W) uint8, labels (N,) int64

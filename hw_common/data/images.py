@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageEr
 
 from hw_common.runs.errors import UserError
 
-DECODER = "as shown on white, 1"  # stored with cached features; a change of the decoder changes this text
+DECODER = "as shown on white, 1"  # stored with cached features; must be changed whenever the decoder changes
 LARGEST_IMAGE = 50_000_000  # pixels; a header of a few bytes can claim gigabytes
 
 # `decode` reports large and damaged files itself, so Pillow, its logger and its C library libtiff need not.
@@ -64,8 +64,8 @@ def decode(content: bytes, name: str, shorter_side: int | None = None) -> Image.
         shorter_side: larger pictures are reduced, bilinearly, until their shorter side has this length in pixels.
 
     Raises:
-        UserError: the file is not an image, is damaged, has more than 50 million pixels, or has pixels without a known
-            range.
+        UserError: the file is not an image, is damaged, has more than 50 million pixels, has pixels without a known
+            range, or is of a kind that Pillow cannot decode or decodes wrongly.
     """
     with _errors_named(content, name), Image.open(io.BytesIO(content)) as image:
         _check(image, name)
@@ -120,7 +120,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF's orientation; 1, which means upright, if the file has none or its EXIF data are damaged."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow raises many kinds; viewers also show pictures whose EXIF data are damaged
+    except Exception:  # Pillow raises many kinds of exceptions; viewers also show pictures with damaged EXIF data
         return 1
 
 
@@ -204,5 +204,5 @@ def _errors_named(content: bytes, name: str) -> Iterator[None]:
                 "convert it to PNG"
             ) from error
         raise UserError(f"{name} is not an image that Pillow can read") from error
-    except Exception as error:  # Pillow's many decoders raise almost every kind
+    except Exception as error:  # Pillow's decoders raise exceptions of almost every type
         raise UserError(f"{name} is damaged: {str(error) or type(error).__name__}") from error

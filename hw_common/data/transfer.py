@@ -21,7 +21,7 @@ _SLOWEST = 1000  # bytes per second; a slower server counts as hanging
 _TRIES = 6  # number of tries for each address
 _DELAY = 1.0  # seconds before the second try; it doubles with each further try
 _LONGEST_DELAY = 60.0  # seconds; a server may ask for more
-_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better later
+_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses after which a later try may succeed
 _ADVICE = "free disk space or choose another --data_dir, and run the same command again to continue the download"
 _KEPT_PART = 2**20  # bytes; smaller parts are downloaded again instead of being kept
 
@@ -58,7 +58,7 @@ class Failed(Exception):
 
 
 class _Temporary(Exception):
-    """A fault that may not occur at the next try, which should begin after `delay` seconds."""
+    """A fault that may be gone at the next try, which should begin after `delay` seconds."""
 
     def __init__(self, reason: str, delay: float = 0) -> None:
         super().__init__(reason)
@@ -66,7 +66,7 @@ class _Temporary(Exception):
 
 
 class _Stale(_Temporary):
-    """The server has nothing after the bytes that are already there, so these may belong to another file."""
+    """The server has no bytes after those downloaded earlier, so the earlier bytes may belong to another file."""
 
 
 class _Refused(Exception):
@@ -123,7 +123,7 @@ class _Transfer:
         self.part = _part(path)
         self.download = download
         self.session = session
-        self.counted = 0  # number of bytes that the main thread knows of
+        self.counted = 0  # number of bytes reported to the main thread
 
     def run(self, url: str) -> None:
         """Downloads what is missing of the file and moves the complete file to its place.
@@ -132,7 +132,7 @@ class _Transfer:
             _Refused, _Temporary: the server fails, or the file has another size or hash than the published one.
             UserError: the file cannot be written.
         """
-        # An error of the server is no OSError here, see `_answer` and `_read`.
+        # Only errors of the disk are OSErrors here, because `_answer` and `_read` convert errors of the server.
         with files.disk_errors(self.part, _ADVICE):
             self.part.parent.mkdir(parents=True, exist_ok=True)
             with open(self.part, "ab") as file:
@@ -234,7 +234,7 @@ def _fault(path: Path, download: Download) -> str | None:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """The delay that the header Retry-After asks for, which may also be a date; at most a minute."""
+    """The seconds that the header Retry-After asks for, at most 60; 0 if it is missing or contains a date."""
     return min(float(retry_after), _LONGEST_DELAY) if retry_after is not None and retry_after.isdecimal() else 0.0
 
 

@@ -16,7 +16,7 @@ _INVISIBLE = regex.compile(r"(?V1)[\p{Cf}--[\u200b-\u200d]]")
 
 
 def _spelled_alike(text: str) -> str:
-    """`text` in lower case, in the one spelling (NFC) of letters that Unicode can spell in several ways."""
+    """`text` in lower case, without invisible characters, and normalized (NFC), since é can be encoded in two ways."""
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text).lower())
 
 
@@ -24,7 +24,7 @@ def _spelled_alike(text: str) -> str:
 class WordRules:
     """Rules that split captions into lower-cased words."""
 
-    spell: Callable[[str], str]  # the spelling in which words are compared
+    spell: Callable[[str], str]  # converts a text to the spelling in which words are compared
     word: Any  # the pattern of a word, compiled by `re` or `regex`
 
     def tokenize(self, text: str) -> list[str]:

@@ -52,7 +52,7 @@ def load_weights(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
-    """Opens a safetensors file like `safetensors.safe_open`, which refuses paths that are not UTF-8."""
+    """Opens a safetensors file like `safetensors.safe_open`, but also accepts paths that are not UTF-8."""
     with contextlib.ExitStack() as stack:
         name = str(path)
         if any("\ud800" <= character <= "\udfff" for character in name):
@@ -107,7 +107,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def load_pickled(path: Path) -> Any:
-    """Loads a file of torch.save onto the CPU without running code from it; a damaged file raises any exception."""
+    """Loads a file of torch.save onto the CPU without running code from it; a damaged file can cause any exception."""
     with warnings.catch_warnings(action="ignore"):  # torch warns about some damaged files before it raises
         return torch.load(path, map_location="cpu", weights_only=True)
 

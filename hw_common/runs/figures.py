@@ -64,7 +64,7 @@ def to_png(figure: Figure) -> bytes:
     fonts.make_drawable(figure)
     if any(axes.lines for axes in figure.axes):
         with style():
-            figure.draw_without_rendering()  # the layout depends on the ticks, and the ticks of a plot on the layout
+            figure.draw_without_rendering()  # an extra pass, because layout and ticks of a plot depend on each other
     content = _draw(figure, "png", dpi=200)
     figure.set_layout_engine("none")  # a PDF file reuses the layout, which saves half of the time
     return content
@@ -185,7 +185,7 @@ def curves_over_seeds(
     Args:
         runs: the runs of each network, one per seed, by the network's label. A run is a list of metrics, one row per
             epoch.
-        panels: y label of each panel, with the key of its metric in the rows; or with several keys by their labels.
+        panels: for the y label of each panel, the key of its metric in the rows, or several such keys by their labels.
         title: title of the whole figure; names the data.
     """
     means: dict[str, dict[str, tuple[list[float], list[float]]]] = {}

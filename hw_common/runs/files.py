@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TEMPORARY_SUFFIX = ".tmp"
-_ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # tries, and the time between them, to replace a file that another program reads
+_ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # tries to replace a file that another program reads
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ def acquire(lock: FileLock, message: str) -> None:
 
 
 def is_temporary(path: Path, target: str) -> bool:
-    """Whether a process that was killed may have left `path` when it wrote the file called `target`."""
+    """Whether `path` may be a temporary file that a killed process left while it wrote the file called `target`."""
     return path.name.startswith(f".{target}.") and path.name.endswith(TEMPORARY_SUFFIX)
 
 

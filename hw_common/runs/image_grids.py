@@ -108,7 +108,7 @@ def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
     """Draws the kernels of a convolution in grey and as a heat map with a colour bar.
 
     A kernel of the first layer shows the pattern of pixels to which it responds most, such as an edge. A kernel of a
-    later layer combines the maps of the layer before, so its picture is harder to interpret. In general, bottom layers
+    later layer combines the previous layer's maps, so its picture is harder to interpret. In general, bottom layers
     respond to edges and colours, the layers above to textures and parts of objects, and top layers to whole objects.
 
     The sheets (ist-2021-22-hw2 Q2.3, dsl-2019-hw3 Q1.3) draw input channel 0 only. For layers with several input

@@ -53,7 +53,7 @@ class RunSettings:
     results_dir: Path  # run folders are made in <results_dir>/<homework>
     name: str  # name of the run folder
     resume: Path | None  # run folder to resume; None for a new run
-    save_minutes: float  # largest time between two checkpoints
+    save_minutes: float  # longest time between two checkpoints within an epoch, in minutes
     overwrite: bool  # whether a new run replaces the run folder of that name
     tensorboard: bool  # whether TensorBoard events are written into the run folder
     dry_run: bool  # whether to take one step only, without a run folder

@@ -29,7 +29,7 @@ from hw_common.training.signals import StopNow, StopSignals
 from hw_common.training.updates import Updater, read_together
 
 # Takes the model and a batch; returns the mean loss over the examples, the number of examples, and the sums over the
-# examples of further metrics. Metrics are reported as `training_<name>`: the epoch's sum divided by its examples. They
+# examples of further metrics. `training_<name>` reports the epoch's sum divided by its number of examples. The values
 # come from the forward passes of training, before each step, with dropout; validation follows after the last step.
 LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
 
@@ -82,12 +82,13 @@ def fit(
         precision: "fp32", or "bf16" for automatic mixed precision.
         run: run folder for checkpoints and metrics; None in processes that write nothing.
         resume: content of last.pt of an interrupted run.
-        save_minutes: largest time between two checkpoints within an epoch; another one is saved after each epoch.
+        save_minutes: longest time in minutes between two checkpoints within an epoch; each epoch ends with one too.
         tensorboard: whether TensorBoard events are written into the run folder.
 
     Raises:
         Stopped: on SIGINT or SIGTERM, after the current step is finished and saved.
-        UserError: the loss or a gradient is not finite (the optimizer has not stepped), or the disk is full.
+        UserError: the loss or a gradient is not finite (the optimizer has not stepped), a validation metric is not
+            finite, `resume` does not fit the model and the data, or the disk is full.
     """
     writer = StateWriter(run.folder / LAST if run is not None else None, save_minutes)
     trainer = _Trainer(training, epochs, precision, run, writer)

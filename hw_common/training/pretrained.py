@@ -43,7 +43,8 @@ def load_pretrained(source: str, data_dir: Path, backbone: str = "resnet18") -> 
         backbone: key of BACKBONES, the network that the weights are for.
 
     Raises:
-        UserError: the file is missing and cannot be downloaded, is damaged, or contains anything but tensors.
+        UserError: the file is missing and cannot be downloaded, is damaged, is larger than 1 GiB, or contains several
+            networks or anything but tensors.
     """
     if source == "none":
         return None

@@ -36,7 +36,7 @@ class Progress:
         """Reads the progress in a training state.
 
         Raises:
-            TypeError: a value is missing or unknown.
+            TypeError: a name is unknown.
             ValueError: a value has a wrong type.
         """
         progress = cls(**state)

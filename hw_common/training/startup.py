@@ -20,7 +20,7 @@ def skip_compiler() -> None:
     kinds: Any = SGD, Adam, AdamW
     for method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict):
         plain: Any = inspect.unwrap(method)
-        plain.__dynamo_disable = plain  # torch calls what this attribute holds in place of the method
+        plain.__dynamo_disable = plain  # torch calls the value of this attribute instead of the method
     for kind in kinds:
         kind.step = torch.no_grad()(inspect.unwrap(kind.step))
 

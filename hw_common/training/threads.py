@@ -1,7 +1,7 @@
 """The number of CPU threads of a training run, chosen from the work in a step.
 
-Threads wait for one another dozens of times in each step, and they wait by spinning. For little work, this takes longer
-than the threads save, and much longer when other programs use the cores.
+Threads wait for one another dozens of times in each step, and they wait by spinning before they sleep. For little work,
+this takes longer than the threads save, and much longer when other programs use the cores.
 """
 
 import torch
@@ -14,7 +14,7 @@ from hw_common.training.batches import Tensors
 from hw_common.training.determinism import generator_states, restore_generators
 from hw_common.training.loop import LossFunction, Training
 
-# Multiply-adds of a step's forward pass that are worth a thread, measured by `python benchmarks/threads.py`.
+# Multiply-adds of a step's forward pass that make a thread worthwhile, measured by `python benchmarks/threads.py`.
 WORK_PER_THREAD = 16e6
 
 

@@ -38,7 +38,7 @@ class Updater:
             parameter.grad = None
 
     def measure_and_clip(self) -> Tensor:
-        """A number that is finite only if all gradients are; clips the norm of the gradients if `clip_norm` is set."""
+        """Returns a number that is finite only if all gradients are; clips their norm if `clip_norm` is set."""
         if self.clip_norm is not None:
             return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]

@@ -157,7 +157,7 @@ def _formulas(section: HtmlElement) -> None:
     for accent in section.iter("mover"):
         accent[-1].text = (accent[-1].text or "").translate(_ACCENTS)
     for operator in section.iter("mo"):
-        # Chromium leaves gaps beside brackets that may grow, so only those around something tall may.
+        # Chromium leaves gaps beside stretchy brackets, so only brackets around something tall are stretchy.
         if operator.text in _BRACKETS and not any(True for _ in operator.getparent().iter(*_TALL)):
             operator.set("stretchy", "false")
     for formula in list(section.iter("math")):

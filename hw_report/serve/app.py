@@ -41,7 +41,7 @@ class Book(StaticFiles):
 
 
 class Uploads:
-    """Answers uploads with finished runs, one upload after another."""
+    """Applies the networks of finished runs to uploads, one upload after another."""
 
     def __init__(self, try_its: Sequence[TryIt]) -> None:
         self._try_its = try_its
@@ -127,7 +127,7 @@ def _answer(try_it: TryIt, content: bytes) -> Response:
         return JSONResponse(dataclasses.asdict(try_it.answer(content)))
     except UserError as error:
         return _error(422, str(error))
-    except Exception as error:  # a mistake of ours; the server must go on
+    except Exception as error:  # a mistake of ours; the server must keep running
         message = f"this file could not be processed: {type(error).__name__}"
         print(f"error: {try_it.title}: {message}: {' '.join(str(error).split())}", file=sys.stderr)
         return _error(500, message)

@@ -1,4 +1,4 @@
-"""Answers uploads with finished runs.
+"""Applies the networks of finished runs to uploads.
 
 For each homework, one function opens a run. It calls the same functions as the homework's own commands.
 """
@@ -31,7 +31,7 @@ _PICTURE_SIDE = 224  # height and width of a captioned picture, in pixels
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a result."""
+    """A picture in a result."""
 
     label: str  # text below the picture
     alt: str  # description for readers who cannot see it
@@ -63,7 +63,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class TryIt:
-    """A finished run that answers uploads."""
+    """A finished run whose network can be applied to uploads."""
 
     title: str  # the run and its data
     questions: Sequence[tuple[str, str]]  # the sheets' questions that it belongs to: name of the sheet and question

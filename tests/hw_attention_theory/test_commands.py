@@ -200,7 +200,7 @@ def test_verify_replaces_its_own_folder_and_no_other(data_dir, tmp_path, undrawn
     flags = ["--draws", "1", "--results_dir", tmp_path]
     train_tiny(data_dir, tmp_path, "--name", "mine")
     message = refusal(verify.main, *flags, "--name", "mine")
-    assert "was made by another command than hw_attention_theory.verify; choose another --name" in message
+    assert "was made by a command other than hw_attention_theory.verify; choose another --name" in message
     assert (tmp_path / FOLDER / "mine" / "best.safetensors").exists()
     for _ in range(2):
         verify.main([*map(str, flags)])

@@ -141,7 +141,7 @@ def students(tmp_path):
     return folder
 
 
-def test_all_students_are_graded_side_by_side_and_not_twice(students, tmp_path, capsys):
+def test_all_students_are_graded_side_by_side_and_not_twice(students, tmp_path, monkeypatch, capsys):
     argv = ["eecs545-w20-hw4", str(students), "--all", "--out", str(tmp_path / "grades"), "--jobs", "2"]
     assert check.main(argv) == 0
     assert "graded before" not in capsys.readouterr().out
@@ -159,6 +159,11 @@ def test_all_students_are_graded_side_by_side_and_not_twice(students, tmp_path, 
     assert check.main(argv) == 0
     output = capsys.readouterr().out
     assert output.count("graded before") == 3 and "empty: 0 of 73 points\n" in output
+
+    for path in ("good", "=nested", "empty"):
+        shutil.rmtree(students / path)
+    monkeypatch.setattr(many, "_hash_of_our_code", lambda: "another version")
+    assert check.main(argv) == 0 and "graded before" not in capsys.readouterr().out
 
 
 def test_killed_process_costs_one_student_s_grade(tmp_path, monkeypatch, capsys):

@@ -109,7 +109,7 @@ REMARKS = {
                 ("single precision only",)),
         Mistake("ConvNet.__init__", "cnn.py", "value.astype(dtype)", "value", ("float32 should stay float32",)),
         Mistake("relu_backward", "layers.py", "dx = dout * (x >= 0)", "dout[x < 0] = 0\n    dx = dout",
-                ("changes its argument dout in place: work on a copy (costs nothing)",)),
+                ("changes dout in place: work on a copy (costs nothing)",)),
     ),
 }  # fmt: skip
 

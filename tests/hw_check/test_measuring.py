@@ -54,4 +54,4 @@ def test_first_clock_of_cuda_events_is_the_first_record(tmp_path):
     path.write_text(EVENTS)
     assert measured_ratio(tmp_path).status == "passed"
     path.write_text(EVENTS.replace("    for _ in range(3):\n        model(images)\n", ""))
-    assert "are not run before the first clock" in measured_ratio(tmp_path).hint
+    assert "are not run before the clock is first read" in measured_ratio(tmp_path).hint

@@ -98,7 +98,7 @@ def test_only_a_class_with_an_argument_can_ignore_it(tmp_path, argument, says):
     ("old", "new", "points", "says"),
     [
         ("", "", 0.1, ""),
-        ("        net(x)  # warm-up\n", "", 0.07, "the networks are not run before the first clock"),
+        ("        net(x)  # warm-up\n", "", 0.07, "the networks are not run before the clock is first read"),
         ("perf_counter", "time", 0.1, "measures with time.time()"),
         ("time.perf_counter()", "timeit.timeit(lambda: net(x))", 0.1, ""),
         ("        torch.cuda.synchronize()\n", "", 0.07, "the GPU is not waited for"),
@@ -130,7 +130,7 @@ def seconds(net, x):
     (tmp_path / "own.py").write_text(text)
     assert measured_ratio(tmp_path).status == "passed"
     (tmp_path / "own.py").write_text(text.replace("    for _ in range(5):\n        net(x)\n", ""))
-    assert "are not run before the first clock" in measured_ratio(tmp_path).hint
+    assert "are not run before the clock is first read" in measured_ratio(tmp_path).hint
 
 
 @pytest.mark.parametrize("line", ["from models.decoder import Decoder", "from .decoder import Decoder"])

@@ -160,9 +160,9 @@ def changed(array, row, column, value):
 DAMAGES = {
     "no captions": (lambda f: (f / CAPTIONS).unlink(), "is missing; fetch https://cs231n.stanford.edu"),
     "no features": (lambda f: (f / FEATURES).unlink(), "fc7_pca.h5 is missing"),
-    "empty": (lambda f: (f / FEATURES).write_bytes(b""), "is damaged or no HDF5 file"),
-    "no HDF5": (lambda f: (f / FEATURES).write_bytes(b"features" * 99), "is damaged or no HDF5 file"),
-    "cut short": (lambda f: os.truncate(f / FEATURES, 1500), "is damaged or no HDF5 file"),
+    "empty": (lambda f: (f / FEATURES).write_bytes(b""), "is damaged or not an HDF5 file"),
+    "no HDF5": (lambda f: (f / FEATURES).write_bytes(b"features" * 99), "is damaged or not an HDF5 file"),
+    "cut short": (lambda f: os.truncate(f / FEATURES, 1500), "is damaged or not an HDF5 file"),
     "no dataset": (replace("features", lambda file: None), "features is missing in the file"),
     "external link": (
         replace("features", lambda file: h5py.ExternalLink(other_file(file), "features")),

@@ -261,7 +261,7 @@ NETWORKS = (
     _method(*_CAPTION[1], "            word = scores.argmax(axis=1)\n            captions[:, t] = word\n",
             "            captions[:, t] = scores.argmax(axis=1)\n", "the word sampled last"),
     _method(*_CAPTION[1], "            word = scores.argmax(axis=1)\n            captions[:, t] = word\n",
-            "            captions[:, t] = word\n            word = scores.argmax(axis=1)\n", "<START> stands first"),
+            "            captions[:, t] = word\n            word = scores.argmax(axis=1)\n", "first word is <START>"),
     _method(*_CAPTION[1], "word = self._start * ", "word = self._null * ", "begins with <NULL>"),
 )  # fmt: skip
 

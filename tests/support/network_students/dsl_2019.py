@@ -176,7 +176,7 @@ MISTAKES = (
      "the ReLU after the second convolution is missing"),
     ("CNN", CNN, "return self.output_layer(out)", "return torch.relu(self.output_layer(out))",
      "a ReLU is applied to the output"),
-    ("CNN", CNN, "out = self.layer1(x)", "out = self.layer1(x).detach()", "gets no gradient"),
+    ("CNN", CNN, "out = self.layer1(x)", "out = self.layer1(x).detach()", "no gradient reaches"),
     ("BILSTM", BILSTM, ", nn.Tanh()", "", "the tanh after the linear layer is missing"),
     ("BILSTM", BILSTM, "out, lstm_hidden = self.layer2", "out, self.hidden = self.layer2", "the hidden state is kept"),
     ("BILSTM", BILSTM, "return self.output_layer(out)", "return self.output_layer(out).log_softmax(dim=0)",
