@@ -108,7 +108,7 @@ def short_medium_long(clips: data.Split, device: torch.device = CPU) -> Chosen:
 
 
 def mixed(clips: data.Split) -> Chosen:
-    """Eleven batches of an epoch, with the batch of the longest clips in the middle."""
+    """Eleven batches of an epoch and, in the middle, a twelfth one with the longest clips."""
     order = sorted(range(len(clips.frames)), key=lambda clip: clips.frames[clip])
     groups = batches_of_similar_length(clips.frames, BATCH, seed=0, epoch=0)[:11]
     return Chosen(data.speech_batches(clips, BATCH, CPU), [*groups[:6], order[-BATCH:], *groups[6:]])

@@ -26,7 +26,7 @@ from hw_common.training.timing import Worker
 
 STEPS = {8: 256, 64: 48}  # steps in a round, by batch size: they take about a second
 BUSY = 2
-# A busy process says that it has begun, and ends by itself if the benchmark has ended.
+# A busy process prints a line when it has begun, and ends by itself if the benchmark has ended.
 PROGRAM = """
 import os, sys
 parent = os.getppid()

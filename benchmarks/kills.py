@@ -249,7 +249,7 @@ class Kills:
         return not self.faults and self.chosen["hits"] >= LEAST_HITS * self.chosen["kills"]
 
     def report(self) -> str:
-        """The table, one line per kind of file, and the first faults."""
+        """The table, one line per kind of write, and the first faults."""
         columns = ("kills", "hits", "torn", "stale", "different")
         lines = [f"{'file, and which write of it':30}" + "".join(f"{column:>10}" for column in columns)]
         for kind, counts in {**dict(sorted(self.table.items())), "all chosen": self.chosen}.items():

@@ -76,7 +76,7 @@ def compare(homework: str, flags: str, most: int, rounds: int, results_dir: str)
     calls = {str(count): partial(steps_on, experiment, count, number) for count in sorted({1, chosen, most})}
     seconds = harness.time_interleaved(calls, rounds, warm_up=1)
     title = f"{homework} {flags}, {work / 1e6:.1f} million multiply-adds"
-    torch.set_num_threads(chosen)  # the row says for how many threads it is
+    torch.set_num_threads(chosen)  # the row of the table records this number
     gain = ratio(seconds, "1", str(most))
     print(f"{title}: 1 thread ÷ {most} threads = {gain:.2f}")
     better = [own / min(all_) for own, *all_ in zip(seconds[str(chosen)], *seconds.values(), strict=True)]
@@ -88,7 +88,7 @@ def print_choices(workloads: Sequence[Measured]) -> None:
     """Prints what values of WORK_PER_THREAD would cost, and the range of values that cost least."""
     costs = {}
     for value in (round(2 ** (i / 2), 1) * 1e6 for i in range(2, 17)):
-        # As in `threads.worth`, work of 1.5 times the value and more gets several threads: here `most`.
+        # As in `threads.worth`, steps with at least 1.5 times this work get several threads; here, they get `most`.
         losses = [max(1, 1 / one.gain if one.work >= 1.5 * value else one.gain) for one in workloads]
         worst = max(losses)
         costs[value] = worst

@@ -114,7 +114,7 @@ def _several(where: str) -> UserError:
 
 
 def _is_chunk(content: bytes, offset: int, order: str) -> bool:
-    """Whether the rest of a RIFF file consists of chunks whose names are letters."""
+    """Whether the rest of a RIFF file consists of chunks whose names are letters and digits."""
     for _ in range(_MAX_PARTS):
         if not content[offset : offset + 4].strip().isalnum() or offset + 8 > len(content):
             break

@@ -83,7 +83,7 @@ class JointScores:
         self._longer = torch.zeros_like(prefixes.scores[:, 0])  # (B, V), the latest result of `prefixes.step`
 
     def step(self, tokens: Tensor) -> Tensor:
-        """See `Ensemble`. A CTC score is the change of the prefix's log-probability; the sum is that of the text."""
+        """See `Ensemble`. Each CTC score is the change of log p_CTC; over a text, they add up to its log p_CTC."""
         before = self._longer.gather(1, tokens[:, None])
         self._longer = self.prefixes.step(tokens)
         added = torch.where(before.isfinite(), self._longer - before, -math.inf)

@@ -76,7 +76,7 @@ def load(
     transcripts are truncated to `max_text` characters; None for no limit. With `keep` false, nothing is written.
 
     Raises:
-        UserError: a file is missing, damaged or wrong, or there are fewer than 5 clips.
+        UserError: a file is missing, damaged or wrong, or there are fewer than 5 clips and no lists of splits.
         Stopped: SIGINT or SIGTERM arrived; the finished spectrograms are saved.
     """
     raw = readers.read_dataset(dataset, data_dir, dataset_dir)
@@ -173,9 +173,9 @@ def pad(examples: Sequence[Example], pad_to: tuple[int, int] | None = None) -> T
 
 
 def _join(example: Example, clips: Split, max_length: int, generator: torch.Generator) -> Example:
-    """With probability 1/2, `example` followed by a random one of `clips`, with a space between the transcripts.
+    """With probability 1/2, appends a random one of `clips` to `example`, with a space between the transcripts.
 
-    Alone if the joined transcripts would have more than `max_length` tokens.
+    Returns only `example` if the joined transcripts would have more than `max_length` tokens.
     """
     coin, draw = torch.rand(2, generator=generator).tolist()
     other = int(draw * len(clips))

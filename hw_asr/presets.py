@@ -42,7 +42,7 @@ class Settings:
 
     decoder: str  # "lstm" (Question 3.1) or "transformer" (Question 3.2)
     preset: str  # a name in PRESETS
-    kernels: str  # "plain" to compute with models.py and attention.py alone, "fast" for the same numbers faster
+    kernels: str  # "plain" to compute with models.py and attention.py alone, "fast" for a faster computation
     seed: int  # seed of the order and the augmentation of the training clips
     beam: int | None  # width of the beam search on test clips; None for greedy search
     ctc_weight: float  # weight of the CTC scores in the beam search

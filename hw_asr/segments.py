@@ -8,7 +8,7 @@ _MARGIN = 0.01  # seconds of silence that are kept before and after speech
 
 
 def split(samples: np.ndarray, rate: int, max_seconds: float) -> list[tuple[int, np.ndarray]]:
-    """Splits a recording longer than `max_seconds` at its quietest moments.
+    """Splits a recording longer than `max_seconds` at its quietest moments; returns a shorter one as it is.
 
     Every segment but the last is at least half as long as `max_seconds`, and the last at least a quarter. Then silence
     at both ends of each segment is removed, since the clips of the training data begin and end with speech.

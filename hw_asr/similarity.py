@@ -14,8 +14,8 @@ Each is 1 for equal lists and 0 for lists without common tokens. They differ bec
 - Cosine is never below Jaccard: |a| + |b| - c ≥ max(|a|, |b|) ≥ sqrt(|a| |b|), because c is at most the smaller length.
   For lists of equal length, cosine = 2 Jaccard / (1 + Jaccard), so it is the same measure on another scale.
 - Damerau-Levenshtein depends on the order. It measures how much of a transcript has to be corrected, so it is the
-  lowest for bad transcripts. The longer list has max(|a|, |b|) - c tokens that the other one lacks, and each of them
-  costs an edit. So this similarity is at most c / max(|a|, |b|), which is never above cosine.
+  lowest of the three for bad transcripts. The longer list has max(|a|, |b|) - c tokens that the other one lacks, and
+  each of them costs an edit. So this similarity is at most c / max(|a|, |b|), which is never above cosine.
 """
 
 import math

@@ -53,7 +53,7 @@ def _is_speech(found: Measures) -> bool:
         and 1.75 <= found.variety <= 10  # 2.5 to 8.1; stationary noise up to 1.5, melodies up to 13
         and found.variety + 20 * found.vowel >= 3.2  # at least 3.1; clicks and bursts of noise mostly up to 3
         and found.motion >= 1.6  # 1.9 to 6.0; chords up to 0.8, notes mostly up to 1.6
-        and 1.3 <= found.swell <= 7  # 2.0 to 5.1; pure tones up to 1.2, crackling from 9
+        and 1.3 <= found.swell <= 7  # 2.0 to 5.1; pure tones up to 1.2, crackling 9 or more
         and found.still <= 0.6  # at most 0.53; dialled digits and notes mostly 0.7 or more
     )
 

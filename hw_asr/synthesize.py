@@ -28,7 +28,7 @@ _DESCRIPTION = """\
 Synthesizes speech with espeak-ng (on Debian: apt install espeak-ng) and writes a dataset in LJSpeech's layout.
 
   python -m hw_asr.synthesize spoken --transcripts metadata.csv.gz --count 1000
-      1 000 of LJSpeech's transcripts, about as long as LJSpeech's clips, for measurements of speed
+      1 000 clips with transcripts of LJSpeech, about as long as LJSpeech's clips, for measurements of speed
   python -m hw_asr.synthesize hw_asr/sample.tar
       the built-in sample: sentences of a small grammar, spoken by several voices
 """

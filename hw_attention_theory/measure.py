@@ -77,7 +77,7 @@ class Meter:
             round (None without softmax attention).
 
         Raises:
-            UserError: the process was killed, most likely because memory ran out.
+            UserError: a measurement failed, most likely because memory ran out.
         """
         points = []
         for case in cases:
@@ -90,7 +90,7 @@ class Meter:
         return [{**point, **own} for point, own in zip(points, times, strict=True)]
 
     def _run(self, case: Case, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls `function` in a new process; `case` is named if the process is killed."""
+        """Calls `function` in a new process; if it fails, the error message names `case`."""
         try:
             return self._pool.submit(function, *arguments).result()
         except (BrokenProcessPool, MemoryError, RuntimeError) as error:

@@ -37,7 +37,7 @@ class Settings:
     side: int  # height and width of the images, in pixels
     attention: str  # "softmax" or "taylor", which is linear attention
     terms: int | None  # terms of the exponential series; None for softmax attention
-    kernels: str  # "plain" for linear attention as the sheet writes it, "fast" for the same numbers faster
+    kernels: str  # "plain" for linear attention as the sheet writes it, "fast" for a faster computation of it
     n: int  # features of a position
     d: int  # features of a query, key or value in each head
     heads: int  # number of heads in each block

@@ -164,7 +164,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def interval(crossover: Mapping[str, Any]) -> str:
-    """The interval of a crossover in words; empty if no length was faster."""
+    """The interval of a crossover in words; empty if linear attention was faster at no length."""
     low, high = crossover["low"], crossover["high"]
     if low is None:
         return ""

@@ -4,8 +4,8 @@ Beam search ranks captions by their probability, but captions are judged by thei
 Consensus decoding (Devlin et al. 2015, "Exploring nearest neighbor approaches for image captioning") chooses the
 candidate that agrees most with the references of similar training images. For a new image, it works in four steps:
 
-1. Collect the candidates: all captions that beam search returns, and the references of the 50 most similar training
-   images.
+1. Collect the candidates: all captions that beam search returns, and those references of the 50 most similar training
+   images that contain no unknown word.
 2. Score each candidate against each of the N training images: the score is the candidate's BLEU-4 against the
    references of the training image.
 3. Predict each candidate's BLEU-4 against the unknown references of the new image, by kernel ridge regression from

@@ -114,6 +114,9 @@ class CaptionGenerator:
             inputs: the images' features or pixels.
             names: names of the images.
             method: "greedy", "beam" or "consensus".
+
+        Raises:
+            ValueError: consensus decoding without training images.
         """
         captions: list[list[str]] = []
         for first in range(0, len(names), _BATCH):

@@ -96,7 +96,8 @@ def ensure(
         keep: whether the features are written; otherwise, missing ones are computed in memory.
 
     Raises:
-        UserError: an image or the weights cannot be read, or the folder cannot be written.
+        UserError: an image or the weights cannot be read, an image changes meanwhile, its features are not finite, or
+            the folder cannot be written.
         Stopped: SIGINT or SIGTERM arrived; the features computed before it are saved.
     """
     encoder = Encoder(backbone.load_trunk(weights, data_dir, seed, network).to(device))

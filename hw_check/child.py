@@ -52,7 +52,7 @@ def main(config: dict[str, Any]) -> None:
 def _fork_on_request(control: socket.socket, runner: Any, packages: list[str]) -> None:
     """Forks a process for each connection that arrives.
 
-    It waits for the end of a process only when asked, so that the system gives the process's id to no other process.
+    It collects the exit status of a process only when asked: until then, the system cannot reuse the process's id.
     """
     running: set[int] = set()
     while True:

@@ -17,7 +17,7 @@ class Row:
     file: str  # name of the student's file; empty if no file defines the function
     question: str  # question of the sheet; empty if the sheet does not ask for the function
     points: float  # points reached
-    of: float  # most points that can be reached; 0 if the function is only checked
+    of: float  # maximum number of points; 0 if the function is only checked
     status: str  # "passed", "partly", "failed", "missing", or "unclear" (it could not be tested)
     tried: tuple[str, ...] = ()  # the kinds of cases that were tried
     error: float | None = None  # largest relative error in double precision; None if there are no numbers
@@ -31,7 +31,7 @@ class Sheet:
 
     name: str
     files: tuple[str, ...]  # names of the files that a student hands in
-    points: float  # most points that can be reached
+    points: float  # maximum number of points
     elsewhere: str  # what a person has to grade, for the report
     runner: str  # our module that calls the student's functions in the sandbox
     # Takes the folder with the student's files, the seed, the seconds for each function, the sandbox, and the places of

@@ -94,7 +94,7 @@ def training_batches(settings: Settings, train: Split, device: torch.device) -> 
 def class_weights(train: Split, classes: int) -> Tensor:
     """Returns weights (classes,) that give each class of `train` the same total weight, with mean 1 over the images.
 
-    A class without images gets the weight of a class with one image.
+    A class without images gets the weight of a class with one image; the mean is then less than 1.
     """
     counts = train.labels.bincount(minlength=classes).clamp(min=1)
     return len(train) / (classes * counts)

@@ -70,7 +70,7 @@ def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10)
 def _choose(is_right: Tensor, labels: Tensor, each: int, seed: int) -> dict[str, list[int]]:
     """Returns the positions of up to `each` right and up to `each` wrong predictions, chosen at random.
 
-    The true classes occur equally often, as far as there are enough such predictions.
+    The true classes occur equally often if there are enough such predictions of each class.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen: dict[str, list[int]] = {}

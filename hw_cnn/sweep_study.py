@@ -100,7 +100,7 @@ class SharedStudy:
         }
         where = f"the sweep {name} in {without_password(storage)}"
         self._study.set_user_attr("flags", {**ours, **self._same_flags(ours, where)})
-        self._same_flags(ours, where)  # a machine that started at the same moment may have been faster
+        self._same_flags(ours, where)  # a machine that started at the same moment may have replaced them
 
     def _same_flags(self, ours: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         """Returns the flags in the storage; raises UserError if one of them is not the same as in `ours`."""
@@ -191,7 +191,7 @@ class SharedStudy:
     def conclude(self, key: Key, finished: Trial | None) -> None:
         """Stores a claimed trial as finished, or as failed if `finished` is None."""
         trial = self._claimed.pop(key)
-        with contextlib.suppress(UpdateFinishedTrialError):  # heartbeats were missing, so another machine gave it up
+        with contextlib.suppress(UpdateFinishedTrialError):  # heartbeats were missing, so the trial counted as failed
             for name, value in vars(finished).items() if finished is not None else ():
                 trial.set_user_attr(name, value)
         if finished is None:

@@ -222,7 +222,7 @@ def write(
     longest = max(len(caption) for example in examples for caption in example.captions)
     in_training = features[[example.part == "train" for example in examples]]
     mean, directions = fit_pca(in_training)
-    # One factor scales all features: the training features get variance 1 after PCA, as the initial weights expect.
+    # One factor scales all features: it gives the training features variance 1 after PCA, to suit the initial weights.
     variance = ((in_training - mean) @ directions.T).var()
     scale = 1 / np.sqrt(variance) if variance > 0 else 1.0
     facts = {

@@ -88,7 +88,7 @@ def relu_forward(x: ndarray) -> tuple[ndarray, ndarray]:
 
 
 def relu_backward(dout: ndarray, cache: ndarray) -> ndarray:
-    """Gradient of the rectifier, ∂L/∂x = ∂L/∂y where x > 0, else 0; at x = 0, where it has no derivative, 0 (Q1b).
+    """Gradient of the rectifier (Q1b): ∂L/∂x = ∂L/∂y where x > 0, else 0, also at x = 0, where it has no derivative.
 
     Args:
         dout: gradient of the output, shaped like x.

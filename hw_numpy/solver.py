@@ -154,7 +154,7 @@ class BaseSolver:
         return loss, total
 
     def state(self) -> dict[str, ndarray]:
-        """Arrays by name, from which `load_state` resumes with bit-identical results; valid in `after_epoch`."""
+        """Arrays by name, from which `load_state` resumes with bit-identical results; valid after whole epochs."""
         arrays = {"epoch": np.array(self.epoch), "loss_history": np.array(self.loss_history, dtype=np.float64)}
         for name, value in self.model.params.items():
             arrays[f"params/{name}"] = value

@@ -65,7 +65,7 @@ CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({
     "rotated by 20°": lambda images: rotate(images, 20),
 })  # fmt: skip
 
-# The changes of the figure of accuracies: title of the x axis, and the changes by their x value.
+# The panels of the figure of accuracies: title of the x axis -> x value -> the change that it stands for.
 _AXES: Mapping[str, Mapping[float, str]] = MappingProxyType({
     "shift in pixels": {0: ORIGINAL, 1: "shifted by 1 pixel", 2: "shifted by 2 pixels"},
     "rotation in degrees": {0: ORIGINAL, 10: "rotated by 10°", 20: "rotated by 20°"},

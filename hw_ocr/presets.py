@@ -50,7 +50,7 @@ class Settings:
     # arguments of the network's class: conv_layers for the CNN; hidden, layers and dropout for the LSTMs
     sizes: Mapping[str, Any]
     crf: bool  # whether a linear-chain CRF scores whole words
-    kernels: str  # "plain" for the CRF of `crf.py`, "fast" for the same numbers faster
+    kernels: str  # "plain" for the CRF of `crf.py`, "fast" for a faster computation of the same numbers
     epochs: int  # number of passes over the training data
     batch_size: int  # words per step, or letters per step for a network of letters
     lr: float  # learning rate

@@ -57,7 +57,7 @@ def open_trained(folder: Path, kernels: str = "fast") -> TrainedNetwork:
 
     Args:
         folder: a finished run.
-        kernels: "plain" for the CRF of `crf.py`, "fast" for the same numbers faster.
+        kernels: "plain" for the CRF of `crf.py`, "fast" for a faster computation of the same numbers.
 
     Raises:
         UserError: the folder is not a run of hw_ocr, is unfinished or damaged, or has the weights of another network.

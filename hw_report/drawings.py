@@ -41,7 +41,7 @@ _NUMPY_KINDS = {
     "fc": "fully connected", "conv": "convolution", "relu": "ReLU", "max_pool": "max-pooling", "rnn": "RNN",
     "lstm": "LSTM", "word_embedding": "word embedding", "temporal_fc": "fully connected, at each step",
 }  # fmt: skip
-_NUMPY_WINDOWS: Mapping[str, Callable[..., tuple[int, ...]]] = MappingProxyType({  # height and width by the arguments
+_NUMPY_WINDOWS: Mapping[str, Callable[..., tuple[int, ...]]] = MappingProxyType({  # arguments → height, width
     "conv": lambda x, w: w.shape[2:],
     "max_pool": lambda x, pool_param: (pool_param["pool_height"], pool_param["pool_width"]),
 })  # fmt: skip
@@ -112,7 +112,7 @@ def numpy_layers(network: Any, inputs: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 class _Recorder:
-    """Stands for a module of layers, and adds each call of a function `<kind>_forward` to `found`."""
+    """Stands in for a module of layers, and adds each call of a function `<kind>_forward` to `found`."""
 
     def __init__(self, module: ModuleType, params: Mapping[str, np.ndarray], found: list[dict[str, Any]]) -> None:
         self._module, self._params, self._found = module, params, found

@@ -61,7 +61,7 @@ def _sweep(collector: Collector, key: str, layers: Mapping[int, str]) -> str:
 
 
 def _kernels(collector: Collector, run: str, layers: Mapping[int, str]) -> None:
-    """Collects the figures of the kernels of `layers` (names by number): in grey, and as <key>.heat in colour."""
+    """Collects two figures of the kernels of each of `layers` (names by number): grey, and in colour (<key>.heat)."""
     for number, layer in layers.items():
         collector.figure(f"{run}.kernels{number}", run, f"kernels-{layer}-grey")
         collector.figure(f"{run}.kernels{number}.heat", run, f"kernels-{layer}-heat")

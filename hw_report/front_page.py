@@ -16,7 +16,7 @@ from hw_report.sheets import RECORDS, REPORT_FILES
 FIGURES = REPORT_FILES / "figures"
 _FASHION = EXPERIMENTS["fashion"].records[""]
 _CAPTIONS = EXPERIMENTS["caption"].records[""]
-_SPEECH = "hw_asr-compare-an4-best/runs/transformer-seed42"  # the alignment of AN4's speech shows more than one word
+_SPEECH = "hw_asr-compare-an4-best/runs/transformer-seed42"  # AN4, because its alignment shows more than one word
 _AGAIN = "python -m hw_common.record RUN --overwrite"
 _PIXELS_PER_INCH = 200
 

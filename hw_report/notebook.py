@@ -25,7 +25,8 @@ def with_outputs(path: Path, run: Run, data_dir: str | None = None) -> str:
     """The notebook at `path` with the outputs of all its cells; the cells show `run` instead of training.
 
     Its cell "settings" gets the flags of `run`, so that running the notebook again trains the same network. The paths
-    of the run and its data are passed to the cells, but do not appear in the result. The cells write into a copy.
+    of the run and its data are passed to the cells, but do not appear in the result. The cells write into a copy of the
+    run folder.
 
     Args:
         path: the notebook file.

@@ -45,7 +45,7 @@ def remarks(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _where(failing: Sequence[Result], passing: Sequence[Result]) -> str:
-    """Text naming the kind with all failing cases and no passing one; empty if there is none or a main case fails."""
+    """Names what all failing cases share and no passing case has; empty if nothing, or if a main case fails."""
     right = dict.fromkeys(result.case.title for result in passing if result.case.cost is None)
     if not right or any(result.case.cost is None for result in failing):
         return ""

@@ -23,7 +23,7 @@ class Function:
     name: str  # name in the file; a method's name includes its class
     file: str  # name of the student's file
     question: str  # question of the sheet, such as "1a"; empty if the sheet does not ask for the function
-    points: float  # most points that the function can get; 0 if the sheet does not ask for it
+    points: float  # maximum number of points; 0 if the sheet does not ask for it
     spec: Layer | Network  # draws the test cases, and reads the answers to them
     uses: tuple[str, ...] = ()  # modules that the function uses; a function that fails is tried again with ours
     # Generates the wrong answers of typical mistakes from a case's inputs; None if there are none.

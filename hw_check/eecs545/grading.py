@@ -167,8 +167,8 @@ class _File:
             names = helpers(self._path, module, asked_for)
             if names and mistaken:
                 yield (
-                    f"{', '.join(names)} of {module}.py cannot be replaced by ours: a mistake of "
-                    f"{' or '.join(mistaken)} that is repeated there also costs points here"
+                    f"helpers in {module}.py ({', '.join(names)}) cannot be replaced by ours: a mistake that they "
+                    f"share with {' or '.join(mistaken)} also costs points here"
                 )
 
     def _run(self, changed: Sequence[tuple[Function, list[Case]]]) -> dict[str, Outcome]:

@@ -177,7 +177,7 @@ def _located(a: ndarray, right: ndarray) -> Iterator[str]:
 
 
 def _located_along(axis: int, wrong: ndarray) -> Iterator[str]:
-    """Describes the wrong numbers if only they, or only the right ones, are at one end of an axis."""
+    """Describes which positions along an axis are wrong if these, or the right ones, are only at one end of it."""
     side = wrong.shape[axis]
     places = np.flatnonzero(wrong.any(axis=tuple(other for other in range(wrong.ndim) if other != axis))).tolist()
     label = f"axis {axis}" + (f" ({_AXES[wrong.ndim][axis]})" if wrong.ndim in _AXES else "")

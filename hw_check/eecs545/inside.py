@@ -55,7 +55,7 @@ def _run_layer(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[s
 
 
 def _run_backward(module: types.ModuleType, job: Mapping[str, Any], case: Mapping[str, Any], stage: list[str]) -> Any:
-    """Calls a backward function with a cache of the documented form; of several forms, with the first that works."""
+    """Calls a backward function with the documented cache; if it has several forms, with the first one that works."""
     stage[0] = job["backward"]
     for number, cache in enumerate(case["caches"], 1):
         douts = [dout.copy() for dout in case["douts"]]

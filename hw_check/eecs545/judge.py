@@ -8,9 +8,9 @@ Each output of a function counts alike, for example dx, dw and db of a backward 
 | the main cases are right, some special kinds are not   | 1 less the costs of these kinds, but at least 1/2  |
 | a main case is wrong                                   | 0                                                  |
 
-From the sum of these shares, a little is taken off for inputs that are changed in place and for ties in max-pooling,
-and half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing. An
-`__init__` has the least share in place of the sum.
+From the mean of these shares, a little is taken off for inputs that are changed in place and for ties in max-pooling,
+and half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing. For an
+`__init__`, the smallest share is used instead of the mean.
 """
 
 import dataclasses

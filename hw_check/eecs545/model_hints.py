@@ -124,7 +124,7 @@ def _caption_loss(options: Mapping[str, Any], params: Values, features: ndarray,
     yield from run(
         "the mask is made from the input words, expected from the right words", params, first, last, first != null
     )
-    yield from run("the mask is inverted: it keeps <NULL> alone", params, first, last, ~mask)
+    yield from run("the mask is inverted: it keeps only <NULL>", params, first, last, ~mask)
     yield from run("input words and right words are exchanged", params, last, first, first != null)
     text = "the right words are the input words, expected the words after them"
     yield from run(text, params, first, first, mask)

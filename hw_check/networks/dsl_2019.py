@@ -37,7 +37,7 @@ _TITLES = ("first convolution", "second convolution", "third convolution", "four
 
 
 def _cnn(convolutions: tuple[int, ...]) -> Callable[[Generator], list[Probe]]:
-    """The probes of a CNN whose number of convolutions is one of these; pooling follows the first and last of them."""
+    """The probes of a CNN with one of these numbers of convolutions; the first and the last are followed by pooling."""
 
     def design(count: int) -> Design:
         middle = count - 2

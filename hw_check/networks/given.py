@@ -90,7 +90,7 @@ def evaluate(rng: Generator) -> list[Probe]:
 
 
 def count(rng: Generator) -> list[Probe]:
-    """The number of trainable parameters of the network in inside.py: 50, beside 15 that are frozen."""
+    """The number of trainable parameters of the network in inside.py: 50, besides 15 that are frozen."""
     guesses = {
         4: "counts tensors, expected numbers",
         6: "counts tensors, frozen ones too; expected numbers",

@@ -67,7 +67,7 @@ def _timing(functions: Mapping[str, ast.FunctionDef]) -> dict[str, ast.FunctionD
 
 
 def _called_beside_clocks(tree: ast.AST) -> set[str]:
-    """The calls between the first and the last clock reading of each function that has one, or else of the whole file.
+    """The calls between the first and the last clock reading of each function, or of the file if no function has any.
 
     Calls inside the called functions are included. A function that reads a clock only once counts as a whole.
     """

@@ -50,7 +50,7 @@ def _linear(rng: Generator, title: str, batch: int, cost: float) -> Probe:
         }
         mistake = explained(value, right, iter(guesses.items()))
         return Finding(
-            mistake, "takes columns (B, c_in, 1) alone, as in Equation 2" if as_columns and not mistake else ""
+            mistake, "takes only columns (B, c_in, 1), as in Equation 2" if as_columns and not mistake else ""
         )
 
     return Probe(title, request, judge, cost)
@@ -115,7 +115,7 @@ def _readings(
 def _guesses(
     images: Tensor, weight: Tensor, bias: Tensor, right: Tensor, kernel: int, stride: int = 1, padding: int = 0
 ) -> Iterator[tuple[str, Tensor]]:
-    """Typical mistakes and the outputs that they give, with the padding for which the output is `right`."""
+    """Typical mistakes and the outputs that they give, with the same padding as `right`."""
     if not padding and right.shape[2] > (images.shape[2] - kernel) // stride + 1:
         before, after = kernel // 2, right.shape[2] - images.shape[2] + (kernel - 1) // 2
         images = F.pad(images, (before, after, before, after))

@@ -37,7 +37,7 @@ class Plan:
     without_relu: int | None = None  # index of the layer whose ReLU is missing
     activation: Callable[[Tensor], Tensor] = F.relu
     channels_last: bool = False  # whether the maps are flattened with the channels last
-    zero: int | None = None  # index of the affine layer whose input is 0; equal to `linear`, the output is 0
+    zero: int | None = None  # index of the affine layer whose input is 0; if it equals `linear`, the output is 0
 
 
 def computed(plan: Plan, layers: Sequence[Layer], images: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Classifier:
     # Whether log-probabilities are as good as scores, because the loss applies the softmax once more without effect.
     or_log_probabilities: bool = False
     is_slow: bool = False  # whether all checks share one run, because the layers are slow loops over pixels
-    # Texts of mistakes in the order of the pixels, and functions that make the same mistake with the images.
+    # Maps each mistake in the order of the pixels, as text, to a function that makes this mistake with the images.
     wrong_images: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     def arrange(self, layers: Sequence[Layer]) -> tuple[Design, Sequence[Layer]]:

@@ -25,7 +25,7 @@ def mistakes_of_recurrent() -> Mapping[str, Decode]:
         "the cross-attention is missing": lambda m, t, a: end(m, lstm(m, t)),
         "the cross-attention does not get the encoder's output":
             lambda m, t, a: end(m, m.cross_attention.mlp(m.cross_attention.attention(lstm(m, t)))),
-        "the LSTM's output is added to the cross-attention block's, which has a residual connection already":
+        "the LSTM's output is added again after the cross-attention, which has a residual connection already":
             lambda m, t, a: end(m, (x := lstm(m, t)) + m.cross_attention(x, a, None)),
         "the normalization before the classifier is missing":
             lambda m, t, a: m.classifier(m.cross_attention(lstm(m, t), a, None)),
@@ -52,9 +52,9 @@ def mistakes_of_transformer() -> Mapping[str, Decode]:
             lambda m, t, a: cross(m, m.self_attention(embedded(m, t)), a),
         "the position embeddings are missing":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t), causal=True), a),
-        "all characters get the same position embedding: its first dimension must be cut to the text's length":
+        "all characters get the same position embedding: cut the embeddings to the text's length instead of indexing":
             lambda m, t, a: cross(m, m.self_attention(m.embedding(t) + m.positions[t.shape[1]], causal=True), a),
-        "all characters get the last position embedding of the text, expected each its own":
+        "all characters get the last position embedding of the text, expected one for each position":
             lambda m, t, a: cross(
                 m, m.self_attention(m.embedding(t) + m.positions[t.shape[1] - 1], causal=True), a),
         "the last position embeddings are used, expected the first":
@@ -67,7 +67,7 @@ def mistakes_of_transformer() -> Mapping[str, Decode]:
             lambda m, t, a: cross(m, m.self_attention(embedded(m, t).flip(1), causal=True).flip(1), a),
         "the input of the self-attention is added to its output, which has a residual connection already":
             lambda m, t, a: cross(m, embedded(m, t) + m.hidden(t), a),
-        "the self-attention's output is added to the cross-attention block's, which has a residual connection already":
+        "the self-attention's output is added again after the cross-attention, which has a residual connection already":
             lambda m, t, a: end(m, (x := m.hidden(t)) + m.cross_attention(x, a, None)),
         "the normalization before the classifier is missing":
             lambda m, t, a: m.classifier(m.cross_attention(m.hidden(t), a, None)),

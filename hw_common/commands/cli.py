@@ -179,7 +179,7 @@ fraction = _number(float, lambda value: 0 <= value < 1, "a number from 0 up to, 
 
 
 def run_name(text: str) -> str:
-    """An argument type for names of folders that every system accepts and no shell or command reads in another way."""
+    """An argument type for folder names that are valid on every system and cannot be read as flags or shell syntax."""
     # Letters of any script, and the marks that belong to them.
     plain = all(c.isalnum() or c in "._-=+," or unicodedata.category(c).startswith("M") for c in text)
     if not text or text[0] in ".-" or not plain or len(text) > 120:
@@ -204,7 +204,7 @@ def add_training_flags(parser: argparse.ArgumentParser, optimizers: Sequence[str
     add_flag(group, "optimizer", choices=optimizers, help="optimizer")
     add_flag(group, "l2_decay", type=non_negative_float, help="weight decay")
     precision = (
-        "number format of the computation; bf16 is about twice as fast for large batches and as accurate; "
+        "number format of the computation; bf16 is about twice as fast for large batches and just as accurate; "
         "a CPU without instructions for it computes in fp32"
     )
     add_flag(group, "precision", choices=("fp32", "bf16"), help=precision)

@@ -39,7 +39,7 @@ def over_seeds(
 
 
 def cell(row: Mapping[str, Any], name: str) -> str:
-    """Returns a number of a row with four digits and, over several seeds, its deviation; "" if it is None."""
+    """Returns a number of a row with four decimals and, over several seeds, its deviation; "" if it is None."""
     if row[name] is None:
         return ""
     spread = row.get(f"{name}_std")

@@ -50,16 +50,17 @@ def decode_text(content: bytes, unit: str = "line") -> str:
     """Returns the text of a UTF-8 file, or of a UTF-16 file that begins with a byte order mark, without the mark.
 
     Raises:
-        ValueError: the file is in another encoding; the message names the first wrong line as a `unit`.
+        ValueError: the file is in another encoding; the message says `unit` and the number of the first wrong line.
     """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
-    content = content.removeprefix(codecs.BOM_UTF8)
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "UTF-16" if is_utf16 else "UTF-8"
+    content = content if is_utf16 else content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode()
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{unit} {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8") from None
+        line = content[: error.start].decode(encoding, errors="ignore").count("\n") + 1
+        wrong = f"byte 0x{content[error.start]:02x}"
+        raise ValueError(f"{unit} {line} is not {encoding} ({wrong}); save it as UTF-8") from None
 
 
 @dataclass(frozen=True)

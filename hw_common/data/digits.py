@@ -34,7 +34,7 @@ class Digits(Generic[Part]):
 
 
 def mnist(data_dir: Path, side: int = 28) -> Digits[Arrays]:
-    """Reads MNIST, images (N, side, side) uint8; downloads missing files. The last 5 000 training images validate.
+    """Reads MNIST, images (N, side, side) uint8; downloads missing files. The last 5 000 training images are `val`.
 
     Args:
         data_dir: folder with the four files in MNIST/raw, gzipped or not, as torchvision stores them.

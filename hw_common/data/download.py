@@ -25,7 +25,7 @@ from hw_common.runs import files
 from hw_common.runs.errors import Stopped, UserError, signal_of
 
 _THREADS = 8  # files that are downloaded at the same time
-_OTHERWISE = "name the folder that has it with --data_dir, or use --dataset sample"
+_OTHERWISE = "name another folder with --data_dir, or use --dataset sample"
 
 
 def place(folder: Path, wanted: Sequence[Download], hint: str | None = None) -> list[Path]:
@@ -40,7 +40,7 @@ def place(folder: Path, wanted: Sequence[Download], hint: str | None = None) -> 
             --data_dir, or --dataset sample.
 
     Raises:
-        UserError: a download failed, or the disk is full; the message says where to fetch the file by hand.
+        UserError: a file cannot be downloaded; the message ends with the hint unless the disk is full.
         Stopped: SIGINT or SIGTERM arrived; complete files and large parts are kept.
     """
     missing = [download for download in wanted if not (folder / download.name).is_file()]

@@ -185,7 +185,7 @@ def curves_over_seeds(
     Args:
         runs: the runs of each network, one per seed, by the network's label. A run is a list of metrics, one row per
             epoch.
-        panels: for the y label of each panel, the key of its metric in the rows, or several such keys by their labels.
+        panels: maps the y label of each panel to a metric of the rows, or to several metrics by the labels of lines.
         title: title of the whole figure; names the data.
     """
     means: dict[str, dict[str, tuple[list[float], list[float]]]] = {}

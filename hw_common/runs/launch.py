@@ -70,9 +70,9 @@ def read() -> Launch:
 
 
 def most_threads() -> int:
-    """The most CPU threads for this process: its share of the cores, and without torchrun at most OMP_NUM_THREADS."""
+    """The largest number of CPU threads for this process: its share of the cores, which OMP_NUM_THREADS may reduce."""
     cores = max(1, available_cores() // read().local_world_size)
-    limit = "" if by_torchrun() else os.environ.get("OMP_NUM_THREADS", "")  # torchrun sets it to 1
+    limit = "" if by_torchrun() else os.environ.get("OMP_NUM_THREADS", "")  # torchrun sets it to 1, which is ignored
     return min(cores, int(limit)) if re.fullmatch("[1-9][0-9]*", limit) else cores
 
 

@@ -45,7 +45,7 @@ class Run:
         """Makes the folder `<results_dir>/<homework>/<name>`, or `<name>-2`, `-3`… if the name is taken.
 
         Raises:
-            UserError: the folder is not writable, or another process writes the run that is to be replaced.
+            UserError: the folder is not writable; or the one to replace is in use, or is not a run folder.
         """
         parent = results_dir / config["homework"]
         try:
@@ -96,7 +96,7 @@ class Run:
         """Opens an existing run for reading; `homework` None accepts a run of any homework.
 
         Raises:
-            UserError: `folder` is not a run folder of `homework`, or its config.json is damaged.
+            UserError: `folder` is not a run folder of `homework`, or its config.json is damaged or of another schema.
         """
         folder = Path(folder)
         if not folder.is_dir():

@@ -17,7 +17,7 @@ from hw_report.table import measured
 _SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}  # endings of files by their types
 _FOLDED = {"mistakes": "Common mistakes", "grading": "Points (a suggestion)"}  # titles of folded parts by their class
 _LONG_FORMULA = 12  # characters; a longer formula within a line can be scrolled on a narrow screen
-_WIDE_TABLE = 6  # columns; a table with more is set closer
+_WIDE_TABLE = 6  # columns; a table with more is set in smaller type
 # Typst gives accents as characters that combine with the letter before them; in MathML they stand by themselves.
 _ACCENTS = str.maketrans(
     {"\u0304": "\u00af", "\u0305": "\u203e", "\u0302": "^", "\u0303": "~", "\u20d6": "←", "\u20d7": "→"}
@@ -110,7 +110,7 @@ def _section(element: HtmlElement, level: int, number: int, answers: Mapping[str
 
 
 def _text(element: HtmlElement, *without: str) -> str:
-    """The words of an element, without its formulas and the elements of some classes in it."""
+    """The text of an element, without the formulas in it and the elements in it whose class is in `without`."""
     element = copy.deepcopy(element)
     unwanted = [*element.iter("math"), *(found for name in without for found in element.find_class(name))]
     for found in unwanted:
@@ -199,7 +199,7 @@ def _commands(section: HtmlElement) -> None:
 
 
 def _wrap(element: HtmlElement, tag: str, name: str) -> HtmlElement:
-    """Puts an element into a new one, at its place."""
+    """Wraps an element in a new one, which takes its place."""
     box = lxml.html.Element(tag, {"class": name})
     element.addprevious(box)
     box.tail, element.tail = element.tail, None
@@ -208,7 +208,7 @@ def _wrap(element: HtmlElement, tag: str, name: str) -> HtmlElement:
 
 
 def _question(section: Section, sheet: str, listing: Sequence[Mapping[str, Any]], part: Callable[..., str]) -> None:
-    """Adds the parts of a question that its source lacks: link, code, numbers, command. Folds mistakes and points."""
+    """Adds what a question's source lacks (link, code, numbers, command); makes mistakes and points collapsible."""
     element, answer = section.element, section.answer
     assert answer is not None
     element.attrib.pop("data-label")

@@ -1,1 +1,1 @@
-"""`python -m hw_report serve`: the book in a browser, and what trained runs can do."""
+"""`python -m hw_report serve`: the book in a browser, with boxes for trying trained networks."""

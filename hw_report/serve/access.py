@@ -71,13 +71,13 @@ class Access:
         if found is None:
             return False
         name = found[1].strip("[]").lower()
-        return name in self._hosts or (self._token is not None and _is_address(name))  # an address cannot be rebound
+        return name in self._hosts or (self._token is not None and _is_address(name))  # an IP address cannot be rebound
 
     @staticmethod
     def _check_token(request: Request, token: str) -> Response | None:
         [given, *_] = parse_qs(request.url.query).get("token", [""])
         if given and _equal(given, token):
-            # The redirect removes the token from the address, which stays in the browser's history; a cookie holds it.
+            # The browser's history keeps addresses, so the redirect removes the token; a cookie holds it from then on.
             answer = RedirectResponse("/" + request.url.path.lstrip("/"), 303)
             answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
             return answer

@@ -1,4 +1,4 @@
-"""The web application: the book, the page of all try-its, and the uploads."""
+"""The web application: the book, the page of all try-its (boxes for trying a network), and the uploads."""
 
 import asyncio
 import dataclasses

@@ -83,7 +83,8 @@ BAD_JSON = [
 BAD_TEXT = [
     (b"a.jpg,one\nb.jpg,caf\xe9", "captions.txt is damaged: line 2 is not UTF-8 (byte 0xe9)"),
     (b"\xef\xbb\xbfa.jpg,\xff\xff", "captions.txt is damaged: line 1 is not UTF-8 (byte 0xff)"),
-    (b"\xff\xfea", "captions.txt is damaged: 'utf-16"),
+    ("a.jpg,one\nb".encode("utf-16") + b"!", "captions.txt is damaged: line 2 is not UTF-16 (byte 0x21)"),
+    (b"\xff\xfea", "captions.txt is damaged: line 1 is not UTF-16 (byte 0x61)"),
     (b"image,caption", "captions.txt names 0 images"),
     (b"a.jpg,one\nb.jpg two", "captions.txt is damaged: line 2 is not image,caption"),
     (b"a.jpg,one\n,two", "captions.txt is damaged: line 2 is not image,caption"),
