@@ -137,7 +137,7 @@ def _run(command: Sequence[str], rows: str) -> bool:
         return False
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # also its own processes, if it was stopped
+            os.killpg(process.pid, signal.SIGKILL)  # if it was stopped, this also ends the processes that it started
         process.wait()
 
 
@@ -171,7 +171,7 @@ def table(measured: Mapping[str, Any], links: bool = False) -> str:
 
 
 def filled(text: str, measured: Mapping[str, Any]) -> str:
-    """Returns `text` with the table of `measured` in its place.
+    """Returns `text` with the table of `measured` between the two comments that mark its place.
 
     Raises:
         UserError: `text` has no place for it.

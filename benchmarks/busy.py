@@ -82,7 +82,7 @@ def measure(batch_size: int, count: int, title: str, rounds: int, **goal: float)
 
 
 def compare_spinning(count: int, rounds: int) -> None:
-    """Shows that training on a quiet machine is not slower when waiting threads soon sleep."""
+    """Compares training on a quiet machine with and without a limit on how long waiting threads spin."""
     torch.set_num_threads(count)
     limit = os.environ["GOMP_SPINCOUNT"]
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Valid files for `fuzz_readers.py`, and files around damaged content, whose checksums are corrected."""
+"""Valid files for `fuzz_readers.py`, and functions that pack damaged content into files with right checksums."""
 
 import gzip
 import io
@@ -18,7 +18,7 @@ def unchanged(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Seed:
-    """A valid file. `content` is damaged, and `pack` makes the file from the damaged content."""
+    """The valid file `pack(content)`; `fuzz.py` damages `content` before it is packed."""
 
     name: str
     content: bytes

@@ -50,7 +50,7 @@ from hw_ocr import readers as letters
 
 @dataclass(frozen=True)
 class Reader:
-    """A reader of files: `read(folder, name, content)` gets an empty folder and reads a file from there."""
+    """A reader of files: `read` reads a file, given an empty folder for it, its name and its content."""
 
     seeds: Callable[[], Sequence[Seed]]
     read: Callable[[Path, str, bytes], object]

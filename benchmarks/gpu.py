@@ -97,7 +97,7 @@ def our_speech(device: torch.device, decoder: str) -> Callable[[str], None]:
 
 
 def workload(of: Callable[..., Any], device: torch.device) -> Callable[..., None]:
-    """Returns a function that runs the workload of the given arguments; its first call makes the workload."""
+    """Returns a function that runs the workload of its arguments; the first call with these arguments makes it."""
     made: dict[tuple[Any, ...], Callable[..., None]] = {}
 
     def call(arguments: tuple[Any, ...], *precision: str) -> None:

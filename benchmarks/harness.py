@@ -25,7 +25,7 @@ from hw_common.training.batches import EpochBatches  # noqa: E402
 from hw_common.training.loop import LossFunction, Training, fit  # noqa: E402
 
 LABELS = {"baseline": "straightforward code", "fp32": "ours in fp32", "bf16": "ours in bf16"}
-MAX_SECONDS = 12.0  # after this time, no further rounds are timed if there are LEAST_ROUNDS
+MAX_SECONDS = 12.0  # seconds after which no further round is timed, once LEAST_ROUNDS rounds are timed
 LEAST_ROUNDS = 5
 Seconds = Mapping[str, list[float]]  # for each name: the seconds of each round
 

@@ -28,8 +28,8 @@ from hw_ocr.presets import Settings
 
 CPU = torch.device("cpu")
 ACCURACY = 0.970
-# Words in a round of the report's code and of ours. Ours has fixed costs in each epoch, which a training run spreads
-# over 5 470 words; at batch 128 they take a fifth of the time of 512 words.
+# Words in a round of the report's code and of ours. Ours has fixed costs in each epoch. A training run spreads them
+# over 5 470 words; if a round had only 512 words, they would take a fifth of its time at batch 128.
 WORDS, OUR_WORDS = 256, 2048
 QUICKEST = ["--batch_size", "32", "--lr", "0.006"]  # the settings that reach ACCURACY soonest
 

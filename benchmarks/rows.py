@@ -54,5 +54,5 @@ class Row:
 
 
 def number(value: float) -> str:
-    """Three digits of `value`, and all digits before the point."""
+    """Formats `value` with three significant digits; from 100 on, as a whole number."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -3,10 +3,10 @@
     python benchmarks/speech.py DATASET … --held_out test.txt lucas nicolas
 
 DATASET is real speech in LJSpeech's layout: a folder or a tar archive. A clip is held out if --held_out names it or its
-speaker, who is the second part of its id; a file with one name per line stands for these names. The thresholds of the
-rule were chosen with the other clips. Each clip is judged as it was recorded, as a telephone transmits it (300 to 3400
-Hz), with noise at a signal-to-noise ratio of 10 dB, and with a second of faint noise before and after it. The other
-sounds are generated.
+speaker, whose name is the second part of its id; --held_out also takes a file with one name per line. The thresholds of
+the rule were chosen with the other clips. Each clip is judged as it was recorded, as a telephone transmits it (300 to
+3400 Hz), with noise at a signal-to-noise ratio of 10 dB, and with a second of faint noise before and after it. The
+other sounds are generated.
 """
 
 import argparse

@@ -33,7 +33,7 @@ _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults for the windowed si
 class SpectrogramSettings:
     """Settings of a spectrogram (ist-2023-24-hw2 Q3; the defaults are those of its notebook)."""
 
-    sample_rate: int = 22_050  # samples per second; clips are resampled to it
+    sample_rate: int = 22_050  # samples per second to which clips are resampled
     fft: int = 400  # length of the Hann window in samples
     hop: int = 160  # samples from the start of one window to the start of the next
     mels: int = 80  # number of mel bands

@@ -49,7 +49,7 @@ def checked(content: bytes, where: str) -> bytes:
 def _true_size(promised: int, found: int, where: str, bits: int = 32) -> int:
     """Returns the number of bytes of sound: `promised` by the header, or `found` if the header states no real length.
 
-    A length that was never filled in is 0 or lies near the largest signed or unsigned number of that many `bits`.
+    A length that was never filled in is 0 or lies near the largest signed or unsigned number of `bits` bits.
     """
     largest, near = 2 ** (bits - 1), 2 ** (bits - 8)
     never_filled_in = promised == 0 or abs(promised - largest) <= near or promised >= 2 * largest - near

@@ -29,7 +29,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, count_padding: bool) -> Tenso
         targets: (B, L).
         count_padding: whether targets that are EMPTY are included in the sum.
     """
-    ignored = -100 if count_padding else text.EMPTY  # no target is -100, so -100 ignores none
+    ignored = -100 if count_padding else text.EMPTY  # no target is -100, so none is ignored
     logits, targets = logits.float().flatten(0, 1), targets.flatten()
     return F.cross_entropy(logits, targets, ignore_index=ignored, label_smoothing=LABEL_SMOOTHING, reduction="sum")
 

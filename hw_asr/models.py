@@ -80,7 +80,7 @@ class TextDecoder(nn.Module):
     the similarities, a decoder continues its own text, errors included, and has to keep its position in the sound. The
     Damerau-Levenshtein similarities are far apart: 0.51 with the LSTM, 0.63 with attention. The classes below say how
     each mechanism can lead to this; these explanations are hypotheses. With little training, the ranking is different:
-    on our recordings of spoken digits, the LSTM makes fewer errors.
+    on the recordings of spoken digits, the LSTM makes fewer errors.
     """
 
     def __init__(self, sizes: Sizes) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hw_common.runs.errors import UserError
 
-# Bit rates of layer III in kbit/s and sample rates, by the numbers in the header of a frame (ISO 11172-3, 13818-3).
+# Bit rates of layer III in kbit/s, and sample rates in Hz; a frame's header holds their indices (ISO 11172-3, 13818-3).
 _BIT_RATES = {
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -42,7 +42,7 @@ def _frame(content: bytes, offset: int) -> _Frame | None:
 
 
 def checked(content: bytes, where: str) -> bytes:
-    """Puts a Xing tag with the number of frames before the frames of an MP3 file; returns other content unchanged.
+    """Inserts a Xing tag, which states the number of frames, at the start of an MP3 file. Other content is unchanged.
 
     Args:
         content: the bytes of a file.

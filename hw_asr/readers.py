@@ -89,8 +89,8 @@ def _digits(data_dir: Path) -> Path:
             return data_dir / name
     raise UserError(
         f"{data_dir} contains neither {_DIGITS[-1]} nor the folder {_DIGITS[0]}; this data set cannot be downloaded, "
-        "because it was made here by joining recordings of https://github.com/Jakobovski/free-spoken-digit-dataset "
-        "(licence CC BY-SA 4.0); "
+        "because it was made for this repository by joining recordings of "
+        "https://github.com/Jakobovski/free-spoken-digit-dataset (licence CC BY-SA 4.0); "
         f"put it into {data_dir}, give the folder that contains it with --data_dir, give its path with --dataset_dir, "
         "or use --dataset sample"
     )

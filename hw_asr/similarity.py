@@ -48,7 +48,7 @@ def cosine(one: Ids, other: Ids) -> float:
 
 
 def damerau_levenshtein(one: Ids, other: Ids) -> float:
-    """1 - edits / length of the longer list, where an edit inserts, deletes, replaces or swaps neighbouring elements.
+    """1 - edits / length of the longer list; an edit inserts, deletes or replaces an element, or swaps two neighbours.
 
     It depends on the order. As in the course, the distance is the restricted one (optimal string alignment): no
     substring is edited twice.

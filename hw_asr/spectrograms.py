@@ -20,7 +20,7 @@ from hw_common.data.thread_map import thread_map
 from hw_common.runs.errors import Stopped, signal_of
 
 _VERSION = 2  # increase this number when the results of audio.py change
-_MAX_SECONDS = 60.0  # longest clip that a dataset may contain; LJSpeech's longest clip has 10 s
+_MAX_SECONDS = 60.0  # longest clip that a dataset may contain; LJSpeech's longest clip lasts 10 s
 
 
 class Spectrograms:

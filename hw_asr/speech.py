@@ -47,11 +47,11 @@ def has_speech(samples: np.ndarray, rate: int) -> bool:
 
 def _is_speech(found: Measures) -> bool:
     # Each comment first gives the range of 99 % of the calibration clips (as recorded and with noise), and then the
-    # values of other sounds.
+    # values of most other sounds. A limit may lie a little inside the range, so it rejects a few of these clips.
     return (
         found.vowel >= 0.02  # 0.02 to 0.52; white and pink noise up to 0.01
         and 1.75 <= found.variety <= 10  # 2.5 to 8.1; stationary noise up to 1.5, melodies up to 13
-        and found.variety + 20 * found.vowel >= 3.2  # at least 3.1; clicks and bursts of noise mostly up to 3
+        and found.variety + 20 * found.vowel >= 3.2  # at least 3.1; clicks and bursts of noise up to 3
         and found.motion >= 1.6  # 1.9 to 6.0; chords up to 0.8, notes mostly up to 1.6
         and 1.3 <= found.swell <= 7  # 2.0 to 5.1; pure tones up to 1.2, crackling 9 or more
         and found.still <= 0.6  # at most 0.53; dialled digits and notes mostly 0.7 or more

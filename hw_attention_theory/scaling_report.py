@@ -55,7 +55,7 @@ def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
 def fit(series: Points) -> dict[str, Any]:
     """The exponents of time and memory of one attention's points, and the measurements of its longest sequence.
 
-    Each exponent has its standard error. The memory of linear attention without chunks has names with "plain".
+    Each exponent has its standard error. Keys with "plain" are for linear attention without chunks.
     """
     long = [point for point in series if point["L"] >= FIT_FROM]
     last = series[-1]

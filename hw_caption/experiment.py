@@ -129,7 +129,7 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
 
 
 def _load(arguments: argparse.Namespace) -> CaptionData:
-    """Reads the data set. A resumed run keeps its vocabulary if an earlier version started it on the same captions."""
+    """Reads the data set. A resumed run that an earlier version of the code started keeps that version's vocabulary."""
     source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
     found = data.load(*source)
     is_ascii = all(word.isascii() for word in found.vocabulary.words)  # every version of the rules splits ASCII alike

@@ -121,7 +121,7 @@ def _serve(connection: socket.socket, runner: Any, packages: list[str]) -> None:
 
 
 def _load(path: Path, folder: Path) -> types.ModuleType:
-    """Loads the student's file, whose name may have dots in it, or be the name of a module of Python.
+    """Loads the student's file, whose name may contain dots or equal that of a Python module.
 
     In a subfolder of `folder`, the file is a part of a package, so that it may import from its neighbours (`from .`).
     """

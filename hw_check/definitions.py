@@ -11,7 +11,7 @@ from pathlib import Path
 _HARMLESS = {"torch", "np", "numpy", "math", "nn", "F", "T"}  # modules whose functions a definition may call
 _NOT_HARMLESS = {"load", "hub", "save"}  # functions of these modules that read or write files
 _BUILTINS = {"int", "float", "len", "range", "list", "tuple", "dict", "set", "min", "max", "sum", "round", "str"}
-# Functions of any module that only make an object for values or settings, or add a setting to it.
+# Allowed from any module: they only make an object that holds values or settings, or add a setting to it.
 _HOLDERS = {"SimpleNamespace", "Namespace", "namedtuple", "OrderedDict", "defaultdict", "deque", "partial",
             "ArgumentParser", "add_argument", "parse_args"}  # fmt: skip
 _COMMAND = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!])|.*\?\s*$")  # lines such as %time, !pip, x = !ls and f?
@@ -120,7 +120,7 @@ def _is_shallow(node: ast.AST) -> bool:
 
 
 def _without_commands(text: str) -> str:
-    """`text` itself if it is Python, or else with `pass` in place of the lines that work only in notebooks."""
+    """`text` itself if it is Python; otherwise `text` with `pass` for each line that works only in notebooks."""
     try:
         ast.parse(text)
         return text

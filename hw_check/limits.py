@@ -152,7 +152,7 @@ def _give_up_rights(folder: str, packages: Sequence[str]) -> None:
 
 
 class _Refusal:
-    """An audit hook that refuses to open or change other files, to start processes and to use the network."""
+    """An audit hook that forbids opening or changing other files, starting processes and using the network."""
 
     def __init__(self, readable: Sequence[str], writable: str) -> None:
         self._real, self._separator = os.path.realpath, os.sep  # the student's code may replace functions of os.path

@@ -54,7 +54,7 @@ class Ours:
     # Name of a module → its functions, as the runner's `put_remote` takes them.
     modules: Mapping[str, Mapping[str, Any]]
     compute: Callable[[str, list[Any]], Any]  # "module.function" and arguments → results; raises ValueError
-    keeps_helpers: bool = True  # whether the student's other functions in these modules stay; then the files are loaded
+    keeps_helpers: bool = True  # whether the student's other files are loaded and keep their other functions
 
 
 class _ProcessFailed(Exception):

@@ -43,8 +43,8 @@ def grad_cam(model: SheetCNN, images: Tensor, classes: Tensor) -> np.ndarray:
 def draw_grad_cam(finished: Finished, test: Split, *, seed: int, each: int = 10) -> list[Path]:
     """Draws the Grad-CAM maps of the predicted classes for up to `each` right and up to `each` wrong predictions.
 
-    The predictions are chosen at random from `test` with `seed`, as many of each true class as possible. Returns the
-    paths of the new files in the run's folder: the figure, and grad_cam.json, which lists the images.
+    The predictions are chosen at random from `test` with `seed`, as evenly over the true classes as possible. Returns
+    the paths of the new files in the run's folder: the figure, and grad_cam.json, which lists the images.
     """
     probabilities = finished.probabilities(test.images)
     predicted = probabilities.argmax(1)

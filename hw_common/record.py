@@ -45,7 +45,7 @@ def parser() -> cli.Parser:
     add_flag(flags, "remark", help=text)
     text = "name of the data in the record, if the name of their folder is unclear; figures keep the folder's name"
     add_flag(flags, "data", metavar="NAME", help=text)
-    text = "leave the figures out, for runs whose numbers alone are shown"
+    text = "leave the figures out, for runs of which only the numbers are shown"
     add_flag(flags, "no_figures", action="store_true", role=Role.CALL, help=text)
     add_flag(flags, "overwrite", action="store_true", role=Role.CALL, help="replace records of the same name")
     return flags

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch is slow to import
     from torch import nn
 
 _DESCRIPTION = """\
-Makes the caption files that eecs545-w20-hw4 Q4 reads from a data set of images with captions.
+Turns a data set of images with captions into the caption files that eecs545-w20-hw4 Q4 reads.
 
   python -m hw_numpy.coco_build flickr1k.tar data/flickr1k
   python -m hw_numpy.caption --dataset coco --data_dir data/flickr1k

@@ -3,7 +3,7 @@
 coco2014_captions.h5              train_captions, val_captions (N, T); train_image_idxs, val_image_idxs (N,)
 {train,val}2014_vgg16_fc7.h5      features (images, D)
 {train,val}2014_vgg16_fc7_pca.h5  features (images, K) after PCA
-{train,val}2014_urls.txt          address of each image, one a line
+{train,val}2014_urls.txt          address of each image, one per line
 coco2014_vocab.json               idx_to_word, word_to_idx
 coco2014_source.json              facts about the data; only from coco_build
 """

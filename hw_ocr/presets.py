@@ -56,7 +56,7 @@ class Settings:
     lr: float  # learning rate
     optimizer: str  # "adam", "adamw" or "sgd"
     l2_decay: float  # weight decay
-    schedule: str  # "constant" or "cosine", the course of the learning rate
+    schedule: str  # "constant" or "cosine": how the learning rate changes
     precision: str  # "fp32" or "bf16"
     augment: bool  # whether training images are shifted by up to one pixel
     seed: int  # fixes every random choice

@@ -109,7 +109,7 @@ def parser() -> cli.Parser:
             f"(experiments: {', '.join(EXPERIMENTS)})",
         )  # fmt: skip
     full = "with --profile full:"
-    cli.add_place(builds, "data_dir", type=str, help=f"{full} folder with the data sets, or to download them to")
+    cli.add_place(builds, "data_dir", type=str, help=f"{full} folder of the data sets; missing ones are downloaded")
     cli.add_place(builds, "captions_dir", type=str, help=f"{full} caption files made by hw_numpy.coco_build")
     cli.add_input(builds, "weights", type=str, help=f"{full} pretrained weights, imagenet (default) or a path")
     add_flag(builds, "jobs", type=cli.positive_int, help="training runs at a time (default: one for each core)")

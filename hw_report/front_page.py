@@ -25,7 +25,7 @@ def write(folder: Path = FIGURES, records: Path = RECORDS) -> list[Path]:
     """Writes curves.png, attention.png and alignment.png into `folder` and returns their paths.
 
     Raises:
-        UserError: a record or a figure in it is missing, and the others were written; or a record is damaged.
+        UserError: a record or a figure in it is missing (all other figures are written), or a record is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
@@ -73,14 +73,14 @@ def _epochs(run: Path) -> list[dict[str, float]]:
 
 
 def _attention(records: Path) -> bytes:
-    """Where the caption decoder attends to 219.tif before each word."""
+    """The regions of 219.tif to which the caption decoder attends before each word."""
     record = records / _CAPTIONS
     seed = read_record(record)[SUMMARY]["seeds"][0]
     return _to_png(record / RUNS / f"attention-seed{seed}" / f"attention-219.tif{FIGURE_SUFFIX}")
 
 
 def _alignment(records: Path) -> bytes:
-    """Where the speech decoder attends to two clips before each character."""
+    """The parts of two clips to which the speech decoder attends before each character."""
     record = records / _SPEECH
     read_record(record)
     return _to_png(record / f"alignment{FIGURE_SUFFIX}")

@@ -177,7 +177,7 @@ def _located(a: ndarray, right: ndarray) -> Iterator[str]:
 
 
 def _located_along(axis: int, wrong: ndarray) -> Iterator[str]:
-    """Describes which positions along an axis are wrong if these, or the right ones, are only at one end of it."""
+    """Describes which positions along an axis are wrong if all wrong ones, or all right ones, are at one end."""
     side = wrong.shape[axis]
     places = np.flatnonzero(wrong.any(axis=tuple(other for other in range(wrong.ndim) if other != axis))).tolist()
     label = f"axis {axis}" + (f" ({_AXES[wrong.ndim][axis]})" if wrong.ndim in _AXES else "")
@@ -185,5 +185,5 @@ def _located_along(axis: int, wrong: ndarray) -> Iterator[str]:
         yield f"is wrong only at the {'first' if places == [0] else 'last'} position of {label}"
     elif side > 2 and places in (list(range(side - 1)), list(range(1, side))):
         yield f"is right only at the {'last' if places[0] == 0 else 'first'} position of {label}"
-    elif side > 1 and 0 not in places and side - 1 in places:
+    elif places and 0 < places[0] and places == list(range(places[0], side)):
         yield f"is wrong only at the last positions of {label}"

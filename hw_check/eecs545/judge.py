@@ -9,7 +9,7 @@ Each output of a function counts alike, for example dx, dw and db of a backward 
 | a main case is wrong                                   | 0                                                  |
 
 From the mean of these shares, a little is taken off for inputs that are changed in place and for ties in max-pooling,
-and half for a `loss` that changes the network's parameters. The type of floating-point numbers costs nothing. For an
+and half for a `loss` that changes the network's parameters. A wrong floating-point type costs nothing. For an
 `__init__`, the smallest share is used instead of the mean.
 """
 

@@ -108,7 +108,7 @@ TEMPORAL_SOFTMAX = Layer(
     _temporal_softmax,
     (
         Special("masks of 0 and 1", _integer_mask),
-        Special("masks of length one", _mask_of_length_one),
+        Special("masks that keep one step", _mask_of_length_one),
         Special("nothing masked", _nothing_masked),
         Special("a caption that is all masked", _whole_caption_masked),
         Special("large scores", _large_scores),

@@ -297,7 +297,7 @@ def _networks_with_a_flag(folder: Path) -> dict[str, str]:
 
 
 def _convolution_flag(made: ast.FunctionDef, builders: Collection[str]) -> tuple[str, bool]:
-    """The argument of a constructor, and its value, for which it builds a convolution; an empty name if none does."""
+    """The constructor's flag for a convolution, and the value that adds one; an empty name if there is no such flag."""
     given = made.args
     flags = {part.arg for part in [*given.args[len(given.args) - len(given.defaults) :], *given.kwonlyargs]}
     for node in ast.walk(made):

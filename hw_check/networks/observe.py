@@ -44,7 +44,7 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
         return run_other_probes(module, job, case, stage)
     torch.manual_seed(case["seed"])
     if case.get("call"):
-        made, given = eval(case["call"], vars(module)), {}  # a call of the student's own, in the student's module
+        made, given = eval(case["call"], vars(module)), {}  # such as Net(own=True), in the student's module
     else:
         made, given = getattr(module, job["needs"][0]), case["options"]
     model, taken = built(made, case.get("arguments", ()), given)
@@ -159,7 +159,7 @@ def drawn(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
 
 
 def _outputs(model: nn.Module, one: Mapping[str, Any]) -> dict[str, Any]:
-    """One run: calls a method with the first form of the inputs that it takes; with "trace", notes what it used."""
+    """Calls a method with the first form of inputs that it accepts; notes torch layers and, if traced, functions."""
     if not hasattr(model, one.get("method", "forward")):
         return {"outputs": ["missing"]}
     model.train(one["mode"] == "train")

@@ -34,7 +34,7 @@ def observation(seed: int, runs: Sequence[Mapping[str, Any]], **more: Any) -> di
 
 
 def a_run(*forms: Sequence[Any], mode: str = "eval", **more: Any) -> dict[str, Any]:
-    """A run of the network on the first of the `forms` of its inputs that it takes."""
+    """The request for a run of the network, on the first of the `forms` of inputs that the network accepts."""
     return {"mode": mode, "forms": [list(form) for form in forms], **more}
 
 
@@ -60,7 +60,7 @@ class Weight:
 
     @property
     def kind(self) -> tuple[bool, tuple[int, ...]]:
-        """The properties that our parameter must share to get these numbers."""
+        """Whether it is of a norm layer, and its shape; these numbers fit only our parameters of the same kind."""
         return self.of_norm, tuple(self.numbers.shape)
 
 

@@ -181,7 +181,7 @@ def _generation(kind: type[TextDecoder], tokens: ndarray, audio: ndarray) -> lis
 
 
 def _by_position(value: Any) -> ndarray:
-    """Logits with the positions first, whichever of the two last dimensions they are."""
+    """Logits with the axis of positions, which is one of the last two, moved to the front."""
     array = np.asarray(value)
     return np.moveaxis(array, 1 if array.shape[-1] == _VOCABULARY else 2, 0)
 

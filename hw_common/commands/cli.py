@@ -231,7 +231,7 @@ def add_run_flags(parser: argparse.ArgumentParser, threads: str = "as many as a 
     add_flag(group, "seed", type=non_negative_int, default=42, help="seed of all random choices (default: 42)")
     add_machine_flags(group, threads)
     add_running(group, "name", type=run_name, help="name of the run folder; a taken name gets -2, -3, …")
-    text = "resume this interrupted run with its own arguments; the results are the same, bit for bit"
+    text = "resume this interrupted run with its own arguments; it ends with the same bits as without interruption"
     add_place(group, "resume", metavar="RUN", help=text)
     add_call(group, "overwrite", action="store_true", help="replace the run folder of that name")
     text = "also write TensorBoard events into the run folder"

@@ -57,7 +57,7 @@ class Comparison:
         common: Mapping[str, Any] = MappingProxyType({}),
         **others: Any,
     ) -> Self:
-        """A comparison on the command line.
+        """Makes a comparison from the arguments on the command line.
 
         Args:
             command: the command that trains.

@@ -44,7 +44,7 @@ def run_processes(
     waiting = list(commands)
     threads = max(1, launch.most_threads() // max(1, min(jobs, len(commands))))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    # Without logs, forks would write to the streams that this process had when it started the process with the imports.
+    # Commands without logs use this process's current streams; forks would have the streams of the fork server.
     context = multiprocessing.get_context("forkserver" if _FORKS and logs else "spawn")
     packages = {words[0].partition(".")[0] for words in commands.values() if "." in words[0]}
     forkserver.set_forkserver_preload(["__main__", *(f"{package}.experiment" for package in sorted(packages))])

@@ -104,7 +104,7 @@ def list_folder(
 
 
 def _check_unnamed(split: str, entries: Sequence[Path], named: set[str], found: Listed) -> None:
-    """Refuses a folder that looks like the missing `split`: it is not in `named`, but has one of the classes."""
+    """Refuses a folder that looks like the missing `split`: its name is not in `named`, but it has a class folder."""
     classes = {name for files in found.values() for name in files}
     for entry in sorted(entries):
         if entry.name not in named and not is_junk(entry.name) and not classes.isdisjoint(_list_classes(entry, ("",))):

@@ -67,7 +67,7 @@ def sample() -> Digits[Arrays]:
 
 
 def small_digits() -> Arrays:
-    """Reads the 1 797 digits that come with scikit-learn: images (N, 8, 8) float64 from 0 to 16 for ink, labels (N,).
+    """Reads scikit-learn's 1 797 digits: images (N, 8, 8) float64 from 0 for paper to 16 for ink, labels (N,) int64.
 
     The file is read without importing scikit-learn, which takes more than a second.
     """

@@ -52,7 +52,7 @@ def place(folder: Path, wanted: Sequence[Download], hint: str | None = None) -> 
 def place_folder(
     folder: Path, wanted: Sequence[Download], hint: str, finish: Callable[[Path], Any] | None = None
 ) -> Path:
-    """Downloads the files of a data set to a folder beside `folder`, which is renamed to `folder` once it is complete.
+    """Downloads the files of a data set to `<folder>.part`, which is renamed to `folder` once it is complete.
 
     Args:
         folder: folder of the data set.

@@ -22,7 +22,7 @@ RcParams = dict[Any, Any]  # keys and values of Matplotlib's rcParams
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# Reports show a figure in its own size, so it must fit the text of an A4 page, and its letters must be readable there.
+# Reports show figures at their own size, so they must fit the text width of A4 and their letters must be readable.
 PAGE_WIDTH = 6.37  # inches
 SMALLEST = 7  # size of the smallest letters, in points
 _STYLE: RcParams = {
@@ -92,11 +92,12 @@ def style() -> AbstractContextManager[None]:
 def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure in the style of all figures, with a title whose lines are broken to fit.
 
-    `width` is in inches, and so is `height`, the height without the title.
+    `width`, at most that of a page, and `height` are in inches; `height` does not include the title.
     """
+    width = min(width, PAGE_WIDTH)
     lines = [line for part in title.split("\n") for line in textwrap.wrap(part, int(width / _TITLE_CHARACTER))]
     with style():
-        figure = Figure(figsize=(min(width, PAGE_WIDTH), height + _TITLE_LINE * len(lines)), layout="constrained")
+        figure = Figure(figsize=(width, height + _TITLE_LINE * len(lines)), layout="constrained")
         figure.suptitle("\n".join(lines))
         return figure
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TEMPORARY_SUFFIX = ".tmp"
-_ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # tries to replace a file that another program reads
+_ATTEMPTS, _SECONDS_BETWEEN = 10, 0.1  # attempts to replace a file that another program reads
 
 
 @contextlib.contextmanager
@@ -149,7 +149,7 @@ def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON.
 
     Raises:
-        UserError: a number is not finite, which JSON does not allow; or as `write_bytes`.
+        UserError: a number is not finite, which JSON does not allow; or as in `write_bytes`.
     """
     try:
         text = json.dumps(value, indent=2, allow_nan=False)

@@ -96,7 +96,7 @@ def _installed() -> list[font_manager.FontEntry]:
 
 
 def _escape_labels(axis: Axis) -> None:
-    """Escapes the tick labels of `axis`, which Matplotlib would otherwise write anew when it draws them."""
+    """Escapes the tick labels of `axis` and fixes them; otherwise, Matplotlib would replace them when it draws."""
     labels = [label.get_text() for label in axis.get_ticklabels()]
     shown = [_escaped(label) for label in labels]
     if shown != labels:

@@ -139,7 +139,7 @@ def _figures(section: HtmlElement, sheet: str, files: dict[str, bytes]) -> None:
 
 
 def _tables(section: HtmlElement) -> None:
-    """Aligns the cells of the tables as their sources do."""
+    """Aligns the cells of each table as in its typst source."""
     for place in section.find_class("table"):
         sides = place.attrib.pop("data-align").split()
         if len(sides) > _WIDE_TABLE:
@@ -169,7 +169,7 @@ def _formulas(section: HtmlElement) -> None:
 
 
 def _keep_punctuation(formula: HtmlElement) -> None:
-    """Puts a formula within a line into an element that is not broken, with the punctuation that touches it."""
+    """Puts a formula within a line, and the punctuation that touches it, into an element that stays on one line."""
     previous, parent = formula.getprevious(), formula.getparent()
     before = (parent.text if previous is None else previous.tail) or ""
     opening, closing = _OPENING.search(before), _CLOSING.match(formula.tail or "")

@@ -235,7 +235,7 @@ def _asr(run: Run) -> TryIt:
             alt = f"spectrogram of {name}, and the attention weights before each character of «{segment.text}»"
             pictures.append(Picture(name, alt, _data_url(figures.to_png(figure))))
         pairs = [
-            (f"a character from {piece['begin']:.1f} s to {piece['end']:.1f} s, on average", piece["probability"])
+            (f"{piece['begin']:.1f} s to {piece['end']:.1f} s, average over the characters", piece["probability"])
             for piece in found["pieces"]
         ]
         return Result(found["text"], notes, pairs, {"Where the attention is before each character": pictures})
