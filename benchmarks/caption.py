@@ -2,8 +2,8 @@
 
     python benchmarks/caption.py [--rounds 5] [--threads 1] [--precision fp32 bf16]
 
-The course's code runs one LSTMCell and one last layer for each word and, with attention, projects the regions again for
-each word. It uses torch's dropout, Adam and gradient clamping, and generates one caption at a time. Ours is the code
+For each word, the course's code calls the LSTMCell and the last layer once and, with attention, projects the regions
+again. It uses torch's dropout, Adam and gradient clamping, and generates one caption at a time. Ours is the code
 that `hw_caption.train` runs. The sizes are those of the Sydney data set: 190 words, 49 regions of 512 features, and
 captions with the lengths of its training captions. The course's batches are in random order; ours have captions of
 similar length. Both get the same captions and threads and are timed alternately; the median of the ratios is printed.

@@ -258,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for row in rows:
         print("  ".join(f"{cell:>9}" for cell in row))
     print(f"seed {arguments.seed}, {total} findings")
-    import harness  # imports torch, which the processes that test one reader must not do
+    import harness  # imports torch, which the workers, which import this file, must not do
 
     files = arguments.mutations * len(arguments.readers)
     what = f"findings in {files} damaged files for {len(arguments.readers)} readers (crash, hang, memory, traceback)"

@@ -27,7 +27,7 @@ from other_sounds import RATE, noise
 from hw_asr import audio, readers
 from hw_asr.speech import has_speech
 
-_FIRST_SEED = 1000  # the seeds below were used to choose the thresholds
+_FIRST_SEED = 1000  # smaller seeds were used to choose the thresholds
 
 
 def telephone(samples: np.ndarray) -> np.ndarray:

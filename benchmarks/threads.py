@@ -3,9 +3,10 @@
     python benchmarks/threads.py [--threads 2] [--rounds 5] [--homework hw_cnn hw_ocr]
 
 Each workload is a training command on its sample data; the data and the network are prepared as for that command. The
-steps on one thread and on --threads threads alternate. The last lines compare values of WORK_PER_THREAD in
+steps on one thread and on --threads threads alternate. With the default number of threads, a step should take at most
+5 % longer than with the better number. The last lines compare values of WORK_PER_THREAD in
 `hw_common.training.threads`: how much slower a step would be with the resulting number of threads than with the better
-number, for the worst workload and on average. The goal is at most 5 %.
+number, for the worst workload and on average.
 """
 
 import importlib

@@ -138,12 +138,12 @@ def after_id3(content: bytes, offset: int = 0) -> int:
             break
         flags, *sizes = content[offset + 5 : offset + 10]
         size = sum((byte & 127) << 7 * place for place, byte in enumerate(reversed(sizes)))
-        offset += 10 + size + (10 if flags & 16 else 0)  # bit 16 says that a footer of 10 bytes follows
+        offset += 10 + size + (10 if flags & 16 else 0)  # the bit 16 says that a footer of 10 bytes follows
     return offset
 
 
 def _without_tags(content: bytes) -> bytes:
-    """Leaves out ID3 and APE tags at the beginning and at the end."""
+    """Leaves out ID3v2 tags at the beginning, and ID3v1 and APE tags at the end."""
     content = content[after_id3(content) :]
     if content[-128:-125] == b"TAG":
         content = content[:-128]

@@ -4,7 +4,7 @@ Let |a| and |b| be the lengths of the lists, and c the number of tokens that the
 occurs m times in one list and n times in the other counts min(m, n) times.
 
     Jaccard              c / (|a| + |b| - c)         the share of all tokens that is common to both lists
-    cosine               c / sqrt(|a| |b|)           the common tokens relative to the mean (geometric) length
+    cosine               c / sqrt(|a| |b|)           the common tokens relative to the geometric mean of the lengths
     Damerau-Levenshtein  1 - edits / max(|a|, |b|)   the share of the longer list that need not be edited
 
 Each is 1 for equal lists and 0 for lists without common tokens. They differ because they evaluate different things:

@@ -86,7 +86,9 @@ def ensure(
         finally:
             cache.commit()
     if notes:
-        print(notes[0] + (f"; {len(notes) - 1} other clips were scaled" if len(notes) > 1 else ""), file=sys.stderr)
+        print(
+            notes[0] + (f"; other clips that were scaled: {len(notes) - 1}" if len(notes) > 1 else ""), file=sys.stderr
+        )
     if damaged := len(computed & cache.damaged):
         print(f"{folder}: {damaged} of {len(keys)} spectrograms were damaged and have been computed again")
     return Spectrograms(cache, keys)

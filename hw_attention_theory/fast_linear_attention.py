@@ -23,10 +23,13 @@ _CHUNK_ELEMENTS_ON_GPU = 2**28  # 1 GB: on a GPU, starting the kernels of a smal
 class FastTaylorLinearAttention(TaylorLinearAttention):
     """`TaylorLinearAttention` in O(LMD) time and, beyond inputs and output, O(MD) memory, in training too.
 
+    Only causal attention keeps more for training: a matrix (M, D'+1) for each chunk.
+
     Args:
         dimension: D, features of a query or key.
         terms: number of terms of the exponential series, odd.
-        chunk: positions of a chunk; by default, as many as make its features take 4 MB, or 1 GB on a GPU.
+        chunk: positions of a chunk; by default, as many as make its features take 4 MB, or 1 GB on a GPU without a
+            causal mask.
 
     Raises:
         ValueError: `terms` is even or less than 1.

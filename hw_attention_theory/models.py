@@ -149,7 +149,10 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, then two linear layers at each position, both with layer normalization and a residual."""
+    """Self-attention, then a part with two linear layers at each position.
+
+    Each of the two parts has a layer normalization and a residual connection.
+    """
 
     def __init__(self, n: int, d: int, heads: int, attention: nn.Module) -> None:
         super().__init__()

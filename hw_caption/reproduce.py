@@ -12,7 +12,7 @@ from hw_caption import compare, train
 from hw_caption.presets import HOMEWORK
 from hw_common.commands import cli, reproduce
 
-# The sample has a sixth of Sydney's captions, so the course's number of epochs would give too few steps.
+# The sample has a sixth of Sydney's training captions, so the course's number of epochs would give too few steps.
 _DATA = {
     "sample": ["--dataset", "sample", "--epochs", "15", "--lr", "0.001"],
     "full": ["--dataset", "sydney"],

@@ -38,7 +38,7 @@ def code_of(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def broken_code(folder: Path) -> Iterator[str]:
-    """Yields a message for each script, notebook and cell that holds classes or functions but cannot be parsed."""
+    """Yields a message for each script and each notebook cell that holds classes or functions but cannot be parsed."""
     for notebook, cells in _notebooks(folder):
         for number, cell in enumerate(cells, 1):
             if error := _error(cell):

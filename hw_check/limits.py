@@ -1,7 +1,8 @@
 """Takes rights away from the process in which a student's file runs. Imports the standard library alone.
 
-`enclose` is called once, by the process that starts the others; `confine` is called in the process of a single file,
-just before the file is loaded. Limits that the system lacks are left out; `enclose` returns those in force.
+`enclose` is called by the process that forks the others, or without forks by that of each file; `confine` is called in
+the process of a single file, just before the file is loaded. Limits that the system lacks are left out; `enclose`
+returns those in force.
 """
 
 import contextlib
@@ -36,7 +37,7 @@ _USES_NETWORK = frozenset(("socket.connect", "socket.bind", "socket.sendto", "so
 def enclose(hidden: Sequence[str], packages: Sequence[str]) -> list[str]:
     """Disconnects from the network and hides the folders `hidden`, where allowed; returns the limits in force as text.
 
-    On Linux this needs kernel namespaces, which root can always create, and other users on many systems.
+    On Linux this needs kernel namespaces, which root can usually create, and other users on many systems.
     """
     in_force = []
     if sys.platform.startswith("linux"):

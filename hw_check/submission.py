@@ -55,7 +55,7 @@ def _files(source: Path) -> Iterator[Path]:
 
 
 def find(folder: Path, names: Sequence[str], anywhere: bool = False) -> Path:
-    """The folder in `folder`, at any depth, that holds most of the files called `names`.
+    """The folder in `folder`, at any depth, that holds the most of the files called `names`.
 
     Args:
         folder: what a student has handed in, or a single file of it.

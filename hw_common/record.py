@@ -43,7 +43,7 @@ def parser() -> cli.Parser:
     cli.add_place(flags, "into", default=Path("results/record"), help=text)
     text = "what a reader must know, such as how many settings were compared; config.json keeps it among its remarks"
     add_flag(flags, "remark", help=text)
-    text = "name of the data in the record, if the name of their folder is unclear; figures keep the folder's name"
+    text = "name of the data in the record, if the name of the data folder is unclear; figures keep the folder's name"
     add_flag(flags, "data", metavar="NAME", help=text)
     text = "leave the figures out, for runs of which only the numbers are shown"
     add_flag(flags, "no_figures", action="store_true", role=Role.CALL, help=text)

@@ -16,8 +16,8 @@ from torch import Tensor
 from hw_ocr.crf import LinearChainCRF
 
 # `_LogPartition` loses at most exp(bound - 708) of Z: exp(-708) is the smallest normal float64, and `bound` is the
-# upper bound of log Z in `log_partition`. The loss does no harm below exp(-36) Z: exp(-36) is the rounding of float64.
-# With another factor of exp(-36) as a margin, log Z must be at least bound - 708 + 2·36.
+# upper bound of log Z in `log_partition`. A loss below exp(-36) Z is harmless, because it is less than the
+# rounding of float64. With another factor of exp(-36) as a margin, log Z must be at least bound - 708 + 2·36.
 _LARGEST_GAP = 708 - 2 * 36
 _TINY = torch.finfo(torch.float64).tiny
 # Number of words that one step of Viterbi decoding processes at once on a CPU. With 26 tags, it is the largest number

@@ -54,7 +54,7 @@ def decode_letters(content: bytes, where: str) -> np.ndarray:
 def find_ink(grey: np.ndarray) -> np.ndarray | None:
     """The amount of ink of each pixel, float32 from 0 (paper) to 1; None if the image shows no ink.
 
-    The median grey level is assumed to be paper (only two of the data set's 51 699 letters have more ink than paper).
+    The median grey level is assumed to be paper (only two of the data set's letters have more ink than paper).
     The amount of ink is the absolute difference from it, so ink may be darker or brighter than paper.
 
     Args:

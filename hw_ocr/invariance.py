@@ -31,7 +31,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures the changes, prints a table, and writes numbers and figure into the run folder."""
+    """Measures the changes, prints a table, and writes numbers and two figures into the run folder."""
     arguments = parser().parse_args(argv)
     from hw_common.runs import files
     from hw_common.runs.errors import UserError

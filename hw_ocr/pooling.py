@@ -145,8 +145,8 @@ def _compare(before: Tensor, after: Tensor) -> dict[str, float]:
 def measure_products(letters: Tensor) -> dict[str, float]:
     """The relative change of the products of all pixel pairs, for each change of `letters`; a mean over the letters.
 
-    With x·y as the dot product of two images' pixels and x² as the squares of the pixels, the dot product of their pair
-    products (squares included) is ((x·y)² + x²·y²) / 2, so the products themselves are not needed.
+    Let p(x) be the products of all pixel pairs of an image x, squares included. Then p(x)·p(y) = ((x·y)² + x²·y²) / 2,
+    where x² is the image of squared pixels, so p is never computed.
     """
 
     def dot(x: Tensor, y: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def _from_records(sheet: Sheet) -> dict[str, Any]:
     """The numbers that the profile "record" shows, by key; the other profiles show some of them beside their own."""
     found: dict[str, Any] = {}
     for experiment in sheet.its_experiments():
-        head = Path(experiment.homework)  # not a run folder: what was not recorded is left out
+        head = Path(experiment.homework)  # stands for a run folder, but is never read
         collector = RecordCollector(experiment.homework, head, "", records=records_of(experiment))
         experiment.collect(collector)
         found |= {key: numbers.as_json() for key, numbers in collector.numbers.items()}

@@ -8,7 +8,8 @@ from hw_common.data.class_folders import ImageFile
 from hw_common.data.thread_map import thread_map, with_progress_bar
 from hw_common.runs.errors import UserError
 
-# The sheet's photos (about 500×375) are not reduced: a random crop has half their pixels on average, more than 224².
+# The sheet's photos (about 500×375) keep their size, so that random crops are seldom enlarged to 224²: on average, a
+# crop has half of a photo's pixels.
 SHORTER_SIDE = 384
 _MAX_ASPECT_RATIO = 20  # without a limit, resizing the shorter side to 256 could make the longer side huge
 _LARGEST_TOTAL = 8 * 2**30  # bytes of all pictures together
@@ -32,7 +33,7 @@ def decode_all(files: Sequence[ImageFile], title: str) -> list[np.ndarray]:
     """Reads many pictures, each as `decode` does, with a progress bar called `title`.
 
     Raises:
-        UserError: as `decode`; or the pictures take more than 8 GB together.
+        UserError: as in `decode`; or the pictures take more than 8 GB together.
     """
     pictures: list[np.ndarray] = []
     total = 0

@@ -61,7 +61,7 @@ COMMON = (
     Special("float32", dtype="float32"),
     Special("non-contiguous arrays", layout="strided", cost=0.1),
 )
-"""Further kinds of cases for every layer."""
+"""Further kinds of cases; a layer may leave some of them out."""
 
 
 @dataclass(frozen=True)

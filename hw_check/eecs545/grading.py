@@ -135,7 +135,7 @@ class _File:
     def _with_our_layers(
         self, functions: Sequence[Function], rows: Mapping[str, Row]
     ) -> Iterator[tuple[Function, Row]]:
-        """Tries methods of networks with our layers in place of the student's; yields the rows that get better."""
+        """Tries methods of networks with our layers in place of the student's; yields better rows."""
         failed = [f for f in functions if rows[f.name].status in ("failed", "partly", "unclear")]
         if not failed:
             return

@@ -97,7 +97,7 @@ def draw_cnn_loss(rng: Generator) -> Iterator[Drawn]:
 
 def _caption_options(rng: Generator, cell: str, dtype: str, *, shuffled: bool = False) -> dict[str, Any]:
     D, W, H = _distinct(rng, 3, 3, 8)
-    first = int(rng.integers(1, len(_WORDS))) if shuffled else 0  # number of <NULL>
+    first = int(rng.integers(1, len(_WORDS))) if shuffled else 0  # the number that stands for <NULL>
     numbers = {word: (first + number) % len(_WORDS) for number, word in enumerate(_WORDS)}
     return {
         "word_to_idx": numbers, "input_dim": D, "wordvec_dim": W, "hidden_dim": H, "cell_type": cell, "dtype": dtype

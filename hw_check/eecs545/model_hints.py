@@ -162,7 +162,7 @@ def _caption_sample(options: Mapping[str, Any], params: Values, features: ndarra
 
 
 def _sampled_from_first(options: Mapping[str, Any], params: Values, features: ndarray, max_length: int) -> ndarray:
-    """Captions that end with <NULL>, each word sampled from the first hidden state and the previous word."""
+    """Captions filled up with <NULL>; each word is sampled from the first hidden state and the previous word."""
     p, words = params, options["word_to_idx"]
     captions = np.full((len(features), max_length), words["<NULL>"])
     h0 = features @ p["W_proj"] + p["b_proj"]

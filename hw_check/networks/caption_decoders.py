@@ -235,7 +235,10 @@ def _wrong_attention(model: Attention, regions: Tensor, hidden: Tensor) -> Itera
         yield "a LogSoftmax gives the weights, expected a softmax", attended(energies.log_softmax(dim=1), None)
         yield "the hidden state is not used", attended(model.full_att(activation(keys_alone)))
         separate = activation(model.encoder_att(regions)) + activation(model.decoder_att(hidden)[:, None])
-        yield "both projections are activated before their sum, expected the sum", attended(model.full_att(separate))
+        yield (
+            "each projection is activated: expected one activation of their sum",
+            attended(model.full_att(separate)),
+        )
 
 
 def attention_probes(rng: Generator) -> list[Probe]:

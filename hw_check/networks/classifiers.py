@@ -199,7 +199,7 @@ def _judge_dropout(what: Classifier, answer: Answer, images: Tensor) -> Finding:
     ending = next((e for e in ENDINGS if same(evaluated, _safely(_with(plan, ending=e), layers, images))), plan.ending)
     if answer["dropouts"] and max(answer["dropouts"]) == 0:
         return Finding("dropout gets 1 - p, where p is the probability of dropping: nothing is dropped for p = 1")
-    # A class may name the probability as it likes, but not as one of the other options.
+    # A class may give the probability any name except those of the other options.
     has_argument = any("dropout" in name or name not in what.options for name in map(str, answer["taken"]))
     no_argument = "the class has no argument for the probability of dropout"
     hard_coded, remark = [p for p in answer["dropouts"] if p != 1.0], ""

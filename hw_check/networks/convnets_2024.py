@@ -1,4 +1,4 @@
-"""The sheet convnets-2024-a2: a network for CIFAR-10 (Task 1.1), own layers (2.1, 3.1) and a network of them (3.2)."""
+"""The sheet convnets-2024-a2: a network for CIFAR-10 (1.1), a student's layers (2.1, 3.1) and their network (3.2)."""
 
 import ast
 import dataclasses
@@ -150,7 +150,7 @@ def _grade(
 
 
 def _without_repeated_mistakes(row: Row, before: Sequence[Row]) -> Row:
-    """The row of the network of own layers; mistakes that already cost points in other rows cost nothing here."""
+    """The row of the student's network of own layers; mistakes that cost points in other rows cost nothing here."""
     network, linear, convolution = before[:3]
     lost = any(0 < layer.points < layer.of or layer.status == "failed" for layer in (linear, convolution))
     repeats = row.hint and (lost or row.hint == network.hint)

@@ -1,6 +1,6 @@
 """Runs a student's functions for networks in their process (see ../child.py); observe.py runs the networks.
 
-Imports the standard library, NumPy, torch and torchvision alone.
+Imports only the standard library, NumPy, torch and inside_transfer.py.
 """
 
 import types

@@ -1,6 +1,6 @@
 """The probes of inside.py for a student's transfer_learning.py: training runs of tiny networks.
 
-Imports torch, torchvision and Matplotlib alone.
+Imports only the standard library, torch, torchvision and Matplotlib.
 """
 
 import contextlib

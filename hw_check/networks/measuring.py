@@ -102,7 +102,7 @@ def _uses_cuda(node: ast.AST) -> bool:
 
 
 def _moved(tree: ast.AST) -> set[str]:
-    """The names that were moved to a GPU, by .cuda() or .to(), and names of devices that may be one."""
+    """The names that were moved to a GPU, by .cuda() or .to(), and the names of devices that may be GPUs."""
     moved: set[str] = set()
     lines = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.Expr)]
     for _ in range(2):  # a device is named first, networks move to it afterwards
@@ -126,7 +126,7 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def _is_inverted(nodes: Sequence[ast.AST]) -> bool:
-    """Whether a time of the default network is divided by one of the own network, and never the other way round."""
+    """Whether a time of the default network is divided by one of the student's network, never the other way round."""
     assigned: dict[str, ast.expr] = {}
     for node in nodes:
         if isinstance(node, ast.Assign):

@@ -60,7 +60,7 @@ class Weight:
 
     @property
     def kind(self) -> tuple[bool, tuple[int, ...]]:
-        """Whether it is of a norm layer, and its shape; these numbers fit only our parameters of the same kind."""
+        """Whether it is of a norm layer, and its shape; its numbers fit only such parameters of ours."""
         return self.of_norm, tuple(self.numbers.shape)
 
 

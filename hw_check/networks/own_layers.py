@@ -1,4 +1,4 @@
-"""The own layers of convnets-2024-a2: `myLinear` (Task 2.1) and a convolution (Task 3.1), compared with torch's."""
+"""The layers that students write in convnets-2024-a2: `myLinear` (2.1) and a convolution (3.1), beside torch's."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

@@ -72,7 +72,7 @@ def _read_header(line: str) -> _Columns:
 def _records(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
     """Returns the number of the first line and the fields of each record that is not blank.
 
-    If the lines are not CSV throughout, each line is a record, and a quotation mark in a caption is part of it.
+    If the lines are not CSV throughout, each line is a record, and a quotation mark inside a caption is part of it.
     """
     reader, number = csv.reader(lines, delimiter=delimiter, strict=True), 1
     records = []

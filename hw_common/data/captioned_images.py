@@ -96,7 +96,7 @@ def _describe_empty(rows: Sequence[_Row], captions_file: str) -> str | None:
         return None
     count, images = sum(row.empty for row in empty), sum(not row.captions for row in empty)
     without = f"; images that have no other caption are left out too: {images}" if images else ""
-    return f"{captions_file}: {count} captions without words are left out; the first is for {empty[0].name!r}{without}"
+    return f"{captions_file}: captions without words are left out: {count}; the first is for {empty[0].name!r}{without}"
 
 
 def _find_images(rows: Sequence[_Row], find: FindFile, captions_file: str, where: Path) -> tuple[CaptionedImage, ...]:

@@ -151,7 +151,7 @@ def curves(
 def _add_legends(figure: Figure) -> None:
     """Adds a legend to each panel, below it if there are more than 3 lines.
 
-    If there are more than 3 lines or 2 panels, panels with equal lines share one legend below the figure.
+    Panels with the same lines share one legend below the figure if there are more than 3 lines or more than 2 panels.
     """
     legends = [axes.get_legend_handles_labels() for axes in figure.axes]
     labels = [names for _, names in legends]

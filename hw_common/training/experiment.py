@@ -129,7 +129,7 @@ def _train(
 def _open_run(
     homework: str, command: str, settings: RunSettings, hashes: Mapping[str, str], device: torch.device
 ) -> tuple[Run | None, dict[str, Any] | None]:
-    """Returns the run folder, open for writing (None in other processes), and the state to resume from, if any."""
+    """Returns the run folder, open for writing (in the main process only), and the state to resume from, if any."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     host = {"device": kind, "threads": torch.get_num_threads(), "processes": distributed.world_size()}
     resume, config = settings.resume, {}

@@ -66,7 +66,7 @@ class Updater:
         torch._foreach_add_(used, [parameter.grad for parameter in used], alpha=-group["lr"])
 
     def learning_rate(self) -> float:
-        """The learning rate with which the schedule starts."""
+        """The learning rate that the schedule scales, which is its largest one."""
         group = self.optimizer.param_groups[0]
         return group.get("initial_lr", group["lr"])
 

@@ -208,7 +208,7 @@ def _wrap(element: HtmlElement, tag: str, name: str) -> HtmlElement:
 
 
 def _question(section: Section, sheet: str, listing: Sequence[Mapping[str, Any]], part: Callable[..., str]) -> None:
-    """Adds what a question's source lacks (link, code, numbers, command); makes mistakes and points collapsible."""
+    """Adds what a question's source lacks (link, code, numbers, command); folds «Common mistakes» and «Points»."""
     element, answer = section.element, section.answer
     assert answer is not None
     element.attrib.pop("data-label")

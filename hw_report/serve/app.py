@@ -21,7 +21,7 @@ from hw_report.serve.try_its import TryIt
 
 MAX_BYTES = 10_000_000  # largest size of an upload
 MAX_UPLOADS = 4  # largest number of uploads that are received or answered at the same time
-_READ_SECONDS = 30  # longest time in which an upload must arrive
+_READ_SECONDS = 30  # longest time that an upload may take to arrive
 _ANSWER_SECONDS = 60  # longest time of an answer
 _STATIC = Path(__file__).with_name("static")
 _HEAD = '<link rel="stylesheet" href="/try/static/try.css"><script src="/try/static/try.js" defer></script></head>'

@@ -225,7 +225,7 @@ def test_captions_without_words_are_left_out_with_one_line(tmp_path, capsys):
     found = data.load("sydney", tmp_path, caption_files.write_json(tmp_path / "tiny", content))
     assert found.train.names == ["0.tif", "1.tif"] and len(found.train.captions[1]) == 3
     assert capsys.readouterr().err == (
-        f"{tmp_path}/tiny/dataset.json: 3 captions without words are left out; the first is for '1.tif'; images that "
+        f"{tmp_path}/tiny/dataset.json: captions without words are left out: 3; the first is for '1.tif'; images that "
         "have no other caption are left out too: 1\n"
     )
 

@@ -239,7 +239,7 @@ MISTAKES = (
      "dropout changes the returned hidden state"),
     ("Attention", WITH_ATTENTION, "self.tanh(att1 + att2.unsqueeze(1))",
      "(self.tanh(att1) + self.tanh(att2).unsqueeze(1))",
-     "both projections are activated before their sum"),
+     "each projection is activated"),
     ("Attention", WITH_ATTENTION, "att1 + att2.unsqueeze(1)", "att1", "no gradient reaches"),
     ("Decoder", DECODER, "(decoder_hidden_state, decoder_cell_state))", "(decoder_cell_state, decoder_hidden_state))",
      "given to the LSTM in the wrong order"),
