@@ -13,8 +13,8 @@ course's code computes 16 clips in training (--course_batch), which takes 2 GB, 
 for it. In generation, both write 98 characters for each clip: no text ends early.
 
 The clips are noise of the durations of LJSpeech's clips, or the clips of --dataset_dir (`hw_asr.synthesize` makes such
-datasets). Peak memory is measured in a process that trains on eleven random batches and one with
-the 64 longest clips. Batches of many sizes raise this peak to one and a half times the memory of the largest step alone.
+datasets). Peak memory is measured in a process that trains on eleven random batches and one with the 64 longest clips.
+Batches of many sizes raise this peak to one and a half times the memory of the largest step alone.
 """
 
 import functools

@@ -186,8 +186,8 @@ _THEORY_RECORDS = {
     "verify": "hw_attention_theory-verify",
     "parameter_counts": "hw_attention_theory-parameter_counts",
     "-attention-times": "hw_attention_theory-scaling",
-    "-softmax": "hw_attention_theory-mnist14-softmax",
-    "-taylor": "hw_attention_theory-mnist14-taylor",
+    "-softmax": "hw_attention_theory-compare-mnist14/runs/softmax-seed42",
+    "-taylor": "hw_attention_theory-compare-mnist14/runs/taylor-seed42",
 }
 _OCT_RECORDS = {
     "": "hw_cnn-pneumonia-pool",

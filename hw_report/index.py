@@ -90,6 +90,15 @@ _OCT = tuple(
 )
 
 
+def _pixels(attention: str) -> Number:
+    kind = "softmax" if attention == "softmax" else "linear"
+    return Number(
+        f"MNIST read as 196 pixels, test accuracy, {kind} attention", "hw_attention_theory-compare-mnist14",
+        "final_test_accuracy", {"attention": attention}, command=f"hw_attention_theory.compare {_SEEDS}",
+        main=attention == "taylor",
+    )  # fmt: skip
+
+
 def _fashion(lr: float) -> Number:
     return Number(
         f"Fashion-MNIST, validation accuracy with learning rate {lr:g}", "hw_cnn-sweep-fashion-mnist-fashion-plain",
@@ -200,8 +209,7 @@ _IST_2023_24 = (
            ("approximation",)),
     Answer("1.4", "attention in linear time", "hw_attention_theory/models.py:TaylorLinearAttention.attend",
            "hw_attention_theory.scaling", ("scaling",),
-           (Number("MNIST read as 196 pixels, test accuracy, linear attention", "hw_attention_theory-mnist14-taylor",
-                   "final.test_accuracy", command="hw_attention_theory.train --attention taylor", main=True),)),
+           (_pixels("softmax"), _pixels("taylor"))),
     Answer("2.1", "a CNN for OCTMNIST, its learning rate", "hw_cnn/models.py:OctCNN",
            _OCT_SWEEP, ("curves",), _OCT[:1]),
     Answer("2.2", "strides instead of max-pooling", "hw_cnn/models.py:OctCNN",
