@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from hw_caption import decoding
 from hw_caption.experiment import loss_function
 from hw_caption.fast_attention import FastDecoder, FastDecoderWithAttention
-from hw_caption.models import Captioner, Decoder, DecoderWithAttention
+from hw_caption.models import Captioner, Decoder, DecoderWithAttention, State
 from hw_caption.presets import MAX_GRADIENT
 from hw_caption.vocabulary import END, START, UNKNOWN
 from hw_common.training.batches import batches_of_similar_length
@@ -77,13 +77,12 @@ def course_training(decoder: Decoder, examples: Examples) -> None:
     for regions, captions, lengths in examples.epoch(0):
         lengths, order = lengths.sort(descending=True)
         regions, captions, steps = regions[order], captions[order], (lengths - 1).tolist()
-        hidden, cell = decoder.init_hidden_state(regions)
+        state = decoder.begin(regions)
         scores = regions.new_zeros(len(regions), steps[0], VOCABULARY)
         for t in range(steps[0]):
             active = sum(length > t for length in steps)
-            scores[:active, t], hidden, cell = decoder(
-                captions[:active, t], hidden[:active], cell[:active], regions[:active]
-            )
+            state = State(state.hidden[:active], state.cell[:active], regions[:active])
+            scores[:active, t], state = decoder(captions[:active, t], state)
         loss = criterion(
             pack_padded_sequence(scores, steps, batch_first=True).data,
             pack_padded_sequence(captions[:, 1:], steps, batch_first=True).data,
@@ -106,9 +105,9 @@ def our_training(decoder: Decoder, examples: Examples, precision: str, lr: float
 def course_greedy(decoder: Decoder, regions: Tensor) -> None:
     for image in regions.split(1):
         word = torch.tensor([START])
-        hidden, cell = decoder.init_hidden_state(image)
+        state = decoder.begin(image)
         for _ in range(MAX_LENGTH - 1):
-            scores, hidden, cell = decoder(word, hidden, cell, image)
+            scores, state = decoder(word, state)
             word = scores.argmax(dim=1)
             if word.item() == END:
                 break

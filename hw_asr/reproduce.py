@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.add_flag(flags, "dataset", choices=datasets, default="ljspeech", help="for --profile full (default: ljspeech)")
     cli.add_kernels_flag(flags)
     arguments = flags.parse_args(argv)
-    with reproduce.start(HOMEWORK, arguments) as made:
+    with reproduce.start(HOMEWORK, arguments, "kernels") as made:
         chosen = _FLAGS["sample" if made.profile == "sample" else arguments.dataset]
         comparison = compare.parse([*chosen, *made.given, *made.where, "--name", made.profile])
         made.compare(comparison, ("table.md", "table.csv", "curves.png", "similarities.png"), ["*.png"])

@@ -1,6 +1,5 @@
 """A run of `hw_attention_theory.train`: network, batches, loss, metrics, figures and summary."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,8 @@ def build_model(settings: Settings) -> PixelClassifier:
     )
 
 
-def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """The experiment that `hw_attention_theory.train` runs with these arguments.
-
-    Raises:
-        UserError: the data cannot be used.
-    """
-    settings = Settings.from_arguments(arguments)
-    digits = data.load(settings.dataset, arguments.data_dir, settings.side)
+def prepare(settings: Settings, digits: Digits[Sequences], device: torch.device) -> Experiment:
+    """Prepares a training run on `device`."""
     model = build_model(settings).to(device)
     _announce(settings, digits, model)
     batches = data.batches(digits.train, settings.batch_size, device, settings.seed, shuffle=True)

@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = reproduce.parser(HOMEWORK, __doc__)
     cli.add_kernels_flag(flags)
     arguments = flags.parse_args(argv)
-    with reproduce.start(HOMEWORK, arguments) as made:
+    with reproduce.start(HOMEWORK, arguments, "kernels") as made:
         runs = [_check(name, made.results_dir) for name in _CHECKS]
-        reproduce.say("softmax and linear attention read digits pixel by pixel")
+        reproduce.print_step("softmax and linear attention read digits pixel by pixel")
         common = [*_TRAININGS[made.profile], *made.given]
         wanted = {f"{made.profile}-{attention}": [*common, "--attention", attention] for attention in TITLES}
         trained = train_all(train.COMMAND, wanted, made.results_dir, arguments.jobs, made.folder).values()
-        reproduce.say("time and memory against the length (ist-2023-24-hw2 Q1.1 and Q1.4)")
+        reproduce.print_step("time and memory against the length (ist-2023-24-hw2 Q1.1 and Q1.4)")
         where = ["--results_dir", str(made.results_dir), "--name", f"{made.profile}-attention-times"]
         measured = scaling.run_scaling([*_SCALING[made.profile], *where])
         made.write_numbers([reproduce.markdown_table(_COLUMNS, [run.summary() for run in trained])])
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(name: str, results_dir: Path) -> Run:
     """The finished run folder of `parameter_counts` or `verify`."""
-    reproduce.say(name)
+    reproduce.print_step(name)
     folder = results_dir / HOMEWORK / name
     if not (folder / CONFIG).is_file() or not Run.open(folder, HOMEWORK).is_finished:
         _CHECKS[name](["--results_dir", str(results_dir)])

@@ -3,7 +3,17 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from hw_attention_theory.presets import DATASETS, DEFAULTS, HOMEWORK, SAMPLE, SIDES, TERMS, TITLES, count_features
+from hw_attention_theory.presets import (
+    DATASETS,
+    DEFAULTS,
+    HOMEWORK,
+    SAMPLE,
+    SIDES,
+    TERMS,
+    TITLES,
+    Settings,
+    count_features,
+)  # fmt: skip
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
@@ -87,9 +97,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
-    from hw_attention_theory.experiment import prepare  # imports torch
+    from hw_attention_theory import data, experiment  # imports torch
 
-    return prepare(arguments, device)
+    settings = Settings.from_arguments(arguments)
+    digits = data.load(settings.dataset, arguments.data_dir, settings.side)
+    return experiment.prepare(settings, digits, device)
 
 
 COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)

@@ -36,8 +36,7 @@ class _Ensemble:
         """Reads `tokens` (B,); returns the log-probabilities of the next words, (B, V)."""
         of_decoders = []
         for i, decoder in enumerate(self.decoders):
-            self.states[i] = decoder.next_state(tokens, self.states[i])
-            scores = decoder.fc(self.states[i].hidden)  # without dropout, which is off in eval mode
+            scores, self.states[i] = decoder(tokens, self.states[i])
             scores[:, _NEVER_PREDICTED] = -math.inf
             of_decoders.append(scores.float().log_softmax(dim=1))
         # The logarithm of the mean probability.

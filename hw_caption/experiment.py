@@ -1,6 +1,5 @@
 """A run of `hw_caption.train`: its model, batches and loss, its evaluation and its summary."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,15 +88,13 @@ class _Task:
         return row
 
 
-def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Builds the experiment that the arguments of `hw_caption.train` describe.
+def prepare(settings: Settings, found: CaptionData, device: torch.device, show: Sequence[str] | None) -> Experiment:
+    """Prepares a training run on `device`, which ends by drawing captions of the images `show` (default: Q3.1c's).
 
     Raises:
-        UserError: the data or the encoder's weights cannot be used.
+        UserError: an image of `show` is not in the data set, or the images or the encoder's weights cannot be used.
     """
-    settings = Settings.from_arguments(arguments)
-    found = _load(arguments)
-    images = results.images_to_show(found, arguments.show)
+    images = results.images_to_show(found, show)
     fetch.restore(image for image, _ in images)
     inputs, encoder, hashes = _open_inputs(settings, found, device)
     model = build_model(settings, len(found.vocabulary), encoder).to(device)
@@ -128,15 +125,22 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     )
 
 
-def _load(arguments: argparse.Namespace) -> CaptionData:
-    """Reads the data set. A resumed run that an earlier version of the code started keeps that version's vocabulary."""
-    source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
-    found = data.load(*source)
+def load_data(
+    dataset: str, data_dir: Path, dataset_dir: Path | None, min_count: int, *, resume: Path | None
+) -> CaptionData:
+    """Reads a data set; the arguments are those of `data.load`, and the folder of the run to resume.
+
+    A resumed run that an earlier version of the code started keeps that version's vocabulary.
+
+    Raises:
+        UserError: the data set cannot be used.
+    """
+    found = data.load(dataset, data_dir, dataset_dir, min_count)
     is_ascii = all(word.isascii() for word in found.vocabulary.words)  # every version of the rules splits ASCII alike
-    if is_ascii or arguments.resume is None or not (arguments.resume / LAST).is_file():
+    if is_ascii or resume is None or not (resume / LAST).is_file():
         return found
-    saved = checkpoints.load_state(arguments.resume / LAST).get("metadata")
-    earlier = data.load(*source, EARLIER)
+    saved = checkpoints.load_state(resume / LAST).get("metadata")
+    earlier = data.load(dataset, data_dir, dataset_dir, min_count, EARLIER)
     is_earlier = isinstance(saved, dict) and saved.get("vocabulary") == earlier.vocabulary.sha256
     return earlier if is_earlier else found
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hw_caption.presets import DATASETS
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
+from hw_common.commands.training_command import fill_in
 from hw_common.runs.errors import UserError
 from hw_common.training.backbones import BACKBONES
 
@@ -71,8 +72,8 @@ def resolve(arguments: argparse.Namespace) -> None:
     sample = arguments.dataset == "sample"
     if sample and arguments.dataset_dir is not None:
         raise UserError("--dataset sample reads no files; leave --dataset_dir out")
-    arguments.image_size = arguments.image_size or (_SAMPLE_SIZE if sample else _SIZE)
-    arguments.weights = arguments.weights or ("none" if sample else "imagenet")
+    sizes, weights = (_SAMPLE_SIZE, "none") if sample else (_SIZE, "imagenet")
+    fill_in(arguments, {"image_size": sizes, "weights": weights})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -86,20 +86,18 @@ class Decoder(nn.Module):
         mean = regions.mean(dim=1)  # (B, encoder_dim)
         return self.init_h(mean), self.init_c(mean)
 
-    def forward(self, word: Tensor, hidden: Tensor, cell: Tensor, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of the decoder, as the sheet's hint describes it.
+    def forward(self, word: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step of the decoder, as the sheet's hint describes it: reads a word and scores the next one.
 
         Args:
             word: (B,) int64, the current words.
-            hidden: (B, D), the LSTM's hidden state.
-            cell: (B, D), the LSTM's cell state.
-            regions: (B, R, encoder_dim), the images.
+            state: the hidden and cell state before this step, and the images.
 
         Returns:
-            Scores of the next words (B, V), the new hidden state and the new cell state.
+            Scores of the next words (B, V), and the state after this step.
         """
-        state = self.next_state(word, State(hidden, cell, regions))
-        return self.fc(self.dropout(state.hidden)), state.hidden, state.cell
+        state = self.next_state(word, state)
+        return self.fc(self.dropout(state.hidden)), state
 
     def next_state(self, word: Tensor, state: State) -> State:
         """The state after reading `word` (B,): the LSTM reads the word's embedding."""

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = "the encoder's weights (default: ImageNet's; random for the sample)"
     cli.add_input(flags, "weights", type=str, help=weights)
     cli.add_kernels_flag(flags)
-    with reproduce.start(HOMEWORK, flags.parse_args(argv)) as made:
+    with reproduce.start(HOMEWORK, flags.parse_args(argv), "weights", "kernels") as made:
         training = [*_DATA[made.profile], *made.given]
         comparison = compare.parse([*training, *made.where, "--seeds", *_SEEDS[made.profile], "--name", made.profile])
         made.compare(comparison, ("table.md", "table.csv", "curves.png"), _FILES)

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from hw_caption import features
-from hw_caption.presets import HOMEWORK, MAX_BEAM, RECIPES, decoder_kind
+from hw_caption.presets import HOMEWORK, MAX_BEAM, RECIPES, Settings, decoder_kind
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
@@ -96,9 +96,11 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
-    from hw_caption.experiment import prepare  # imports torch
+    from hw_caption import experiment  # imports torch
 
-    return prepare(arguments, device)
+    source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
+    found = experiment.load_data(*source, resume=arguments.resume)
+    return experiment.prepare(Settings.from_arguments(arguments), found, device, arguments.show)
 
 
 COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)

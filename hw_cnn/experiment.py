@@ -1,7 +1,6 @@
 """A run of `hw_cnn.train`: its network, batches, loss, test numbers, summary and figures."""
 
-import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,15 +37,9 @@ def build_model(settings: Settings, classes: int) -> SheetCNN:
     return nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
 
 
-def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Prepares the training that the command line describes.
-
-    Raises:
-        UserError: the data cannot be used.
-    """
-    settings = Settings.from_arguments(arguments)
+def prepare(settings: Settings, images: ImageData, device: torch.device, drawn_layers: Sequence[str]) -> Experiment:
+    """Prepares a training run on `device`; the kernels of the convolutions `drawn_layers` are drawn at its end."""
     network = NETWORKS[settings.network]
-    images = data.load(settings.dataset, arguments.data_dir, network, settings.seed, settings.medmnist_flag)
     model = build_model(settings, len(images.classes)).to(device)
     if distributed.is_main():
         print(_describe(settings, images, model))
@@ -55,7 +48,6 @@ def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
     optimizer = make_optimizer(
         settings.optimizer, model.parameters(), settings.lr, settings.l2_decay, settings.momentum
     )
-    drawn_layers = [name for name in (arguments.conv_1_name, arguments.conv_2_name) if name]
     return Experiment(
         model=model,
         batches=batches,
@@ -189,7 +181,7 @@ def _summarize(settings: Settings, images: ImageData, model: SheetCNN, fitted: F
     }
 
 
-def _draw(title: str, model: SheetCNN, folder: Path, fitted: Fitted, drawn_layers: list[str]) -> None:
+def _draw(title: str, model: SheetCNN, folder: Path, fitted: Fitted, drawn_layers: Sequence[str]) -> None:
     # ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1, convnets-2024-a2 Task 1.2
     figures.save(figures.training_curves(fitted.rows, title), folder, "curves")
     model.load_state_dict(fitted.best_weights)

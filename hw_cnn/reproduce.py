@@ -56,8 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = reproduce.parser(HOMEWORK, __doc__)
     only = "reproduce only the sheet of this network (default: all three sheets)"
     cli.add_flag(flags, "only", choices=tuple(_SAMPLE), help=only)
+    cli.add_kernels_flag(flags)
     arguments = flags.parse_args(argv)
-    with reproduce.start(HOMEWORK, arguments) as made:
+    with reproduce.start(HOMEWORK, arguments, "kernels") as made:
         sets = _SAMPLE if made.profile == "sample" else _FULL
         networks = [arguments.only] if arguments.only else list(sets)
         sweep_flags = [*made.where, "--seeds", *_SEEDS[made.profile]]
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _best_of_sweep(network: str, flags: Sequence[str]) -> Run:
     """Runs a sweep over learning rates; returns the run with the chosen rate and the first seed."""
-    reproduce.say(f"{network}: learning rates")
+    reproduce.print_step(f"{network}: learning rates")
     swept = sweep.parse([*flags, "--lrs", *_LEARNING_RATES[network]])
     chosen = swept.run_name(row_name(swept.run()["choice"]["lr"]), swept.seeds[0])
     return Run.open(swept.results_dir / HOMEWORK / chosen, HOMEWORK)
@@ -96,7 +97,7 @@ def _explain(best: Mapping[str, Run], data: Sequence[str]) -> list[Path]:
             continue
         paths.append(best[network].folder / name)
         if not paths[-1].is_file():
-            reproduce.say(f"{network}: {name.partition('.')[0].replace('_', ' ')}")
+            reproduce.print_step(f"{network}: {name.partition('.')[0].replace('_', ' ')}")
             command([*words, str(best[network].folder), *data])
     return paths
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hw_cnn.presets import DATASETS, HOMEWORK, MEDMNIST, NETWORKS, Network
+from hw_cnn.presets import DATASETS, HOMEWORK, MEDMNIST, NETWORKS, Network, Settings
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
@@ -107,9 +107,13 @@ def _check_together(arguments: argparse.Namespace, network: Network, recipe: Map
 
 
 def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
-    from hw_cnn.experiment import prepare  # imports torch
+    from hw_cnn import data, experiment  # imports torch
 
-    return prepare(arguments, device)
+    settings = Settings.from_arguments(arguments)
+    network = NETWORKS[settings.network]
+    images = data.load(settings.dataset, arguments.data_dir, network, settings.seed, settings.medmnist_flag)
+    drawn_layers = [name for name in (arguments.conv_1_name, arguments.conv_2_name) if name]
+    return experiment.prepare(settings, images, device, drawn_layers)
 
 
 COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)

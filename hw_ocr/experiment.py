@@ -1,6 +1,5 @@
 """A run of `hw_ocr.train`: network, batches, loss, metrics, figures and summary."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +40,8 @@ def as_word_network(network: nn.Module) -> nn.Module:
     return PerLetter(network) if isinstance(network, OcrCNN | PairwiseClassifier) else network
 
 
-def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """The experiment that `hw_ocr.train` runs with these arguments.
-
-    Raises:
-        UserError: the data cannot be used.
-    """
-    settings = Settings.from_arguments(arguments)
-    ocr = data.load(settings.dataset, arguments.data_dir, settings.seed)
+def prepare(settings: Settings, ocr: OcrData, device: torch.device) -> Experiment:
+    """Prepares a training run on `device`."""
     model = build_model(settings).to(device)
     _announce(settings, ocr, model)
     batches = training_batches(settings, ocr.train, device)

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains and draws what is missing, then lists tables and figures."""
     flags = reproduce.parser(HOMEWORK, __doc__)
     cli.add_kernels_flag(flags)
-    with reproduce.start(HOMEWORK, flags.parse_args(argv)) as made:
+    with reproduce.start(HOMEWORK, flags.parse_args(argv), "kernels") as made:
         comparisons = compare.parse([*_FLAGS[made.profile], *made.given, *made.where, "--name", made.profile])
         for comparison in comparisons.values():
             made.compare(comparison, ("table.md", "table.csv", "comparison.png"), ["*.png"])

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
-from hw_common.commands.training_command import TrainingCommand
+from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.runs.errors import UserError
-from hw_ocr.presets import CONV_LAYERS, DATASETS, HOMEWORK, RECOMMENDED, TITLES, defaults
+from hw_ocr.presets import CONV_LAYERS, DATASETS, HOMEWORK, RECOMMENDED, TITLES, Settings, defaults
 
 if TYPE_CHECKING:
     import torch
@@ -63,12 +63,12 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
         best = arguments.recipe == "best"
         arguments.model = RECOMMENDED if best else "cnn"
         arguments.crf = arguments.crf or best
-    for name, value in defaults(arguments.model, arguments.crf, arguments.recipe).items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
-        elif value is None:  # the network has no such setting
+    settings = defaults(arguments.model, arguments.crf, arguments.recipe)
+    for name, value in settings.items():
+        if value is None and getattr(arguments, name) is not None:  # the network has no such setting
             owner = "the network cnn" if name == "conv_layers" else "the LSTMs"
             raise UserError(f"--{name} is a setting of {owner}, not of the network {arguments.model}")
+    fill_in(arguments, settings)
     if arguments.name is None:
         layers = arguments.conv_layers or ""
         crf = "-crf" if arguments.crf else ""
@@ -77,9 +77,11 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
-    from hw_ocr.experiment import prepare  # imports torch
+    from hw_ocr import data, experiment  # imports torch
 
-    return prepare(arguments, device)
+    settings = Settings.from_arguments(arguments)
+    ocr = data.load(settings.dataset, arguments.data_dir, settings.seed)
+    return experiment.prepare(settings, ocr, device)
 
 
 COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)

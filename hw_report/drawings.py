@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hw_asr.models import AudioEncoder, TextDecoderRecurrent, TextDecoderTransformer
 from hw_asr.presets import PRESETS
 from hw_attention_theory import parameter_counts
-from hw_caption.models import Decoder, DecoderWithAttention
+from hw_caption.models import Decoder, DecoderWithAttention, State
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN
 from hw_numpy.cnn import ConvNet
 from hw_numpy.rnn import CaptioningRNN
@@ -163,8 +163,8 @@ def _words() -> tuple[Tensor, ...]:
     return torch.zeros(1, 5, 16, 8), torch.ones(1, 5).bool()
 
 
-def _caption_step() -> tuple[Tensor, ...]:
-    return torch.zeros(1).long(), torch.zeros(1, 256), torch.zeros(1, 256), torch.zeros(1, 49, 512)
+def _caption_step() -> tuple[Any, ...]:
+    return torch.zeros(1).long(), State(torch.zeros(1, 256), torch.zeros(1, 256), torch.zeros(1, 49, 512))
 
 
 def _text() -> tuple[Any, ...]:

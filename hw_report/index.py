@@ -44,7 +44,8 @@ class Answer:
     # The code that answers it, as `file:Class.method` or `file:function`, separated by spaces. For a proof, this is the
     # function that checks the claim on random numbers.
     solved_by: str
-    command: str  # the words after `python -m` that run this code
+    # The words after `python -m` that run this code. For a function that only calls others, the command calls these.
+    command: str
     figures: tuple[str, ...] = ()  # names of the figures that the command draws, without suffix; * stands for any text
     numbers: tuple[Number, ...] = ()  # measured and published numbers
 
@@ -207,7 +208,8 @@ _IST_2023_24 = (
            ("approximation",)),
     Answer("1.3", "self-attention with the feature map", "hw_attention_theory/claims.py:matrix_form", _VERIFY,
            ("approximation",)),
-    Answer("1.4", "attention in linear time", "hw_attention_theory/models.py:TaylorLinearAttention.attend",
+    Answer("1.4", "attention in linear time", "hw_attention_theory/models.py:TaylorLinearAttention.attend "
+           "hw_attention_theory/fast_linear_attention.py:FastTaylorLinearAttention.attend",
            "hw_attention_theory.scaling", ("scaling",),
            (_pixels("softmax"), _pixels("taylor"))),
     Answer("2.1", "a CNN for OCTMNIST, its learning rate", "hw_cnn/models.py:OctCNN",
@@ -284,7 +286,7 @@ _EECS545 = (
            (Number("50 captions of Flickr8k, last training loss (published: 50 captions of COCO)",
                    "hw_numpy-caption-flickr1k-rnn-seed42", "last_epoch_loss", published="captions.last-loss"),)),
     Answer("5(a)", "train_model",
-           "hw_transfer/transfer_learning.py:train_model make_optimizer_and_schedule loss_function",
+           "hw_transfer/transfer_learning.py:train_model make_training loss_function evaluate",
            "hw_transfer.train --mode finetune", ("curves",)),
     Answer("5(b)", "visualize_model",
            "hw_transfer/transfer_learning.py:visualize_model hw_transfer/plots.py:predictions",

@@ -1,6 +1,5 @@
 """A run of `hw_transfer.train`: its network, batches, summary and figures."""
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from hw_common.training.experiment import Experiment
 from hw_common.training.loop import Fitted
 from hw_common.training.parameters import count_parameters
 from hw_common.training.precision import autocast
-from hw_common.training.pretrained import Pretrained, load_pretrained
+from hw_common.training.pretrained import Pretrained
 from hw_transfer import data, plots, transfer_learning
 from hw_transfer.data import PictureData
 from hw_transfer.models import OtherNetwork, ResNet18
@@ -26,20 +25,23 @@ from hw_transfer.presets import CITATION, HOMEWORK, Settings
 from hw_transfer.transfer_learning import MONITOR
 
 
-def prepare(arguments: argparse.Namespace, device: torch.device) -> Experiment:
-    """Prepares the training that the command line describes.
-
-    Raises:
-        UserError: the data or the weights are unusable, or several processes were started with --mode finetune.
-    """
-    settings = Settings.from_arguments(arguments)
-    if distributed.world_size() > 1 and settings.mode == "finetune":
+def check_processes(mode: str) -> None:
+    """Raises UserError if several processes were started with --mode finetune."""
+    if distributed.world_size() > 1 and mode == "finetune":
         raise UserError(
             "--mode finetune runs in one process, because batch normalization needs the whole batch; "
             "start it without torchrun, or use --mode freeze"
         )
-    pictures = data.load(settings.dataset, arguments.data_dir)
-    pretrained = load_pretrained(settings.weights, arguments.data_dir, settings.backbone)
+
+
+def prepare(
+    settings: Settings, pictures: PictureData, pretrained: Pretrained | None, device: torch.device
+) -> Experiment:
+    """Prepares a training run on `device`; without `pretrained`, it starts from random weights.
+
+    Raises:
+        UserError: the weights are not those of the network.
+    """
     build = transfer_learning.finetune if settings.mode == "finetune" else transfer_learning.freeze
     model = build(pretrained, len(pictures.classes), settings.backbone).to(device)
     return _Training(settings, pictures, pretrained, model).experiment()
@@ -92,18 +94,12 @@ class _Training:
         """Returns the experiment that `hw_common.training.experiment` runs."""
         if distributed.is_main():
             print(self._describe())
-        optimizer, scheduler = transfer_learning.make_optimizer_and_schedule(self.learner, len(self.train), self.recipe)
+        training = transfer_learning.make_training(self.learner, self.train, self.val, self.recipe)
+        training.metadata = self.metadata
         weights = {"weights": self.pretrained.sha256} if self.pretrained is not None else {}
         return Experiment(
-            model=self.learner,
-            batches=self.train,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            loss_function=transfer_learning.loss_function,
-            evaluate=lambda model: transfer_learning.evaluate(model, self.val),
-            monitor=MONITOR,
+            **vars(training),
             hashes={**self.pictures.hashes, **weights},
-            metadata=self.metadata,
             summarize=self._summarize,
             draw=self._draw,
             report=_report,

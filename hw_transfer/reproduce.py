@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = reproduce.parser(HOMEWORK, __doc__)
     weights = "weights of --profile full: imagenet (default), or a path"
     cli.add_input(flags, "weights", type=train.weights_source, help=weights)
-    with reproduce.start(HOMEWORK, flags.parse_args(argv)) as made:
+    with reproduce.start(HOMEWORK, flags.parse_args(argv), "weights") as made:
         if made.profile == "sample":
             source = made.train("weights for the sample: ten shapes", train.COMMAND, _SAMPLE_SOURCE, "source")
             chosen = [*_SAMPLE, "--weights", str(source.folder / BEST)]

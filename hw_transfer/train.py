@@ -10,7 +10,7 @@ from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in
 from hw_common.runs.errors import UserError
 from hw_common.training.backbones import BACKBONES
-from hw_transfer.presets import DATASETS, HOMEWORK, Recipe
+from hw_transfer.presets import DATASETS, HOMEWORK, Recipe, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -96,9 +96,14 @@ def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experime
     from hw_common.training.startup import import_torchvision  # imports torch
 
     import_torchvision()
-    from hw_transfer.experiment import prepare
+    from hw_common.training.pretrained import load_pretrained
+    from hw_transfer import data, experiment
 
-    return prepare(arguments, device)
+    settings = Settings.from_arguments(arguments)
+    experiment.check_processes(settings.mode)
+    pictures = data.load(settings.dataset, arguments.data_dir)
+    pretrained = load_pretrained(settings.weights, arguments.data_dir, settings.backbone)
+    return experiment.prepare(settings, pictures, pretrained, device)
 
 
 COMMAND = TrainingCommand(HOMEWORK, parser, _resolve, _prepare)

@@ -75,34 +75,31 @@ def train_model(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) 
     Raises:
         UserError: training diverges.
     """
-    optimizer, scheduler = make_optimizer_and_schedule(model, len(train), recipe)
-    training = Training(
-        model=model,
-        batches=train,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        loss_function=loss_function,
-        evaluate=lambda model: evaluate(model, val),
-        monitor=MONITOR,
-    )
-    fitted = fit(training, recipe.epochs, recipe.precision)
+    fitted = fit(make_training(model, train, val, recipe), recipe.epochs, recipe.precision)
     model.load_state_dict(fitted.best_weights)
     return fitted
 
 
-def make_optimizer_and_schedule(
-    model: nn.Module, steps: int, recipe: Recipe
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Returns the optimizer of the trainable parameters of `model`, and the sheet's StepLR.
+def make_training(model: nn.Module, train: Batches, val: Batches, recipe: Recipe) -> Training:
+    """What `train_model` and the command `hw_transfer.train` give to `fit`; the arguments are those of `train_model`.
 
-    By default, SGD has learning rate 0.001 and momentum 0.9, and the learning rate is divided by 10 after every
-    7 epochs. `steps` is the number of optimizer steps in an epoch, since the scheduler counts steps, not epochs.
+    By default, SGD has learning rate 0.001 and momentum 0.9, and the sheet's StepLR divides the learning rate by 10
+    after every 7 epochs. Only the trainable parameters are optimized.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(
         recipe.optimizer, parameters, recipe.lr, recipe.l2_decay, recipe.momentum, nesterov=False
     )
-    return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, recipe.step_size * steps, recipe.gamma)
+    steps = recipe.step_size * len(train)  # `fit` steps the scheduler after each batch, not after each epoch
+    return Training(
+        model=model,
+        batches=train,
+        optimizer=optimizer,
+        scheduler=torch.optim.lr_scheduler.StepLR(optimizer, steps, recipe.gamma),
+        loss_function=loss_function,
+        evaluate=lambda model: evaluate(model, val),
+        monitor=MONITOR,
+    )
 
 
 def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int, dict[str, Tensor]]:

@@ -18,8 +18,6 @@ from hw_common.runs.errors import Stopped, signal_of
 from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 
-_FOR_TRAININGS = ("data_dir", "weights", "kernels")  # flags that are passed on to the training commands
-
 
 def parser(homework: str, description: str | None, jobs: bool = True) -> cli.Parser:
     """Declares the flags that all homeworks share; `jobs`: whether several training runs can share the machine."""
@@ -46,7 +44,7 @@ class Reproduction:
 
     def train(self, title: str, command: ResumableCommand, flags: Sequence[str], part: str) -> Run:
         """Prints `title` and returns the finished run <profile>-<part>; trains or resumes it first if necessary."""
-        say(title)
+        print_step(title)
         return command.train_once(flags, self.results_dir, f"{self.profile}-{part}")
 
     def compare(self, comparison: Comparison, files_of_comparison: Iterable[str], files_of_run: Iterable[str]) -> None:
@@ -66,14 +64,19 @@ class Reproduction:
 
 
 @contextlib.contextmanager
-def start(homework: str, arguments: argparse.Namespace) -> Iterator[Reproduction]:
+def start(homework: str, arguments: argparse.Namespace, *passed_on: str) -> Iterator[Reproduction]:
     """Begins a reproduction; at the end of the block, prints its duration and lists its results.
+
+    Args:
+        homework: name of the package.
+        arguments: the checked arguments of the command.
+        passed_on: names of the flags besides --data_dir that are passed on to the training commands.
 
     Raises:
         Stopped: on Ctrl-C or SIGTERM; all active runs have saved.
     """
     started, values, results_dir = time.monotonic(), vars(arguments), arguments.results_dir
-    data, *others = ([f"--{name}={values[name]}"] if values.get(name) else [] for name in _FOR_TRAININGS)
+    data, *others = ([f"--{name}={values[name]}"] if values[name] else [] for name in ("data_dir", *passed_on))
     where = ["--results_dir", str(results_dir), "--jobs", str(values.get("jobs"))]
     given = sum(others, data)
     reproduction = Reproduction(arguments.profile, results_dir, results_dir / homework, data, given, where)
@@ -86,7 +89,7 @@ def start(homework: str, arguments: argparse.Namespace) -> Iterator[Reproduction
     print("\n".join(f"  {path}" for path in dict.fromkeys(reproduction.results)))
 
 
-def say(title: str) -> None:
+def print_step(title: str) -> None:
     """Prints the title of a step."""
     print(f"\n== {title}", flush=True)
 

@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import string
-from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -260,14 +259,13 @@ def test_a_run_that_an_earlier_version_started_keeps_its_vocabulary(tmp_path):
     for image in content["images"]:
         image["sentences"] = [{"raw": "एक लाल घर"}]
     folder = caption_files.write_json(tmp_path / "set", content)
-    arguments = Namespace(dataset="sydney", data_dir=tmp_path, dataset_dir=folder, min_count=1, resume=None)
+    source = "sydney", tmp_path, folder, 1
     earlier = data.load("sydney", tmp_path, folder, rules=EARLIER).vocabulary
-    now = experiment._load(arguments).vocabulary
+    now = experiment.load_data(*source, resume=None).vocabulary
     assert now.words[4:] == ("एक", "घर", "लाल") and earlier.words[4:] == ("एक", "घर", "ल")
-    arguments.resume = tmp_path
     for vocabulary in (earlier, now):
         checkpoints.save_state(tmp_path / "last.pt", {"metadata": {"vocabulary": vocabulary.sha256}})
-        assert experiment._load(arguments).vocabulary == vocabulary
+        assert experiment.load_data(*source, resume=tmp_path).vocabulary == vocabulary
 
 
 @given(st.text(string.printable + "éÉßñ’", max_size=30))

@@ -33,12 +33,12 @@ def features(images=3):
 
 def score(decoders, region, caption):
     """Mean log-probability of a caption (with END unless cut off), from the sheet's forward, word by word."""
-    states = [decoder.init_hidden_state(region) for decoder in decoders]
+    states = [decoder.begin(region) for decoder in decoders]
     total = 0.0
     for before, word in itertools.pairwise([START, *caption]):
         probabilities = []
         for i, decoder in enumerate(decoders):
-            scores, *states[i] = decoder(torch.tensor([before]), *states[i], region)
+            scores, states[i] = decoder(torch.tensor([before]), states[i])
             scores[0, [PAD, START, UNKNOWN]] = -math.inf
             probabilities.append(scores[0].softmax(dim=0)[word].item())
         total += math.log(sum(probabilities) / len(decoders))

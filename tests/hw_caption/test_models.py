@@ -89,13 +89,15 @@ def plain_step(decoder, word, hidden, cell, regions):
 @every_decoder
 def test_a_step_follows_the_formulas(kind):
     decoder, regions = make(kind), torch.randn(3, 6, 5)
-    hidden, cell = decoder.init_hidden_state(regions)
+    state = decoder.begin(regions)
+    hidden, cell = state.hidden, state.cell
     mean = regions.sum(dim=1) / 6
     torch.testing.assert_close(hidden, mean @ decoder.init_h.weight.t() + decoder.init_h.bias)
     torch.testing.assert_close(cell, mean @ decoder.init_c.weight.t() + decoder.init_c.bias)
     for word in torch.tensor([[1, 2, 3], [4, 5, 6], [0, 1, 1]]):
         expected = plain_step(decoder, word, hidden, cell, regions)
-        scores, hidden, cell = decoder(word, hidden, cell, regions)
+        scores, state = decoder(word, state)
+        hidden, cell = state.hidden, state.cell
         for ours, theirs in zip((scores, hidden, cell), expected, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
@@ -134,9 +136,9 @@ def word_by_word(decoder, regions, captions, lengths):
     """The oracle of `teacher_forced`: the sheet's forward, once for each word of each caption."""
     scores, targets = [], []
     for image, caption, length in zip(regions, captions, lengths.tolist(), strict=True):
-        hidden, cell = decoder.init_hidden_state(image[None])
+        state = decoder.begin(image[None])
         for t in range(length - 1):
-            score, hidden, cell = decoder(caption[t : t + 1], hidden, cell, image[None])
+            score, state = decoder(caption[t : t + 1], state)
             scores.append(score[0])
             targets.append(caption[t + 1])
     return torch.stack(scores), torch.stack(targets)
@@ -225,8 +227,8 @@ def test_dropout_falls_between_lstm_and_vocabulary(kind):
     assert torch.equal(states[1, :5], decoder.hidden_states(regions, captions[:, :-1], lengths - 1)[1])
     assert ((dropped == 0) | (dropped == 2 * states)).all() and (dropped == 0).any()
     assert torch.equal(seen["fc"], torch.cat([dropped[0, :2], dropped[1]]))
-    assert not torch.equal(decoder(captions[:, 0], *decoder.init_hidden_state(regions), regions)[0],
-                           decoder(captions[:, 0], *decoder.init_hidden_state(regions), regions)[0])  # fmt: skip
+    state = decoder.begin(regions)
+    assert not torch.equal(decoder(captions[:, 0], state)[0], decoder(captions[:, 0], state)[0])
 
 
 @pytest.mark.skipif(not is_supported(torch.device("cpu")), reason="this CPU has no instructions for bf16")

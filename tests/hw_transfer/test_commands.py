@@ -14,7 +14,7 @@ from PIL import Image
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
-from hw_transfer import compare, data, experiment, plots, reproduce, train
+from hw_transfer import compare, data, plots, reproduce, train
 from hw_transfer.models import ResNet18
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -129,7 +129,7 @@ def test_a_picture_folder_through_the_command(tmp_path, undrawn, monkeypatch):
 def test_finetune_is_refused_in_several_processes(monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(UserError, match="--mode finetune runs in one process, because batch normalization"):
-        experiment.prepare(train.COMMAND.parse(["--dataset", "sample"]), torch.device("cpu"))
+        train.COMMAND.prepare(train.COMMAND.parse(["--dataset", "sample"]), torch.device("cpu"))
 
 
 def test_bad_data_leaves_no_run_folder(tmp_path):

@@ -171,7 +171,9 @@ class Rates:
         nn.init.zeros_(self.model.weight)
 
     def steps(self, recipe, per_epoch):
-        optimizer, scheduler = transfer_learning.make_optimizer_and_schedule(self.model, per_epoch, recipe)
+        batches = [()] * per_epoch
+        training = transfer_learning.make_training(self.model, batches, batches, recipe)
+        optimizer, scheduler = training.optimizer, training.scheduler
         for _ in range(recipe.epochs * per_epoch):
             before = self.model.weight.item()
             self.model.weight.grad = torch.ones(1, 1)
