@@ -61,7 +61,7 @@ class Noise(Spectrograms):
     def __init__(self, frames: list[int]) -> None:
         self.frames = frames
         # Reading a real clip takes less time than drawing its noise, so the noise of the latest clips is kept.
-        self.take = functools.lru_cache(256)(self._draw)  # type: ignore[method-assign]
+        self.take = functools.lru_cache(256)(self._draw)
 
     def _draw(self, clip: int) -> np.ndarray:
         return np.random.default_rng(clip).standard_normal((80, self.frames[clip]), dtype=np.float32).T

@@ -62,7 +62,7 @@ class OnDevice(caption.Examples):
     def __init__(self, examples: caption.Examples, device: torch.device) -> None:
         self.batches, self.device = examples.batches, device
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[caption.Batch]:  # type: ignore[override]
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[caption.Batch]:
         """Yields the batches on the device."""
         for regions, words, lengths in self.batches[start:]:
             yield regions.to(self.device), words.to(self.device), lengths.to(self.device)

@@ -146,7 +146,7 @@ def interrupt_after(steps: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch)
 
-    loop._Trainer._step = counted  # type: ignore[method-assign]
+    loop._Trainer._step = counted
 
 
 def ended(process: int, log: Path) -> str:

@@ -21,13 +21,13 @@ def split(samples: np.ndarray, rate: int, max_seconds: float) -> list[tuple[int,
     Returns:
         The index of the first sample, and the samples, of each segment.
     """
-    longest, window = max(4, round(max_seconds * rate)), max(1, round(_WINDOW * rate))
-    if len(samples) <= longest:
+    max_length, window = max(4, round(max_seconds * rate)), max(1, round(_WINDOW * rate))
+    if len(samples) <= max_length:
         return [(0, samples)]
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     cuts = [0]
-    while len(samples) - cuts[-1] > longest:
-        candidates = np.arange(cuts[-1] + longest // 2, min(cuts[-1] + longest, len(samples) - longest // 4))
+    while len(samples) - cuts[-1] > max_length:
+        candidates = np.arange(cuts[-1] + max_length // 2, min(cuts[-1] + max_length, len(samples) - max_length // 4))
         ends, begins = np.minimum(candidates + window // 2, len(samples)), np.maximum(candidates - window // 2, 0)
         loudness = energy[ends] - energy[begins]
         cuts.append(int(candidates[loudness.argmin()]))

@@ -52,8 +52,8 @@ def parse(argv: Sequence[str] | None = None) -> Comparison:
     def report(folder: Run, trained: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> dict[str, Any]:
         from hw_caption import data  # imports torch
 
-        source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
-        test = data.load(*source).test if trained.keys() == TITLES.keys() else None
+        dataset = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
+        test = data.load(*dataset).test if trained.keys() == TITLES.keys() else None
         pairs = paired_test.paired_test(trained, test.names, test.captions) if test and len(test) > 1 else None
         return _report(folder, trained, seeds, pairs)
 

@@ -98,8 +98,8 @@ def _resolve(arguments: argparse.Namespace) -> argparse.Namespace:
 def _prepare(arguments: argparse.Namespace, device: "torch.device") -> "Experiment":
     from hw_caption import experiment  # imports torch
 
-    source = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
-    found = experiment.load_data(*source, resume=arguments.resume)
+    dataset = arguments.dataset, arguments.data_dir, arguments.dataset_dir, arguments.min_count
+    found = experiment.load_data(*dataset, resume=arguments.resume)
     return experiment.prepare(Settings.from_arguments(arguments), found, device, arguments.show)
 
 

@@ -31,7 +31,7 @@ _SEED = 918273645  # unlike the seeds that people choose
 def main(config: dict[str, Any]) -> None:
     """Imports the packages, gives up rights, and serves one file (`forks` is false) or forks a process for each."""
     if "share" in config:  # Windows
-        connection = socket.fromshare(bytes.fromhex(config["share"]))  # type: ignore[attr-defined,unused-ignore]
+        connection = socket.fromshare(bytes.fromhex(config["share"]))  # type: ignore[attr-defined,unused-ignore]  # Windows
     else:
         connection = socket.socket(fileno=config["connection"])
     for name in config["preload"]:

@@ -141,19 +141,19 @@ def _definitions(text: str) -> str:
     own = {node.name for node in nodes if isinstance(node, ast.ClassDef) and _may_be_made(node)}
     code = text.encode()
     starts = list(itertools.accumulate(map(len, code.splitlines(keepends=True)), initial=0))
-    pieces, end = [], 0
+    parts, end = [], 0
     for node in nodes:
         begin = starts[node.lineno - 1] + node.col_offset
         assert node.end_lineno is not None and node.end_col_offset is not None
-        pieces.append(code[end:begin])
+        parts.append(code[end:begin])
         end = starts[node.end_lineno - 1] + node.end_col_offset
         if not _is_definition(node, own):
-            pieces.append(b"\n" * (node.end_lineno - node.lineno) + b"pass")
+            parts.append(b"\n" * (node.end_lineno - node.lineno) + b"pass")
         elif isinstance(node, ast.Assign | ast.AnnAssign) and not node.col_offset:
-            pieces.append(f"with {_SAFELY}: ".encode() + code[begin:end])
+            parts.append(f"with {_SAFELY}: ".encode() + code[begin:end])
         else:
-            pieces.append(code[begin:end])
-    return b"".join([*pieces, code[end:]]).decode()
+            parts.append(code[begin:end])
+    return b"".join([*parts, code[end:]]).decode()
 
 
 def _may_be_made(node: ast.ClassDef) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 try:
     import resource
 except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # otherwise a module
 
 _LARGEST_FILE = 2**24  # bytes that the student's code may write into one file
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_NETWORK = 0x20000, 0x8000000, 0x10000000, 0x40000000  # <sched.h>

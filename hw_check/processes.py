@@ -132,7 +132,7 @@ def start(runner: str, preload: Sequence[str], forks: bool) -> tuple[Process, tu
         "forks": forks,
     }
     if windows:
-        config["share"] = theirs.share(process.pid).hex()  # type: ignore[attr-defined,unused-ignore]
+        config["share"] = theirs.share(process.pid).hex()  # type: ignore[attr-defined,unused-ignore]  # Windows
     else:
         config["connection"] = theirs.fileno()
     assert process.stdin is not None  # it is a pipe

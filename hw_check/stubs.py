@@ -51,9 +51,9 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Whether a file in the student's folder runs the import; torch itself copes with missing modules."""
         frame = sys._getframe(2)
         while frame is not None and "importlib" in frame.f_code.co_filename:
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back  # type: ignore[assignment]  # not the last frame
         return frame is not None and frame.f_code.co_filename.startswith(self._folder)
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Gives the module an attribute of every name."""
-        module.__getattr__ = lambda name: _Anything.__getattr__(_Stub, name)  # type: ignore[method-assign]
+        module.__getattr__ = lambda name: _Anything.__getattr__(_Stub, name)  # type: ignore[method-assign]  # PEP 562

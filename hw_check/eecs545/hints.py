@@ -173,17 +173,17 @@ def _located(a: ndarray, right: ndarray) -> Iterator[str]:
         for axis in range(right.ndim):
             yield from _located_along(axis, wrong)
         if not a[wrong].any():
-            yield "is zero in some places where it should not be"
+            yield "is zero at some positions where it should not be"
 
 
 def _located_along(axis: int, wrong: ndarray) -> Iterator[str]:
     """Describes which positions along an axis are wrong if all wrong ones, or all right ones, are at one end."""
     side = wrong.shape[axis]
-    places = np.flatnonzero(wrong.any(axis=tuple(other for other in range(wrong.ndim) if other != axis))).tolist()
+    positions = np.flatnonzero(wrong.any(axis=tuple(other for other in range(wrong.ndim) if other != axis))).tolist()
     label = f"axis {axis}" + (f" ({_AXES[wrong.ndim][axis]})" if wrong.ndim in _AXES else "")
-    if side > 1 and places in ([0], [side - 1]):
-        yield f"is wrong only at the {'first' if places == [0] else 'last'} position of {label}"
-    elif side > 2 and places in (list(range(side - 1)), list(range(1, side))):
-        yield f"is right only at the {'last' if places[0] == 0 else 'first'} position of {label}"
-    elif places and 0 < places[0] and places == list(range(places[0], side)):
+    if side > 1 and positions in ([0], [side - 1]):
+        yield f"is wrong only at the {'first' if positions == [0] else 'last'} position of {label}"
+    elif side > 2 and positions in (list(range(side - 1)), list(range(1, side))):
+        yield f"is right only at the {'last' if positions[0] == 0 else 'first'} position of {label}"
+    elif positions and 0 < positions[0] and positions == list(range(positions[0], side)):
         yield f"is wrong only at the last positions of {label}"

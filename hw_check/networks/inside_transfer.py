@@ -56,7 +56,7 @@ def _train_model(module: types.ModuleType, job: Mapping[str, Any], case: Case) -
     optimizer = torch.optim.SGD(model.parameters(), lr=case["rate"])
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=100)
     steps = [0]
-    scheduler.step = _counting(scheduler.step, steps)  # type: ignore[method-assign]
+    scheduler.step = _counting(scheduler.step, steps)  # type: ignore[method-assign]  # counts the calls
     loaders = {
         phase: [tuple(map(torch.from_numpy, batch)) for batch in case[phase]] for phase in ("train", "val")
     }  # fmt: skip

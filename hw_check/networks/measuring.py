@@ -180,9 +180,9 @@ def _runs_before_the_clock(block: Sequence[ast.stmt]) -> bool:
     If a loop of the block holds all clock readings, everything in the loop counts as timed.
     """
     calls = [_calls(node) for node in block]
-    places = [i for i, names in enumerate(calls) if names & _CLOCKS]
-    if not places or len(places) == 1 and not isinstance(block[places[0]], ast.For | ast.While):
+    readings = [i for i, names in enumerate(calls) if names & _CLOCKS]
+    if not readings or len(readings) == 1 and not isinstance(block[readings[0]], ast.For | ast.While):
         return False
-    between = calls[places[0] + 1 : places[-1]] if len(places) > 1 else [calls[places[0]]]
+    between = calls[readings[0] + 1 : readings[-1]] if len(readings) > 1 else [calls[readings[0]]]
     timed = set().union(*between) - _CLOCKS - _OTHER_CALLS
-    return any(names & timed for names in calls[: places[0]])
+    return any(names & timed for names in calls[: readings[0]])

@@ -55,6 +55,7 @@ def run_processes(
                 name = waiting.pop(0)
                 started(name)
                 log = logs / f"{name}.log" if logs else None
+                # Every context but the base class has Process.
                 process = context.Process(target=_run, args=(commands[name], log, environment))  # type: ignore[attr-defined]
                 with _starting(threads):
                     process.start()
