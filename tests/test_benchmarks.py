@@ -1,11 +1,14 @@
 """The table of `python -m benchmarks`: rows, docs/speed.md, and a benchmark that the real command runs."""
 
+import importlib
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from hw_common.commands import environment
 from hw_common.runs.errors import UserError
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -42,6 +45,12 @@ def test_speed_md_is_renewed_from_the_stored_rows(runner, tmp_path, capsys):
     assert "| [memory](../benchmarks/cnn.py) | 1 | 2.5 GB |  | 1 | at most 2 | **missed** |" in text
     assert "Measured on 2026-01-02 (2 cores, X)." in text
     assert "| a ÷ b | 1 | 1.23 | 1–120 | 5 | at least 1.2 | reached |" in capsys.readouterr().out
+
+
+def test_speed_md_has_the_rows_of_measured_json():
+    module = load("__main__")
+    text = module.DOCS.read_text()
+    assert module.filled(text, json.loads(module.MEASURED.read_text())) == text
 
 
 def test_what_cannot_be_done_is_one_line(runner, tmp_path):
@@ -105,3 +114,37 @@ def test_the_results_of_a_gpu_join_the_table(runner, tmp_path, capsys):
     assert "ours in fp32](../benchmarks/gpu.sh) | GPU | 2521 a second |" in text
     assert "65 536 positions, linear, fast attention: memory" in text and "2026-01-03 (card X, 16 CPU cores)" in text
     assert json.loads((tmp_path / "measured.json").read_text())["cnn"] == MEASURED["cnn"]  # the other rows stay
+
+
+@pytest.fixture
+def gpu_checks(monkeypatch):
+    monkeypatch.setattr(environment, "set_up", lambda: None)
+    return load("gpu_checks")
+
+
+def test_the_checks_on_a_gpu_give_flags_that_their_commands_take(gpu_checks, tmp_path):
+    for check in gpu_checks.CHECKS:
+        command = importlib.import_module(f"{check.module}.train").COMMAND
+        arguments = command.parse(gpu_checks.flags_of(check, tmp_path, "cpu"))
+        assert arguments.device == "cpu" and arguments.name == f"{check.name}-cpu"
+
+
+def test_the_checks_on_a_gpu_tell_equal_runs_from_different_ones(gpu_checks, trained, tmp_path):
+    check = gpu_checks.Check("tiny", "hw_cnn", (), 0.01)
+    run = {kind: tmp_path / "hw_cnn" / f"tiny-{kind}" for kind in gpu_checks.KINDS}
+    for folder in run.values():
+        shutil.copytree(trained("hw_cnn.train").folder, folder)
+
+    def wrong(**texts):
+        rows = gpu_checks.judge(check, tmp_path, {kind: texts.get(kind, "") for kind in run})
+        return [row["asked"] for row in rows if not row["holds"]]
+
+    assert wrong() == []
+    assert wrong(bf16="status 1: no memory") == ["trains (bf16), no nondeterministic operation"]
+    metrics = run["cut"] / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace(",1.3", ",1.7"))
+    assert wrong() == ["interrupted and resumed: the same bits"]
+    shutil.copy(metrics, run["cuda"])
+    assert wrong() == ["losses on CPU and GPU within 0.01", "bf16: losses within 0.1 of fp32's"]
+    (run["cuda"] / "summary.json").unlink()
+    assert wrong() == []
