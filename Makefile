@@ -1,6 +1,8 @@
 # `make reproduce`, `make book`, `make test`, `make bench`, `make lint`: each sets up .venv from the lock when needed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+# Modules are compiled once, even if the environment says otherwise: tests and reports start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 PY := $(VENV)/bin/python
 
 .PHONY: reproduce book test pytest lint bench lock clean-venv
