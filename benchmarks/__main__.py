@@ -40,6 +40,7 @@ RUNS: dict[str, list[list[str]]] = {
     "busy": [ALL],
     "threads": [ALL],
     "checkpoints": [ONE],
+    "start": [[]],
     "sweep": [["--epochs", "3"]],
     "layers": [ONE, ALL],
     "numpy_layers": [ALL],

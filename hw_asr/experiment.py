@@ -4,12 +4,12 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from hw_asr import data, plots
+from hw_asr import data
 from hw_asr.audio import FRAMES_PER_SECOND
 from hw_asr.data import SpeechData
 from hw_asr.evaluation import cross_entropy, ctc_loss, evaluate, pad_texts
@@ -22,6 +22,9 @@ from hw_common.training import distributed
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted
 from hw_common.training.parameters import count_parameters
+
+if TYPE_CHECKING:
+    from hw_asr.plots import Prediction
 
 _SHOWN = 12  # number of clips in the figure of predictions
 
@@ -140,6 +143,8 @@ class _Results:
 
     def draw(self, folder: Path, fitted: Fitted, summary: dict[str, Any]) -> None:
         """Draws all figures. Predictions and alignments are computed with the weights of the best epoch."""
+        from hw_asr import plots  # imports matplotlib
+
         title = f"{self.settings.title}, {self.speech.name}, {SOURCE}"
         runs = {TITLES[self.settings.decoder]: [fitted.rows]}
         plots.training_curves(folder, runs, self.settings.count_padding, title)
@@ -153,14 +158,16 @@ class _Results:
         longest_first = sorted(predictions, key=lambda clip: -clip.spectrogram.shape[1])
         plots.alignment(folder, [longest_first[len(longest_first) // 2], longest_first[0]], title)
 
-    def _predict(self, clip: int) -> plots.Prediction:
+    def _predict(self, clip: int) -> "Prediction":
         """Generates the text of a test clip and computes its cross-attention weights."""
+        from hw_asr.plots import Prediction  # imports matplotlib
+
         model, inference, clips = self.model, self.inference, self.speech.test
         device = next(model.parameters()).device
         spectrograms, frames, _, _ = data.pad([clips.example(clip)], inference.pad_to)
         spectrograms, frames = spectrograms.to(device), frames.to(device)
         [hypothesis] = generate(model, spectrograms, frames, inference)
-        return plots.Prediction(
+        return Prediction(
             name=clips.names[clip],
             reference=clips.texts[clip],
             hypothesis=decode(hypothesis.tokens),

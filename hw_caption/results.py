@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw_caption import metrics, plots
+from hw_caption import metrics
 from hw_caption.data import CaptionData, Inputs
 from hw_caption.decoding import CaptionGenerator
 from hw_caption.images import decode
-from hw_caption.plots import CaptionedPicture
 from hw_caption.presets import HOMEWORK, SHOWN, TITLES
 from hw_common.data.dataset_files import DatasetFile
 from hw_common.runs import files
@@ -69,9 +68,11 @@ def draw_images(
         decoding: "greedy", "beam" or "consensus".
         title: title of the figures.
     """
+    from hw_caption import plots  # imports matplotlib
+
     captions = generator.generate(inputs, [image.name for image, _ in images], decoding)
     pictures = [
-        CaptionedPicture(
+        plots.CaptionedPicture(
             name=image.name,
             pixels=decode(image, _DRAWN_SIZE),
             caption=caption,
@@ -100,6 +101,8 @@ def draw_curves(
         hashes: hashes of the run's data; a run on other data is not drawn.
         title: data and sheet, for the titles.
     """
+    from hw_caption import plots  # imports matplotlib
+
     plots.training_curves(folder, {TITLES[decoder]: [rows]}, f"{TITLES[decoder]}, {title}")
     other = next(name for name in TITLES if name != decoder)
     sibling = folder.with_name(folder.name.replace(decoder, other))

@@ -13,7 +13,6 @@ from hw_cnn.data import ImageData, Split
 from hw_cnn.fast_models import FastCifarCNN, FastFashionCNN, FastOctCNN
 from hw_cnn.models import CifarCNN, FashionCNN, OctCNN, SheetCNN, convolutions, get_number_trainable_params
 from hw_cnn.presets import HOMEWORK, NETWORKS, Network, Settings
-from hw_common.runs import figures, image_grids
 from hw_common.training import distributed
 from hw_common.training.batches import Batches
 from hw_common.training.experiment import Experiment, last_and_best, make_optimizer, make_schedule
@@ -182,6 +181,8 @@ def _summarize(settings: Settings, images: ImageData, model: SheetCNN, fitted: F
 
 
 def _draw(title: str, model: SheetCNN, folder: Path, fitted: Fitted, drawn_layers: Sequence[str]) -> None:
+    from hw_common.runs import figures  # imports matplotlib
+
     # ist-2021-22-hw2 Q2.2, ist-2023-24-hw2 Q2.1, convnets-2024-a2 Task 1.2
     figures.save(figures.training_curves(fitted.rows, title), folder, "curves")
     model.load_state_dict(fitted.best_weights)
@@ -193,6 +194,8 @@ def draw_kernels(title: str, model: SheetCNN, folder: Path, layers: Iterable[str
 
     `model` must have the weights of the best epoch. `hw_cnn.explain kernels` draws the same files.
     """
+    from hw_common.runs import image_grids  # imports matplotlib
+
     for name in layers:
         weights = convolutions(model)[name].weight.detach().float().cpu().numpy()
         image_grids.kernels(folder, name.replace("[", ".").replace("]", ""), weights, f"best epoch, {title}")

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_common.runs import files, image_grids
+from hw_common.runs import files
 from hw_common.training import distributed
 from hw_common.training.batches import EpochBatches
 from hw_common.training.experiment import Experiment, evaluate_once, last_and_best, make_optimizer, make_schedule
 from hw_common.training.loop import Fitted, Row
 from hw_common.training.parameters import count_parameters
-from hw_ocr import data, plots
+from hw_ocr import data
 from hw_ocr.crf import LinearChainCRF
 from hw_ocr.data import Letters, OcrData
 from hw_ocr.fast_crf import FastLinearChainCRF
@@ -166,6 +166,9 @@ def _summarize(settings: Settings, ocr: OcrData, model: nn.Module, fitted: Fitte
 
 def _draw(settings: Settings, ocr: OcrData, model: nn.Module, folder: Path, fitted: Fitted) -> None:
     """Draws all figures; predictions and weights are those of the best epoch."""
+    from hw_common.runs import image_grids  # imports matplotlib
+    from hw_ocr import plots
+
     model.load_state_dict(fitted.best_weights)
     predicted, _ = evaluate_once(model, settings.precision, lambda: predict(model, ocr.test))
     title = f"{settings.title}, {ocr.name}, {CITATION}"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hw_common.runs import checkpoints, figures
+from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.runs.run_folder import BEST
 from hw_common.training import distributed
@@ -18,7 +18,7 @@ from hw_common.training.loop import Fitted
 from hw_common.training.parameters import count_parameters
 from hw_common.training.precision import autocast
 from hw_common.training.pretrained import Pretrained
-from hw_transfer import data, plots, transfer_learning
+from hw_transfer import data, transfer_learning
 from hw_transfer.data import PictureData
 from hw_transfer.models import OtherNetwork, ResNet18
 from hw_transfer.presets import CITATION, HOMEWORK, Settings
@@ -156,6 +156,9 @@ class _Training:
         }
 
     def _draw(self, folder: Path, fitted: Fitted, summary: dict[str, Any]) -> None:
+        from hw_common.runs import figures  # imports matplotlib
+        from hw_transfer import plots
+
         title = f"{self.title}, {CITATION}"
         best = f"{title}\nbest epoch ({fitted.best_epoch}): validation accuracy {summary['best'][MONITOR]:.4f}"
         figures.save(figures.training_curves(fitted.rows, title), folder, "curves")

@@ -8,11 +8,10 @@
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from hw_common.training import distributed
@@ -20,9 +19,11 @@ from hw_common.training.batches import Batches
 from hw_common.training.experiment import make_optimizer
 from hw_common.training.loop import Fitted, Row, Training, fit
 from hw_common.training.pretrained import Pretrained, load_backbone
-from hw_transfer import plots
 from hw_transfer.models import FrozenResNet18, OtherNetwork, ResNet18
 from hw_transfer.presets import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MONITOR = "validation_accuracy"
 _Network = TypeVar("_Network", ResNet18, OtherNetwork)
@@ -142,12 +143,14 @@ def predict(model: nn.Module, batches: Batches) -> Tensor:
 
 def visualize_model(
     model: nn.Module, val: Batches, classes: Sequence[str], title: str = "", num_images: int = 6, seed: int = 0
-) -> Figure:
+) -> "Figure":
     """Draws random validation pictures and the most confident mistakes, with their predicted classes (Q5b).
 
     A wrong prediction is followed by the true class. `val` has batches (pictures, labels), the pictures uint8; the
     network itself scales them. The other arguments are those of `plots.predictions`. Leaves `model` in eval mode.
     """
+    from hw_transfer import plots  # imports matplotlib
+
     pictures, labels = val.tensors
     return plots.predictions(pictures, labels, predict(model, val), classes, title, num_images, seed)
 

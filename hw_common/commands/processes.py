@@ -27,8 +27,8 @@ def run_processes(
 ) -> None:
     """Runs commands in the given order, at most `jobs` at a time. They share the cores evenly.
 
-    The module `experiment` of a command's package, if there is one, contains the slow imports. On Linux, unless `logs`
-    is None, it is imported only once: the commands run in forks of a process that has imported it.
+    The module `experiment` of a command's package, if there is one, and `figures` contain the slow imports. On Linux,
+    unless `logs` is None, they are imported only once: the commands run in forks of a process that has imported them.
 
     Args:
         commands: the words after `python -m` of each command, by its name.
@@ -47,7 +47,8 @@ def run_processes(
     # Commands without logs use this process's current streams; forks would have the streams of the fork server.
     context = multiprocessing.get_context("forkserver" if _FORKS and logs else "spawn")
     packages = {words[0].partition(".")[0] for words in commands.values() if "." in words[0]}
-    forkserver.set_forkserver_preload(["__main__", *(f"{package}.experiment" for package in sorted(packages))])
+    slow = [f"{package}.experiment" for package in sorted(packages)]
+    forkserver.set_forkserver_preload(["__main__", *slow, "hw_common.runs.figures"])
     running: dict[str, BaseProcess] = {}
     try:
         while waiting or running:

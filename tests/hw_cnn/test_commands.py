@@ -251,7 +251,7 @@ def test_explanations_of_every_network(runs, network):
 
 def test_explain_draws_the_kernels_that_the_training_drew(tmp_path, monkeypatch, undrawn):
     drawn = []
-    monkeypatch.setattr("hw_cnn.experiment.image_grids.kernels", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr("hw_common.runs.image_grids.kernels", lambda *arguments: drawn.append(arguments))
     train_tiny(tmp_path, "--lr", "1e-5", "-conv_2_name", "conv2")  # with tiny steps the first epoch is the best one
     folder = run_folder(tmp_path)
     assert json.loads((folder / "summary.json").read_text())["best"]["epoch"] == 1

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from hw_common.data.digits import small_digits
 from hw_common.training.experiment import make_optimizer
 
-_SLOW = ["torch._dynamo", "sympy", "sklearn", "scipy", "pandas"]
+_SLOW = ["torch._dynamo", "sympy", "sklearn", "scipy", "pandas", "matplotlib"]
 
 
 def test_training_steps_import_no_slow_package_that_they_do_not_need(tmp_path):
