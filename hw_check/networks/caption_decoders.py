@@ -10,7 +10,7 @@ from numpy import ndarray
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from hw_caption.models import Attention, Decoder, DecoderWithAttention
+from hw_caption.models import Attention, Decoder, DecoderWithAttention, State
 from hw_check.networks.checks import Finding, Probe
 from hw_check.networks.observed import (
     LOG_PROBABILITIES,
@@ -45,6 +45,12 @@ def _draw_arguments(rng: Generator) -> dict[str, ndarray]:
 Step = Callable[[Any], tuple[Tensor, Tensor, Tensor]]
 
 
+def _step(model: Any, word: Tensor, hidden: Tensor, cell: Tensor, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of our decoder, with the arguments and results of the course's `forward`."""
+    scores, state = model(word, State(hidden, cell, regions))
+    return scores, state.hidden, state.cell
+
+
 def decoder_probes(rng: Generator) -> list[Probe]:
     """The probes of the decoder without attention."""
     arguments = _draw_arguments(rng)
@@ -54,7 +60,8 @@ def decoder_probes(rng: Generator) -> list[Probe]:
         return {
             "the scores come from the state before the step, expected the new one": model.fc(hidden),
             "the scores come from the cell state, expected the hidden state": model.fc(step[2]),
-            "hidden and cell state are given to the LSTM in the wrong order": model(word, cell, hidden, regions)[0],
+            "hidden and cell state are given to the LSTM in the wrong order":
+                _step(model, word, cell, hidden, regions)[0],
             _STATELESS: model.fc(model.decode_step(model.embedding(word))[0]),
             _HIDDEN_TWICE: model.fc(model.decode_step(model.embedding(word), (hidden, hidden))[0]),
         }  # fmt: skip
@@ -62,7 +69,7 @@ def decoder_probes(rng: Generator) -> list[Probe]:
     values = list(arguments.values())
     request = observation(int(rng.integers(2**31)), [a_run(values, values[:3])], options=_OPTIONS)
     sizes = {name: size for name, size in _SIZES.items() if name != "attention_dim"}
-    return _step_probes(request, lambda: Decoder(**sizes), [lambda m: m(word, hidden, cell, regions)], guesses)
+    return _step_probes(request, lambda: Decoder(**sizes), [lambda m: _step(m, word, hidden, cell, regions)], guesses)
 
 
 def decoder_with_attention_probes(rng: Generator) -> list[Probe]:
@@ -82,7 +89,7 @@ def decoder_with_attention_probes(rng: Generator) -> list[Probe]:
     steps: list[Step] = [
         lambda m: after(m, m.embedding(word), context),
         lambda m: after(m, context, m.embedding(word)),  # the weights of the LSTM's inputs are in another order
-        lambda m: m(word, hidden, cell, regions),
+        lambda m: _step(m, word, hidden, cell, regions),
         with_relu,
     ]
 

@@ -216,7 +216,7 @@ def test_wrong_sweeps_are_refused(tmp_path, flags, message):
 
 
 def test_compare_layers(runs, capsys):
-    compare_layers.main([str(runs["cifar"]), "--rounds", "2"])
+    compare_layers.main([str(runs["cifar"]), "--rounds", "5"])
     result = json.loads((runs["cifar"] / "compare_layers.json").read_text())
     for layer in ("linear", "convolution"):
         difference = result["mean_absolute_difference"][layer]

@@ -102,7 +102,7 @@ LAYERS = (
     _layer("conv_forward", _CONV_ZEROS, "out = np.zeros((N, F, H, W), dtype=x.dtype)",
            "raises ValueError", "layers.py, line"),
     _layer("conv_forward", f"{_PATCH}.reshape(N, -1)", f"{_PATCH}.reshape(N, -1) * (j % 2 == 0)",
-           "is zero in some places"),
+           "is zero at some positions"),
     _layer("conv_backward", _DX_CONV, _DX_CONV.replace("+=", "="), "dx: = where += was meant", share=0.5),
     _layer("conv_backward", _DX_CONV, _DX_CONV.replace("w[f]", "w[f][:, ::-1, ::-1]"), "dx: the kernel is flipped, ",
            share=0.5),

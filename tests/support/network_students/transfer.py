@@ -188,7 +188,7 @@ MISTAKES = (
      "returns the weights of the last epoch"),
     ("train_model", ALL, "    return model\n\ndef vis", "\n\ndef vis", "does not return the network"),
     ("train_model", ALL, "criterion(outputs, labels)", "criterion(outputs, 1 - labels)",
-     "the weights after an epoch are others"),
+     "the weights after an epoch differ"),
     ("finetune", ALL, "num_ftrs, 2)", "num_ftrs, 1000)", "has 1000 outputs"),
     ("finetune", ALL, "    model_ft.fc = nn.Linear(num_ftrs, 2)\n", "", "is not replaced by a new one"),
     ("finetune", ALL, "optim.SGD(model_ft.parameters()", "optim.SGD(model_ft.fc.parameters()",
