@@ -17,9 +17,9 @@ book: $(VENV)/.ready
 test: $(VENV)/.ready
 	@$(MAKE) --no-print-directory --jobs=2 pytest lint
 
-# One process more than CI has cores, because some tests wait for other programs.
+# One process more than CI has cores, because some tests wait for other programs; each takes one thread.
 pytest: $(VENV)/.ready
-	$(PY) -m pytest -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check .

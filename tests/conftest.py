@@ -31,6 +31,12 @@ def ctrl_c():
 
 
 @pytest.fixture(autouse=True)
+def one_thread():
+    """Tests run side by side, so each takes one thread, even if an earlier one has set another number."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def one_job(monkeypatch):
     """Comparisons train in this process unless a test sets --jobs, because new processes take seconds to start."""
     monkeypatch.setattr(comparison, "default_jobs", lambda: 1)
