@@ -40,8 +40,10 @@ class MyConv2d(nn.Module):
 
         output[o, i, j] = bias[o] + Σ_c Σ_n Σ_m x[c, stride·i + n, stride·j + m] · weight[o, c, n, m]
 
-    x is the input with its border of `padding` zeros, and all indices count from 0. With `padding` = kernel_size // 2,
-    x[c, i, j] of the input without border is in the middle of the patch, as in the sheet's equation.
+    x is the input with its border of `padding` zeros, and all indices count from 0. With an odd kernel_size and
+    `padding` = kernel_size // 2, x[c, stride·i, stride·j] of the input without border is in the middle of the patch, as
+    in the sheet's equation.
+
     Each output pixel depends on one kernel-sized patch of the input. Two calls of `Tensor.unfold`, one per axis, give a
     view of the patches. `reshape` copies them into a matrix's columns, which take up to kernel_size² times the input's
     memory. The three sums of the equation are then one matrix product per sample, without flipping the kernel.

@@ -81,7 +81,8 @@ class CaptioningRNN:
             features: (N, D) features of the images.
             captions: (N, T) word numbers; the padding <NULL> does not count towards the loss.
 
-        The loss is summed over the words after the first and averaged over the captions.
+        The loss is summed over the words after the first and averaged over the captions. The recurrent layer takes
+        (T, N, …) arrays; its backward pass is backpropagation through time. An LSTM's first cell state is 0.
 
         Raises:
             ValueError: the shapes do not fit, a word is out of range, or captions have fewer than two positions.

@@ -111,12 +111,15 @@ def loss_function(model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def evaluate(model: nn.Module, val: Batches) -> Row:
-    """Computes loss and accuracy of `model`, already in eval mode; each process computes a share of every batch."""
+    """Computes loss and accuracy of `model` (Q5e), already in eval mode; each process computes a share of every batch.
+
+    The sheet has no test set: the best epoch is chosen by this accuracy, so its accuracy is slightly too high.
+    """
     sums = torch.zeros(3, dtype=torch.float64, device=_device(model))
     for batch in val.epoch(0):
         loss, count, right = loss_function(model, batch)
         share = torch.stack([loss.double() * count, right["accuracy"].double(), loss.new_tensor(count).double()])
-        sums += share * distributed.weight()
+        sums += share * distributed.weight()  # 1, or less if every process computes the whole of a small batch
     loss_sum, right_sum, total = distributed.sum_over_processes(sums).tolist()
     return {"validation_loss": loss_sum / total, "validation_accuracy": right_sum / total}
 

@@ -111,9 +111,11 @@ def kernels(folder: Path, name: str, weights: np.ndarray, network: str) -> None:
     later layer combines the previous layer's maps, so its picture is harder to interpret. In general, bottom layers
     respond to edges and colours, the layers above to textures and parts of objects, and top layers to whole objects.
 
-    The sheets (ist-2021-22-hw2 Q2.3, dsl-2019-hw3 Q1.3) draw input channel 0 only. For layers with several input
+    The courses (ist-2021-22-hw2 Q2.3, dsl-2019-hw3 Q1.3) draw input channel 0 only. For layers with several input
     channels, such as the second convolution, the mean over the channels is drawn below, as the title explains. The
-    colours range from -w to w, where w is the largest absolute weight drawn, so grey, or white in the heat map, is 0.
+    colours range from -w to w, where w is the largest absolute weight drawn: 0 is grey, or white in the heat map, and
+    positive weights are bright, or violet. At the end of training, hw_ocr draws its first and last convolution, and
+    hw_cnn those that flags name, with the weights of the best epoch.
 
     Args:
         folder: folder for kernels-<name>-grey and kernels-<name>-heat, each as .png and .pdf.
