@@ -399,3 +399,12 @@ def test_reproduce_does_everything_and_the_second_time_nothing(clips, tmp_path, 
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_comparison_on_ljspeech_shows_the_published_numbers():
+    metrics = {f"final_test_{name}": 0.5 for name in compare._METRICS.values()}
+    published = {"published_test_loss": 1.1604, "published_test_damerau_levenshtein": 0.6335}
+    table = [{"decoder": "transformer", "parameters": 7, "training_seconds": 8.4, "seeds": 1, **metrics, **published}]
+    measured, found = compare._markdown(table).splitlines()[2:]
+    assert measured.startswith("| Transformer decoder | 7 | 0.5000 |") and measured.endswith(" 8 |")
+    assert found.startswith("| Transformer decoder, published |  |") and "| 1.1604 |" in found and "| 0.6335 |" in found

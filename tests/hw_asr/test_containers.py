@@ -211,6 +211,11 @@ def test_floats_beyond_1_are_scaled_with_a_note(factor, divisor, subtype):
     ]
 
 
+def test_too_many_channels_are_refused():
+    content = encoded(np.zeros((8, 65)), RATE)
+    assert "has 65 channels, expected at most 64" in refused(content)
+
+
 def test_the_loudest_floats_are_refused_and_others_are_unchanged():
     assert "has samples up to 5e+09, expected -1 to 1" in refused(encoded(CLIP * 1e10, RATE, subtype="FLOAT"))
     assert np.array_equal(decoded(encoded(CLIP * 2, RATE, subtype="FLOAT")), CLIP[:, 0] * 2)

@@ -276,3 +276,13 @@ def test_masks_are_as_large_as_torchaudio_s():
     assert torch.allclose(found.mean((0, 2)), expected.mean((0, 2)), atol=0.06)
     widths = torch.stack([1 - found.amax(1).mean(1), 1 - found.amax(2).mean(1)])
     assert abs(torch.corrcoef(widths)[0, 1].item()) < 0.2  # bands and spans are independent
+
+
+def test_loud_clips_are_counted_in_one_line(tmp_path, capsys):
+    folder = asr_files.write(tmp_path / "set")
+    for i in range(3):
+        loud = asr_files.encoded(asr_files.sound(i) * 6, subtype="FLOAT")  # up to 3
+        (folder / "wavs" / f"clip-{i}.wav").write_bytes(loud)
+    load(folder, tmp_path / "results")
+    [line] = capsys.readouterr().err.splitlines()
+    assert "samples up to 3, expected -1 to 1; all samples were divided by 3; other clips that were scaled: 2" in line

@@ -1,12 +1,13 @@
 """The sheets' claims hold, and the checks find wrong ones; parameter counts; exponents and crossovers."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from scipy.stats import linregress
 
-from hw_attention_theory import claims, fast_linear_attention, models, parameter_counts, scaling_report
+from hw_attention_theory import claims, fast_linear_attention, measure, models, parameter_counts, scaling_report
 from hw_attention_theory.measure import Case
 
 CLAIMS = {claim.name: claim for claim in claims.CLAIMS}
@@ -161,3 +162,37 @@ def test_the_table_has_a_line_for_each_fit_and_crossover():
 
 def test_features_of_a_case():
     assert Case("taylor", 128, 16, 3).features == 153 and Case("softmax", 128, 16).features is None
+
+
+CASES = [Case("softmax", 8, 2), Case("linear", 8, 2, 3), Case("plain", 8, 2, 3)]
+
+
+@pytest.fixture
+def took(monkeypatch):
+    """After `took(seconds)`, the timed call number i, counted from 0, takes `seconds(i)`."""
+
+    def take(seconds):
+        numbers = itertools.count()
+        monkeypatch.setattr(measure, "_time", lambda call, count, threads: (seconds(next(numbers)), 0.5))
+
+    return take
+
+
+def test_cases_are_timed_by_turns_until_both_halves_of_the_rounds_agree(took):
+    took(lambda number: 2.0 ** (number % 3))
+    found = measure._measure_times(CASES, 1, rounds=50)
+    assert [row["seconds"] for row in found] == [1.0, 2.0, 4.0]
+    assert {row["rounds"] for row in found} == {measure._LEAST_ROUNDS}
+    assert "ratio" not in found[0] and found[1]["ratio"] == [2.0] * 3 and found[2]["cpu_seconds"] == 0.5
+    took(lambda number: 1.0 + number)
+    assert {row["rounds"] for row in measure._measure_times(CASES, 1, rounds=11)} == {11}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_measured_is_the_attention_of_the_case(case):
+    call = measure._call(case, threads=1)
+    assert call().shape == (8, 2)
+    wall, cpu = measure._time(call, 2, threads=1)
+    assert wall == pytest.approx(cpu, abs=1e-3) and wall > 0
+    memory = measure._measure_memory(case, threads=1)
+    assert 0 <= memory["bytes"] <= memory["process_bytes"]

@@ -14,7 +14,7 @@ from PIL import Image
 from hw_common.runs import checkpoints
 from hw_common.runs.errors import UserError
 from hw_common.training import distributed
-from hw_transfer import compare, data, plots, reproduce, train
+from hw_transfer import compare, data, finished, plots, reproduce, train
 from hw_transfer.models import ResNet18
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -124,6 +124,14 @@ def test_a_picture_folder_through_the_command(tmp_path, undrawn, monkeypatch):
     run = train_tiny(tmp_path, "--dataset", "folder", "--data_dir", folder, "--weights", "none", "--epochs", "1")
     assert summary_of(run)["classes"] == ["a", "b", "c"]
     assert len(summary_of(run)["confusion_best"]) == 3
+
+
+def test_a_finished_run_without_classes_is_damaged(trained, copy_of):
+    folder = copy_of(trained("hw_transfer.train"))
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "classes": ["ants"]}))
+    with pytest.raises(UserError, match="is damaged: its summary.json has no list of classes"):
+        finished.open_finished(folder)
 
 
 def test_finetune_is_refused_in_several_processes(monkeypatch):
