@@ -273,8 +273,11 @@ CONFIGS = [
 ]
 
 
+NO_THREADS = (lambda run: changed_config(run, host={"threads": 0}), "config.json is damaged: threads 0, expected")
+
+
 @EVERY_TRAINING
-@pytest.mark.parametrize(("damage", "message"), CONFIGS, ids=range(len(CONFIGS)))
+@pytest.mark.parametrize(("damage", "message"), [*CONFIGS, NO_THREADS], ids=range(len(CONFIGS) + 1))
 def test_a_run_with_a_wrong_configuration_is_not_resumed(command, damage, message, trained, copy_of):
     folder = copy_of(trained(command), finished=False)
     damage(folder)

@@ -19,14 +19,13 @@ from hw_common.runs.roles import Role
 from hw_common.runs.run_folder import Run
 
 
-def parser(homework: str, description: str | None, jobs: bool = True) -> cli.Parser:
-    """Declares the flags that all homeworks share; `jobs`: whether several training runs can share the machine."""
+def parser(homework: str, description: str | None) -> cli.Parser:
+    """Declares the flags that all homeworks share."""
     flags = cli.Parser(f"python -m {homework}.reproduce", description or "")
     add_flag(flags, "profile", choices=("sample", "full"), default="sample", help="size of the data (default: sample)")
     add_flag(flags, "data_dir", role=Role.PLACE, help="folder of the data sets of --profile full")
     cli.add_results_dir_flag(flags)
-    if jobs:
-        add_jobs_flag(flags)
+    add_jobs_flag(flags)
     return flags
 
 
@@ -77,7 +76,7 @@ def start(homework: str, arguments: argparse.Namespace, *passed_on: str) -> Iter
     """
     started, values, results_dir = time.monotonic(), vars(arguments), arguments.results_dir
     data, *others = ([f"--{name}={values[name]}"] if values[name] else [] for name in ("data_dir", *passed_on))
-    where = ["--results_dir", str(results_dir), "--jobs", str(values.get("jobs"))]
+    where = ["--results_dir", str(results_dir), "--jobs", str(arguments.jobs)]
     given = sum(others, data)
     reproduction = Reproduction(arguments.profile, results_dir, results_dir / homework, data, given, where)
     try:

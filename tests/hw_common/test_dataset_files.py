@@ -130,6 +130,12 @@ def test_archives_that_are_cut_short(folder, mode, share):
     assert "\n" not in str(caught.value)
 
 
+def test_a_compressed_archive_that_unpacks_to_too_much_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(dataset_files, "LARGEST_PACKED", 1000)
+    with pytest.raises(UserError, match="holds more than 1000 bytes; unpack it and name its folder"):
+        file_finder(pack(folder, "w:gz"), ("list.txt",))
+
+
 def test_an_archive_that_is_cut_short_while_it_is_read(folder):
     path = pack(folder)
     file = file_finder(path, ("list.txt",))("parts/b c")

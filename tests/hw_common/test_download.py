@@ -42,6 +42,13 @@ def test_a_file_in_place_needs_no_network(tmp_path):
     assert download.place(tmp_path, [wanted("nonsense://nowhere")]) == [tmp_path / "a.npz"]
 
 
+def test_a_file_of_another_size_is_refused(tmp_path, server):
+    """The server sends the bytes of the published hash, whose number is not the published one."""
+    with pytest.raises(UserError, match=f"has {len(DATA)} bytes|more than the expected {len(DATA) - 1} bytes"):
+        download.place(tmp_path, [wanted(f"{server.url}/a.npz", size=len(DATA) - 1)])
+    assert not (tmp_path / "a.npz").exists()
+
+
 def test_a_missing_file_is_downloaded_whole_and_nothing_else_is_left(tmp_path, server):
     [path] = download.place(tmp_path / "new" / "folder", [wanted(f"{server.url}/a.npz", size=len(DATA))])
     assert path.read_bytes() == DATA

@@ -202,6 +202,11 @@ def test_what_is_not_finite_stops_before_the_weights_change(tmp_path, bad, what,
     assert checkpoints.load_state(run.folder / LAST)["progress"]["epoch"] == 1
 
 
+def test_a_validation_metric_that_is_not_finite_ends_the_training(tmp_path):
+    with pytest.raises(UserError, match="^validation_score is not finite after epoch 2. Try a smaller --lr"):
+        tiny.train(tiny.new_run(tmp_path), evaluate=scores(0.5, math.nan, 0.7), epochs=3)
+
+
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     run = tiny.new_run(tmp_path)
     tiny.train(run, epochs=1)

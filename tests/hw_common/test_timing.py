@@ -16,6 +16,12 @@ def test_calls_take_turns_and_warm_up_is_not_counted():
     assert all(value >= 0 for values in seconds.values() for value in values)
 
 
+def test_no_round_begins_after_the_time_is_over_but_the_least_number_is_timed():
+    call = {"a": lambda: None}
+    assert len(time_interleaved(call, rounds=9, warm_up=1, least_rounds=4, max_seconds=0)["a"]) == 4
+    assert len(time_interleaved(call, rounds=3, warm_up=1, least_rounds=4, max_seconds=0)["a"]) == 3
+
+
 def test_the_ratio_is_the_median_of_the_rounds_ratios():
     assert ratio({"a": [1, 40, 9], "b": [1, 10, 3]}, of="a", to="b") == pytest.approx(3)
 

@@ -155,3 +155,9 @@ def test_cores_and_memory_decide_how_many_run_at_a_time(monkeypatch, cores, giga
     monkeypatch.setattr(train_all, "available_cores", lambda: cores)
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": gigabytes * 10**6}.get)
     assert train_all.default_jobs() == jobs
+
+
+def test_without_a_number_of_memory_pages_the_cores_decide(monkeypatch):
+    monkeypatch.setattr(train_all, "available_cores", lambda: 5)
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    assert train_all.default_jobs() == 5
