@@ -75,7 +75,7 @@ def compare_training(rounds: int) -> None:
 def main() -> None:
     arguments = harness.parse(harness.parser(__doc__, rounds=9))
     torch.manual_seed(0)
-    keep_freed_memory()  # as every training command does
+    keep_freed_memory()  # every training command calls this, too
     measure_scaling(arguments.threads, arguments.rounds)
     compare_attention(arguments.rounds)
     compare_training(arguments.rounds)

@@ -70,7 +70,7 @@ def default_threads(batch_size: int, most: int) -> int:
     batches = experiment.training_batches(settings, repeated_sample(batch_size).train, torch.device("cpu"))
     model = experiment.build_model(settings, 10)
     work = threads.count_multiply_adds(model, experiment.loss_function, next(iter(batches.epoch(0))))
-    return threads.worth(work, most)
+    return threads.worth(work, most, threads.WORK_PER_THREAD)
 
 
 def measure(batch_size: int, count: int, title: str, rounds: int, **goal: float) -> None:

@@ -72,7 +72,7 @@ def compare(homework: str, flags: str, most: int, rounds: int, results_dir: str)
     experiment = prepare(homework, flags, results_dir)
     batch = next(iter(experiment.batches.epoch(0)))
     work = threads.count_multiply_adds(experiment.model, experiment.loss_function, batch)
-    chosen = threads.worth(work, most)
+    chosen = threads.worth(work, most, threads.WORK_PER_THREAD)
     number = steps_for(SECONDS, experiment)
     calls = {str(count): partial(steps_on, experiment, count, number) for count in sorted({1, chosen, most})}
     seconds = harness.time_interleaved(calls, rounds, warm_up=1)
@@ -80,7 +80,7 @@ def compare(homework: str, flags: str, most: int, rounds: int, results_dir: str)
     torch.set_num_threads(chosen)  # the row of the table records this number
     gain = ratio(seconds, "1", str(most))
     print(f"{title}: 1 thread ÷ {most} threads = {gain:.2f}")
-    better = [own / min(all_) for own, *all_ in zip(seconds[str(chosen)], *seconds.values(), strict=True)]
+    better = [own / min(timed) for own, *timed in zip(seconds[str(chosen)], *seconds.values(), strict=True)]
     harness.print_values(f"{title}: default number of threads ÷ the better one", better, at_most=1.05)
     return Measured(f"{homework} {flags}", work, gain)
 
@@ -89,8 +89,7 @@ def print_choices(workloads: Sequence[Measured]) -> None:
     """Prints what values of WORK_PER_THREAD would cost, and the range of values that cost least."""
     costs = {}
     for value in (round(2 ** (i / 2), 1) * 1e6 for i in range(2, 17)):
-        # As in `threads.worth`, steps with at least 1.5 times this work get several threads; here, they get `most`.
-        losses = [max(1, 1 / one.gain if one.work >= 1.5 * value else one.gain) for one in workloads]
+        losses = [max(1, 1 / one.gain if threads.worth(one.work, 2, value) > 1 else one.gain) for one in workloads]
         worst = max(losses)
         costs[value] = worst
         who = workloads[losses.index(worst)].title if worst > 1 else "all are best"

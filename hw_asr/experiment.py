@@ -45,7 +45,7 @@ def prepare(settings: Settings, speech: SpeechData, device: torch.device) -> Exp
     """Prepares a training run on `device`."""
     model = build_network(settings).to(device)
     inference = InferenceSettings.of(settings)
-    if inference.pad_to is None:  # to save time, no generated text is longer than twice the longest transcript
+    if inference.pad_to is None:  # a limit on generated texts, which saves time
         max_length = min(inference.max_length, 2 * max(map(len, speech.train.tokens)))
         inference = dataclasses.replace(inference, max_length=max_length)
     _announce(settings, speech, model)

@@ -19,7 +19,7 @@ _MAX_JUNK = 2**16  # largest number of bytes before the first frame
 _MAX_PADDING = 2**12  # largest number of bytes after the last frame
 _MAX_FRAMES = 50_000  # these frames last at least 20 minutes
 _MAX_TAGS = 100
-_CHAIN = 3  # this many frames in a row show that a file is MP3; fewer may occur by chance in any file
+_CHAIN = 3  # frames in a row that make a file an MP3; fewer may occur by chance in any file
 
 
 class _Frame(NamedTuple):

@@ -13,7 +13,7 @@ from hw_attention_theory.presets import (
     TITLES,
     Settings,
     count_features,
-)  # fmt: skip
+)
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.commands.training_command import TrainingCommand, fill_in

@@ -72,8 +72,8 @@ def resolve(arguments: argparse.Namespace) -> None:
     sample = arguments.dataset == "sample"
     if sample and arguments.dataset_dir is not None:
         raise UserError("--dataset sample reads no files; leave --dataset_dir out")
-    sizes, weights = (_SAMPLE_SIZE, "none") if sample else (_SIZE, "imagenet")
-    fill_in(arguments, {"image_size": sizes, "weights": weights})
+    size, weights = (_SAMPLE_SIZE, "none") if sample else (_SIZE, "imagenet")
+    fill_in(arguments, {"image_size": size, "weights": weights})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -95,10 +95,9 @@ class _Training:
         if distributed.is_main():
             print(self._describe())
         training = transfer_learning.make_training(self.learner, self.train, self.val, self.recipe)
-        training.metadata = self.metadata
         weights = {"weights": self.pretrained.sha256} if self.pretrained is not None else {}
         return Experiment(
-            **vars(training),
+            **vars(training) | {"metadata": self.metadata},
             hashes={**self.pictures.hashes, **weights},
             summarize=self._summarize,
             draw=self._draw,

@@ -33,7 +33,7 @@ def decode_all(files: Sequence[ImageFile], title: str) -> list[np.ndarray]:
     """Reads many pictures, each as `decode` does, with a progress bar called `title`.
 
     Raises:
-        UserError: as in `decode`; or the pictures take more than 8 GB together.
+        UserError: `decode` refuses a picture, or the pictures take more than 8 GB together.
     """
     pictures: list[np.ndarray] = []
     total = 0

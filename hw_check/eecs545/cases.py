@@ -34,7 +34,7 @@ class Case:
     dtype: str = "float64"  # type of the inputs
     alternatives: tuple[Mapping[str, ndarray], ...] = ()  # other right answers, if mathematics allows several
     tolerated: tuple[Mapping[str, ndarray], ...] = ()  # answers that get a remark and cost a little
-    slack: Mapping[str, float] = field(default_factory=dict)  # by output: the error that a small ε may cause
+    slack: Mapping[str, float] = field(default_factory=dict)  # the error of each output that a small ε may cause
     directions: Directions = ()  # empty if no gradient is checked by centred differences
 
 

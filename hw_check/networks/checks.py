@@ -37,7 +37,7 @@ class Probe:
     """One case of a check."""
 
     title: str  # the kind of case, for the report
-    request: Mapping[str, Any]  # what the sandbox is asked to compute
+    request: Mapping[str, Any]  # the computation that the sandbox is asked for
     judge: Callable[[Mapping[str, Any]], Finding]
     cost: float = 1.0  # share of the points that a mistake costs
     reasons: Mapping[str, str] = field(default_factory=dict)  # parts of error messages, and why the error is raised

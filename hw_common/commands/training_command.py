@@ -88,7 +88,7 @@ class ResumableCommand(ABC):
         """Returns the shortest command line that repeats the training of `run` on any machine.
 
         Raises:
-            UserError: as in `parse_saved`.
+            UserError: `parse_saved` refuses the configuration of the run.
         """
         flags: list[str] = []
         roles = self.roles
@@ -163,7 +163,7 @@ class TrainingCommand(ResumableCommand):
         """Trains with checked arguments.
 
         Raises:
-            UserError: as in `main`; or the batch is smaller than the number of processes.
+            UserError: the batch is smaller than the number of processes, or the training fails for a reason in `main`.
         """
         processes = launch.read().world_size  # reports wrong environment variables before torch is imported
         if arguments.batch_size < processes:

@@ -52,9 +52,8 @@ def decode_text(content: bytes, unit: str = "line") -> str:
     Raises:
         ValueError: the file is in another encoding; the message says `unit` and the number of the first wrong line.
     """
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "UTF-16" if is_utf16 else "UTF-8"
-    content = content if is_utf16 else content.removeprefix(codecs.BOM_UTF8)
+    encoding = "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8"
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

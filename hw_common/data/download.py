@@ -62,7 +62,7 @@ def place_folder(
             was interrupted.
 
     Raises:
-        UserError, Stopped: as in `place`.
+        UserError, Stopped: see `place`.
     """
     part = folder.with_name(f"{folder.name}.part")
     with _locked(folder, hint):

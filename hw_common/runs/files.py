@@ -149,7 +149,7 @@ def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON.
 
     Raises:
-        UserError: a number is not finite, which JSON does not allow; or as in `write_bytes`.
+        UserError: a number is not finite, which JSON does not allow; or the file cannot be written.
     """
     try:
         text = json.dumps(value, indent=2, allow_nan=False)

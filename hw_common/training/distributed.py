@@ -69,8 +69,8 @@ def _agree_on_a_name(store: Store, rank: int, size: int) -> str:
     """Returns a name for this start, the same in all of its processes and unlike the names of earlier starts.
 
     After a restart, torchrun's store still has the addresses of the processes that have ended; keys that begin with a
-    new name hide them. torchrun gives no such name: its
-    count of restarts differs between machines, because each counts only those after its own failures.
+    new name hide them. torchrun gives no such name: its count of restarts differs between machines, because each counts
+    only those after its own failures.
     """
     own = uuid.uuid4().hex
     if rank == 0:

@@ -29,12 +29,12 @@ def threads_for(training: Training, device: torch.device) -> int:
     batch = next(iter(training.batches.epoch(0)))
     own = float(count_multiply_adds(training.model, training.loss_function, batch))
     [work] = distributed.sum_over_processes(torch.tensor([own], dtype=torch.float64)).tolist()
-    return worth(work / distributed.world_size(), most)
+    return worth(work / distributed.world_size(), most, WORK_PER_THREAD)
 
 
-def worth(multiply_adds: float, most: int) -> int:
+def worth(multiply_adds: float, most: int, work_per_thread: float) -> int:
     """The number of threads, from 1 to `most`, for steps whose forward pass has `multiply_adds`."""
-    return max(1, min(most, round(multiply_adds / WORK_PER_THREAD)))
+    return max(1, min(most, round(multiply_adds / work_per_thread)))
 
 
 def count_multiply_adds(model: nn.Module, loss_function: LossFunction, batch: Tensors) -> int:

@@ -164,7 +164,7 @@ def test_features_of_a_case():
     assert Case("taylor", 128, 16, 3).features == 153 and Case("softmax", 128, 16).features is None
 
 
-CASES = [Case("softmax", 8, 2), Case("linear", 8, 2, 3), Case("plain", 8, 2, 3)]
+CASES = [Case("softmax", 8, 2), Case("taylor", 8, 2, 3), Case("plain", 8, 2, 3)]
 
 
 @pytest.fixture

@@ -159,5 +159,5 @@ def test_cores_and_memory_decide_how_many_run_at_a_time(monkeypatch, cores, giga
 
 def test_without_a_number_of_memory_pages_the_cores_decide(monkeypatch):
     monkeypatch.setattr(train_all, "available_cores", lambda: 5)
-    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    monkeypatch.delattr(os, "sysconf")  # Windows has none
     assert train_all.default_jobs() == 5
