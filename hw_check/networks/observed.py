@@ -1,5 +1,6 @@
 """Interprets what was observed of a network: its layers, and networks of ours with the same weights."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from hw_check.networks.observe import drawn
 Answer = Mapping[str, Any]
 LOG_PROBABILITIES = "returns log-probabilities; the loss for scores applies the softmax once more"
 _MOST_NUMBERS = 2**25  # parameters; the sheets' networks have at most a million
+_drawn = functools.lru_cache(maxsize=2)(drawn)  # several judges ask for the weights of one network
 _TOLERANCE = 1e-4  # relative to the largest number; the outputs are in single precision
 
 
@@ -71,10 +73,10 @@ def weights_of(answer: Answer, flat_biases: bool = False) -> list[Weight]:
     a single axis longer than 1 become vectors: they are biases.
     """
     weights: list[Weight] = []
-    shapes = [tuple(map(int, shape)) for shape in answer["shapes"]]
+    shapes = tuple(tuple(map(int, shape)) for shape in answer["shapes"])
     if sum(math.prod(shape) for shape in shapes) > _MOST_NUMBERS:
         raise ValueError("too many parameters")
-    for name, numbers, of_norm in zip(answer["names"], drawn(shapes, answer["seed"]), answer["norms"], strict=True):
+    for name, numbers, of_norm in zip(answer["names"], _drawn(shapes, answer["seed"]), answer["norms"], strict=True):
         tensor = torch.from_numpy(numbers)
         tensor = tensor.flatten() if flat_biases and max(tensor.shape, default=0) == tensor.numel() else tensor
         parts = tensor.chunk(3) if "in_proj_" in str(name) else (tensor,)

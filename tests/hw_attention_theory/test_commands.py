@@ -364,7 +364,7 @@ def test_a_stopped_reproduction_says_how_to_go_on(tmp_path, monkeypatch):
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_comparison_gives_the_standard_error_of_the_difference(data_dir, tmp_path, capsys):
+def test_a_comparison_gives_the_standard_error_of_the_difference(data_dir, tmp_path, capsys, undrawn):
     flags = ["--data_dir", str(data_dir), "--results_dir", str(tmp_path), *TINY, "--jobs", "1"]
     compare.main([*flags, "--seeds", "1", "2"])
     folder = tmp_path / FOLDER / "compare-mnist7"

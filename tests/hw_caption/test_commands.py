@@ -47,12 +47,17 @@ _FINETUNED = ["--finetune_encoder", "--backbone", "resnet18"]  # with batch norm
 def runs(scenes, tmp_path_factory):
     """Finished tiny runs: without attention, with it, the recommended one, and one that has trained its encoder."""
     results_dir = tmp_path_factory.mktemp("results of captions")
-    train.main(flags_of(scenes, results_dir, "--name", "vanilla"))
-    train.main(flags_of(scenes, results_dir, "--name", "attention", "-use_attention"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", commands.save_nothing)
-        train.main(flags_of(scenes, results_dir, "--name", "best", "--recipe", "best", "--members", "2"))
-        train.main(flags_of(scenes, results_dir, "--name", "finetuned", *_FINETUNED, "--augment"))
+    trainings = {
+        "vanilla": [],
+        "attention": ["-use_attention"],
+        "best": ["--recipe", "best", "--members", "2"],
+        "finetuned": [*_FINETUNED, "--augment"],
+    }
+    for name, flags in trainings.items():
+        with pytest.MonkeyPatch.context() as patch:
+            if name != "attention":  # this one has every kind of figure
+                patch.setattr(figures, "save", commands.save_nothing)
+            train.main(flags_of(scenes, results_dir, "--name", name, *flags))
     return run_folders(results_dir)
 
 

@@ -124,7 +124,7 @@ def test_the_grid_grows_where_the_best_candidate_lies_at_its_edge(candidates, tr
     assert list(experiment.beyond_the_edge(candidates)) == tried_next
 
 
-def test_a_grown_grid_ends_around_its_winner_or_says_that_it_does_not(mnist, tmp_path, monkeypatch, capsys):
+def test_a_grown_grid_ends_around_its_winner_or_says_that_it_does_not(mnist, tmp_path, monkeypatch, capsys, undrawn):
     """The validation accuracy is set to a function of the hidden units that is largest at 12."""
     monkeypatch.setattr(Solver, "check_accuracy", lambda solver, *_: 1 / (1 + abs(12 - len(solver.model.params["b1"]))))
     expected = {0: [2, 3], 1: [2, 3, 6], 9: [2, 3, 6, 12, 24]}
@@ -269,7 +269,7 @@ def test_wrong_flags_are_one_clear_line(flags, message):
 # ── compare ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_comparison_tabulates_what_the_seeds_chose(mnist, tmp_path, capsys):
+def test_a_comparison_tabulates_what_the_seeds_chose(mnist, tmp_path, capsys, undrawn):
     flags = ["--data_dir", str(mnist), "--results_dir", str(tmp_path), "--seeds", "5", "7", "--epochs", "1"]
     flags += ["--batch_size", "8", "--hidden_dims", "2", "3", "--jobs", "1", "--threads", "1"]
     compare.main(flags)

@@ -20,8 +20,15 @@ SUMMARIES = {
 PICTURES = (f"{CAPTIONS}/runs/attention-seed3/attention-219.tif.pdf", f"{SPEECH}/alignment.pdf")
 
 
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A figure that a run has drawn."""
+    _, pdf = figures.save(figures.new_figure(3, 1, "drawn by a run"), tmp_path_factory.mktemp("run"), "picture")
+    return pdf.read_bytes()
+
+
 @pytest.fixture
-def records(tmp_path, monkeypatch):
+def records(tmp_path, monkeypatch, picture):
     for name, summary in SUMMARIES.items():
         (tmp_path / name).mkdir()
         config = {"schema": 1, "homework": name.partition("-")[0], "arguments": {}}
@@ -34,7 +41,7 @@ def records(tmp_path, monkeypatch):
     for place in PICTURES:
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        figures.save(figures.new_figure(3, 1, "drawn by a run"), path.parent, path.name.removesuffix(".pdf"))
+        path.write_bytes(picture)
     for constant, name in (("_FASHION", SWEEP), ("_CAPTIONS", CAPTIONS), ("_SPEECH", SPEECH)):
         monkeypatch.setattr(front_page, constant, name)
     return tmp_path
