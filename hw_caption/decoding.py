@@ -39,6 +39,8 @@ class _Ensemble:
             scores, self.states[i] = decoder(tokens, self.states[i])
             scores[:, _NEVER_PREDICTED] = -math.inf
             of_decoders.append(scores.float().log_softmax(dim=1))
+        if len(of_decoders) == 1:
+            return of_decoders[0]
         # The logarithm of the mean probability.
         return torch.stack(of_decoders).logsumexp(dim=0) - math.log(len(of_decoders))
 

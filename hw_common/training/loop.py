@@ -156,13 +156,13 @@ class _Trainer:
 
         Returns whether to stop after this step, and whether to save; all processes return the same.
         """
+        self.updater.clear_gradients()  # before the forward pass, so that they do not split up the memory that it needs
         with autocast(self.device, self.precision):
             loss, count, sums = self.training.loss_function(self.parallel, batch)
         # On a GPU, reading a number waits until all kernels have ended, so numbers are read together and late. On a
         # CPU, reading costs nothing.
         summed_loss = loss.item() * count if self.device.type == "cpu" else loss.detach().double() * count
         scaled, amounts, stop, save = self._agree(loss, {"examples": count, "loss": summed_loss, **sums})
-        self.updater.clear_gradients()
         scaled.backward()
         # `size` is finite only if all gradients are.
         size, *totals = read_together([self.updater.measure_and_clip(), *amounts.values()])

@@ -99,6 +99,18 @@ def test_evaluation_is_in_eval_mode_without_gradients_and_training_is_not():
     assert modes == 2 * [*tiny.STEPS * [("training", True, False)], ("evaluation", False, True)]
 
 
+def test_the_forward_pass_starts_without_the_gradients_of_the_step_before():
+    seen = []
+
+    def loss(model, batch):
+        seen.append([parameter.grad for parameter in model.parameters()])
+        return tiny.loss(model, batch)
+
+    model, _ = tiny.train(loss_function=loss, epochs=1)
+    assert len(seen) == 4 and {gradient for gradients in seen for gradient in gradients} == {None}
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_without_a_run_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.train()
