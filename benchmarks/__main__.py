@@ -60,7 +60,7 @@ RUNS: dict[str, list[list[str]]] = {
 }
 # The benchmarks that read real data, and where they find it in HW_DATA_DIR; others use samples or random numbers.
 NEEDS = {"ocr": "ocr", "caption_features": "sydney_captions*", "memory": "FashionMNIST"}
-LIMIT = 240  # seconds for a benchmark with one set of flags
+LIMIT = 600  # seconds for a benchmark with one set of flags
 GPU = "gpu"  # the rows of benchmarks/gpu.sh, which is not run here
 _PLACE = re.compile(r"(<!-- benchmarks -->\n).*(<!-- end of the table -->)", re.DOTALL)
 

@@ -194,15 +194,15 @@ def compare_generation(preset: str, decoder: str, clips: data.Split, rounds: int
     harness.print_ratio(title, seconds, "baseline", "ours", counts, at_least=GOALS[decoder])
 
 
-def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisions: list[str]) -> None:
-    """Prints the peak memory of training in a process of its own."""
+def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisions: list[str], rounds: int) -> None:
+    """Prints the peak memory of training, each time in a process of its own."""
     flags = ["--part", "steps", "--preset", preset, "--decoder", decoder, "--threads", str(torch.get_num_threads())]
     flags += ["--dataset_dir", str(dataset_dir)] if dataset_dir else []
     for precision in precisions:
         command = [sys.executable, __file__, *flags, "--precision", precision]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        peak = float(output.splitlines()[-1])
-        harness.print_value(f"peak memory, {preset}, {decoder}, {precision}", peak, "GB", at_most=6)
+        outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(rounds)]
+        peaks = [float(output.splitlines()[-1]) for output in outputs]
+        harness.print_values(f"peak memory, {preset}, {decoder}, {precision}", peaks, "GB", at_most=6)
 
 
 def train_a_while(preset: str, decoder: str, clips: data.Split, precision: str) -> None:
@@ -233,7 +233,7 @@ def main() -> None:
                 elif part == "generation":
                     compare_generation(preset, decoder, clips, rounds)
                 elif part == "memory":
-                    measure_memory(preset, decoder, dataset_dir, precisions)
+                    measure_memory(preset, decoder, dataset_dir, precisions, rounds)
                 else:
                     train_a_while(preset, decoder, clips, precisions[0])
 

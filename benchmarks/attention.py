@@ -33,11 +33,12 @@ def measure_scaling(threads: int, rounds: int) -> None:
     try:
         for L in (2**i for i in range(FIT_FROM.bit_length() - 1, LONGEST.bit_length())):
             points += meter.measure([Case("taylor", L, D, K)], max_bytes=0)
+        longest = [meter.measure([Case("taylor", LONGEST, D, K)], max_bytes=0)[0] for _ in range(harness.LEAST_ROUNDS)]
     finally:
         meter.close()
-    last = points[-1]
-    harness.print_value(f"linear attention, L = {last['L']}, D = {D}, {K} terms", last["seconds"], "s", at_most=2)
-    harness.print_value("memory of its process", last["process_bytes"] / 1e9, "GB", at_most=2)
+    title = f"linear attention, L = {LONGEST}, D = {D}, {K} terms"
+    harness.print_values(title, [point["seconds"] for point in longest], "s", at_most=2)
+    harness.print_values("memory of its process", [point["process_bytes"] / 1e9 for point in longest], "GB", at_most=2)
     for what, name in (("time", "seconds"), ("CPU time", "cpu_seconds")):
         power, error = exponent([(point["L"], point[name]) for point in points])
         title = f"linear attention, exponent p in {what} ∝ Lᵖ from L = {FIT_FROM} on, standard error {error:.3f}"

@@ -186,7 +186,7 @@ def compare_learning(ocr: OcrData, seeds: list[int]) -> None:
 def main() -> None:
     flags = harness.parser(__doc__, rounds=5)
     flags.add_argument("--data_dir", type=Path, default=Path(os.environ.get("HW_DATA_DIR", "data")))
-    flags.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    flags.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44, 45, 46])
     arguments = harness.parse(flags)
     ocr = data.load("ocr", arguments.data_dir, seed=42)
     compare_crfs(ocr, arguments.rounds)

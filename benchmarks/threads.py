@@ -28,11 +28,18 @@ from hw_common.training.timing import ratio
 SAMPLE = ["--dataset", "sample"]
 WORKLOADS: dict[str, list[str]] = {
     "hw_cnn": [*(f"--network fashion --batch_size {2**i}" for i in range(3, 9)), "--network oct", "--network cifar"],
-    "hw_ocr": ["--model bilstm", "--model conv_bilstm", "--model cnn", "--model bilstm --batch_size 64"],
+    "hw_ocr": [
+        "--model bilstm",
+        "--model conv_bilstm",
+        "--model conv_bilstm --crf",
+        "--model cnn",
+        "--model pairwise",
+        "--model bilstm --batch_size 64",
+    ],
     "hw_attention_theory": ["--attention softmax", "--attention taylor"],
-    "hw_caption": ["--batch_size 8", "--use_attention --batch_size 8", "--use_attention --batch_size 64"],
-    "hw_transfer": ["--batch_size 4"],
-    "hw_asr": ["--batch_size 8", "--batch_size 64"],
+    "hw_caption": [*(f"{attention}--batch_size {size}" for attention in ("", "--use_attention ") for size in (8, 64))],
+    "hw_transfer": ["--batch_size 4", "--mode freeze --batch_size 4", "--mode freeze --cache_features --batch_size 4"],
+    "hw_asr": [f"--decoder {decoder} --batch_size {size}" for decoder in ("lstm", "transformer") for size in (8, 64)],
 }
 SECONDS = 0.25  # rough duration of a timed call
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from hw_common.training.determinism import generator_states, restore_generators
 from hw_common.training.loop import LossFunction, Training
 
 # Multiply-adds of a step's forward pass that make a thread worthwhile, measured by `python benchmarks/threads.py`.
-WORK_PER_THREAD = 16e6
+WORK_PER_THREAD = 9e6
 
 
 def threads_for(training: Training, device: torch.device) -> int:
