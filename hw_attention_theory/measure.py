@@ -22,7 +22,7 @@ from hw_attention_theory.presets import count_features
 from hw_common.runs.errors import UserError
 from hw_common.training.memory import keep_freed_memory
 
-_SHORTEST = 2e-3  # seconds; calls that take less time are repeated and timed together
+_SHORTEST = 20e-3  # seconds; calls that take less time are repeated and timed together
 _LEAST_ROUNDS = 7  # smallest number of timed rounds, unless --rounds is smaller
 _MAX_SECONDS = 20.0  # after this time, no further rounds are timed if there are _LEAST_ROUNDS
 _AGREEMENT = 0.03  # two medians agree if their logarithms differ by at most this

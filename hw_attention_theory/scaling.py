@@ -9,7 +9,7 @@ from typing import Any
 from hw_attention_theory.folders import check_command, new_folder
 from hw_attention_theory.measure import Case, Meter
 from hw_attention_theory.presets import HOMEWORK, count_features
-from hw_attention_theory.scaling_report import report
+from hw_attention_theory.scaling_report import length_between, report
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
@@ -23,7 +23,8 @@ _MAX_FEATURES = 10_000
 _LONGEST = 2**22
 _DESCRIPTION = """\
 Measures time and memory of Softmax(Q Kᵀ) V and of its linear approximation (ist-2023-24-hw2 Q1.1 and Q1.4) for
-sequences of 128, 256, … positions, fits the exponents, and finds the length from which linear attention is faster.
+sequences of 128, 256, … positions, fits the exponents, and finds the length from which linear attention is faster,
+with further measurements near it.
 Linear attention is that of --kernels fast, which works in chunks; the plain one keeps all features in memory.
 
   python -m hw_attention_theory.scaling                       up to 65 536 positions, three to six minutes
@@ -157,17 +158,25 @@ def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
     meter = Meter(settings.threads, settings.rounds)
     last: dict[tuple[int, int | None], dict[str, Any]] = {}  # (D, K) -> point of the longest sequence so far
     ended = set()  # (D, K) of attentions for which longer sequences are too large
+
+    def measure(cases: list[Case]) -> list[dict[str, Any]]:
+        found = meter.measure(cases, settings.max_gigabytes * 1e9)
+        points.extend(found)
+        files.write_json(run.folder / POINTS, points)
+        print("\n".join(map(_line, found)), flush=True)
+        return found
+
     try:
         for cases in _groups(settings):
             ended |= {(c.D, c.K) for c in cases if _is_too_large(c, last.get((c.D, c.K)), settings)}
             wanted = [case for case in cases if (case.D, case.K) not in ended]
             found = [point for point in points if (point["L"], point["D"]) == (cases[0].L, cases[0].D)]
             if wanted and not found:
-                found = meter.measure(wanted, settings.max_gigabytes * 1e9)
-                points += found
-                files.write_json(run.folder / POINTS, points)
-                print("\n".join(map(_line, found)), flush=True)
+                found = measure(wanted)
             last |= {(point["D"], point["K"]): point for point in found}
+        for D, K in _pairs(settings):
+            while length := length_between([point for point in points if (point["D"], point["K"]) == (D, K)]):
+                measure([Case("softmax", length, D), Case("taylor", length, D, K)])
     finally:
         meter.close()
     return points

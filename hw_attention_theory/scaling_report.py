@@ -19,6 +19,7 @@ _CROSSOVERS = ("D", "terms", "M", "linear is faster from L =", "interval")
 Points = Sequence[Mapping[str, Any]]
 LogRatios = Sequence[tuple[int, float]]  # length and log(linear / softmax), in order of length
 FIT_FROM = 1024  # the shortest sequence fitted, in positions; with shorter ones, the overhead of calls dominates
+_MULTIPLE = 32  # matrix products are faster for lengths that are multiples of it
 _FIT_BYTES = 16e6  # the smallest memory fitted; below it, memory that the process reuses distorts the measurement
 
 
@@ -109,6 +110,24 @@ def find_crossovers(points: Points) -> list[dict[str, Any]]:
             {**row, "length": length, "how": how, "low": first, "high": last[0] if last[1] != "extrapolated" else None}
         )
     return rows
+
+
+def length_between(points: Points) -> int | None:
+    """The length to measure next to find the length from which linear attention is faster.
+
+    It lies between the last length at which linear attention was slower and the next one. None if these are less than
+    a tenth apart, or if linear attention was faster, or slower, at all lengths.
+
+    Args:
+        points: those of linear attention with one dimension and number of terms.
+    """
+    ratios = sorted((point["L"], point["ratio"][1]) for point in points if point.get("ratio") is not None)
+    last = max((i for i, (_, ratio) in enumerate(ratios) if ratio >= 1), default=None)
+    if last is None or last + 1 == len(ratios):
+        return None
+    below, above = ratios[last][0], ratios[last + 1][0]
+    middle = _MULTIPLE * round(math.sqrt(below * above) / _MULTIPLE)
+    return middle if above > 1.1 * below and below < middle < above else None
 
 
 def _first_below(log_ratios: LogRatios) -> float | None:

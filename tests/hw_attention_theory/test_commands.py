@@ -258,26 +258,28 @@ def test_scaling_knows_exponents_and_crossovers(tmp_path, meter, undrawn, capsys
     assert len(meter.measured) == 2 * before
 
 
-def test_a_stopped_measurement_goes_on(tmp_path, meter, undrawn, monkeypatch):
+@pytest.mark.parametrize("done", [4, 8])
+def test_a_stopped_measurement_goes_on(tmp_path, meter, undrawn, monkeypatch, done):
     flags = ["--max_length", "512", "--dimensions", "8", "--terms", "3", "--results_dir", str(tmp_path)]
     own = Meter.measure
 
-    def stop_at_the_fifth(self, cases, max_bytes):
-        if len(self.measured) == 4:
+    def stopping(self, cases, max_bytes):
+        if len(self.measured) == done:
             os.kill(os.getpid(), signal.SIGINT)
         return own(self, cases, max_bytes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Meter, "measure", stop_at_the_fifth)
+        patch.setattr(Meter, "measure", stopping)
         with pytest.raises(Stopped, match="the same command resumes"):
             scaling.main(flags)
     folder = tmp_path / FOLDER / "scaling"
-    assert len(json.loads((folder / "points.json").read_text())) == 4 and not (folder / "summary.json").exists()
+    assert len(json.loads((folder / "points.json").read_text())) == done and not (folder / "summary.json").exists()
     says = refusal(scaling.main, *flags, "--rounds", 3)
     assert "cannot resume" in says and "--rounds 3" in says and "choose another --name, or --overwrite" in says
     scaling.main(flags)
-    assert len(meter.measured) == 6
-    assert len(summary_of(folder)["points"]) == 6
+    lengths = [case.L for case in meter.measured if case.K == 3]
+    assert lengths == [128, 256, 512, 352, 416, 448, 480]  # 450 is where linear attention becomes faster
+    assert [(row["L"], row["K"]) for row in summary_of(folder)["points"]] == [(c.L, c.K) for c in meter.measured]
 
 
 def test_what_would_take_too_long_is_left_out(tmp_path, meter, undrawn):

@@ -140,6 +140,25 @@ def test_crossovers_lie_between_what_was_measured(linear, length, how, interval)
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("ratios", "following"),
+    [
+        ({512: 2.0, 1024: 0.5}, 736),
+        ({512: 2.0, 1024: 0.5, 736: 1.0}, 864),
+        ({512: 0.9, 1024: 1.2, 2048: 0.5}, 1440),
+        ({704: 1.1, 768: 0.9}, None),
+        ({128: 1.1, 160: 0.9}, None),
+        ({512: 2.0, 1024: 1.5}, None),
+        ({512: 0.9, 1024: 0.5}, None),
+        ({}, None),
+    ],
+    ids=["an octave", "half of it", "the last one", "close", "no multiple between", "slower", "faster", "nothing"],
+)
+def test_the_next_length_halves_the_interval_in_which_linear_attention_becomes_faster(ratios, following):
+    measured = [{"L": L, "ratio": [0.9 * ratio, ratio, 1.1 * ratio]} for L, ratio in ratios.items()]
+    assert scaling_report.length_between([*measured, {"L": 8192, "ratio": None}]) == following
+
+
 def near(value):
     return None if value is None else pytest.approx(value, rel=0.1)
 
