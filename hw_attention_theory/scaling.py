@@ -27,7 +27,7 @@ sequences of 128, 256, … positions, fits the exponents, and finds the length f
 with further measurements near it.
 Linear attention is that of --kernels fast, which works in chunks; the plain one keeps all features in memory.
 
-  python -m hw_attention_theory.scaling                       up to 65 536 positions, three to six minutes
+  python -m hw_attention_theory.scaling                       up to 65 536 positions, two to six minutes
   python -m hw_attention_theory.scaling --max_length 4096 --dimensions 16 --terms 3
 
 The attentions of one length are timed alternately, until the medians of the first and the second half of the rounds

@@ -33,7 +33,7 @@ def report(run: Run, points: Points, threads: int) -> dict[str, Any]:
         "threads": threads,
         "fits": [fit(series) for series in by_attention(points)],
         "crossovers": find_crossovers(points),
-        "points": list(points),
+        "points": sorted(points, key=lambda point: point["L"]),  # figures connect them in this order
     }
     text = markdown(summary)
     title = f"{CITATIONS['2023-24']}.1 and Q1.4, {threads} thread{'s' * (threads > 1)}, fp32"
