@@ -1,6 +1,7 @@
 """Fixtures that all packages share: one thread, Ctrl-C as in a terminal, no figures, tiny finished runs."""
 
 import gc
+import os
 import shutil
 import signal
 
@@ -12,6 +13,7 @@ from hw_common.commands import comparison
 from hw_common.runs import figures
 from hw_common.training import startup
 
+os.fsync = lambda descriptor: None  # protects against a power cut, which no test can cause
 torch.set_num_threads(1)
 startup.skip_compiler()
 startup.import_torchvision()

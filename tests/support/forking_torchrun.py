@@ -7,6 +7,7 @@ script with the name "imports" before it forks.
 import runpy
 import sys
 
+import torch._dynamo  # noqa: F401  # DistributedDataParallel imports it, which takes a second, in each process
 from torch.distributed import run
 
 elastic_launch = run.elastic_launch

@@ -16,10 +16,12 @@ from torch.nn.functional import cross_entropy
 
 from hw_common.runs import checkpoints
 from hw_common.runs.run_folder import BEST, LAST, METRICS, SCHEMA, Run
-from hw_common.training import determinism, distributed
+from hw_common.training import determinism, distributed, startup
 from hw_common.training.batches import Batches
 from hw_common.training.dropout import Dropout
 from hw_common.training.loop import Fitted, Training, fit
+
+startup.skip_compiler()  # as training commands do
 
 HOMEWORK = "hw_tiny"
 CONFIG = {"schema": SCHEMA, "homework": HOMEWORK, "command": f"{HOMEWORK}.train", "arguments": {"epochs": 3}}
