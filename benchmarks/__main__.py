@@ -2,12 +2,13 @@
 
     python -m benchmarks                      all benchmarks, one after another
     python -m benchmarks cnn threads          only these; the other rows of the table stay as they are
-    python -m benchmarks --write              then also renews the table in docs/speed.md
+    python -m benchmarks --write              all benchmarks; also renews the table in docs/speed.md
     python -m benchmarks --no_run --write     renews docs/speed.md from benchmarks/measured.json without measuring
     python -m benchmarks --gpu results/gpu/gpu.json --write     adds what benchmarks/gpu.sh measured
 
-A run of all benchmarks takes about 20 minutes on two cores; `kills.py` and `fuzz.py` try fewer cases than by default.
-The rows are stored in benchmarks/measured.json. The machine should run nothing else meanwhile.
+A run of all benchmarks takes about 30 minutes on two cores; `kills.py` and `fuzz.py` try fewer cases than by default.
+`ocr`, `caption_features` and `memory` read data sets in $HW_DATA_DIR, and are left out if these are missing. The rows
+are stored in benchmarks/measured.json. The machine should run nothing else meanwhile.
 """
 
 import contextlib
@@ -77,7 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"default: all ({', '.join(RUNS)})")
     cli.add_call(flags, "no_run", action="store_true", help="measure nothing, use the stored rows")
     cli.add_call(flags, "write", action="store_true", help="renew the table in docs/speed.md")
-    cli.add_call(flags, "gpu", type=Path, metavar="FILE", help="add the rows of this gpu.json of benchmarks/gpu.sh")
+    cli.add_call(
+        flags,
+        "gpu",
+        type=Path,
+        metavar="FILE",
+        help="run no benchmark; add the rows in this gpu.json of benchmarks/gpu.sh",
+    )
     arguments = flags.parse_args(argv)
     for name in arguments.names:
         if name not in RUNS:

@@ -202,7 +202,9 @@ def measure_memory(preset: str, decoder: str, dataset_dir: Path | None, precisio
         command = [sys.executable, __file__, *flags, "--precision", precision]
         outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(rounds)]
         peaks = [float(output.splitlines()[-1]) for output in outputs]
-        harness.print_values(f"peak memory, {preset}, {decoder}, {precision}", peaks, "GB", at_most=6)
+        harness.print_values(
+            f"hw_asr, training, {preset} network, {decoder}, {precision}: peak memory", peaks, "GB", at_most=6
+        )
 
 
 def train_a_while(preset: str, decoder: str, clips: data.Split, precision: str) -> None:

@@ -38,11 +38,12 @@ def measure_scaling(threads: int, rounds: int) -> None:
         meter.close()
     title = f"linear attention, L = {LONGEST}, D = {D}, {K} terms"
     harness.print_values(title, [point["seconds"] for point in longest], "s", at_most=2)
-    harness.print_values("memory of its process", [point["process_bytes"] / 1e9 for point in longest], "GB", at_most=2)
-    for what, name in (("time", "seconds"), ("CPU time", "cpu_seconds")):
-        power, error = exponent([(point["L"], point[name]) for point in points])
-        title = f"linear attention, exponent p in {what} ∝ Lᵖ from L = {FIT_FROM} on, standard error {error:.3f}"
-        harness.print_value(title, power, at_most=1.1)
+    harness.print_values(
+        f"{title}: peak memory of the process", [point["process_bytes"] / 1e9 for point in longest], "GB", at_most=2
+    )
+    power, error = exponent([(point["L"], point["seconds"]) for point in points])
+    title = f"linear attention, exponent p in time ∝ Lᵖ from L = {FIT_FROM} on, standard error {error:.3f}"
+    harness.print_value(title, power, at_most=1.1)
 
 
 def compare_attention(rounds: int) -> None:

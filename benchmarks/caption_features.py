@@ -39,9 +39,11 @@ def main() -> None:
         folders = [Path(name, str(number)) for number in range(arguments.rounds)]
         undisturbed, killed = folders[0], Path(name, "killed")
         first, second = ([seconds_of_run(folder) for folder in folders] for _ in range(2))
-        harness.print_values("features of all images", first, "s", at_most=90)
-        harness.print_value("peak resident memory", harness.children_gigabytes(), "GB", at_most=1.5)
-        harness.print_values("a second run, which computes no features", second, "s")
+        harness.print_values("hw_caption: time to compute the features of 613 images", first, "s", at_most=90)
+        harness.print_value(
+            "hw_caption: peak memory while computing features", harness.children_gigabytes(), "GB", at_most=1.5
+        )
+        harness.print_values("hw_caption: time of a second run, with stored features", second, "s")
         for _ in range(kills):
             process = subprocess.Popen([*COMMAND, killed])
             time.sleep(random.uniform(0.1, 0.9) * statistics.median(first) / (kills + 1) + 2)

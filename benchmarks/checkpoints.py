@@ -44,7 +44,7 @@ def main() -> None:
         seconds = harness.time_interleaved(calls, arguments.rounds, warm_up=1)
         extra = [100 * (a - b) / (60 * MINUTES) for a, b in zip(seconds[True], seconds[False], strict=True)]
         size = path.stat().st_size / 1e6
-    title = f"saving {size:.0f} MB every {MINUTES} minutes, speech recognition: part of the training time"
+    title = f"share of the training time for saving {size:.0f} MB every {MINUTES} minutes (speech recognition)"
     harness.print_values(title, extra, "%", at_most=1)
 
 

@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import harness  # imports torch, which the workers, which import this file, must not do
 
     files = arguments.mutations * len(arguments.readers)
-    what = f"findings in {files} damaged files for {len(arguments.readers)} readers (crash, hang, memory, traceback)"
+    what = f"{files} damaged files for {len(arguments.readers)} readers: crashes, hangs, too much memory, tracebacks"
     harness.print_value(what, total, at_most=0)
     return int(total > 0)
 

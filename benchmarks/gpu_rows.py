@@ -25,7 +25,8 @@ def _rows(found: Mapping[str, Any]) -> Iterator[Row]:
         median, low, high = speed["ratio"], speed["low"], speed["high"]
         yield Row(title, median, low, high, found["rounds"], unit="", goal="", reached=True, threads="GPU")
         title = f"GPU, {speed['what']}: ours in {speed['precision']}"
-        yield row(title, [speed["examples_per_second"]], "a second")
+        examples = "clips" if speed["what"].startswith("speech") else speed["what"].partition(",")[0]
+        yield row(title, [speed["examples_per_second"]], f"{examples} a second")
     for attention in found.get("attention", []):
         name = f"GPU, 65 536 positions, {attention['what'].removeprefix('attention, ')} attention"
         yield row(f"{name}: time", [attention["milliseconds"]], "ms")

@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(kills.report())
     import harness  # not needed for the kills, and tests load this file without the folder in sys.path
 
-    what = f"faults of {kills.chosen['kills']} training runs that are killed and resumed (torn files, other bits)"
+    what = f"{kills.chosen['kills']} training runs killed and resumed: faults (damaged files, other bits)"
     harness.print_value(what, len(kills.faults), at_most=0)
     return 0 if kills.passed else 1
 

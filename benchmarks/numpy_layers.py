@@ -139,7 +139,9 @@ def time_epochs(X: ndarray, y: ndarray, threads: int) -> None:
 
     make_solver(X[rows], y[rows], threads, epochs=5).train(after_epoch)
     harness.print_values("an epoch of the NumPy CNN on 55 000 images", np.diff(ends).tolist(), "s", at_most=25)
-    harness.print_value("growth of the peak memory after the first epoch", peaks[-1] - peaks[0], "MB", at_most=5)
+    harness.print_value(
+        "NumPy CNN: growth of the peak memory after the first epoch", peaks[-1] - peaks[0], "MB", at_most=5
+    )
 
 
 def main() -> None:

@@ -163,14 +163,15 @@ def compare_epochs(ocr: OcrData, rounds: int) -> None:
     few, letters, model = some_words(ocr.train, WORDS), some_words(ocr.train, OUR_WORDS), ReportBiLSTM()
     words, per_call = split(few), (len(few.labels), len(letters.labels))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    calls = {"report": lambda: report_epoch(model, optimizer, words)}
+    report = "the report's code"
+    calls = {report: lambda: report_epoch(model, optimizer, words)}
     for size in (32, 64, 128):
         for precision in ("fp32", "bf16"):
             flags = ["--epochs", "1", "--batch_size", str(size), "--precision", precision]
-            calls[f"batch {size}, {precision}"] = lambda flags=flags: train_ours(letters, flags)
+            calls[f"ours, batch {size}, {precision}"] = lambda flags=flags: train_ours(letters, flags)
     seconds = harness.time_interleaved(calls, rounds, warm_up=1)
     for name in list(calls)[1:]:
-        harness.print_ratio("training the BiLSTM on a letter", seconds, "report", name, per_call, at_least=20)
+        harness.print_ratio("training the BiLSTM, time per letter", seconds, report, name, per_call, at_least=20)
 
 
 def compare_learning(ocr: OcrData, seeds: list[int]) -> None:

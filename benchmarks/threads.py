@@ -4,9 +4,9 @@
 
 Each workload is a training command on its sample data; the data and the network are prepared as for that command. The
 steps on one thread and on --threads threads alternate. With the default number of threads, a step should take at most
-5 % longer than with the better number. The last lines compare values of WORK_PER_THREAD in
-`hw_common.training.threads`: how much slower a step would be with the resulting number of threads than with the better
-number, for the worst workload and on average.
+5 % longer than with the better number. The last lines show, for several values of WORK_PER_THREAD in
+`hw_common.training.threads`, how much longer a step would take than with the better of one and two threads: for the
+worst workload and on average.
 """
 
 import importlib
@@ -88,12 +88,12 @@ def compare(homework: str, flags: str, most: int, rounds: int, results_dir: str)
     gain = ratio(seconds, "1", str(most))
     print(f"{title}: 1 thread ÷ {most} threads = {gain:.2f}")
     better = [own / min(timed) for own, *timed in zip(seconds[str(chosen)], *seconds.values(), strict=True)]
-    harness.print_values(f"{title}: default number of threads ÷ the better one", better, at_most=1.05)
+    harness.print_values(f"{title}: default number of threads ÷ the better of 1 and {most}", better, at_most=1.05)
     return Measured(f"{homework} {flags}", work, gain)
 
 
 def print_choices(workloads: Sequence[Measured]) -> None:
-    """Prints what values of WORK_PER_THREAD would cost, and the range of values that cost least."""
+    """Prints what values of WORK_PER_THREAD would cost with at most two threads, and the values that cost least."""
     costs = {}
     for value in (round(2 ** (i / 2), 1) * 1e6 for i in range(2, 17)):
         losses = [max(1, 1 / one.gain if threads.worth(one.work, 2, value) > 1 else one.gain) for one in workloads]
@@ -116,7 +116,8 @@ def main() -> None:
             for homework in arguments.homework
             for workload in WORKLOADS[homework]
         ]
-    print_choices(measured)
+    if arguments.threads == 2:
+        print_choices(measured)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main() -> None:
 
     calls = {"freeze": lambda: epoch(frozen, pictures), "cached": lambda: epoch(frozen.fc, cached)}
     seconds = harness.time_interleaved(calls, arguments.rounds, warm_up=1)
-    harness.print_values("the features, computed once", once, "s")
+    harness.print_values(f"hw_transfer: time to compute the features of {TRAINING + VALIDATION} images", once, "s")
     harness.print_ratio("an epoch of transfer learning", seconds, "freeze", "cached", at_least=20)
 
 

@@ -90,13 +90,13 @@ class Meter:
         return [{**point, **own} for point, own in zip(points, times, strict=True)]
 
     def _run(self, case: Case, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls `function` in a new process; if it fails, the error message names `case`."""
+        """Calls `function` in a new process; if it fails, the error message has the length and dimension of `case`."""
         try:
             return self._pool.submit(function, *arguments).result()
         except (BrokenProcessPool, MemoryError, RuntimeError) as error:
             raise UserError(
-                f"{case.attention} attention at L = {case.L}, D = {case.D} could not be measured ({error}); "
-                "if memory is short, choose a smaller --max_gigabytes; the same command resumes"
+                f"attention at L = {case.L}, D = {case.D} could not be measured ({error}); the same command resumes; "
+                "if memory is short, choose a smaller --max_gigabytes and another --name, or --overwrite"
             ) from error
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ def _leave_signals_to_parent() -> None:
 
 
 def _call(case: Case, threads: int) -> Callable[[], object]:
-    """Returns the call to measure; first makes a short one, which starts threads and makes torch's own allocations."""
+    """Returns the call to measure; first makes a short one, so that torch's own allocations are not measured."""
     import torch
 
     from hw_attention_theory.fast_linear_attention import FastTaylorLinearAttention
@@ -134,7 +134,7 @@ def _call(case: Case, threads: int) -> Callable[[], object]:
 def _measure_memory(case: Case, threads: int) -> dict[str, float]:
     call = _call(case, threads)
     before = peak_bytes()
-    call()  # later calls do not always reuse freed memory, so they could raise the peak further
+    call()  # only one: a second one may not reuse the memory that the first has freed, and would raise the peak
     after = peak_bytes()
     return {"bytes": after - before, "process_bytes": after}
 
@@ -166,7 +166,7 @@ def _measure_times(cases: Sequence[Case], threads: int, rounds: int) -> list[dic
 
 
 def _time(call: Callable[[], object], count: int, threads: int) -> tuple[float, float]:
-    """Seconds and CPU seconds of one of `count` calls.
+    """Mean seconds and mean CPU seconds of `count` calls.
 
     With one thread, both are CPU time: on a quiet machine it equals elapsed time, and other programs disturb it less.
     """

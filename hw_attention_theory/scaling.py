@@ -9,7 +9,7 @@ from typing import Any
 from hw_attention_theory.folders import check_command, new_folder
 from hw_attention_theory.measure import Case, Meter
 from hw_attention_theory.presets import HOMEWORK, count_features
-from hw_attention_theory.scaling_report import length_between, report
+from hw_attention_theory.scaling_report import next_length, report
 from hw_common.commands import cli
 from hw_common.commands.cli import add_flag
 from hw_common.runs import files
@@ -30,11 +30,11 @@ Linear attention is that of --kernels fast, which works in chunks; the plain one
   python -m hw_attention_theory.scaling                       up to 65 536 positions, two to six minutes
   python -m hw_attention_theory.scaling --max_length 4096 --dimensions 16 --terms 3
 
-The attentions of one length are timed alternately, until the medians of the first and the second half of the rounds
-agree; with one thread, CPU time is measured, which other programs disturb less. Memory is measured in a new process for
-each case. Measurements are stored at once, so the same command resumes after an interruption.
-Softmax attention is measured up to the longest sequence whose L×L matrices fit into --max_gigabytes. Writes a run
-folder with table and figure.
+The attentions with the same length and dimension are timed alternately, until the medians of the first and the second
+half of the rounds differ by at most 3 %, for at most --rounds rounds and about 20 s. With one thread, CPU time is
+measured, which other programs disturb less. Memory is measured in a new process for each case. Measurements are stored
+at once, so the same command resumes after an interruption. Softmax attention is measured up to the longest sequence
+whose L×L matrices fit into --max_gigabytes. Writes a run folder with table and figure.
 """
 
 
@@ -65,7 +65,8 @@ def parser() -> cli.Parser:
     group = flags.add_argument_group("what to measure")
     add_flag(group, "max_length", type=cli.positive_int, default=65536, help="longest sequence (default: 65536)")
     add_flag(group, "dimensions", type=cli.positive_int, nargs="+", default=[4, 8, 16, 32],
-             help="features per query, key and value (default: 4 8 16 32)")  # fmt: skip
+             help="features per query, key and value (default: 4 8 16 32); combinations with --terms that give more "
+             f"than {_MAX_FEATURES} features of φ, such as 32 with 5, are left out")  # fmt: skip
     add_flag(group, "terms", type=cli.positive_int, nargs="+", default=[3, 5],
              help="terms of the exponential series, odd (default: 3 5)")  # fmt: skip
     add_flag(group, "rounds", type=cli.positive_int, default=50, help="largest number of timed rounds (default: 50)")
@@ -175,7 +176,7 @@ def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
                 found = measure(wanted)
             last |= {(point["D"], point["K"]): point for point in found}
         for D, K in _pairs(settings):
-            while length := length_between([point for point in points if (point["D"], point["K"]) == (D, K)]):
+            while length := next_length([point for point in points if (point["D"], point["K"]) == (D, K)]):
                 measure([Case("softmax", length, D), Case("taylor", length, D, K)])
     finally:
         meter.close()

@@ -112,11 +112,12 @@ def find_crossovers(points: Points) -> list[dict[str, Any]]:
     return rows
 
 
-def length_between(points: Points) -> int | None:
+def next_length(points: Points) -> int | None:
     """The length to measure next to find the length from which linear attention is faster.
 
-    It lies between the last length at which linear attention was slower and the next one. None if these are less than
-    a tenth apart, or if linear attention was faster, or slower, at all lengths.
+    It lies between the last length at which linear attention was slower and the next one. None if these two are at most
+    10 % apart or have no multiple of 32 between them, if linear attention was faster at all lengths, or if it was
+    slower at the longest one.
 
     Args:
         points: those of linear attention with one dimension and number of terms.
@@ -131,7 +132,7 @@ def length_between(points: Points) -> int | None:
 
 
 def _first_below(log_ratios: LogRatios) -> float | None:
-    """The first length at which log(linear / softmax) reaches 0, interpolated over log L; None if it stays above."""
+    """The first length at which log(linear / softmax) is below 0, interpolated over log L; None if there is none."""
     below = next((i for i, (_, log_ratio) in enumerate(log_ratios) if log_ratio < 0), None)
     if below is None:
         return None
@@ -153,7 +154,7 @@ def _crossover(log_ratios: LogRatios) -> tuple[float | None, str]:
 
 
 def _zero(before: tuple[int, float], after: tuple[int, float]) -> float:
-    """The length at which the line through two points (length, logarithm of the ratio) is 0."""
+    """The length at which the ratio is 1, if its logarithm is linear in log L between two points (L, log ratio)."""
     slope = (after[1] - before[1]) / math.log(after[0] / before[0])
     return before[0] * math.exp(-before[1] / slope)
 
@@ -183,7 +184,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def interval(crossover: Mapping[str, Any]) -> str:
-    """The interval of a crossover in words; empty if linear attention was faster at no length."""
+    """The interval of a crossover in words; empty if no lower quartile of the ratios is below 1."""
     low, high = crossover["low"], crossover["high"]
     if low is None:
         return ""

@@ -111,7 +111,7 @@ def test_the_results_of_a_gpu_join_the_table(runner, tmp_path, capsys):
         "GPU, images, batch 8: straightforward code ÷ ours in fp32](../benchmarks/gpu.sh) | GPU | 0.63 | 0.6–0.7 | 2 |"
         in text
     )
-    assert "ours in fp32](../benchmarks/gpu.sh) | GPU | 2521 a second |" in text
+    assert "ours in fp32](../benchmarks/gpu.sh) | GPU | 2521 images a second |" in text
     assert "65 536 positions, linear, fast attention: memory" in text and "2026-01-03 (card X, 16 CPU cores)" in text
     assert json.loads((tmp_path / "measured.json").read_text())["cnn"] == MEASURED["cnn"]  # the other rows stay
 

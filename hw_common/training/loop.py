@@ -30,7 +30,8 @@ from hw_common.training.updates import Updater, read_together
 
 # Takes the model and a batch; returns the mean loss over the examples, the number of examples, and the sums over the
 # examples of further metrics. `training_<name>` reports the epoch's sum divided by its number of examples. The values
-# come from the forward passes of training, before each step, with dropout; validation follows after the last step.
+# come from the forward passes of training: dropout is on, and the weights change from batch to batch. Validation uses
+# the weights at the end of the epoch.
 LossFunction = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, int, Mapping[str, Tensor]]]
 
 Amounts = dict[str, Tensor | float]  # the number of examples of a batch, and sums over them
@@ -86,7 +87,8 @@ def fit(
         tensorboard: whether TensorBoard events are written into the run folder.
 
     Raises:
-        Stopped: on SIGINT or SIGTERM, after the current step is finished and saved.
+        Stopped: on SIGINT or SIGTERM, after saving. The current step is finished first; a validation is broken off, and
+            a resumed run repeats it.
         UserError: the loss or a gradient is not finite (the optimizer has not stepped), a validation metric is not
             finite, `resume` does not fit the model and the data, or the disk is full.
     """
@@ -156,7 +158,7 @@ class _Trainer:
 
         Returns whether to stop after this step, and whether to save; all processes return the same.
         """
-        self.updater.clear_gradients()  # before the forward pass, so that they do not split up the memory that it needs
+        self.updater.clear_gradients()  # before the forward pass, which then finds larger free blocks of memory
         with autocast(self.device, self.precision):
             loss, count, sums = self.training.loss_function(self.parallel, batch)
         # On a GPU, reading a number waits until all kernels have ended, so numbers are read together and late. On a
@@ -176,7 +178,7 @@ class _Trainer:
         return stop or (distributed.world_size() == 1 and self.signals.received is not None), save
 
     def _agree(self, loss: Tensor, amounts: Amounts) -> tuple[Tensor, Amounts, bool, bool]:
-        """Combines the batch's shares of all processes.
+        """Sums the amounts over all processes, and scales the loss.
 
         Args:
             loss: the mean loss of this process's share.
@@ -184,7 +186,8 @@ class _Trainer:
 
         Returns:
             The loss, scaled so that the mean of the processes' gradients is the gradient of the whole batch; the
-            amounts of the whole batch; whether a process has to stop; whether the main process is to save.
+            amounts of the whole batch; whether one of several processes has to stop (False for a single process);
+            whether the main process is to save.
         """
         if distributed.world_size() == 1:
             return loss, amounts, False, self.writer.is_due()

@@ -14,17 +14,19 @@ from hw_common.training.batches import Tensors
 from hw_common.training.determinism import generator_states, restore_generators
 from hw_common.training.loop import LossFunction, Training
 
-# Multiply-adds of a step's forward pass that make a thread worthwhile, measured by `python benchmarks/threads.py`.
+# Multiply-adds of a step's forward pass for each thread, measured by `python benchmarks/threads.py`. The number of
+# threads is rounded, so a second one is used from 13.5 million on.
 WORK_PER_THREAD = 9e6
 
 
 def threads_for(training: Training, device: torch.device) -> int:
-    """Returns the number of threads for the steps of `training`: all that this process may use, if the work is enough.
+    """Returns the number of threads for the steps of `training`.
 
-    All processes that train together get the same number.
+    On a CPU, it is one for each WORK_PER_THREAD multiply-adds, at least 1 and at most `launch.most_threads()`; on a
+    GPU, it is that maximum. Processes that train together use their mean work, so it must be called in all of them.
     """
     most = launch.most_threads()
-    if device.type != "cpu" or most == 1:
+    if device.type != "cpu" or (most == 1 and distributed.world_size() == 1):
         return most
     batch = next(iter(training.batches.epoch(0)))
     own = float(count_multiply_adds(training.model, training.loss_function, batch))

@@ -15,8 +15,8 @@ class Updater:
         optimizer: the optimizer.
         scheduler: learning rate schedule, stepped after every step; None for a constant rate.
         parameters: the trainable parameters.
-        clip_value: maximum absolute value of each element of the gradient, if any.
-        clip_norm: maximum norm of the gradient of all parameters together, if any.
+        clip_value: maximum absolute value of each element of the gradient; None for no limit.
+        clip_norm: maximum norm of the gradient of all parameters together; None for no limit.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Updater:
         torch._foreach_add_(used, [parameter.grad for parameter in used], alpha=-group["lr"])
 
     def learning_rate(self) -> float:
-        """The learning rate that the schedule scales, which is its largest one."""
+        """The learning rate of the first parameter group before the schedule scales it; schedules never exceed it."""
         group = self.optimizer.param_groups[0]
         return group.get("initial_lr", group["lr"])
 

@@ -156,7 +156,7 @@ def test_crossovers_lie_between_what_was_measured(linear, length, how, interval)
 )
 def test_the_next_length_halves_the_interval_in_which_linear_attention_becomes_faster(ratios, following):
     measured = [{"L": L, "ratio": [0.9 * ratio, ratio, 1.1 * ratio]} for L, ratio in ratios.items()]
-    assert scaling_report.length_between([*measured, {"L": 8192, "ratio": None}]) == following
+    assert scaling_report.next_length([*measured, {"L": 8192, "ratio": None}]) == following
 
 
 def near(value):

@@ -1,6 +1,7 @@
 """The number of threads: counted from the work in a step, bounded by cores and environment, recorded and kept."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -10,7 +11,7 @@ from torch import nn
 from hw_cnn import train
 from hw_cnn.models import FashionCNN
 from hw_common.runs import launch
-from hw_common.training import threads
+from hw_common.training import distributed, threads
 from hw_common.training.determinism import generator_states
 from hw_common.training.loop import Training
 
@@ -54,6 +55,19 @@ def test_the_work_in_a_step_decides(monkeypatch, rows, cores, expected):
     training = Training(model=nn.Linear(3, 2), batches=tiny.Batches(tiny.rows(rows, 0), rows), optimizer=None,
                         loss_function=tiny.loss, evaluate=None, monitor="")  # fmt: skip
     assert threads.threads_for(training, CPU) == expected
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_processes_with_any_number_of_cores_take_part_in_the_mean(monkeypatch, cores):
+    """A process that did not take part would let the others wait for ever."""
+    given = []
+    monkeypatch.setattr(launch, "most_threads", lambda: cores)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "sum_over_processes", lambda work: given.append(work.item()) or work + 3 * 18.0)
+    monkeypatch.setattr(threads, "WORK_PER_THREAD", 18.0)  # three rows of the model
+    training = Training(model=nn.Linear(3, 2), batches=SimpleNamespace(epoch=lambda epoch: [tiny.rows(3, 0)]),
+                        optimizer=None, loss_function=tiny.loss, evaluate=None, monitor="")  # fmt: skip
+    assert threads.threads_for(training, CPU) == min(2, cores) and given == [18.0]
 
 
 @pytest.mark.parametrize(
