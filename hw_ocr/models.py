@@ -54,7 +54,7 @@ class PairwiseClassifier(nn.Module):
 
 def pairwise_products(pixels: Tensor) -> Tensor:
     """The products of every two pixels and the square of every pixel, (B, n (n + 1) / 2), from pixels (B, n)."""
-    first, second = torch.triu_indices(pixels.shape[1], pixels.shape[1])
+    first, second = torch.triu_indices(pixels.shape[1], pixels.shape[1], device=pixels.device)
     return pixels.index_select(1, first) * pixels.index_select(1, second)  # pixels[:, first] takes 5 times as long
 
 
