@@ -31,9 +31,10 @@ def seconds_of_run(results: Path) -> float:
 
 
 def main() -> None:
-    flags = harness.parser(__doc__, rounds=5)
+    flags = harness.parser(__doc__)
+    flags.add_argument("--rounds", type=int, default=5)
     flags.add_argument("--kills", type=int, default=3)
-    arguments = harness.parse(flags)
+    arguments = flags.parse_args()
     kills = arguments.kills
     with tempfile.TemporaryDirectory() as name:
         folders = [Path(name, str(number)) for number in range(arguments.rounds)]

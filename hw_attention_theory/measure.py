@@ -95,8 +95,8 @@ class Meter:
             return self._pool.submit(function, *arguments).result()
         except (BrokenProcessPool, MemoryError, RuntimeError) as error:
             raise UserError(
-                f"attention at L = {case.L}, D = {case.D} could not be measured ({error}); the same command resumes; "
-                "if memory is short, choose a smaller --max_gigabytes and another --name, or --overwrite"
+                f"attention at L = {case.L}, D = {case.D} could not be measured ({error}); the same command tries "
+                "again; if memory is short, choose a smaller --max_gigabytes, with another --name or with --overwrite"
             ) from error
 
     def close(self) -> None:

@@ -162,7 +162,8 @@ def _measure(settings: Settings, run: Run) -> list[dict[str, Any]]:
 
     def measure(cases: list[Case]) -> list[dict[str, Any]]:
         found = meter.measure(cases, settings.max_gigabytes * 1e9)
-        points.extend(found)
+        known = {(point["L"], point["D"], point["K"]) for point in points}
+        points.extend(point for point in found if (point["L"], point["D"], point["K"]) not in known)
         files.write_json(run.folder / POINTS, points)
         print("\n".join(map(_line, found)), flush=True)
         return found
@@ -202,10 +203,18 @@ def _read(run: Run) -> list[dict[str, Any]]:
         isinstance(point, dict)
         and {"attention", "K", "M"} <= point.keys()
         and all(isinstance(point.get(name), int | float) for name in numbers)
+        and _is_ratio(point.get("ratio"))
         for point in points
     ):
         raise UserError(f"{path} is damaged: expected a list of measurements; remove it, or use --overwrite")
     return points
+
+
+def _is_ratio(value: Any) -> bool:
+    """Whether `value` is a lower quartile, a median and an upper quartile, or None for a point without a ratio."""
+    if value is None:
+        return True
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(x, int | float) and x > 0 for x in value)
 
 
 def _line(point: dict[str, Any]) -> str:

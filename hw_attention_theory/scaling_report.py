@@ -56,9 +56,10 @@ def by_attention(points: Points) -> list[list[Mapping[str, Any]]]:
 def fit(series: Points) -> dict[str, Any]:
     """The exponents of time and memory of one attention's points, and the measurements of its longest sequence.
 
+    The lengths near a crossover, which are no powers of two, are left out: there are many of them within an octave.
     Each exponent has its standard error. Keys with "plain" are for linear attention without chunks.
     """
-    long = [point for point in series if point["L"] >= FIT_FROM]
+    long = [point for point in series if point["L"] >= FIT_FROM and _is_power_of_two(point["L"])]
     last = series[-1]
     numbers: dict[str, Any] = {name: last[name] for name in ("attention", "D", "K", "M")}
     for what, key, least in (
@@ -115,9 +116,10 @@ def find_crossovers(points: Points) -> list[dict[str, Any]]:
 def next_length(points: Points) -> int | None:
     """The length to measure next to find the length from which linear attention is faster.
 
-    It lies between the last length at which linear attention was slower and the next one. None if these two are at most
-    10 % apart or have no multiple of 32 between them, if linear attention was faster at all lengths, or if it was
-    slower at the longest one.
+    It lies between the last length at which linear attention was slower and the next one. If these two are at most 10 %
+    apart or have no multiple of 32 between them, the search ends, except at a power of two: there, softmax attention is
+    slower than at the lengths around it, so the length after it is measured too. None at the end of the search, if
+    linear attention was faster at all lengths, or if it was slower at the longest one.
 
     Args:
         points: those of linear attention with one dimension and number of terms.
@@ -128,7 +130,14 @@ def next_length(points: Points) -> int | None:
         return None
     below, above = ratios[last][0], ratios[last + 1][0]
     middle = _MULTIPLE * round(math.sqrt(below * above) / _MULTIPLE)
-    return middle if above > 1.1 * below and below < middle < above else None
+    if above > 1.1 * below and below < middle < above:
+        return middle
+    after, is_longest = above + _MULTIPLE, last + 2 == len(ratios)
+    return after if _is_power_of_two(above) and not is_longest and after not in dict(ratios) else None
+
+
+def _is_power_of_two(length: int) -> bool:
+    return length.bit_count() == 1
 
 
 def _first_below(log_ratios: LogRatios) -> float | None:

@@ -13,6 +13,7 @@ from hw_common.commands import comparison
 from hw_common.runs import figures
 from hw_common.training import startup
 
+_fsync = os.fsync
 os.fsync = lambda descriptor: None  # protects against a power cut, which no test can cause
 torch.set_num_threads(1)
 startup.skip_compiler()
@@ -42,6 +43,12 @@ def one_thread():
 def one_job(monkeypatch):
     """Comparisons train in this process unless a test sets --jobs, because new processes take seconds to start."""
     monkeypatch.setattr(comparison, "default_jobs", lambda: 1)
+
+
+@pytest.fixture
+def real_fsync(monkeypatch):
+    """Files are forced to the disk, as in commands."""
+    monkeypatch.setattr(os, "fsync", _fsync)
 
 
 @pytest.fixture

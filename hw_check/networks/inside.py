@@ -25,11 +25,6 @@ def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: lis
     return _PROBES[case["probe"]](module, job, case)
 
 
-def put_remote(module: types.ModuleType, functions: Mapping[str, Any], call: Any) -> None:
-    """Unused: networks in PyTorch do not depend on the student's other files."""
-    raise NotImplementedError
-
-
 def prepare() -> None:
     """Lets code for GPUs run on the CPU, and runs torch without threads, which the process may not start."""
     torch.set_num_threads(1)

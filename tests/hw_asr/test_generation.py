@@ -23,7 +23,7 @@ every_kernel = pytest.mark.parametrize("kernels", ["plain", "fast"])
 
 
 @pytest.fixture(autouse=True)
-def _without_gradients_or_rounding():
+def _float64_without_gradients():
     """The large weights of `make` amplify the rounding of float32 beyond any useful tolerance."""
     torch.set_default_dtype(torch.float64)
     with torch.inference_mode():

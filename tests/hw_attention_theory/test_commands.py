@@ -284,6 +284,14 @@ def test_a_stopped_measurement_goes_on(tmp_path, meter, undrawn, monkeypatch, do
     assert points == [(L, K) for L in sorted(lengths) for K in (None, 3)]
 
 
+def test_softmax_attention_has_one_point_for_each_length(tmp_path, meter, undrawn):
+    """The searches with 7 and with 9 terms, which end at 280 and 450, both measure it at 352 positions."""
+    scaling.main(["--max_length", "512", "--dimensions", "2", "--terms", "7", "9", "--results_dir", str(tmp_path)])
+    assert [(case.L, case.K) for case in meter.measured].count((352, None)) == 2
+    points = [(row["L"], row["K"]) for row in summary_of(tmp_path / FOLDER / "scaling")["points"]]
+    assert len(points) == len(set(points)) and {(352, None), (352, 7), (352, 9)} <= set(points)
+
+
 def test_what_would_take_too_long_is_left_out(tmp_path, meter, undrawn):
     scaling.main(["--max_length", "4096", "--dimensions", "8", "--terms", "3", "--max_seconds", "0.001",
                   "--results_dir", str(tmp_path)])  # fmt: skip
@@ -306,7 +314,12 @@ def test_wrong_measurements(tmp_path, meter, flags, says):
     assert list(tmp_path.iterdir()) == [] and not meter.measured
 
 
-@pytest.mark.parametrize("content", ["[", '{"a": 1}', '[{"L": 1}]', '[{"attention": "softmax", "L": NaN}]', "[1]"])
+@pytest.mark.parametrize(
+    "content",
+    ["[", '{"a": 1}', '[{"L": 1}]', '[{"attention": "softmax", "L": NaN}]', "[1]",
+     json.dumps([dict.fromkeys(("L", "D", "K", "M", "seconds", "cpu_seconds", "bytes", "process_bytes"), 1)
+                 | {"attention": "taylor", "ratio": [1, 2]}])],
+)  # fmt: skip
 def test_damaged_points_are_refused(tmp_path, meter, undrawn, content):
     flags = ["--max_length", "256", "--dimensions", "8", "--terms", "3", "--results_dir", str(tmp_path)]
     scaling.main(flags)

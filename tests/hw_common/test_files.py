@@ -50,7 +50,7 @@ def test_new_folder_keeps_the_earlier_folder_after_an_error(tmp_path, monkeypatc
     assert (names(tmp_path), names(tmp_path / "a")) == (["a"], ["earlier"])
 
 
-def test_write_bytes_puts_the_data_on_disk_before_the_name(tmp_path, monkeypatch):
+def test_write_bytes_puts_the_data_on_disk_before_the_name(tmp_path, monkeypatch, real_fsync):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)

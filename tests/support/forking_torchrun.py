@@ -7,8 +7,12 @@ script with the name "imports" before it forks.
 import runpy
 import sys
 
-import torch._dynamo  # noqa: F401  # DistributedDataParallel imports it, which takes a second, in each process
 from torch.distributed import run
+
+from hw_common.training import startup
+
+startup.import_torchvision()  # before torch._dynamo, since it hides that from torchvision
+import torch._dynamo  # noqa: E402, F401  # DistributedDataParallel imports it, which takes a second, in each process
 
 elastic_launch = run.elastic_launch
 
