@@ -8,6 +8,7 @@ standard library and NumPy alone.
 """
 
 import contextlib
+import gc
 import importlib.util
 import os
 import signal
@@ -39,7 +40,7 @@ def main(config: dict[str, Any]) -> None:
     in_force = enclose(config["hidden"], config["packages"])
     runner = importlib.import_module(config["runner"])
     packages, forks = config["packages"], config["forks"]
-    for name in [name for name in sys.modules if name.startswith("hw_check")]:
+    for name in [name for name in sys.modules if name.startswith("hw_")]:
         del sys.modules[name]
     send(connection, in_force)
     config.clear()  # so that the student's code finds no path to our files in memory
@@ -54,6 +55,7 @@ def _fork_on_request(control: socket.socket, runner: Any, packages: list[str]) -
 
     It collects the exit status of a process only when asked: until then, the system cannot reuse the process's id.
     """
+    gc.freeze()  # garbage collection in the forks leaves out the imported packages, which takes a tenth of a second
     running: set[int] = set()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 64, 1)

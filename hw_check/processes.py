@@ -43,7 +43,7 @@ def _texts(*modules: str) -> dict[str, str]:
     for module in modules:
         text = (_ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
         nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
-        imported = [node.module for node in nodes if node.module and node.module.startswith("hw_check.")]
+        imported = [node.module for node in nodes if node.module and node.module.startswith("hw_")]
         found = {**found, **_texts(*imported), module: text}
     return found
 

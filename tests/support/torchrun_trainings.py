@@ -43,5 +43,6 @@ def main():
 if __name__ == "imports":  # in `forking_torchrun.py`, before it forks the processes
     for line in sys.argv[1:]:
         importlib.import_module(f"{line.partition('.')[0]}.experiment")
+    import nltk.translate.bleu_score  # noqa: F401  # hw_caption's metrics import it when it is needed
 if __name__ == "__main__":
     cli.run_command(main, under_torchrun=True)
