@@ -21,7 +21,7 @@ _GPUS = ("cuda", "mps", "xpu")
 def run(module: types.ModuleType, job: Mapping[str, Any], case: Case, stage: list[str]) -> Any:
     """Runs one case with the probe that it names."""
     stage[0] = job["needs"][0]
-    torch.manual_seed(case.get("seed", 0))
+    torch.default_generator.manual_seed(case.get("seed", 0))
     return _PROBES[case["probe"]](module, job, case)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import os
 import platform
 import re
@@ -54,6 +55,7 @@ def describe(
     }
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     """The versions of the packages that are installed; no command needs all of them."""
     versions = {}
@@ -155,8 +157,9 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@functools.cache
 def git_revision() -> str | None:
-    """The commit of this code, with `-dirty` if files differ from it; None outside a git checkout."""
+    """The commit of this code at the first call, with `-dirty` if files differ from it; None outside a git checkout."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"],

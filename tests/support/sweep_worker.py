@@ -1,8 +1,9 @@
 """One machine of a shared sweep, without training: takes a trial, sends it, concludes it, until none is left.
 
-The machines are forked from a process that has imported this file, because importing what it needs takes seconds.
+The machines are forks of the tests' process, because the imports of a new process take half a second.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -13,8 +14,11 @@ from hw_cnn.sweep_report import Trial
 from hw_cnn.sweep_study import SharedStudy
 
 GRID = [(lr, seed) for seed in (1, 2, 3) for lr in (0.01, 0.1)]
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
+FORKS = multiprocessing.get_context("fork")
+
+
+for needed in ("alembic.command", "sqlalchemy.orm", "psycopg"):
+    importlib.import_module(needed)  # optuna imports them when a storage is opened
 
 
 def work(test: Connection, storage: str, folder: Path, killed: bool) -> None:
