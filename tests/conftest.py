@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hw_common.commands import comparison
-from hw_common.runs import figures
 from hw_common.training import startup
 
 _fsync = os.fsync
@@ -53,8 +52,8 @@ def real_fsync(monkeypatch):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures become empty files, because drawing takes longer than the rest of a tiny run."""
-    monkeypatch.setattr(figures, "save", commands.save_nothing)
+    """Figures become empty files; see `commands.draw_nothing`."""
+    commands.draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +72,7 @@ def trained(tmp_path_factory):
             runs[command, variant] = run = commands.Trained(command, data[command], words, results_dir)
             with pytest.MonkeyPatch.context() as patch:
                 tiny.patch(patch)
-                patch.setattr(figures, "save", commands.save_nothing)
+                commands.draw_nothing(patch)
                 run.main(run.flags_into(results_dir))
         return runs[command, variant]
 

@@ -18,13 +18,12 @@ for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "alarm", "setitimer", "p
     delattr(signal, name)
 """
 TRAIN = """
-import commands, finished_runs, pathlib, types
+import commands, finished_runs, pathlib, pytest, types
 from commands import MAINS, interrupted, run_command
-from hw_common.runs import figures
 from hw_common.training import memory
 
 memory.sys = types.SimpleNamespace(platform="win32")  # without mallopt
-figures.save = commands.save_nothing
+commands.draw_nothing(pytest.MonkeyPatch())
 folder = pathlib.Path(sys.argv[1])
 for command, words in (
     ("hw_cnn.train", "--dataset sample --network oct --batch_size 256 --epochs 2 --threads 1"),

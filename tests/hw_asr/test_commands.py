@@ -81,7 +81,7 @@ def runs(clips, tmp_path_factory):
     for name, flags in NETWORKS.items():
         with pytest.MonkeyPatch.context() as patch:
             if name != WITH_FIGURES:
-                patch.setattr(figures, "save", commands.save_nothing)
+                commands.draw_nothing(patch)
             train_tiny(clips, results, *flags, "--name", name)
     return {name: results / "hw_asr" / name for name in NETWORKS}
 

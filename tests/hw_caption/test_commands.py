@@ -15,7 +15,7 @@ from PIL import Image
 
 from hw_caption import caption, compare, experiment, plots, reproduce, results, train
 from hw_caption.vocabulary import SPECIALS
-from hw_common.runs import checkpoints, figures, files
+from hw_common.runs import checkpoints, files
 from hw_common.runs.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def runs(scenes, tmp_path_factory):
     for name, flags in trainings.items():
         with pytest.MonkeyPatch.context() as patch:
             if name != "attention":  # this one has every kind of figure
-                patch.setattr(figures, "save", commands.save_nothing)
+                commands.draw_nothing(patch)
             train.main(flags_of(scenes, results_dir, "--name", name, *flags))
     return run_folders(results_dir)
 

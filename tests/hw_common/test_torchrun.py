@@ -13,10 +13,10 @@ import asr_files
 import caption_files
 import pytest
 import tiny
-from commands import interrupted, save_nothing
+from commands import draw_nothing, interrupted
 from two_machines import ADDRESSES, two_machines
 
-from hw_common.runs import checkpoints, figures
+from hw_common.runs import checkpoints
 from hw_common.runs.errors import Stopped
 from hw_common.runs.run_folder import CONFIG, LAST, METRICS, SUMMARY
 
@@ -69,7 +69,7 @@ def one_process(lines, tmp_path_factory):
     """The results of one process."""
     results = tmp_path_factory.mktemp("one")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", save_nothing)
+        draw_nothing(patch)
         for line in lines.values():
             module, *flags = shlex.split(line)
             importlib.import_module(module).main([*flags, "--results_dir", str(results)])
