@@ -55,7 +55,7 @@ def _fork_on_request(control: socket.socket, runner: Any, packages: list[str]) -
 
     It collects the exit status of a process only when asked: until then, the system cannot reuse the process's id.
     """
-    gc.freeze()  # garbage collection in the forks leaves out the imported packages, which takes a tenth of a second
+    gc.freeze()  # else each fork would search the imported packages for garbage, which takes a tenth of a second
     running: set[int] = set()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 64, 1)

@@ -59,7 +59,8 @@ def compare(function: Function, case: Case, answer: Mapping[str, Any]) -> Result
         stage, raised = str(answer.get("stage")), str(answer["raised"])
         doing = "" if stage in ("", function.name.partition(" ")[0]) else f"{stage} "
         return Result(case, f"{doing}{explain(answer)}", stub=raised == "NotImplementedError")
-    values, is_stub = function.spec.read(answer, case), _is_nothing(answer.get("returned")) and not answer.get("params")
+    values, made = function.spec.read(answer, case), answer.get("params")
+    is_stub = _is_nothing(answer.get("returned")) and not (isinstance(made, dict) and made)
     if isinstance(values, str):
         return Result(case, values, stub=is_stub)
     result = Result(case, stub=is_stub)

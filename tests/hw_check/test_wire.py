@@ -81,6 +81,12 @@ ODD_NAMES = "fc_backward softmax_loss rnn_backward SoftmaxClassifier.__init__ Co
 TWO_CASES = {name: BY_NAME[name].spec.cases(name, np.random.default_rng(0))[:2] for name in ODD_NAMES}
 
 
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("reply", [{"returned": [], "params": np.zeros(2)}, {"returned": None, "params": 1}])
+def test_odd_parameters_do_not_make_the_judge_fail(name, reply):
+    assert judge(BY_NAME[name], TWO_CASES[name], Outcome(answers=[reply, {}])).status != "passed"
+
+
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), name=st.sampled_from(ODD_NAMES))
 def test_no_answer_makes_the_judge_fail(data, name):

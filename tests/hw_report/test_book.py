@@ -228,6 +228,7 @@ def test_what_can_be_scrolled_says_so_and_the_end_of_a_proof_lies_on_no_formula(
     wrong = """[...document.querySelectorAll(".table, .formula, .scroll, .long")].filter((place) =>
       place.classList.contains("scrolls") !== place.scrollWidth > place.clientWidth + 1 ||
       place.classList.contains("scrolls") !== (place.tabIndex === 0)).length"""
+    page.evaluate("document.fonts.ready")
     assert page.locator(".scrolls").count() and page.evaluate(wrong) == 0
     overlaps = """[...document.querySelectorAll(".proof")].filter((proof) => {
       const end = proof.querySelector(".qed").getBoundingClientRect();

@@ -43,6 +43,7 @@ def main():
 if __name__ == "imports":  # in `forking_torchrun.py`, before it forks the processes
     for line in sys.argv[1:]:
         importlib.import_module(f"{line.partition('.')[0]}.experiment")
-    import nltk.translate.bleu_score  # noqa: F401  # hw_caption's metrics import it when it is needed
+    if any(line.startswith("hw_caption") for line in sys.argv[1:]):
+        import nltk.translate.bleu_score  # noqa: F401  # its metrics import it when they need it
 if __name__ == "__main__":
     cli.run_command(main, under_torchrun=True)

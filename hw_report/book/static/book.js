@@ -120,6 +120,7 @@
     figures();
     scrollers();
     sheets();
-    addEventListener("resize", scrollers);
+    for (const event of ["load", "resize"]) addEventListener(event, scrollers);
+    document.fonts.ready.then(scrollers); // other fonts make lines longer or shorter
   });
 })();
