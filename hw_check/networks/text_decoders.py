@@ -1,5 +1,6 @@
 """The text decoders of ist-2023-24-hw2 (Q3): what is right, and the logits of typical mistakes."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -69,13 +70,14 @@ class _Variant:
         self.remark = f"LayerNorm follows {which}" if any(norms) else ""
 
 
-def _variants(kind: type[TextDecoder]) -> Iterator[_Variant]:
+@functools.cache
+def _variants(kind: type[TextDecoder]) -> list[_Variant]:
+    """All variants; making them takes longer than judging a student's network. `fitted` overwrites their weights."""
     is_recurrent = kind is TextDecoderRecurrent
     layers, positions = ((2, 1), (_POSITIONS,)) if is_recurrent else ((1,), (_POSITIONS, _POSITIONS + 1))
     biases = ((False, True), (True, True), (False, False))
     norms = itertools.product((False, True), repeat=2 if is_recurrent else 3)
-    for arguments in itertools.product(norms, biases, layers, positions):
-        yield _Variant(kind, *arguments)
+    return [_Variant(kind, *arguments) for arguments in itertools.product(norms, biases, layers, positions)]
 
 
 def _orders(model: TextDecoder) -> Iterator[tuple[str, ...]]:
@@ -130,7 +132,7 @@ def _all_guesses(
 
 def _other_parameters(kind: type[TextDecoder], weights: Sequence[Weight]) -> str:
     """Describes how parameters that fit none of the right networks differ from ours."""
-    ours = [tuple(p.shape) for p in next(_variants(kind)).model.parameters()]
+    ours = [tuple(p.shape) for p in _variants(kind)[0].model.parameters()]
     theirs = [tuple(weight.numbers.shape) for weight in weights]
     more, fewer = list(theirs), []
     for shape in ours:
