@@ -17,9 +17,9 @@ book: $(VENV)/.ready
 test: $(VENV)/.ready
 	@$(MAKE) --no-print-directory --jobs=2 pytest lint
 
-# One process more than CI has cores, because some tests wait for other programs; each takes one thread.
+# One process for each of CI's cores; each takes one thread. The linter runs while tests wait for other programs.
 pytest: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check .

@@ -27,6 +27,8 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
 _sandbox: Sandbox | None = None  # one per process, for all students that this process grades
+_idle = threading.Event()  # set while this process has no copy of a student's files
+_idle.set()
 
 
 def grade_all(name: str, folder: Path, out: Path, seed: int, seconds: float, jobs: int) -> int:
@@ -117,6 +119,7 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
     if _sandbox is None:
         _sandbox = Sandbox(graded.runner, graded.preload)
     fingerprint = _fingerprint(name, student, seed, seconds)
+    _idle.clear()
     try:
         with copied(find(student, graded.files, graded.anywhere)) as copy:
             rows = list(graded.grade(copy, seed, seconds, _sandbox, {}))
@@ -124,6 +127,8 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
         rows, note = [], _shown(str(error).replace(str(student), student.name))
     else:
         note = ""
+    finally:
+        _idle.set()
     result = {**report.as_json(rows, graded, seed, _sandbox.limits), "note": note, "fingerprint": fingerprint}
     files.write_text(out / f"{student.name}.html", report.page(rows, graded, _shown(student.name), seed, note))
     files.write_json(out / f"{student.name}.json", result)
@@ -142,8 +147,8 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(5)  # time to delete the copy; without _exit, the pool would wait for the next student
-    os._exit(1)
+    _idle.wait(5)  # until the copy is deleted
+    os._exit(1)  # else the pool would wait for the next student
 
 
 def _graded_before(path: Path, fingerprint: str) -> Mapping[str, Any] | None:

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from hw_asr.attention import MultiHeadAttention, SubBlock
-from hw_asr.models import TextDecoder, TextDecoderRecurrent
+from hw_asr.models import TextDecoder, TextDecoderRecurrent, TextDecoderTransformer
 from hw_asr.presets import Sizes
 from hw_check.networks.checks import Finding, Probe
 from hw_check.networks.observed import (
@@ -71,9 +71,9 @@ class _Variant:
 
 
 @functools.cache
-def _variants(kind: type[TextDecoder]) -> list[_Variant]:
+def _variants(is_recurrent: bool) -> list[_Variant]:
     """All variants; making them takes longer than judging a student's network. `fitted` overwrites their weights."""
-    is_recurrent = kind is TextDecoderRecurrent
+    kind = TextDecoderRecurrent if is_recurrent else TextDecoderTransformer
     layers, positions = ((2, 1), (_POSITIONS,)) if is_recurrent else ((1,), (_POSITIONS, _POSITIONS + 1))
     biases = ((False, True), (True, True), (False, False))
     norms = itertools.product((False, True), repeat=2 if is_recurrent else 3)
@@ -93,7 +93,7 @@ def _judge_decoder(
 ) -> Finding:
     """Compares the logits with ours, and with those of typical mistakes."""
     value, weights = output(answer), weights_of(answer)
-    fitting = [variant for variant in _variants(kind) if fitted(variant.model, weights)]
+    fitting = [variant for variant in _variants(kind is TextDecoderRecurrent) if fitted(variant.model, weights)]
     if not fitting:
         return Finding(_other_parameters(kind, weights))
     with torch.no_grad():
@@ -132,7 +132,7 @@ def _all_guesses(
 
 def _other_parameters(kind: type[TextDecoder], weights: Sequence[Weight]) -> str:
     """Describes how parameters that fit none of the right networks differ from ours."""
-    ours = [tuple(p.shape) for p in _variants(kind)[0].model.parameters()]
+    ours = [tuple(p.shape) for p in _variants(kind is TextDecoderRecurrent)[0].model.parameters()]
     theirs = [tuple(weight.numbers.shape) for weight in weights]
     more, fewer = list(theirs), []
     for shape in ours:

@@ -1,11 +1,12 @@
 """hw_check for networks in PyTorch: good students in two styles, and what public solutions get wrong."""
 
+import contextlib
 import functools
 import importlib
 import json
 
 import pytest
-from graded import rows_of
+from graded import rows_of, sandbox
 
 from hw_check import __main__ as check
 from hw_check.networks.measuring import measured_ratio
@@ -20,6 +21,12 @@ MODULES = {
     "dsl-2019-hw3": "dsl_2019",
 }
 STUDENTS = {name: importlib.import_module(f"network_students.{module}") for name, module in MODULES.items()}
+
+
+@pytest.fixture
+def shared_sandbox(monkeypatch):
+    """The command, too, takes the sandbox of all tests, because a new one takes more than a second."""
+    monkeypatch.setattr("hw_check.sandbox.Sandbox", lambda *how: contextlib.nullcontext(sandbox(*how)))
 
 
 def graded(name, folder, files, seed=0, names=None):
@@ -69,7 +76,7 @@ def test_class_may_have_another_name(tmp_path):
     assert graded(CNN, tmp_path, {"a.py": text}, names={"CNN": "a.py:Net"})["CNN"].status == "passed"
 
 
-def test_missing_class_names_no_file_and_the_advice_works_in_a_shell(tmp_path, capsys):
+def test_missing_class_names_no_file_and_the_advice_works_in_a_shell(tmp_path, capsys, shared_sandbox):
     (tmp_path / "a.py").write_text(STUDENTS["dsl-2019-hw3"].BILSTM)
     assert check.main(["dsl-2019-hw3", str(tmp_path), "--json"]) == 1
     missing = json.loads(capsys.readouterr().out)["functions"][-1]
@@ -205,7 +212,7 @@ NOTEBOOK = [
 ]
 
 
-def test_notebook_is_read_without_running_its_training(tmp_path, capsys):
+def test_notebook_is_read_without_running_its_training(tmp_path, capsys, shared_sandbox):
     cells = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in NOTEBOOK]
     notebook = tmp_path / "a student.ipynb"
     notebook.write_text(json.dumps({"cells": cells}))
@@ -259,4 +266,4 @@ def test_scripts_that_train_are_tested_without_their_training(tmp_path, end, mon
 
 
 def _quickly(self, run_file, path, jobs, seconds, ours=None, root=None):
-    return run_file(self, path, jobs, 2.0, ours, root)
+    return run_file(self, path, jobs, 1.0, ours, root)

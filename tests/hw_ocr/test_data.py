@@ -248,7 +248,7 @@ def original(tmp_path, monkeypatch):
     path = ocr_files.write(tmp_path / "server")
     handler = functools.partial(Server, directory=path.parent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         url = f"http://127.0.0.1:{server.server_port}/{path.name}"
         monkeypatch.setattr(readers, "_ORIGINAL", Download(path.name, [url], md5=None))
         monkeypatch.setattr(readers, "_ORIGINAL_LETTERS", LETTERS)
