@@ -3,14 +3,11 @@
 import csv
 import importlib
 import json
-import os
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import asr_files
 import caption_files
+import forking_torchrun
 import pytest
 import tiny
 from commands import draw_nothing, interrupted
@@ -20,7 +17,6 @@ from hw_common.runs import checkpoints
 from hw_common.runs.errors import Stopped
 from hw_common.runs.run_folder import CONFIG, LAST, METRICS, SUMMARY
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
 CNN = "--dataset sample --network oct --epochs 2 --batch_size 100 --lr 0.1 --save_minutes 1e-9 --threads 1 --name run"
 REST = "--epochs 1 --threads 1 --name run"
 STEPS = 12  # optimizer steps in an epoch of CNN
@@ -40,27 +36,31 @@ def lines(tmp_path_factory):
     }
 
 
-def torchrun(words, lines, results, kills=(), before=()):
-    """Starts torchrun with forked processes, which saves seconds; `test_distributed.py` runs torchrun as it is."""
-    scripts = SUPPORT / "forking_torchrun.py", SUPPORT / "torchrun_trainings.py"
-    command = [*before, sys.executable, "-u", scripts[0], *words, scripts[1]]
-    command += [f"{line} --results_dir {shlex.quote(str(results))}" for line in lines]
-    path = os.pathsep.join([str(SUPPORT.parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "KILLS": json.dumps(kills), "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def torchrun(words, lines, results, kills=(), machine=0, namespace=None):
+    """Starts torchrun with forked processes, which saves seconds; `test_distributed.py` runs torchrun as it is.
 
+    Returns a function that waits for its end and returns what it has printed.
+    """
+    lines = [f"{line} --results_dir {shlex.quote(str(results))}" for line in lines]
+    environment = {"KILLS": json.dumps(kills), "CUDA_VISIBLE_DEVICES": ""}
+    if namespace:  # gloo would listen at the address of the host's name, which is not in the namespace
+        environment["GLOO_SOCKET_IFNAME"] = "veth0"
+    output = results / f"torchrun-{machine}.log"
+    process = forking_torchrun.start(words, lines, output, environment, namespace)
 
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output[-4000:]
-    return output
+    def finish():
+        process.join(300)
+        assert process.exitcode == 0, output.read_text()[-4000:]
+        return output.read_text()
+
+    return finish
 
 
 @pytest.fixture(scope="module")
 def two_processes(lines, tmp_path_factory):
     """The results of two processes that were not interrupted."""
     results = tmp_path_factory.mktemp("two")
-    finish(torchrun(["--standalone", "--nproc_per_node=2"], lines.values(), results))
+    torchrun(["--standalone", "--nproc_per_node=2"], lines.values(), results)()
     return results
 
 
@@ -105,12 +105,13 @@ def test_two_machines_give_the_numbers_of_one_process(lines, one_process, two_pr
                 ["--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1", "--master_addr", ADDRESSES[0]],
                 [lines["hw_cnn"], lines["hw_asr"]],
                 tmp_path,
-                before=before,
+                machine=rank,
+                namespace=namespace,
             )
-            for rank, before in enumerate(machines)
+            for rank, namespace in enumerate(machines)
         ]
-        for process in processes:
-            finish(process)
+        for finish in processes:
+            finish()
     for homework in ("hw_cnn", "hw_asr"):
         assert_equal_up_to_rounding(tmp_path, one_process, homework)
     assert bits(tmp_path) == bits(two_processes)
@@ -119,7 +120,7 @@ def test_two_machines_give_the_numbers_of_one_process(lines, one_process, two_pr
 def test_killed_processes_come_back_and_end_with_the_same_bits(lines, two_processes, tmp_path):
     kills = [(1, STEPS + 5), (0, 3)]  # in the second epoch; then soon after the training has been resumed
     words = ["--standalone", "--nproc_per_node=2", "--max_restarts=3"]
-    output = finish(torchrun(words, [lines["hw_cnn"]], tmp_path, kills))
+    output = torchrun(words, [lines["hw_cnn"]], tmp_path, kills)()
     assert output.count(f"torchrun has restarted this training; it resumes in {tmp_path}") == 2
     assert [folder.name for folder in (tmp_path / "hw_cnn").iterdir()] == ["run"]
     assert (tmp_path / "hw_cnn" / "run" / SUMMARY).is_file()
