@@ -3,11 +3,14 @@
 import csv
 import importlib
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import asr_files
 import caption_files
-import forking_torchrun
 import pytest
 import tiny
 from commands import draw_nothing, interrupted
@@ -17,6 +20,7 @@ from hw_common.runs import checkpoints
 from hw_common.runs.errors import Stopped
 from hw_common.runs.run_folder import CONFIG, LAST, METRICS, SUMMARY
 
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 CNN = "--dataset sample --network oct --epochs 2 --batch_size 100 --lr 0.1 --save_minutes 1e-9 --threads 1 --name run"
 REST = "--epochs 1 --threads 1 --name run"
 STEPS = 12  # optimizer steps in an epoch of CNN
@@ -36,31 +40,47 @@ def lines(tmp_path_factory):
     }
 
 
-def torchrun(words, lines, results, kills=(), machine=0, namespace=None):
-    """Starts torchrun with forked processes, which saves seconds; `test_distributed.py` runs torchrun as it is.
+@pytest.fixture(scope="module")
+def torchrun(lines):
+    """Runs torchrun with forked processes, which saves seconds; `test_distributed.py` runs torchrun as it is.
 
-    Returns a function that waits for its end and returns what it has printed.
+    `torchrun(words, lines, results)` returns what it has printed. With `namespaces`, it runs once in each of these
+    network namespaces, with the flag --node_rank.
     """
-    lines = [f"{line} --results_dir {shlex.quote(str(results))}" for line in lines]
-    environment = {"KILLS": json.dumps(kills), "CUDA_VISIBLE_DEVICES": ""}
-    if namespace:  # gloo would listen at the address of the host's name, which is not in the namespace
-        environment["GLOO_SOCKET_IFNAME"] = "veth0"
-    output = results / f"torchrun-{machine}.log"
-    process = forking_torchrun.start(words, lines, output, environment, namespace)
+    program = SUPPORT / "forking_torchrun.py"
+    path = os.pathsep.join([str(SUPPORT.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    modules = [f"{homework}.experiment" for homework in lines]
+    forking = subprocess.Popen(
+        [sys.executable, program, *modules], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
-    def finish():
-        process.join(300)
-        assert process.exitcode == 0, output.read_text()[-4000:]
-        return output.read_text()
+    def run(words, lines, results, kills=(), namespaces=(None,)):
+        lines = [f"{line} --results_dir {shlex.quote(str(results))}" for line in lines]
+        environment = {"KILLS": json.dumps(kills)}
+        if namespaces[0]:  # gloo would listen at the address of the host's name, which is not in the namespace
+            environment["GLOO_SOCKET_IFNAME"] = "veth0"
+        outputs = [results / f"torchrun-{rank}.log" for rank in range(len(namespaces))]
+        requests = [
+            ([*words, f"--node_rank={rank}"], lines, str(output), environment, namespace)
+            for rank, (output, namespace) in enumerate(zip(outputs, namespaces, strict=True))
+        ]
+        print(json.dumps(requests), file=forking.stdin, flush=True)
+        exit_codes = json.loads(forking.stdout.readline())
+        printed = "".join(output.read_text() for output in outputs)
+        assert set(exit_codes) == {0}, printed[-4000:]
+        return printed
 
-    return finish
+    with forking:
+        yield run
+        forking.stdin.close()
 
 
 @pytest.fixture(scope="module")
-def two_processes(lines, tmp_path_factory):
+def two_processes(lines, torchrun, tmp_path_factory):
     """The results of two processes that were not interrupted."""
     results = tmp_path_factory.mktemp("two")
-    torchrun(["--standalone", "--nproc_per_node=2"], lines.values(), results)()
+    torchrun(["--standalone", "--nproc_per_node=2"], lines.values(), results)
     return results
 
 
@@ -98,29 +118,19 @@ def test_two_processes_give_the_numbers_of_one(two_processes, one_process, homew
     assert config["host"]["processes"] == 2
 
 
-def test_two_machines_give_the_numbers_of_one_process(lines, one_process, two_processes, tmp_path):
-    with two_machines() as machines:
-        processes = [
-            torchrun(
-                ["--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1", "--master_addr", ADDRESSES[0]],
-                [lines["hw_cnn"], lines["hw_asr"]],
-                tmp_path,
-                machine=rank,
-                namespace=namespace,
-            )
-            for rank, namespace in enumerate(machines)
-        ]
-        for finish in processes:
-            finish()
+def test_two_machines_give_the_numbers_of_one_process(lines, torchrun, one_process, two_processes, tmp_path):
+    words = ["--nnodes=2", "--nproc_per_node=1", "--master_addr", ADDRESSES[0]]
+    with two_machines() as namespaces:
+        torchrun(words, [lines["hw_cnn"], lines["hw_asr"]], tmp_path, namespaces=namespaces)
     for homework in ("hw_cnn", "hw_asr"):
         assert_equal_up_to_rounding(tmp_path, one_process, homework)
     assert bits(tmp_path) == bits(two_processes)
 
 
-def test_killed_processes_come_back_and_end_with_the_same_bits(lines, two_processes, tmp_path):
+def test_killed_processes_come_back_and_end_with_the_same_bits(lines, torchrun, two_processes, tmp_path):
     kills = [(1, STEPS + 5), (0, 3)]  # in the second epoch; then soon after the training has been resumed
     words = ["--standalone", "--nproc_per_node=2", "--max_restarts=3"]
-    output = torchrun(words, [lines["hw_cnn"]], tmp_path, kills)()
+    output = torchrun(words, [lines["hw_cnn"]], tmp_path, kills)
     assert output.count(f"torchrun has restarted this training; it resumes in {tmp_path}") == 2
     assert [folder.name for folder in (tmp_path / "hw_cnn").iterdir()] == ["run"]
     assert (tmp_path / "hw_cnn" / "run" / SUMMARY).is_file()
