@@ -1,6 +1,7 @@
 """`python -m hw_attention_theory.scaling`: measures time and memory of both attentions against the sequence length."""
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -198,10 +199,12 @@ def _read(run: Run) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     points = files.read_json(path)
-    numbers = ("L", "D", "seconds", "cpu_seconds", "bytes", "process_bytes")
+    numbers = ("seconds", "cpu_seconds", "bytes", "process_bytes")
     if not isinstance(points, list) or not all(
         isinstance(point, dict)
         and {"attention", "K", "M"} <= point.keys()
+        and isinstance(point.get("L"), int)
+        and isinstance(point.get("D"), int)
         and all(isinstance(point.get(name), int | float) for name in numbers)
         and _is_ratio(point.get("ratio"))
         for point in points
@@ -214,7 +217,8 @@ def _is_ratio(value: Any) -> bool:
     """Whether `value` is a lower quartile, a median and an upper quartile, or None for a point without a ratio."""
     if value is None:
         return True
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(x, int | float) and x > 0 for x in value)
+    is_list = isinstance(value, list) and len(value) == 3
+    return is_list and all(isinstance(x, int | float) and 0 < x < math.inf for x in value)
 
 
 def _line(point: dict[str, Any]) -> str:

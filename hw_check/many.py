@@ -27,7 +27,7 @@ from hw_common.runs import files
 from hw_common.runs.errors import UserError
 
 _sandbox: Sandbox | None = None  # one per process, for all students that this process grades
-_idle = threading.Event()  # set while this process has no copy of a student's files
+_idle = threading.Event()  # set while this process grades nobody
 _idle.set()
 
 
@@ -114,12 +114,19 @@ def _grade_from(waiting: deque[Any], done: "queue.SimpleQueue[tuple[str, Mapping
 
 def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Mapping[str, Any]:
     """Grades one student, in a process of the pool, and writes the results."""
+    _idle.clear()
+    try:
+        return _grade_and_write(name, student, out, seed, seconds)
+    finally:
+        _idle.set()
+
+
+def _grade_and_write(name: str, student: Path, out: Path, seed: int, seconds: float) -> Mapping[str, Any]:
     global _sandbox
     graded = sheet(name)
     if _sandbox is None:
         _sandbox = Sandbox(graded.runner, graded.preload)
     fingerprint = _fingerprint(name, student, seed, seconds)
-    _idle.clear()
     try:
         with copied(find(student, graded.files, graded.anywhere)) as copy:
             rows = list(graded.grade(copy, seed, seconds, _sandbox, {}))
@@ -127,8 +134,6 @@ def _grade(name: str, student: Path, out: Path, seed: int, seconds: float) -> Ma
         rows, note = [], _shown(str(error).replace(str(student), student.name))
     else:
         note = ""
-    finally:
-        _idle.set()
     result = {**report.as_json(rows, graded, seed, _sandbox.limits), "note": note, "fingerprint": fingerprint}
     files.write_text(out / f"{student.name}.html", report.page(rows, graded, _shown(student.name), seed, note))
     files.write_json(out / f"{student.name}.json", result)
@@ -147,7 +152,7 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-    _idle.wait(5)  # until the copy is deleted
+    _idle.wait(5)  # until the copy and half-written files are deleted
     os._exit(1)  # else the pool would wait for the next student
 
 

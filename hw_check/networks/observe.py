@@ -154,7 +154,10 @@ def drawn(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
     """Random numbers for all parameters, so that no mistake is hidden by weights that are alike, zero or small."""
     rng = np.random.default_rng(seed)
     scales = [1.5 * max(math.prod(shape[1:]), 1) ** -0.5 if len(shape) > 1 else 0.4 for shape in shapes]
-    return [np.float32(s) * rng.standard_normal(shape, np.float32) for shape, s in zip(shapes, scales, strict=True)]
+    arrays = [np.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes]  # a scalar is no array by itself
+    for array, scale in zip(arrays, scales, strict=True):
+        array *= scale
+    return arrays
 
 
 def _outputs(model: nn.Module, one: Mapping[str, Any]) -> dict[str, Any]:

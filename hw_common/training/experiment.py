@@ -162,7 +162,7 @@ def _folder_before_restart(settings: RunSettings, config: Mapping[str, Any], dev
     if distributed.is_main():
         found = Run.find_of_job(settings.results_dir, config, settings.name)
         if found is not None:
-            print(f"torchrun has restarted this training; it resumes in {found}")
+            print(f"torchrun has restarted this training; it resumes in {found}", flush=True)
     return distributed.from_main(found)
 
 

@@ -63,7 +63,8 @@ def _without_prefix(tensors: Mapping[str, Tensor], path: Path, backbone: str) ->
     Raises:
         UserError: the file holds several networks, each with a prefix of its own.
     """
-    with torch.random.fork_rng(devices=[]):  # on the meta device, torch would import its compiler
+    # On the meta device, torch would import its compiler. The random numbers of the training stay the same.
+    with torch.random.fork_rng(devices=[]):
         weights = [name for name in new_network(backbone).state_dict() if name.endswith(".weight")]
     first, second = weights[0], weights[2]  # in a ResNet: conv1.weight and layer1.0.conv1.weight
     found = [name.removesuffix(first) for name in tensors if name.endswith(first)]

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 
 @functools.cache
@@ -17,7 +17,7 @@ def skip_compiler() -> None:
     They import it only to exclude themselves from torch.compile, which our commands do not use: each method below is
     replaced by what it does outside of torch.compile.
     """
-    kinds: Any = SGD, Adam, AdamW
+    kinds: Any = [kind for kind in vars(torch.optim).values() if isinstance(kind, type) and kind is not Optimizer]
     for method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict):
         plain: Any = inspect.unwrap(method)
         plain.__dynamo_disable = plain  # torch calls the value of this attribute instead of the method

@@ -5,10 +5,12 @@ import functools
 import importlib
 import json
 
+import numpy as np
 import pytest
 from graded import rows_of, sandbox
 
 from hw_check import __main__ as check
+from hw_check.networks import observe
 from hw_check.networks.measuring import measured_ratio
 from hw_check.sandbox import Sandbox
 from hw_check.sheets import NAMES
@@ -45,6 +47,13 @@ def test_good_students_get_full_points(tmp_path, name, number):
     rows = graded(name, tmp_path, STUDENTS[name].GOOD[number], seed=number)
     assert [(row.function, row.hint) for row in rows.values() if row.status != "passed"] == []
     assert len(rows) >= 2
+
+
+def test_weights_are_arrays_even_if_a_parameter_is_a_single_number():
+    weights = observe.drawn([(), (3,), (2, 3)], seed=1)
+    assert [(type(array), array.dtype, array.shape) for array in weights] == [
+        (np.ndarray, np.float32, shape) for shape in ((), (3,), (2, 3))
+    ]
 
 
 def test_all_sheets_are_tested():
@@ -266,4 +275,4 @@ def test_scripts_that_train_are_tested_without_their_training(tmp_path, end, mon
 
 
 def _quickly(self, run_file, path, jobs, seconds, ours=None, root=None):
-    return run_file(self, path, jobs, 1.0, ours, root)
+    return run_file(self, path, jobs, 2.0, ours, root)

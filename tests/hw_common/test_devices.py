@@ -42,9 +42,8 @@ def run(make, inputs, training):
         return network.train(training)(*tensors)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Accessing the data pointer of FakeTensor"
-)  # nn.LSTM compares its weights' addresses
+# nn.LSTM compares the addresses of its weights.
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_network_uses_no_tensor_of_another_device(name, training):

@@ -272,7 +272,7 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """Figures become empty files, and all images of a grid share their axes: drawing takes longer than a tiny run."""
 
     def subplots(figure: Figure, rows: int = 1, columns: int = 1, **options: Any) -> Any:
-        if rows * columns <= 3:  # panels of curves
+        if rows * columns <= 3:  # such as the panels of curves
             return real(figure, rows, columns, **options)
         grid = np.full((rows, columns), figure.add_subplot(), object)
         return grid if options.get("squeeze") is False else grid.squeeze()

@@ -30,13 +30,13 @@ def torchrun(words, lines, output, environment, namespace):
         environment: environment variables in addition to those of this process.
         namespace: the network namespace to run in; None for the present one.
     """
+    with open(output, "wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
     os.environ.update(environment)
     if namespace is not None:
         with open(f"/run/netns/{namespace}") as file:
             assert ctypes.CDLL(None).setns(file.fileno(), _NEW_NETWORK) == 0
-    with open(output, "wb") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
     elastic_launch = run.elastic_launch
 
     def launch(config, entrypoint):

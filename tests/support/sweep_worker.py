@@ -21,11 +21,12 @@ for needed in ("alembic.command", "sqlalchemy.orm", "psycopg"):
     importlib.import_module(needed)  # optuna imports them when a storage is opened
 
 
-def work(test: Connection, storage: str, folder: Path, killed: bool) -> None:
+def work(test: Connection, end_of_test: Connection, storage: str, folder: Path, killed: bool) -> None:
     """Works when the test says so, so that all machines begin at the same moment.
 
     `killed`: whether the process ends by SIGKILL as soon as it holds a trial.
     """
+    end_of_test.close()  # else this process would hold it open, and not notice that the test has ended
     test.send("ready")
     test.recv()
     study = SharedStudy("sweep", storage, folder, {"epochs": 1})
@@ -45,7 +46,7 @@ class Machine:
         """Returns when the process is ready."""
         folder.mkdir(exist_ok=True)
         self._own, its = FORKS.Pipe()
-        self._process = FORKS.Process(target=work, args=(its, storage, folder, killed))
+        self._process = FORKS.Process(target=work, args=(its, self._own, storage, folder, killed), daemon=True)
         self._process.start()
         its.close()
         assert self._own.recv() == "ready"
