@@ -17,7 +17,7 @@ from hw_check.rows import Row, printable
 from hw_check.sandbox import Job, Outcome, Sandbox, explain
 
 TORCH = ("numpy.random", "torch", "torchvision", "matplotlib.pyplot")
-"""Packages that the sandbox imports once; most students use them, and NumPy imports its random numbers when used."""
+"""Packages that most students use; the sandbox imports them once. `import numpy` alone does not import numpy.random."""
 
 
 BROKEN = ("expected a tensor", "returns NaN or infinity")

@@ -335,7 +335,7 @@ def test_a_killed_measurement_is_one_line(monkeypatch):
     submit = meter._pool.submit
     monkeypatch.setattr(meter._pool, "submit", lambda *arguments: submit(os._exit, 9))
     try:
-        with pytest.raises(UserError, match="attention at L = 1, D = 1 could not be measured .* smaller --max"):
+        with pytest.raises(UserError, match="^attention at L = 1, D = 1 could not be measured .* smaller --max"):
             meter.measure([measure.Case("softmax", 1, 1)], 0)
     finally:
         meter.close()

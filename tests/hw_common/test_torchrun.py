@@ -66,7 +66,9 @@ def torchrun(lines):
             for rank, (output, namespace) in enumerate(zip(outputs, namespaces, strict=True))
         ]
         print(json.dumps(requests), file=forking.stdin, flush=True)
-        exit_codes = json.loads(forking.stdout.readline() or "[1]")  # nothing if the program itself has ended
+        answer = forking.stdout.readline()
+        assert answer, "forking_torchrun.py has ended"
+        exit_codes = json.loads(answer)
         printed = "".join(output.read_text() for output in outputs)
         assert set(exit_codes) == {0}, printed[-4000:]
         return printed

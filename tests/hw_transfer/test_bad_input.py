@@ -1,6 +1,7 @@
 """Bad input to hw_transfer: each ends in one line, runs no code and leaves no files behind."""
 
 import io
+import os
 import shutil
 import struct
 import tarfile
@@ -24,17 +25,17 @@ from hw_common.training import pretrained
 from hw_transfer import compare, data, images, train, transfer_learning
 
 
-def everything_in(data_dir):
-    """The files and folders in `data_dir`, and those beside it, where a hostile archive would write."""
-    return {*data_dir.rglob("*"), *data_dir.parent.iterdir()}
+def everything_below(folder):
+    """All paths below `folder`; os.walk finds them ten times as fast as Path.rglob."""
+    return {(place, name) for place, folders, names in os.walk(folder) for name in [*folders, *names]}
 
 
 def refusal(dataset, data_dir):
     """Loads a data set, which must be refused; returns the message."""
-    before = everything_in(data_dir)
+    before = everything_below(data_dir.parent)
     with pytest.raises(UserError) as caught:
         data.load(dataset, data_dir)
-    assert everything_in(data_dir) == before
+    assert everything_below(data_dir.parent) == before
     return str(caught.value)
 
 

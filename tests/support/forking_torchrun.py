@@ -53,7 +53,7 @@ if __name__ == "__main__":
     # DistributedDataParallel and hw_caption import these when they need them.
     for slow in ("torch._dynamo", "nltk.translate.bleu_score", *sys.argv[1:]):
         importlib.import_module(slow)
-    os.fsync = lambda descriptor: None  # as in conftest.py
+    os.fsync = lambda descriptor: None  # protects against a power cut, which no test can cause
     for request in sys.stdin:
         processes = [_FORKS.Process(target=torchrun, args=arguments) for arguments in json.loads(request)]
         for process in processes:
